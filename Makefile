@@ -1,0 +1,64 @@
+# Everything installs itself from this project's files. Needed beforehand: Python 3.11+, make, git.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+WORKERS ?= 2
+export PYTHONPATH := operator:tools
+export PYTHONWARNINGS := default
+
+.PHONY: help demo test test-stories check unit bench cluster tools generate lock e2e-kind clean
+
+help: ## Say what there is
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+$(VENV)/.installed: requirements-dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; set PYTHON=/path/to/python3") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@touch $@
+
+tools: $(VENV)/.installed ## Build the control plane's binaries, once per user
+	@$(RUN) -m localcluster build
+
+demo: $(VENV)/.installed tools ## Show the whole way on a local cluster with fake GPU nodes
+	@$(RUN) -m localcluster.demo
+
+cluster: $(VENV)/.installed tools ## Keep a local cluster until Ctrl-C
+	@$(RUN) -m localcluster up
+
+check: $(VENV)/.installed ## The static part: format, lint, types, layers, generated files
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+	@$(RUN) -m vllm_operator crd | diff -u crds/vllmservers.vllm-operator.io.yaml - || { echo "crds/ is out of date: run 'make generate'"; exit 1; }
+	@$(RUN) -m vllm_operator crd --reference | diff -u docs/reference/vllmserver.md - || { echo "docs/reference is out of date: run 'make generate'"; exit 1; }
+	@diff -u crds/vllmservers.vllm-operator.io.yaml charts/vllm-operator/files/vllmservers.vllm-operator.io.yaml || { echo "the chart's CRD is out of date: run 'make generate'"; exit 1; }
+
+unit: $(VENV)/.installed ## Tests without a control plane
+	$(RUN) -m pytest -q tests/unit tests/properties
+
+test: check tools ## Everything but the engine: what CI runs
+	$(RUN) -m pytest -q -n $(WORKERS) --dist loadgroup tests
+
+bench: $(VENV)/.installed tools ## Benchmarks: tables on the terminal, JSON under build/
+	$(RUN) benchmarks/planning.py
+	$(RUN) benchmarks/scale.py
+
+generate: $(VENV)/.installed ## Write the generated files
+	@mkdir -p crds docs/reference charts/vllm-operator/files
+	$(RUN) -m vllm_operator crd > build.crd.tmp && mv build.crd.tmp crds/vllmservers.vllm-operator.io.yaml
+	cp crds/vllmservers.vllm-operator.io.yaml charts/vllm-operator/files/
+	$(RUN) -m vllm_operator crd --reference > build.crd.tmp && mv build.crd.tmp docs/reference/vllmserver.md
+
+lock: $(VENV)/.installed ## Resolve the hashed requirement locks afresh
+	$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url requirements.in -o requirements.txt
+	$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url requirements-dev.in -o requirements-dev.txt
+
+e2e-kind: $(VENV)/.installed ## The demo on kind, for machines with Docker
+	@command -v kind >/dev/null && docker info >/dev/null 2>&1 || { echo "make e2e-kind needs kind and a running Docker engine; this machine lacks one of them. 'make demo' and 'make test' need neither."; exit 1; }
+	bash tools/e2e-kind.sh
+
+clean: ## Remove the virtual environment and build outputs
+	rm -rf $(VENV) build dist

@@ -1,0 +1,91 @@
+{{- define "vllm-operator.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+
+{{/* Prefix of the objects' names. Cut to 40 characters, so that every suffix still fits a label. */}}
+{{- define "vllm-operator.fullname" -}}
+{{- $name := include "vllm-operator.name" . -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride -}}
+{{- else if contains $name .Release.Name -}}
+{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Prefix of the names of cluster-scoped objects: releases of one name live in several namespaces. */}}
+{{- define "vllm-operator.clusterName" -}}
+{{- printf "%s-%s" (include "vllm-operator.fullname" .) .Release.Namespace -}}
+{{- end -}}
+
+{{/* Labels that never change over a release's life. */}}
+{{- define "vllm-operator.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "vllm-operator.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{/* The user's labels may say what the application is a part of; the schema refuses the other keys. */}}
+{{- define "vllm-operator.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{ include "vllm-operator.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{ toYaml (merge (dict) .Values.commonLabels (dict "app.kubernetes.io/part-of" "vllm-operator")) }}
+{{- end -}}
+
+{{- define "vllm-operator.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- default (include "vllm-operator.fullname" .) .Values.serviceAccount.name -}}
+{{- else -}}
+{{- default "default" .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "vllm-operator.image" -}}
+{{- $image := printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) -}}
+{{- if .Values.image.digest -}}
+{{- printf "%s@%s" $image .Values.image.digest -}}
+{{- else -}}
+{{- $image -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What the operator does in a namespace, and nothing else. docs and tests/chart name each rule. */}}
+{{- define "vllm-operator.namespaceRules" -}}
+- apiGroups: [vllm-operator.io]
+  resources: [vllmservers]
+  verbs: [get, list, watch]
+- apiGroups: [vllm-operator.io]
+  resources: [vllmservers/status]
+  verbs: [patch]
+# Children carry an owner reference with blockOwnerDeletion, which the admission plug-in
+# OwnerReferencesPermissionEnforcement allows only with this right.
+- apiGroups: [vllm-operator.io]
+  resources: [vllmservers/finalizers]
+  verbs: [update]
+- apiGroups: [apps]
+  resources: [deployments]
+  verbs: [get, list, watch, create, patch]
+- apiGroups: [apps]
+  resources: [controllerrevisions]
+  verbs: [get, list, watch, create, delete]
+- apiGroups: [""]
+  resources: [services]
+  verbs: [get, list, watch, create, patch]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, list, watch]
+- apiGroups: [""]
+  resources: [configmaps]
+  verbs: [get]
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create]
+{{- end -}}
+
+{{- define "vllm-operator.subjects" -}}
+- kind: ServiceAccount
+  name: {{ include "vllm-operator.serviceAccountName" . }}
+  namespace: {{ .Release.Namespace }}
+{{- end -}}

@@ -1,0 +1,118 @@
+"""Condition types and reasons, and the pure merge that keeps transition times honest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, Literal
+
+from .base import ResourceModel
+from .fields import required
+
+MESSAGE_LIMIT: Final = 1024
+
+ConditionStatus = Literal["True", "False", "Unknown"]
+
+REASONS: Final[Mapping[str, Mapping[str, str]]] = {
+    "Planned": {
+        "Sized": "The specification is planned and the plan is the one that is applied.",
+        "Infeasible": "Everything is known and nothing fits.",
+        "UnknownModel": "No source knows the model's facts.",
+        "UnknownGPU": "No source knows the GPU product, or there is none to choose from.",
+        "IllegalPin": "A field that vLLM would refuse, or that contradicts another.",
+        "ModelAccessDenied": "The Hub refuses to show the model.",
+        "UnsupportedEngineVersion": "This release does not know how to run that vLLM version.",
+        "NameConflict": "An object of that name exists and is somebody else's.",
+    },
+    "Progressing": {
+        "RollingOut": "Objects were applied and the pods are being replaced or created.",
+        "WaitingForGPU": "The scheduler finds no node for a pod.",
+        "Loading": "Pods run and load the model.",
+        "Settled": "Nothing is under way.",
+        "Paused": "spec.paused is true: nothing is rolled, scaled or repaired.",
+        "NotPlanned": "Nothing can be rolled out because nothing is planned.",
+        "RolloutStuck": "The Deployment passed its progress deadline.",
+    },
+    "Available": {
+        "ReplicasReady": "Every replica is ready.",
+        "SomeReplicasReady": "At least one replica is ready, and at least one is not.",
+        "NoReplicaReady": "No replica is ready.",
+        "ScaledToZero": "spec.replicas is 0.",
+    },
+    "UpdateAvailable": {
+        "UpToDate": "A new plan would choose the same.",
+        "PlanDiffers": "A new plan would choose otherwise; the message says what would change.",
+        "NotPlanned": "There is no plan to compare with.",
+    },
+    "Reconciling": {
+        "Settled": "The last good state is reached.",
+        "Progressing": "The operator is on its way to the desired state.",
+    },
+    "Stalled": {
+        "Progressing": "Nothing stops the operator.",
+        "NotPlanned": "The specification must change before the operator can go on.",
+        "RolloutStuck": "The rollout makes no progress.",
+    },
+    "Ready": {
+        "Ready": "Planned, rolled out and available.",
+        "ScaledToZero": "spec.replicas is 0, as asked.",
+        "Paused": "spec.paused is true.",
+    },
+}
+"""Every reason that a condition may carry; ``Ready`` may also repeat the reason that stops it."""
+
+
+class Condition(ResourceModel):
+    """Kubernetes' own condition."""
+
+    type: str = required("Aspect of the server.", max_length=64)
+    status: ConditionStatus = required("Whether it holds.")
+    reason: str = required("Machine-readable reason.", max_length=64)
+    message: str = required("What it means here, and what to do.", max_length=MESSAGE_LIMIT)
+    observed_generation: int = required("Generation of the specification that was looked at.")
+    last_transition_time: str = required(
+        "When the status last changed.", schema={"format": "date-time"}
+    )
+
+
+class ConditionDraft(ResourceModel):
+    """A condition before it is merged with what stood there."""
+
+    type: str
+    status: ConditionStatus
+    reason: str
+    message: str
+
+
+def truncate(message: str, limit: int = MESSAGE_LIMIT) -> str:
+    """``message`` in at most ``limit`` characters; what is cut is shown by an ellipsis."""
+    return message if len(message) <= limit else message[: limit - 1] + "…"
+
+
+def merge_conditions(
+    previous: Iterable[Mapping[str, Any]],
+    drafts: Iterable[ConditionDraft],
+    *,
+    generation: int,
+    now: str,
+) -> list[dict[str, Any]]:
+    """All drafts as conditions, in order; a transition time changes only with its status.
+
+    ``now`` is an RFC 3339 time. Conditions that stood there and are not drafted are dropped: every
+    condition of ours is drafted at every visit.
+    """
+    before = {str(condition.get("type")): condition for condition in previous}
+    merged = []
+    for draft in drafts:
+        old = before.get(draft.type, {})
+        kept = old.get("lastTransitionTime") if old.get("status") == draft.status else None
+        merged.append(
+            Condition(
+                type=draft.type,
+                status=draft.status,
+                reason=draft.reason,
+                message=truncate(draft.message),
+                observed_generation=generation,
+                last_transition_time=str(kept or now),
+            ).to_json_object()
+        )
+    return merged

@@ -1,0 +1,119 @@
+"""The CustomResourceDefinition ``vllmservers.vllm-operator.io``, generated from the types."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import yaml
+
+from .base import GROUP, KIND, PLURAL, VERSION
+from .offline import schema_problems
+from .rules import SERVER_NAME
+from .schema import RULES_KEY, Schema, structural_schema
+from .status import VLLMServerStatus
+from .v1alpha1 import VLLMServerSpec
+
+CRD_NAME: Final = f"{PLURAL}.{GROUP}"
+REGENERATE: Final = f"vllm-operator crd > crds/{CRD_NAME}.yaml"
+
+_READY = '.status.conditions[?(@.type=="Ready")]'
+COLUMNS: Final = (
+    ("Model", "string", "The model that is served.", ".spec.model.id"),
+    ("GPUs", "string", "GPUs of one replica.", ".status.summary.gpus"),
+    ("Parallelism", "string", "How a replica is split over them.", ".status.summary.parallelism"),
+    ("Version", "string", "vLLM version.", ".status.summary.version"),
+    ("Ready", "string", "Whether the server is as asked and serves.", f"{_READY}.status"),
+    ("Status", "string", "Why it is ready or not.", f"{_READY}.reason"),
+    ("Age", "date", "Time since the server was created.", ".metadata.creationTimestamp"),
+)
+"""What ``kubectl get vllm`` prints beside the name: (name, type, description, JSONPath)."""
+
+
+def server_schema() -> Schema:
+    """The structural schema of a whole VLLMServer."""
+    return {
+        "description": "A vLLM model server: what to serve, and how it is to run.",
+        "type": "object",
+        "required": ["spec"],
+        "properties": {
+            "apiVersion": {
+                "description": f"Group and version of this resource: {GROUP}/{VERSION}.",
+                "type": "string",
+            },
+            "kind": {"description": f"Kind of this resource: {KIND}.", "type": "string"},
+            "metadata": {"type": "object"},
+            "spec": structural_schema(VLLMServerSpec, "spec"),
+            "status": structural_schema(VLLMServerStatus, "status"),
+        },
+        RULES_KEY: [SERVER_NAME.entry()],
+    }
+
+
+def custom_resource_definition() -> dict[str, Any]:
+    """The whole CustomResourceDefinition, as it is applied to a cluster."""
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": CRD_NAME},
+        "spec": {
+            "group": GROUP,
+            "scope": "Namespaced",
+            "names": {
+                "kind": KIND,
+                "listKind": f"{KIND}List",
+                "plural": PLURAL,
+                "singular": KIND.lower(),
+                "shortNames": ["vllm"],
+                "categories": ["all"],
+            },
+            "versions": [
+                {
+                    "name": VERSION,
+                    "served": True,
+                    "storage": True,
+                    "subresources": {
+                        "status": {},
+                        "scale": {
+                            "specReplicasPath": ".spec.replicas",
+                            "statusReplicasPath": ".status.replicas",
+                            "labelSelectorPath": ".status.selector",
+                        },
+                    },
+                    "additionalPrinterColumns": [
+                        {"name": name, "type": kind, "description": text, "jsonPath": path}
+                        for name, kind, text, path in COLUMNS
+                    ],
+                    "schema": {"openAPIV3Schema": server_schema()},
+                }
+            ],
+        },
+    }
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes out what is repeated instead of anchoring it: Helm and people read no aliases."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        super().increase_indent(flow, False)
+
+
+def crd_yaml() -> str:
+    """The CustomResourceDefinition as the YAML that is committed in ``crds/``."""
+    text = yaml.dump(
+        custom_resource_definition(), Dumper=_Dumper, sort_keys=False, width=100, allow_unicode=True
+    )
+    return f"# Generated from the types in vllm_operator.api: {REGENERATE}\n{text}"
+
+
+__all__ = [
+    "COLUMNS",
+    "CRD_NAME",
+    "REGENERATE",
+    "crd_yaml",
+    "custom_resource_definition",
+    "schema_problems",
+    "server_schema",
+]

@@ -1,0 +1,200 @@
+"""The ledger of every choice: one object, in ``status.plan`` and in ``vllm-operator plan``.
+
+Sizes are bytes, times are seconds, token figures are tokens. ``expected`` is the best estimate and
+``low`` the bound that is kept in 99 of 100 starts; every decision uses ``low``.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from .base import ResourceModel
+from .fields import FREE_FORM, field, required
+
+SCHEMA_VERSION = 1
+Argument = Annotated[str, Field(max_length=4096)]
+
+
+class Problem(ResourceModel):
+    """Why something cannot be planned: where, and what to do."""
+
+    field: str = required("Path in the manifest.", max_length=200)
+    reason: str = required(
+        "Machine-readable reason, the same as in the Planned condition.", max_length=64
+    )
+    message: str = required(
+        "What is wrong, with the numbers, and the nearest choice that works.", max_length=1024
+    )
+
+
+class TokenEstimate(ResourceModel):
+    """A figure in tokens or bytes with its kept bound."""
+
+    expected: int = required("Best estimate.")
+    low: int = required("Bound that is kept in 99 of 100 starts.")
+
+
+class RatioEstimate(ResourceModel):
+    """A dimensionless figure with its kept bound."""
+
+    expected: float = required("Best estimate.")
+    low: float = required("Bound that is kept in 99 of 100 starts.")
+
+
+class PlannedModel(ResourceModel):
+    """The model as sizing saw it."""
+
+    id: str = required("Repository of the model.", max_length=200)
+    revision: str | None = field("Pinned revision.", max_length=128)
+    parameters: int = required("Number of parameters.")
+    weight_bytes: int = required("Bytes of the checkpoint's tensors.")
+    facts: dict[str, Any] = required(
+        "All facts that sizing read, so that an outage of their source changes nothing.",
+        schema={**FREE_FORM, "maxProperties": 64},
+    )
+    source: Literal["inline", "configMap", "catalogue", "hub"] = required(
+        "Where the facts came from."
+    )
+
+
+class PlannedEngine(ResourceModel):
+    """The engine's container."""
+
+    image: str = required("Container image.", max_length=500)
+    version: str = required("Version of vLLM.", max_length=64)
+    command: list[Argument] = required(
+        "The container's argument vector; secrets are never in it.",
+        max_length=256,
+        schema={"x-kubernetes-list-type": "atomic"},
+    )
+    env: dict[str, Argument] = required(
+        "Environment that the operator sets, without secrets.", schema={"maxProperties": 64}
+    )
+
+
+class Placement(ResourceModel):
+    """Where one replica runs."""
+
+    gpu: str = required("GPU product.", max_length=63)
+    gpu_memory_bytes: int = required("Memory of one GPU as the device reports it.")
+    gpus_per_node: int = required("GPUs in one node.")
+    tensor: int = required("Tensor-parallel size.")
+    pipeline: int = required("Pipeline-parallel size.")
+    data: int = required("Data-parallel size.")
+    expert: bool = required("Expert parallelism.")
+    nodes: int = required("Nodes of one replica.")
+    gpus_per_replica: int = required("GPUs of one replica.")
+
+
+class MemoryLedger(ResourceModel):
+    """Bytes of one GPU, of the worst rank.
+
+    ``budget = weights + activationPeak + cudaGraphs + nonTorch + kvCache.expected`` and
+    ``margin = kvCache.expected - kvCache.low``.
+    """
+
+    total: int = required("Memory as the device reports it.")
+    utilization: float = required("Fraction that the engine may take.")
+    budget: int = required("What the engine may take: utilization times total.")
+    weights: int = required("Weights of this rank.")
+    activation_peak: int = required("Largest transient of the profiling run.")
+    cuda_graphs: int = required(
+        "CUDA graphs, where this vLLM version counts them inside the budget."
+    )
+    non_torch: int = required("Allocations outside PyTorch that the budget pays for.")
+    kv_cache: TokenEstimate = required("What is left for the KV cache.")
+    margin: int = required("What keeps the bound: kvCache.expected - kvCache.low.")
+    outside_budget: int = required(
+        "Context, communicators and graphs that the budget does not pay for."
+    )
+    free_at_start: TokenEstimate = required(
+        "Memory that is free when the engine looks; it refuses to start where that is below budget."
+    )
+
+
+class Capacity(ResourceModel):
+    """What one engine (one data-parallel rank) holds, as this vLLM version prints it."""
+
+    max_model_len: int = required("Longest request in tokens.")
+    max_num_seqs: int = required("Largest number of running requests.")
+    max_num_batched_tokens: int = required("Largest number of tokens in one step.")
+    block_size: int = required("Tokens in a KV-cache block.")
+    kv_tokens: TokenEstimate = required("The engine's 'GPU KV cache size'.")
+    max_concurrency: RatioEstimate = required(
+        "The engine's 'Maximum concurrency' for maxModelLen tokens per request."
+    )
+
+
+class Performance(ResourceModel):
+    """One replica in steady state at that concurrency."""
+
+    prompt_tokens: int = required("Prompt length.")
+    output_tokens: int = required("Output length.")
+    concurrency: int = required("Requests at once.")
+    time_to_first_token: float = required("Seconds to the first token.")
+    inter_token_latency: float = required("Seconds between tokens.")
+    output_tokens_per_second: float = required("Output tokens a second.")
+    requests_per_second: float = required("Requests a second.")
+    napkin_tokens_per_second: float = required("Bandwidth over bytes: the figure on a napkin.")
+
+
+class Startup(ResourceModel):
+    """How long a start takes and may take."""
+
+    seconds: float = required("Expected seconds from container start to ready.")
+    budget_seconds: float = required("Seconds after which a start counts as failed.")
+
+
+class Flag(ResourceModel):
+    """One argument of the command and why it has this value."""
+
+    name: str = required("Flag, as vLLM spells it.", max_length=128)
+    value: str | None = field("Value; none for a switch.", max_length=4096)
+    reason: str = required("Why; pins are named as such.", max_length=512)
+
+
+class RejectedCandidate(ResourceModel):
+    """A layout that was considered and why it was not taken."""
+
+    gpu: str = required("GPU product.", max_length=63)
+    tensor: int = required("Tensor-parallel size.")
+    pipeline: int = required("Pipeline-parallel size.")
+    nodes: int = required("Nodes of one replica.")
+    reason: str = required("Why not, with the numbers.", max_length=512)
+
+
+class Plan(ResourceModel):
+    """Everything that was decided for one server; an infeasible plan has names and problems."""
+
+    schema_version: int = required("Version of this object's shape.")
+    inputs_hash: str = required("Hash of everything that the plan depends on.", max_length=64)
+    name: str = required("Name of the server.", max_length=253)
+    namespace: str = required("Namespace of the server.", max_length=253)
+    feasible: bool = required("Whether this can run.")
+    model: PlannedModel | None = field("The model as sizing saw it.")
+    engine: PlannedEngine | None = field("The engine's container.")
+    placement: Placement | None = field("Where one replica runs.")
+    memory: MemoryLedger | None = field("Bytes of one GPU, of the worst rank.")
+    capacity: Capacity | None = field("What one engine holds.")
+    performance: Performance | None = field("Expected performance of one replica.")
+    startup: Startup | None = field("How long a start takes and may take.")
+    flags: list[Flag] = field(
+        "One entry for each argument of the command.",
+        default=[],
+        max_length=128,
+        schema={"x-kubernetes-list-type": "atomic"},
+    )
+    rejected: list[RejectedCandidate] = field(
+        "Layouts that were considered and not taken.",
+        default=[],
+        max_length=32,
+        schema={"x-kubernetes-list-type": "atomic"},
+    )
+    problems: list[Problem] = field(
+        "Why this cannot be planned.",
+        default=[],
+        max_length=16,
+        schema={"x-kubernetes-list-type": "atomic"},
+    )

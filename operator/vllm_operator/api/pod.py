@@ -1,0 +1,183 @@
+"""What a user may say about the pods: the part of a pod that is not vLLM's business."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, ConfigDict, Field
+
+from . import rules
+from .base import ResourceModel, validations
+from .fields import FREE_FORM, field, required, without_nulls
+from .patterns import DATA_KEY, LABEL_VALUE, OPTIONAL_QUALIFIED_NAME, QUALIFIED_NAME, QUANTITY
+from .patterns import OBJECT_NAME as NAME
+
+LabelValue = Annotated[str, Field(max_length=63, pattern=LABEL_VALUE)]
+AnnotationValue = Annotated[str, Field(max_length=4096)]
+Quantity = (
+    Annotated[str, Field(max_length=32, pattern=QUANTITY)]
+    | Annotated[int, Field(ge=0, le=2**53 - 1)]
+)
+
+Labels = Annotated[dict[str, LabelValue], BeforeValidator(without_nulls)]
+Annotations = Annotated[dict[str, AnnotationValue], BeforeValidator(without_nulls)]
+Amounts = Annotated[dict[str, Quantity], BeforeValidator(without_nulls)]
+
+
+class NamedReference(ResourceModel):
+    """An object of the server's namespace, by name."""
+
+    name: str = required(
+        "Name of the object, in the server's namespace.", max_length=253, pattern=NAME
+    )
+
+
+class KeyReference(ResourceModel):
+    """One key of a Secret or ConfigMap of the server's namespace."""
+
+    name: str = required(
+        "Name of the object, in the server's namespace.", max_length=253, pattern=NAME
+    )
+    key: str = required("Key inside the object.", min_length=1, max_length=253, pattern=DATA_KEY)
+
+
+class Toleration(ResourceModel):
+    """A taint that the pods tolerate; Kubernetes' own fields."""
+
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            rules.TOLERATION_WITHOUT_KEY, rules.TOLERATION_EXISTS, rules.TOLERATION_SECONDS
+        )
+    )
+
+    key: str | None = field(
+        "Taint key; with operator Exists and no key, every taint.",
+        max_length=317,
+        pattern=OPTIONAL_QUALIFIED_NAME,
+    )
+    operator: Literal["Exists", "Equal"] | None = field(
+        "How key and value match; Equal by default."
+    )
+    value: str | None = field("Taint value to match.", max_length=63, pattern=LABEL_VALUE)
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = field(
+        "Taint effect to match; every effect by default."
+    )
+    toleration_seconds: int | None = field(
+        "How long a NoExecute taint is tolerated.", ge=0, le=2_592_000
+    )
+
+
+class TopologySpreadConstraint(ResourceModel):
+    """How replicas spread over a topology; the label selector is the operator's."""
+
+    max_skew: int = required("Largest allowed difference between two domains.", ge=1, le=100)
+    topology_key: str = required(
+        "Node label that names the domain.", min_length=1, max_length=317, pattern=QUALIFIED_NAME
+    )
+    when_unsatisfiable: Literal["DoNotSchedule", "ScheduleAnyway"] = required(
+        "What the scheduler does when it cannot keep the skew."
+    )
+
+
+class Resources(ResourceModel):
+    """CPU and memory of the engine's container; GPUs come from the plan."""
+
+    model_config = ConfigDict(json_schema_extra=validations(rules.REQUESTS_WITHIN_LIMITS))
+
+    requests: Amounts | None = field(
+        "Requests by resource name, for cpu, memory and ephemeral-storage. "
+        "The operator computes the ones that are left out.",
+        schema=validations(rules.REQUESTABLE, maxProperties=3),
+    )
+    limits: Amounts | None = field(
+        "Limits by resource name, for cpu, memory and ephemeral-storage.",
+        schema=validations(rules.LIMITABLE, maxProperties=3),
+    )
+
+
+class EnvironmentVariable(ResourceModel):
+    """One environment variable of the engine's container: a value, or a Secret's or ConfigMap's."""
+
+    model_config = ConfigDict(json_schema_extra=validations(rules.ENV_HAS_ONE_SOURCE))
+
+    name: str = required(
+        "Name of the variable.", min_length=1, max_length=128, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$"
+    )
+    value: str | None = field("Literal value; not for secrets.", max_length=4096)
+    secret_key_ref: KeyReference | None = field("Take the value from a Secret.")
+    config_map_key_ref: KeyReference | None = field("Take the value from a ConfigMap.")
+
+
+class PodSpec(ResourceModel):
+    """Scheduling, labels and resources of the engine's pods."""
+
+    labels: Labels | None = field(
+        "Labels to add to the pods.",
+        schema=validations(rules.OWN_PREFIXES, rules.QUALIFIED_KEYS, maxProperties=32),
+    )
+    annotations: Annotations | None = field(
+        "Annotations to add to the pods.",
+        schema=validations(rules.OWN_PREFIXES, rules.QUALIFIED_KEYS, maxProperties=32),
+    )
+    node_selector: Labels | None = field(
+        "Node labels that the pods need, beside those of the GPU product.",
+        schema=validations(rules.QUALIFIED_KEYS, maxProperties=32),
+    )
+    tolerations: list[Toleration] | None = field(
+        "Taints to tolerate, beside those of the GPU resource.",
+        max_length=32,
+        schema={"x-kubernetes-list-type": "atomic"},
+    )
+    affinity: dict[str, Any] | None = field(
+        "Kubernetes' affinity object, as it is. "
+        "The node affinity for the GPU product is added to it.",
+        schema={
+            "type": "object",
+            "properties": {
+                name: {"description": description, **FREE_FORM, "maxProperties": 2}
+                for name, description in (
+                    ("nodeAffinity", "Nodes that the pods need or prefer."),
+                    ("podAffinity", "Pods to be near to."),
+                    ("podAntiAffinity", "Pods to be away from."),
+                )
+            },
+        },
+    )
+    topology_spread_constraints: list[TopologySpreadConstraint] | None = field(
+        "How the replicas spread over nodes or zones.",
+        max_length=8,
+        schema={
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["topologyKey", "whenUnsatisfiable"],
+        },
+    )
+    resources: Resources | None = field("CPU and memory of the engine's container.")
+    priority_class_name: str | None = field(
+        "PriorityClass of the pods.", max_length=253, pattern=NAME
+    )
+    runtime_class_name: str | None = field(
+        "RuntimeClass of the pods, for clusters where GPUs need one (nvidia).",
+        max_length=253,
+        pattern=NAME,
+    )
+    image_pull_secrets: list[NamedReference] | None = field(
+        "Secrets of the server's namespace to pull the image with.",
+        max_length=8,
+        schema={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+    )
+    shm_size: str | None = field(
+        "Size of /dev/shm, a quantity. By default it follows from the number of GPUs.",
+        max_length=32,
+        pattern=QUANTITY,
+    )
+
+
+__all__ = [
+    "EnvironmentVariable",
+    "KeyReference",
+    "NamedReference",
+    "PodSpec",
+    "Resources",
+    "Toleration",
+    "TopologySpreadConstraint",
+]

@@ -1,0 +1,47 @@
+"""``status`` of a ``VLLMServer``: what the operator says back."""
+
+from __future__ import annotations
+
+from .base import ResourceModel
+from .conditions import Condition
+from .fields import field
+from .plan import Plan, Problem
+
+SCALABLE = {"maximum": 2**31 - 1}
+"""Bounds of a number in the scale subresource, which the API server holds to 32 bits."""
+
+
+class Summary(ResourceModel):
+    """What the printer columns show."""
+
+    gpus: str | None = field("GPUs of one replica, as 2 x H100.", max_length=128)
+    parallelism: str | None = field("Split over GPUs, as TP2.", max_length=64)
+    version: str | None = field("Version of vLLM.", max_length=64)
+
+
+class VLLMServerStatus(ResourceModel):
+    """What the operator observed and decided."""
+
+    observed_generation: int | None = field("Generation of the specification that this speaks of.")
+    replicas: int | None = field("Pods of the server.", schema=SCALABLE)
+    ready_replicas: int | None = field("Pods that serve.", schema=SCALABLE)
+    selector: str | None = field(
+        "Label selector of the pods, for the scale subresource.", max_length=512
+    )
+    endpoint: str | None = field(
+        "Address inside the cluster of the OpenAI-compatible API.", max_length=512
+    )
+    summary: Summary | None = field("What the printer columns show.")
+    plan: Plan | None = field("The plan that is applied.")
+    problems: list[Problem] = field(
+        "Why the specification as it stands cannot be planned, if so.",
+        default=[],
+        max_length=16,
+        schema={"x-kubernetes-list-type": "atomic"},
+    )
+    conditions: list[Condition] = field(
+        "Conditions; all of them from the first visit on.",
+        default=[],
+        max_length=16,
+        schema={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+    )

@@ -1,0 +1,345 @@
+"""``VLLMServer``, version ``v1alpha1``: the specification as a user writes it.
+
+Types, bounds and descriptions stand here once: ``api.crd`` generates the
+CustomResourceDefinition from them, and ``kubectl explain`` shows the descriptions.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from . import rules
+from .base import ResourceModel, validations
+from .fields import FREE_FORM, field, later, required
+from .patterns import EXTENDED_RESOURCE, OBJECT_NAME, QUANTITY
+from .pod import EnvironmentVariable, KeyReference, PodSpec
+
+GIBIBYTE = 1024**3
+Argument = Annotated[str, Field(max_length=4096)]
+VERSION_PATTERN = r"^[0-9]+\.[0-9]+\.[0-9]+([.+-][0-9A-Za-z.+-]*|(a|b|rc)[0-9]+)?$"
+
+
+class PersistentVolumeClaimStorage(ResourceModel):
+    """A claim of the server's namespace that holds or caches the weights."""
+
+    claim_name: str = required(
+        "Name of the PersistentVolumeClaim.", max_length=253, pattern=OBJECT_NAME
+    )
+    path: str | None = field(
+        "Folder on the volume, absolute from the volume's root; the root by default.",
+        max_length=1024,
+        pattern=r"^/([A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*/?)?$",
+    )
+    mode: Literal["Cache", "Model"] | None = field(
+        "Cache (default): the Hugging Face cache lives on the volume and is filled on first start. "
+        "Model: the checkpoint lies at path and is served from there, read-only."
+    )
+
+
+class EmptyDirStorage(ResourceModel):
+    """A cache that lives and dies with the pod."""
+
+    size_limit: str | None = field("Largest size, a quantity.", max_length=32, pattern=QUANTITY)
+
+
+class Storage(ResourceModel):
+    """Where the weights live or are cached; one of the members."""
+
+    persistent_volume_claim: PersistentVolumeClaimStorage | None = field("A PersistentVolumeClaim.")
+    empty_dir: EmptyDirStorage | None = field(
+        "A node-local cache, the default: every new pod downloads the weights again."
+    )
+    host_path: dict[str, Any] | None = later(
+        "A folder of the node.", schema={**FREE_FORM, "maxProperties": 2}
+    )
+    image: dict[str, Any] | None = later(
+        "An OCI image that holds the checkpoint.", schema={**FREE_FORM, "maxProperties": 4}
+    )
+
+
+class Model(ResourceModel):
+    """What is served, and where its facts and weights come from."""
+
+    id: str = required(
+        "Hugging Face repository of the model, organisation/name, "
+        "or the name to serve it under where the weights lie on a volume.",
+        min_length=1,
+        max_length=200,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$",
+    )
+    revision: str | None = field(
+        "Branch, tag or commit of the repository; a commit makes starts reproducible.",
+        min_length=1,
+        max_length=128,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$",
+    )
+    served_name: str | None = field(
+        "Name that clients ask for; the id by default.",
+        min_length=1,
+        max_length=200,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$",
+    )
+    token_secret_ref: KeyReference | None = field(
+        "Secret key with a Hugging Face token, for the engine's pods. The operator cannot read it: "
+        "for a gated model that is not catalogued, give spec.model.config as well."
+    )
+    trust_remote_code: bool | None = field(
+        "Let the engine run Python code that comes with the checkpoint. Never set by the operator."
+    )
+    config: dict[str, Any] | None = field(
+        "Facts of the model's config.json, inline; takes precedence over every other source.",
+        schema={**FREE_FORM, "maxProperties": 256},
+    )
+    config_map_ref: KeyReference | None = field("ConfigMap key that holds the model's config.json.")
+    weight_bytes: int | None = field(
+        "Size of the checkpoint's tensors in bytes, where it is known; "
+        "else it comes from the catalogue or the Hub, or is computed from the config.",
+        ge=1_000_000,
+        le=16_000_000_000_000,
+    )
+    storage: Storage | None = field(
+        "Where the weights live or are cached.", schema=validations(rules.ONE_STORAGE)
+    )
+
+
+class Engine(ResourceModel):
+    """The vLLM to run and the pinned flags. A pinned flag is used as it is, never tuned."""
+
+    image: str | None = field(
+        "Container image. The operator's own default is a pinned vllm/vllm-openai release.",
+        min_length=1,
+        max_length=500,
+        pattern=r"^[a-z0-9A-Z][a-zA-Z0-9._:/@-]*$",
+    )
+    version: str | None = field(
+        "Version of vLLM inside the image; needed where the tag does not say it "
+        "(latest, a digest alone, private tags).",
+        max_length=64,
+        pattern=VERSION_PATTERN,
+    )
+    max_model_len: int | None = field(
+        "Longest request in tokens, prompt and output together (--max-model-len). "
+        "By default the model's own limit, or the longest that fits.",
+        ge=16,
+        le=16_777_216,
+    )
+    max_num_seqs: int | None = field(
+        "Largest number of requests that run at once (--max-num-seqs).", ge=1, le=16_384
+    )
+    max_num_batched_tokens: int | None = field(
+        "Largest number of tokens in one step (--max-num-batched-tokens).", ge=16, le=1_048_576
+    )
+    gpu_memory_utilization: float | None = field(
+        "Fraction of each GPU's memory that the engine may take (--gpu-memory-utilization).",
+        ge=0.05,
+        le=0.99,
+        schema=validations(rules.UTILIZATION_IS_A_FRACTION),
+    )
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] | None = field(
+        "Data type of weights that are not quantised, and of activations (--dtype)."
+    )
+    quantization: str | None = later(
+        "Quantisation of a checkpoint on the fly (--quantization).",
+        max_length=64,
+        pattern=r"^[a-z0-9_-]+$",
+    )
+    kv_cache_dtype: str | None = field(
+        "Data type of the KV cache (--kv-cache-dtype): auto, fp8, fp8_e4m3 or fp8_e5m2.",
+        max_length=32,
+        pattern=r"^(auto|fp8|fp8_e4m3|fp8_e5m2)$",
+        schema={"enum": ["auto", "fp8", "fp8_e4m3", "fp8_e5m2"]},  # named in a refusal
+    )
+    block_size: int | None = field(
+        "Tokens in a KV-cache block (--block-size); best left to vLLM.", ge=1, le=4096
+    )
+    enforce_eager: bool | None = field(
+        "Run without torch.compile and CUDA graphs (--enforce-eager): starts sooner, serves slower."
+    )
+    prefix_caching: bool | None = field(
+        "Reuse the KV cache of equal prompt prefixes (--enable-prefix-caching)."
+    )
+    chunked_prefill: bool | None = field(
+        "Split long prompts over several steps (--enable-chunked-prefill)."
+    )
+    speculative: dict[str, Any] | None = later(
+        "Speculative decoding.", schema={**FREE_FORM, "maxProperties": 16}
+    )
+    lora: dict[str, Any] | None = later("LoRA adapters.", schema={**FREE_FORM, "maxProperties": 16})
+    tool_call_parser: str | None = later(
+        "Parser of tool calls.", max_length=64, pattern=r"^[A-Za-z0-9_.-]+$"
+    )
+    reasoning_parser: str | None = later(
+        "Parser of reasoning content.", max_length=64, pattern=r"^[A-Za-z0-9_.-]+$"
+    )
+    api_key_secret_ref: KeyReference | None = field(
+        "Secret key with the API key that clients must send. It reaches the engine as an "
+        "environment variable and never stands on the command line."
+    )
+    extra_args: list[Argument] | None = later(
+        "Further arguments of vllm serve.",
+        max_length=64,
+        schema={"x-kubernetes-list-type": "atomic"},
+    )
+    env: list[EnvironmentVariable] | None = field(
+        "Environment variables of the engine's container. Names that the operator sets, and those "
+        "that would change memory or ports behind its back, are refused.",
+        max_length=64,
+        schema={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+    )
+
+
+class GPU(ResourceModel):
+    """Which GPU to run on. By default the operator chooses among those that the nodes offer."""
+
+    product: str | None = field(
+        "The node label's value (NVIDIA-H100-80GB-HBM3) or a catalogue alias (H100, RTX 4090).",
+        min_length=1,
+        max_length=63,
+        pattern=r"^[A-Za-z0-9]([A-Za-z0-9 ._-]*[A-Za-z0-9])?$",
+    )
+    memory_gib: float | None = field(
+        "Memory of one GPU in GiB as the device reports it, for products that the catalogue does "
+        "not know.",
+        alias="memoryGiB",
+        ge=1,
+        le=2048,
+    )
+    per_node: int | None = field(
+        "GPUs in one node, for planning without nodes to look at.", ge=1, le=64
+    )
+    resource_name: str | None = field(
+        "Extended resource that the pods ask for; nvidia.com/gpu by default, amd.com/gpu for AMD.",
+        max_length=317,
+        pattern=EXTENDED_RESOURCE,
+    )
+
+
+class Parallelism(ResourceModel):
+    """Pins of how the model is split. What is left out, the operator computes."""
+
+    tensor: int | None = field("Tensor-parallel size (--tensor-parallel-size).", ge=1, le=64)
+    pipeline: int | None = later("Pipeline-parallel size.", accepts=1, ge=1, le=64)
+    data: int | None = later("Data-parallel size inside one server.", accepts=1, ge=1, le=64)
+    expert: bool | None = later("Expert parallelism.", accepts=False)
+
+
+class ServiceLevelObjective(ResourceModel):
+    """Latencies to keep at a percentile."""
+
+    time_to_first_token_milliseconds: int | None = field(
+        "Time to the first token, in milliseconds.", ge=1, le=3_600_000
+    )
+    inter_token_latency_milliseconds: int | None = field(
+        "Time between two tokens, in milliseconds.", ge=1, le=60_000
+    )
+    percentile: int | None = field("Percentile at which they hold.", ge=50, le=99)
+
+
+class Workload(ResourceModel):
+    """The expected traffic of one replica."""
+
+    profile: Literal["Balanced", "Throughput", "Latency", "LongContext", "Cost"] | None = later(
+        "What to favour when sizing.", accepts="Balanced"
+    )
+    prompt_tokens: int | None = later("Expected prompt length in tokens.", ge=1, le=16_777_216)
+    output_tokens: int | None = later("Expected output length in tokens.", ge=1, le=16_777_216)
+    concurrency: int | None = later("Expected requests at once.", ge=1, le=65_536)
+    slo: ServiceLevelObjective | None = later("Latency objective.")
+
+
+class Rollout(ResourceModel):
+    """How changes reach the pods."""
+
+    strategy: Literal["Auto", "Surge", "InPlace"] | None = field(
+        "Auto (default): start the new pod beside the old one, and if no GPU is free for it, "
+        "replace in place. Surge: always beside. InPlace: always replace."
+    )
+    surge_timeout_seconds: int | None = field(
+        "How many seconds Auto leaves a surge pod unschedulable before it replaces in place; "
+        "120 by default.",
+        ge=0,
+        le=86_400,
+    )
+    startup_budget_seconds: int | None = field(
+        "How many seconds a pod may take to start before it is restarted; "
+        "by default it follows from the weights' size.",
+        ge=30,
+        le=86_400,
+    )
+    drain_seconds: int | None = field(
+        "How many seconds a stopping pod may go on with the requests that it runs; 60 by default.",
+        ge=0,
+        le=3600,
+    )
+
+
+class Autotune(ResourceModel):
+    """Tuning of max-num-seqs and memory utilisation under the objective."""
+
+    mode: Literal["Disabled", "Recommend", "Auto"] | None = later(
+        "What the tuner may do.", accepts="Disabled"
+    )
+    disruption: Literal["Forbid", "Allow"] | None = later(
+        "Whether tuning may restart pods.", accepts="Forbid"
+    )
+    window: str | None = later("When tuning may restart pods.", max_length=200)
+    max_restarts_per_day: int | None = later("Restarts a day that tuning may cause.", ge=0, le=48)
+    bounds: dict[str, Any] | None = later(
+        "Bounds that tuning keeps.", schema={**FREE_FORM, "maxProperties": 8}
+    )
+
+
+class VLLMServerSpec(ResourceModel):
+    """The desired model server. Only spec.model.id is required."""
+
+    model_config = ConfigDict(json_schema_extra=validations(rules.TENSOR_FITS_ONE_NODE))
+
+    model: Model = required(
+        "What is served, and where its facts and weights come from.",
+        schema=validations(rules.ONE_SOURCE_OF_FACTS, rules.NO_REVISION_OF_A_VOLUME),
+    )
+    engine: Engine | None = field(
+        "The vLLM to run and its pinned flags.",
+        schema=validations(
+            rules.KNOWN_ENGINE_VERSION, rules.BATCH_HOLDS_SEQUENCES, rules.BATCH_HOLDS_PROMPT
+        ),
+    )
+    gpu: GPU | None = field("Which GPU to run on.")
+    parallelism: Parallelism | None = field("How the model is split over GPUs.")
+    workload: Workload | None = field("The expected traffic of one replica.")
+    replicas: int = field(
+        "Copies of the server. 0 stops it. Autoscalers set it through the scale subresource.",
+        default=1,
+        ge=0,
+        le=1000,
+    )
+    rollout: Rollout | None = field("How changes reach the pods.")
+    pod: PodSpec | None = field("Scheduling, labels and resources of the pods.")
+    autotune: Autotune | None = field("Tuning by live metrics.")
+    paused: bool | None = field(
+        "Stop acting on this server: nothing is rolled, scaled or repaired until it is false again."
+    )
+
+
+class ObjectMeta(ResourceModel):
+    """The part of the metadata that the operator reads."""
+
+    name: str
+    namespace: str = "default"
+    uid: str = ""
+    generation: int = 0
+    resource_version: str = ""
+    annotations: dict[str, str] = Field(default_factory=dict)
+    labels: dict[str, str] = Field(default_factory=dict)
+    deletion_timestamp: str | None = None
+
+
+class VLLMServer(ResourceModel):
+    """A model server, as it is read from the API server or a file."""
+
+    api_version: str
+    kind: str
+    metadata: ObjectMeta
+    spec: VLLMServerSpec

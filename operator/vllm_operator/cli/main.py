@@ -1,0 +1,5 @@
+import click
+from .run import run_command
+@click.group()
+def main() -> None: ...
+main.add_command(run_command)

@@ -1,0 +1,5 @@
+"""``vllm-operator render``: the objects that the operator would apply."""
+
+from __future__ import annotations
+
+import click

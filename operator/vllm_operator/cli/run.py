@@ -1,0 +1,86 @@
+"""``vllm-operator run``: the operator's process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+import uuid
+from pathlib import Path
+
+import click
+
+from .logs import configure_logging
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+@click.command("run", context_settings={"auto_envvar_prefix": "VLLM_OPERATOR"})
+@click.option("--namespaces", default="", help="Namespaces to act in, by commas; empty: all.")
+@click.option("--watch-nodes", type=bool, default=True, help="Read GPU nodes (needs permission).")
+@click.option("--default-image", default="", help="Image for servers that name none.")
+@click.option("--listen", default="0.0.0.0:8080", help="Address of /healthz, /readyz, /metrics.")
+@click.option("--leader-election", type=bool, default=False, help="Agree by a Lease on who acts.")
+@click.option("--lease-namespace", default=None, help="Namespace of the Lease; the pod's own.")
+@click.option("--lease-seconds", type=click.IntRange(3, 300), default=15, help="Lease duration.")
+@click.option("--hub", type=bool, default=True, help="Ask the Hugging Face Hub for model facts.")
+@click.option(
+    "--hub-token-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    default=None,
+    help="File with the operator's own Hub token; off by default.",
+)
+@click.option("--hub-token-namespaces", default="", help="Namespaces that may use that token.")
+@click.option("--resync-seconds", type=click.FloatRange(10), default=600.0, help="Live re-listing.")
+@click.option("--workers", type=click.IntRange(1, 64), default=8, help="Reconciles at once.")
+@click.option("--log-format", type=click.Choice(["json", "text"]), default="json", help="Log lines.")
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning"]), default="info")
+def run_command(
+    namespaces: str,
+    watch_nodes: bool,
+    default_image: str,
+    listen: str,
+    leader_election: bool,
+    lease_namespace: str | None,
+    lease_seconds: int,
+    hub: bool,
+    hub_token_file: Path | None,
+    hub_token_namespaces: str,
+    resync_seconds: float,
+    workers: int,
+    log_format: str,
+    log_level: str,
+) -> None:
+    """Run the operator until SIGTERM."""
+    # Imported here: `plan` and `render` need neither Kopf nor a Kubernetes client.
+    from vllm_operator.controller.process import run_operator
+    from vllm_operator.controller.settings import OperatorSettings
+
+    configure_logging(log_format, log_level)
+    token = hub_token_file.read_text("utf-8").strip() if hub_token_file else None
+    settings = OperatorSettings(
+        namespaces=_names(namespaces),
+        watch_nodes=watch_nodes,
+        default_image=default_image,
+        listen=listen,
+        leader_election=leader_election,
+        lease_namespace=lease_namespace or os.environ.get("POD_NAMESPACE") or "default",
+        lease_seconds=lease_seconds,
+        hub=hub,
+        hub_token=token,
+        hub_token_namespaces=_names(hub_token_namespaces),
+        resync_seconds=resync_seconds,
+        workers=workers,
+    )
+    instance = f"{os.environ.get('POD_NAME') or socket.gethostname()}_{uuid.uuid4().hex[:8]}"
+    try:
+        asyncio.run(run_operator(settings, instance))
+    except Exception as error:
+        # Ending with a traceback and status 1 makes Kubernetes start the process afresh.
+        click.echo(f"vllm-operator: {error}", err=True)
+        if log_level == "debug":
+            raise
+        sys.exit(1)

@@ -1,0 +1,197 @@
+"""The one way to the API server: JSON in, JSON out, over ``kubernetes.aio``'s transport.
+
+Typed models would cost memory and drop what they do not know; objects here are what the API server
+sent. Every request is counted by verb and code.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Final
+from urllib.parse import urlencode
+
+import aiohttp
+from kubernetes.aio import config as kubernetes_config
+from kubernetes.aio.client.api_client import ApiClient
+from kubernetes.aio.client.configuration import Configuration
+from kubernetes.aio.client.exceptions import ApiException
+
+from vllm_operator.errors import TemporaryFailure, VLLMOperatorError
+from vllm_operator.manifests.labels import FIELD_MANAGER
+
+from .metrics import Metrics
+
+APPLY: Final = "application/apply-patch+yaml"
+MERGE: Final = "application/merge-patch+json"
+REQUEST_TIMEOUT_SECONDS: Final = 30
+PAGE_SIZE: Final = 250
+
+Object = dict[str, Any]
+
+
+class ApiError(VLLMOperatorError):
+    """The API server answered, and not with success."""
+
+    def __init__(self, code: int, reason: str, message: str) -> None:
+        super().__init__(f"{code} {reason}: {message}")
+        self.code = code
+        self.reason = reason
+        self.message = message
+
+
+class Resource:
+    """Where a kind is served."""
+
+    def __init__(self, api_version: str, plural: str) -> None:
+        root = "/apis/" if "/" in api_version else "/api/"
+        self.root = root + api_version
+        self.plural = plural
+
+    def path(self, namespace: str | None = None, name: str | None = None, sub: str = "") -> str:
+        """The path of a collection or of one object (``sub``: a subresource)."""
+        parts = [self.root]
+        if namespace:
+            parts.append(f"namespaces/{namespace}")
+        parts.append(self.plural)
+        if name:
+            parts.append(name)
+        if sub:
+            parts.append(sub)
+        return "/".join(parts)
+
+
+SERVERS: Final = Resource("vllm-operator.io/v1alpha1", "vllmservers")
+DEPLOYMENTS: Final = Resource("apps/v1", "deployments")
+SERVICES: Final = Resource("v1", "services")
+REVISIONS: Final = Resource("apps/v1", "controllerrevisions")
+PODS: Final = Resource("v1", "pods")
+NODES: Final = Resource("v1", "nodes")
+CONFIG_MAPS: Final = Resource("v1", "configmaps")
+EVENTS: Final = Resource("events.k8s.io/v1", "events")
+LEASES: Final = Resource("coordination.k8s.io/v1", "leases")
+
+BY_KIND: Final[Mapping[str, Resource]] = {"Deployment": DEPLOYMENTS, "Service": SERVICES}
+
+
+class Client:
+    """Requests to one API server, under one identity."""
+
+    def __init__(self, api: ApiClient, metrics: Metrics) -> None:
+        self.api = api
+        self._metrics = metrics
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self.api.rest_client.close()
+
+    async def get(self, resource: Resource, namespace: str | None, name: str) -> Object | None:
+        """One object, live; None where it does not exist."""
+        try:
+            return await self._request("GET", resource.path(namespace, name))
+        except ApiError as error:
+            if error.code == 404:
+                return None
+            raise
+
+    async def pages(
+        self, resource: Resource, namespace: str | None, selector: str | None = None
+    ) -> AsyncIterator[list[Object]]:
+        """All objects, live, a page at a time: a page bounds what is held in memory at once."""
+        query: dict[str, Any] = {"limit": PAGE_SIZE}
+        if selector:
+            query["labelSelector"] = selector
+        while True:
+            answer = await self._request("GET", resource.path(namespace), query, verb="LIST")
+            yield answer.get("items") or []
+            token = answer["metadata"].get("continue")
+            if not token:
+                return
+            query["continue"] = token
+
+    async def create(self, resource: Resource, namespace: str | None, body: Object) -> Object:
+        """Create an object that is never applied later (409 where it exists)."""
+        return await self._request("POST", resource.path(namespace), body=body)
+
+    async def apply(
+        self, resource: Resource, namespace: str, name: str, body: Object, sub: str = ""
+    ) -> Object:
+        """Server-side apply under our manager's name; conflicts on our fields are forced."""
+        query = {"fieldManager": FIELD_MANAGER, "force": "true", "fieldValidation": "Strict"}
+        path = resource.path(namespace, name, sub)
+        return await self._request("PATCH", path, query, body, APPLY, verb="APPLY")
+
+    async def merge(self, resource: Resource, namespace: str, name: str, body: Object) -> Object:
+        """Merge patch of one object."""
+        return await self._request("PATCH", resource.path(namespace, name), None, body, MERGE)
+
+    async def delete(self, resource: Resource, namespace: str, name: str) -> None:
+        """Delete one object; it may be gone already."""
+        try:
+            await self._request("DELETE", resource.path(namespace, name))
+        except ApiError as error:
+            if error.code != 404:
+                raise
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, Any] | None = None,
+        body: Object | None = None,
+        content_type: str = "application/json",
+        verb: str = "",
+    ) -> Object:
+        headers = {"Accept": "application/json", "Content-Type": content_type}
+        await self.api.update_params_for_auth(headers, {}, ["BearerToken"], path, method, body)
+        url = self.api.configuration.host + path + (f"?{urlencode(query)}" if query else "")
+        started = time.monotonic()
+        code = "none"
+        try:
+            response = await self.api.rest_client.request(
+                method, url, headers=headers, body=body, _request_timeout=REQUEST_TIMEOUT_SECONDS
+            )
+            data = await response.read()
+            code = str(response.status)
+        except ApiException as error:
+            code = str(error.status)
+            raise _api_error(error) from None
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            detail = str(error) or type(error).__name__
+            raise TemporaryFailure(f"the API server did not answer: {detail}") from error
+        finally:
+            self._metrics.api_request(verb or method, code, time.monotonic() - started)
+        if not 200 <= response.status <= 299:
+            raise _status_error(response.status, response.reason, data)
+        answer = json.loads(data)
+        assert isinstance(answer, dict)
+        return answer
+
+
+def _api_error(error: ApiException) -> ApiError:
+    return _status_error(error.status, error.reason, error.body or b"")
+
+
+def _status_error(code: int, reason: str | None, body: bytes | str) -> ApiError:
+    try:
+        status = json.loads(body)
+        return ApiError(code, status.get("reason") or reason or "", status.get("message") or "")
+    except (ValueError, AttributeError):
+        # Something before the API server may answer with a page that is not JSON.
+        return ApiError(code, reason or "", str(body)[:200])
+
+
+async def load_configuration() -> Configuration:
+    """Address and credentials, afresh: the pod's service account, or KUBECONFIG outside a pod."""
+    configuration = Configuration()
+    try:
+        kubernetes_config.load_incluster_config(client_configuration=configuration)
+    except kubernetes_config.ConfigException:
+        await kubernetes_config.load_kube_config(client_configuration=configuration)
+    return configuration
+
+
+async def connect(metrics: Metrics) -> Client:
+    """A client with the pod's service account, or with KUBECONFIG outside a cluster."""
+    return Client(ApiClient(configuration=await load_configuration()), metrics)

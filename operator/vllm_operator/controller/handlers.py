@@ -1,0 +1,133 @@
+"""Kopf as informer and process host: the only importer of it.
+
+Only ``on.event`` handlers, standalone, posting disabled: Kopf then writes nothing to any object.
+A handler is registered only for what may be read, because Kopf ends the process after a minute of
+refusals. Change detection, progress and diffs of Kopf's are not used, and its storages are replaced
+by empty ones, which saves two deep copies of every object that passes by.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import kopf
+from kubernetes.aio.client.configuration import Configuration
+
+from vllm_operator.api.base import GROUP, PLURAL, VERSION
+from vllm_operator.manifests.labels import SERVER_LABEL
+
+from . import store
+from .client import PAGE_SIZE
+
+Sink = Callable[[str, str | None, dict[str, Any]], None]
+"""Takes the kind of an object, the event's type (None: initial listing) and the object."""
+
+NODE = "Node"
+
+
+class _NoDiffs(kopf.DiffBaseStorage):
+    def build(self, **_: Any) -> Any:
+        return {}
+
+    def fetch(self, **_: Any) -> Any:
+        return None
+
+    def store(self, **_: Any) -> None:
+        return None
+
+
+class _NoProgress(kopf.ProgressStorage):
+    def fetch(self, **_: Any) -> Any:
+        return None
+
+    def store(self, **_: Any) -> None:
+        return None
+
+    def purge(self, **_: Any) -> None:
+        return None
+
+    def touch(self, **_: Any) -> None:
+        return None
+
+    def clear(self, *, essence: Any) -> Any:
+        return essence
+
+
+def operator_settings() -> kopf.OperatorSettings:
+    """Kopf's settings: quiet, with time-outs, and selecting children on the server's side."""
+    settings = kopf.OperatorSettings()
+    settings.posting.enabled = False
+    settings.scanning.disabled = True
+    settings.networking.request_timeout = 30
+    settings.networking.connect_timeout = 5
+    settings.watching.server_timeout = 240
+    settings.watching.client_timeout = 300
+    settings.watching.connect_timeout = 5
+    settings.watching.chunk_size = PAGE_SIZE
+    settings.queueing.idle_timeout = 1.0
+    settings.persistence.diffbase_storage = _NoDiffs()
+    settings.persistence.progress_storage = _NoProgress()
+    selectors = settings.watching.label_selectors
+    selectors["apps", "v1", "deployments"] = SERVER_LABEL
+    selectors["apps", "v1", "controllerrevisions"] = SERVER_LABEL
+    selectors["", "v1", "services"] = SERVER_LABEL
+    selectors["", "v1", "pods"] = SERVER_LABEL
+    return settings
+
+
+def build_registry(
+    sink: Sink, credentials: Callable[[], Awaitable[Configuration]], *, watch_nodes: bool
+) -> kopf.OperatorRegistry:
+    """Handlers that hand every event to ``sink``; ``credentials`` are loaded at each login."""
+    registry = kopf.OperatorRegistry()
+
+    @kopf.on.login(registry=registry)
+    async def login(**_: Any) -> kopf.ConnectionInfo:
+        configuration = await credentials()
+        header = await configuration.get_api_key_with_prefix("BearerToken")
+        token = header.split(" ", 1)[-1] if header else None
+        return kopf.ConnectionInfo(
+            server=configuration.host,
+            ca_path=configuration.ssl_ca_cert,
+            insecure=not configuration.verify_ssl,
+            token=token,
+            certificate_path=configuration.cert_file,
+            private_key_path=configuration.key_file,
+        )
+
+    def watch(kind: str, *where: str) -> None:
+        @kopf.on.event(*where, registry=registry, id=kind)
+        async def deliver(event: Any, **_: Any) -> None:
+            sink(kind, event["type"], event["object"])
+
+    watch(store.SERVER, GROUP, VERSION, PLURAL)
+    watch(store.DEPLOYMENT, "apps", "v1", "deployments")
+    watch(store.REVISION, "apps", "v1", "controllerrevisions")
+    watch(store.SERVICE, "", "v1", "services")
+    watch(store.POD, "", "v1", "pods")
+    if watch_nodes:
+        watch(NODE, "", "v1", "nodes")
+    return registry
+
+
+async def watch_forever(
+    registry: kopf.OperatorRegistry,
+    namespaces: tuple[str, ...],
+    stop: asyncio.Event,
+    watching: asyncio.Event,
+) -> None:
+    """Run Kopf until ``stop`` is set; ``watching`` is set when its watches are being opened.
+
+    Raises where a watch fails for good (Kopf >= 1.45): the process is to end and start afresh.
+    """
+    await kopf.operator(
+        registry=registry,
+        settings=operator_settings(),
+        standalone=True,
+        clusterwide=not namespaces,
+        namespaces=namespaces,
+        stop_flag=stop,
+        ready_flag=watching,
+    )

@@ -1,0 +1,148 @@
+"""Gathering of what a plan depends on: model facts, node offers, the default image. Edge."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+from vllm_operator.api.v1alpha1 import VLLMServer
+from vllm_operator.engine.versions import DEFAULT_IMAGE
+from vllm_operator.errors import PlanningError, TemporaryFailure, UnknownModel
+from vllm_operator.models import catalogue
+from vllm_operator.models.facts import ModelFacts, facts_from_inline, facts_from_json
+from vllm_operator.sizing.planner import PlanningInputs
+
+from .client import CONFIG_MAPS, ApiError, Client
+from .nodes import Nodes
+from .settings import OperatorSettings
+
+HUB_MEMORY_SECONDS: Final = 300.0
+"""How long an answer of the Hub serves further servers of the same model."""
+
+HubKey = tuple[str, str | None, bool]
+
+
+class InputSource:
+    """Resolves the inputs of plans."""
+
+    def __init__(self, client: Client, nodes: Nodes, settings: OperatorSettings) -> None:
+        self._client = client
+        self._nodes = nodes
+        self._settings = settings
+        self._hub: dict[HubKey, tuple[float, asyncio.Task[ModelFacts]]] = {}
+        self._config_maps: dict[tuple[str, str], ModelFacts] = {}
+
+    async def resolve(self, server: VLLMServer, preferred: str | None) -> PlanningInputs:
+        """Inputs for a new plan, live.
+
+        Raises TemporaryFailure where a source is away and may come back.
+        """
+        facts, problem = None, None
+        try:
+            facts = await self._facts(server)
+        except PlanningError as error:
+            problem = error
+        return self._inputs(facts, problem, preferred)
+
+    async def compare(
+        self, server: VLLMServer, pinned: PlanningInputs, *, live: bool
+    ) -> PlanningInputs:
+        """Inputs that a new plan would have now.
+
+        What only the Hub knows is taken as it was pinned, and so is a ConfigMap unless ``live``.
+        """
+        model = pinned.model
+        if model is not None and model.source == "hub":
+            return self._inputs(catalogue.find(server.spec.model.id) or model, None, None)
+        if model is not None and model.source == "configMap":
+            return self._inputs(await self._reread(server, model, live), None, None)
+        return await self.resolve(server, None)
+
+    async def _reread(self, server: VLLMServer, pinned: ModelFacts, live: bool) -> ModelFacts:
+        key = (server.metadata.namespace, server.metadata.name)
+        if live:
+            try:
+                self._config_maps[key] = await self._from_config_map(server)
+            except PlanningError:
+                self._config_maps.pop(key, None)  # gone or broken: nothing newer to compare with
+        return self._config_maps.get(key, pinned)
+
+    def _inputs(
+        self, facts: ModelFacts | None, problem: PlanningError | None, preferred: str | None
+    ) -> PlanningInputs:
+        return PlanningInputs(
+            model=facts,
+            model_problem=problem,
+            offers=self._nodes.offers(),
+            nodes_visible=self._nodes.visible,
+            default_image=self._settings.default_image or DEFAULT_IMAGE,
+            preferred_product=preferred,
+        )
+
+    async def _facts(self, server: VLLMServer) -> ModelFacts:
+        model = server.spec.model
+        if model.config is not None:
+            return facts_from_inline(model)
+        if model.config_map_ref is not None:
+            return await self._from_config_map(server)
+        known = catalogue.find(model.id)
+        if known is not None:
+            return known
+        return await self._from_hub(server)
+
+    async def _from_config_map(self, server: VLLMServer) -> ModelFacts:
+        reference = server.spec.model.config_map_ref
+        assert reference is not None
+        namespace = server.metadata.namespace
+        field = "spec.model.configMapRef"
+        try:
+            found = await self._client.get(CONFIG_MAPS, namespace, reference.name)
+        except ApiError as error:
+            raise TemporaryFailure(f"{field}: {error.message}") from error
+        if found is None:
+            raise UnknownModel(
+                f"{field}.name",
+                f"there is no ConfigMap {reference.name} in namespace {namespace}; "
+                "create it with the model's config.json, or give spec.model.config",
+            )
+        data: Mapping[str, Any] = found.get("data") or {}
+        if reference.key not in data:
+            present = ", ".join(sorted(data)) or "none"
+            raise UnknownModel(
+                f"{field}.key",
+                f"ConfigMap {reference.name} has no key {reference.key}; its keys: {present}",
+            )
+        return facts_from_json(data[reference.key], "configMap")
+
+    async def _from_hub(self, server: VLLMServer) -> ModelFacts:
+        model = server.spec.model
+        if not self._settings.hub:
+            near = catalogue.nearest(model.id)
+            raise UnknownModel(
+                "spec.model.id",
+                f"{model.id} is not in the catalogue and this operator may not ask the Hugging "
+                "Face Hub; give the facts of its config.json in spec.model.config or "
+                "spec.model.configMapRef" + (f"; the nearest known is {near}" if near else ""),
+            )
+        allowed = server.metadata.namespace in self._settings.hub_token_namespaces
+        token = self._settings.hub_token if allowed else None
+        key = (model.id, model.revision, token is not None)
+        known = self._hub.get(key)
+        if known is None or time.monotonic() - known[0] > HUB_MEMORY_SECONDS:
+            task = asyncio.create_task(_ask_hub(model.id, model.revision, token))
+            known = (time.monotonic(), task)
+            self._hub[key] = known
+        try:
+            return await asyncio.shield(known[1])
+        except TemporaryFailure:
+            self._hub.pop(key, None)
+            raise
+
+
+async def _ask_hub(model_id: str, revision: str | None, token: str | None) -> ModelFacts:
+    # Imported here: the Hub's client costs 15 MB and most installations never ask it.
+    from vllm_operator.models import hub
+
+    return await asyncio.to_thread(hub.fetch, model_id, revision, token)

@@ -1,0 +1,86 @@
+"""One acting process among several replicas, by a Lease."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+
+from kubernetes.aio.leaderelection.electionconfig import Config
+from kubernetes.aio.leaderelection.leaderelection import LeaderElection
+from kubernetes.aio.leaderelection.resourcelock.leaselock import LeaseLock
+
+from vllm_operator.errors import TemporaryFailure
+
+from .client import LEASES, ApiError, Client
+from .settings import OperatorSettings
+
+
+async def lead(
+    client: Client,
+    settings: OperatorSettings,
+    identity: str,
+    work: Callable[[], Awaitable[None]],
+) -> None:
+    """Wait for the Lease, then do ``work``; returns when the work ends or the Lease is lost.
+
+    ``LeaderElection`` keeps renewing when the task that it leads has died, so the work is a task of
+    our own: the first of renewal and work to end, ends both, and the Lease is released for a
+    successor at once. The caller exits the process afterwards.
+    """
+    leading = asyncio.Event()
+
+    async def started() -> None:
+        leading.set()
+        await asyncio.Event().wait()
+
+    async def stopped() -> None:
+        return None
+
+    lock = LeaseLock(settings.lease_name, settings.lease_namespace, identity, client.api)
+    config = Config(
+        lock,
+        lease_duration=settings.lease_seconds,
+        renew_deadline=settings.lease_seconds * 2 // 3,
+        retry_period=max(1, settings.lease_seconds // 6),
+        onstarted_leading=started,
+        onstopped_leading=stopped,
+    )
+    election = asyncio.create_task(LeaderElection(config).run())
+    waiting = asyncio.create_task(leading.wait())
+    await asyncio.wait([election, waiting], return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    if not leading.is_set():
+        await election  # raises what ended it
+        return
+    task = asyncio.ensure_future(work())
+    try:
+        await asyncio.wait([election, task], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await _cancel(election)
+        if task.done():
+            await _release(client, settings, identity)
+        else:
+            await _cancel(task)
+    if task.done() and not task.cancelled():
+        task.result()
+
+
+async def _cancel(task: asyncio.Future[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+async def _release(client: Client, settings: OperatorSettings, identity: str) -> None:
+    """Give the Lease back, so that a successor need not wait for it to expire."""
+    with contextlib.suppress(ApiError, TemporaryFailure):
+        lease = await client.get(LEASES, settings.lease_namespace, settings.lease_name)
+        if lease is None or lease["spec"].get("holderIdentity") != identity:
+            return
+        version = lease["metadata"]["resourceVersion"]
+        body = {
+            "metadata": {"resourceVersion": version},
+            "spec": {"holderIdentity": "", "leaseDurationSeconds": 1},
+        }
+        await client.merge(LEASES, settings.lease_namespace, settings.lease_name, body)

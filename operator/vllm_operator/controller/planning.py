@@ -1,0 +1,151 @@
+"""From a specification to a pinned plan, or to the reasons why there is none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from vllm_operator.api.plan import Plan, Problem
+from vllm_operator.api.v1alpha1 import VLLMServer
+from vllm_operator.errors import NameConflict, PlanningError, TemporaryFailure
+from vllm_operator.manifests.canonical import template_hash
+from vllm_operator.manifests.render import render
+from vllm_operator.manifests.selection import gpu_selection
+from vllm_operator.sizing.planner import PlanningInputs, make_plan, plan_difference
+
+from .apply import Applier
+from .inputs import InputSource
+from .revisions import RELEASE, Pinned, plan_hash, replan_request
+from .store import Key
+
+CHILD_KINDS: Final = ("Deployment", "Service")
+
+ASK_AGAIN_SECONDS: Final = 30.0
+"""How often to look for what no watch delivers: a foreign object, a ConfigMap to come."""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What planning came to: objects to pin, or problems."""
+
+    plan: Plan | None = None
+    inputs: dict[str, Any] | None = None
+    objects: tuple[dict[str, Any], ...] = ()
+    problems: tuple[Problem, ...] = ()
+    waits: bool = False
+    ask_again: float | None = None
+    failure: TemporaryFailure | None = None
+
+
+def problem_of(error: PlanningError) -> Problem:
+    """A planning error as it stands in ``status.problems``."""
+    return Problem(field=error.field, reason=error.reason, message=error.message)
+
+
+class Planner:
+    """Plans servers from live inputs and compares pinned plans with what a new one would be."""
+
+    def __init__(self, inputs: InputSource, applier: Applier) -> None:
+        self._inputs = inputs
+        self._applier = applier
+        self._updates: dict[Key, tuple[str, str | None]] = {}
+
+    async def propose(self, server: VLLMServer, in_force: Pinned | None) -> Proposal:
+        """A plan for the specification as it stands.
+
+        A change that only the pod template reads keeps plan and inputs. Raises ApiError and
+        TemporaryFailure only from the ownership check; an input's outage is in the proposal.
+        """
+        keep = (
+            in_force is not None
+            and in_force.plan_hash == plan_hash(server.spec)
+            and in_force.replan == replan_request(server)
+        )
+        try:
+            if keep and in_force is not None:
+                inputs = PlanningInputs.from_json_object(in_force.inputs)
+                plan = in_force.plan
+            else:
+                inputs = await self._inputs.resolve(server, _preferred(server, in_force))
+                plan = make_plan(server, inputs)
+            if not plan.feasible:
+                return _refused(plan.problems, inputs)
+            objects = render(server, plan, gpu_selection(server, plan, inputs))
+        except TemporaryFailure as failure:
+            problem = Problem(field="spec.model.id", reason="UnknownModel", message=str(failure))
+            return Proposal(problems=(problem,), waits=True, failure=failure)
+        except PlanningError as error:
+            return Proposal(problems=(problem_of(error),))
+        conflict = await self._conflict(server)
+        if conflict is not None:
+            return Proposal(problems=(conflict,), ask_again=ASK_AGAIN_SECONDS)
+        return Proposal(plan=plan, inputs=inputs.to_json_object(), objects=objects)
+
+    async def update(self, server: VLLMServer, in_force: Pinned, *, live: bool) -> str | None:
+        """What a new plan would change, or None. ``live`` re-reads a referenced ConfigMap."""
+        key = (server.metadata.namespace, server.metadata.name)
+        pinned = PlanningInputs.from_json_object(in_force.inputs)
+        try:
+            now = await self._inputs.compare(server, pinned, live=live)
+        except TemporaryFailure:
+            return self._updates.get(key, ("", None))[1]
+        mark = f"{in_force.name}/{now.fingerprint()}"
+        known = self._updates.get(key)
+        if known is not None and known[0] == mark:
+            return known[1]
+        message = self._difference(server, in_force, pinned, now)
+        self._updates[key] = (mark, message)
+        return message
+
+    def forget(self, key: Key) -> None:
+        """Drop what is remembered of a server that is gone."""
+        self._updates.pop(key, None)
+
+    def _difference(
+        self, server: VLLMServer, in_force: Pinned, pinned: PlanningInputs, now: PlanningInputs
+    ) -> str | None:
+        if in_force.release == RELEASE and now.fingerprint() == pinned.fingerprint():
+            return None
+        plan = make_plan(server, now)
+        difference = plan_difference(in_force.plan, plan)
+        if difference is not None or not plan.feasible:
+            return difference
+        fresh = render(server, plan, gpu_selection(server, plan, now))
+        if template_hash(fresh[0]) != template_hash(in_force.objects[0]):
+            return f"release {RELEASE} renders the pod template otherwise"
+        return None
+
+    async def _conflict(self, server: VLLMServer) -> Problem | None:
+        key = (server.metadata.namespace, server.metadata.name)
+        for kind in CHILD_KINDS:
+            try:
+                await self._applier.ensure_ours(kind, key, key[1], server.metadata.uid)
+            except NameConflict as error:
+                return Problem(
+                    field="metadata.name",
+                    reason="NameConflict",
+                    message=f"{kind} {key[1]} in namespace {key[0]} exists and is {error.owner}; "
+                    "it stays untouched: rename this server, or delete that object",
+                )
+        return None
+
+
+def _preferred(server: VLLMServer, in_force: Pinned | None) -> str | None:
+    """The product in force stays, unless a new plan was asked for outright."""
+    if in_force is None or in_force.plan.placement is None:
+        return None
+    if in_force.replan != replan_request(server):
+        return None
+    return in_force.plan.placement.gpu
+
+
+def _refused(problems: list[Problem], inputs: PlanningInputs) -> Proposal:
+    reasons = {problem.reason for problem in problems}
+    fields = [problem.field for problem in problems]
+    awaits_nodes = reasons == {"UnknownGPU"} and inputs.nodes_visible and not inputs.offers
+    awaits_facts = all(field.startswith("spec.model.configMapRef") for field in fields)
+    return Proposal(
+        problems=tuple(problems),
+        waits=awaits_nodes or awaits_facts,
+        ask_again=ASK_AGAIN_SECONDS if awaits_facts else None,
+    )

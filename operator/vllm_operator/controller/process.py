@@ -1,0 +1,289 @@
+"""The operator's process: watches, queue, workers, resync, health and the way down."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import signal
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from vllm_operator.errors import TemporaryFailure
+from vllm_operator.manifests.labels import SERVER_LABEL
+
+from . import handlers, health, store
+from .apply import Applier
+from .client import (
+    DEPLOYMENTS,
+    NODES,
+    PODS,
+    REVISIONS,
+    SERVERS,
+    SERVICES,
+    ApiError,
+    Client,
+    Resource,
+    connect,
+    load_configuration,
+)
+from .inputs import InputSource
+from .leader import lead
+from .metrics import Metrics
+from .nodes import Nodes
+from .planning import Planner
+from .queue import WorkQueue
+from .reconcile import Reconciler, Stale
+from .settings import OperatorSettings
+from .store import Key, Store
+
+LOG: Final = logging.getLogger("vllm_operator")
+
+LISTED: Final[Mapping[str, tuple[Resource, str | None]]] = {
+    store.SERVER: (SERVERS, None),
+    store.DEPLOYMENT: (DEPLOYMENTS, SERVER_LABEL),
+    store.SERVICE: (SERVICES, SERVER_LABEL),
+    store.REVISION: (REVISIONS, SERVER_LABEL),
+    store.POD: (PODS, SERVER_LABEL),
+}
+
+STUCK_SECONDS: Final = 300.0
+"""A reconcile that takes longer makes /healthz fail."""
+
+RESYNC_SPREAD_SECONDS: Final = 30.0
+
+
+class Operator:
+    """Everything that one acting process holds."""
+
+    def __init__(
+        self, client: Client, metrics: Metrics, settings: OperatorSettings, instance: str
+    ) -> None:
+        self.client = client
+        self.metrics = metrics
+        self.settings = settings
+        self.store = Store()
+        self.nodes = Nodes(visible=settings.watch_nodes)
+        self.queue: WorkQueue[Key] = WorkQueue(time.monotonic, random.random)
+        applier = Applier(client, self.store)
+        inputs = InputSource(client, self.nodes, settings)
+        self.reconciler = Reconciler(
+            client=client,
+            store=self.store,
+            planner=Planner(inputs, applier),
+            applier=applier,
+            metrics=metrics,
+            clock=lambda: datetime.now(UTC),
+            instance=instance,
+        )
+        self.synced = False
+        self._started: dict[Key, float] = {}
+
+    def take(self, kind: str, change: str | None, body: dict[str, Any]) -> None:
+        """Take in a watch event and queue the server that it concerns."""
+        self.metrics.watch_events.labels(kind).inc()
+        if kind == handlers.NODE:
+            if change == "DELETED":
+                changed = self.nodes.remove(body["metadata"]["name"])
+            else:
+                changed = self.nodes.observe(body)
+            if changed:
+                self.queue_all()
+            return
+        if change == "DELETED":
+            key = self.store.remove(kind, body)
+        else:
+            key = self.store.observe(kind, body)
+        if key is not None and self.synced:
+            self.queue.add(key)
+
+    def queue_all(self, spread: float = 0.0) -> None:
+        """Queue every server, over ``spread`` seconds."""
+        if self.synced:
+            for key in self.store.server_keys():
+                self.queue.add_after(key, random.random() * spread)
+
+    async def resync(self) -> None:
+        """List everything live: a watch never delivers deletions that fall into a gap of it."""
+        namespaces: tuple[str | None, ...] = self.settings.namespaces or (None,)
+        touched: set[Key] = set()
+        for kind, (resource, selector) in LISTED.items():
+            self.store.begin_listing(kind)
+            for namespace in namespaces:
+                async for page in self.client.pages(resource, namespace, selector):
+                    for body in page:
+                        key = self.store.observe(kind, body, listed=True)
+                        touched |= {key} if key else set()
+            touched |= self.store.end_listing(kind, self.settings.namespaces)
+        if self.settings.watch_nodes:
+            names = []
+            async for page in self.client.pages(NODES, None):
+                for node in page:
+                    names.append(node["metadata"]["name"])
+                    self.nodes.observe(node)
+            self.nodes.retain(names)
+        for key in touched:
+            self.queue.add(key)
+        self.reconciler.recheck.update(self.store.server_keys())
+
+    async def resync_forever(self) -> None:
+        """Resync from time to time; an outage only postpones it."""
+        while True:
+            await asyncio.sleep(self.settings.resync_seconds * (0.9 + 0.2 * random.random()))
+            try:
+                await self.resync()
+            except (ApiError, TemporaryFailure) as error:
+                LOG.warning("resync postponed", extra={"error": str(error)})
+            else:
+                self.queue_all(RESYNC_SPREAD_SECONDS)
+
+    async def work(self) -> None:
+        """Reconcile one server after another until the queue is closed."""
+        while (key := await self.queue.get()) is not None:
+            self._started[key] = time.monotonic()
+            result = "success"
+            try:
+                again = await self.reconciler.reconcile(key)
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:
+                result = "requeued" if isinstance(error, Stale) else "error"
+                self._report(key, error, self.queue.fail(key))
+            else:
+                if again is not None:
+                    self.queue.add_after(key, again)
+                self.queue.succeed(key)
+            finally:
+                seconds = time.monotonic() - self._started.pop(key)
+            self.metrics.reconciles.labels(result).inc()
+            self.metrics.reconcile_seconds.observe(seconds)
+            self.metrics.queue_depth.set(len(self.queue))
+
+    def _report(self, key: Key, error: Exception, delay: float) -> None:
+        extra = {"namespace": key[0], "server": key[1], "error": str(error)}
+        extra["retry_seconds"] = f"{delay:.1f}"
+        if isinstance(error, Stale):
+            LOG.debug("reconcile on stale state", extra=extra)
+        elif isinstance(error, ApiError | TemporaryFailure):
+            LOG.warning("reconcile failed", extra=extra)
+        else:
+            LOG.error("reconcile failed unexpectedly", extra=extra, exc_info=error)
+
+    def stuck(self) -> str | None:
+        """What is wrong where a reconcile hangs."""
+        oldest = min(self._started.values(), default=None)
+        age = 0.0 if oldest is None else time.monotonic() - oldest
+        self.metrics.queue_oldest_seconds.set(age)
+        return f"a reconcile runs for {age:.0f} s" if age > STUCK_SECONDS else None
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Act on servers until ``stop``; raises where a watch ended for good."""
+        self.metrics.leader.set(1)
+        await self._first_sync(stop)
+        if stop.is_set():
+            return
+        registry = handlers.build_registry(
+            self.take, load_configuration, watch_nodes=self.settings.watch_nodes
+        )
+        stop_watching, watching = asyncio.Event(), asyncio.Event()
+        watches = asyncio.create_task(
+            handlers.watch_forever(registry, self.settings.namespaces, stop_watching, watching)
+        )
+        workers = [asyncio.create_task(self.work()) for _ in range(self.settings.workers)]
+        resyncs = asyncio.create_task(self.resync_forever())
+        stopped = asyncio.create_task(stop.wait())
+        self.synced = True
+        self.queue_all()
+        LOG.info("acting", extra={"servers": len(self.store.server_keys())})
+        try:
+            await asyncio.wait(
+                [watches, resyncs, stopped, *workers], return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            self.synced = False
+            self.queue.close()
+            resyncs.cancel()
+            stopped.cancel()
+            stop_watching.set()
+            _, late = await asyncio.wait(workers, timeout=self.settings.drain_seconds)
+            for task in late:
+                task.cancel()
+            await asyncio.wait([watches], timeout=5)
+            self.metrics.leader.set(0)
+        for task in (watches, resyncs, *workers):
+            if task.done() and not task.cancelled():
+                task.result()
+
+    async def _first_sync(self, stop: asyncio.Event) -> None:
+        delay = 0.5
+        while not stop.is_set():
+            try:
+                await self.resync()
+            except (ApiError, TemporaryFailure) as error:
+                if isinstance(error, ApiError) and error.code in (401, 403, 404):
+                    LOG.error("cannot list what the operator acts on", extra={"error": str(error)})
+                else:
+                    LOG.warning("waiting for the API server", extra={"error": str(error)})
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), delay)
+                delay = min(delay * 2, 10.0)
+            else:
+                return
+
+
+async def run_operator(settings: OperatorSettings, instance: str) -> None:
+    """Run until SIGTERM or SIGINT, then drain. Raises where the process should start afresh."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    metrics = Metrics()
+    client = await connect(metrics)
+    operator = Operator(client, metrics, settings, instance)
+    runner = None
+    try:
+        if settings.listen:
+            runner = await health.serve(
+                settings.listen, metrics, operator.stuck, lambda: _not_ready(operator)
+            )
+        if settings.leader_election:
+            await _lead_until_stopped(client, settings, instance, operator, stop)
+        else:
+            await operator.run(stop)
+    finally:
+        if runner is not None:
+            await runner.cleanup()
+        await client.close()
+        LOG.info("stopped")
+
+
+async def _lead_until_stopped(
+    client: Client,
+    settings: OperatorSettings,
+    instance: str,
+    operator: Operator,
+    stop: asyncio.Event,
+) -> None:
+    leading = asyncio.create_task(lead(client, settings, instance, lambda: operator.run(stop)))
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait([leading, stopped], return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if not leading.done():
+        # A leader stops by itself, in order; a follower has nothing to put in order.
+        if operator.synced:
+            await leading
+        else:
+            leading.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await leading
+        return
+    leading.result()
+
+
+def _not_ready(operator: Operator) -> str | None:
+    if operator.settings.leader_election or operator.synced:
+        return None
+    return "the first listing is not complete"

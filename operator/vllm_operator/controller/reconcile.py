@@ -1,0 +1,255 @@
+"""One function does everything for a server: read, decide, write what differs, fold the status."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from vllm_operator.api.plan import Problem
+from vllm_operator.api.v1alpha1 import VLLMServer
+from vllm_operator.errors import NameConflict, TemporaryFailure
+from vllm_operator.manifests.canonical import normalized
+from vllm_operator.manifests.render import with_live_fields
+
+from . import events
+from .apply import Applier, with_applied_hash
+from .client import BY_KIND, REVISIONS, SERVERS, ApiError, Client
+from .metrics import Metrics
+from .planning import ASK_AGAIN_SECONDS, Planner, Proposal
+from .revisions import Pinned, controller_revision, expired, pinned, revision_name
+from .rollout import choose_strategy
+from .status import Observed, describe, fold, server_state
+from .store import DEPLOYMENT, REVISION, SERVER, Key, Store
+
+Note = tuple[Literal["Normal", "Warning"], str, str, str]
+"""An event to post: type, reason, action, note."""
+
+
+class Stale(TemporaryFailure):
+    """What was read is out of date; the next visit reads better."""
+
+
+class Reconciler:
+    """Brings one server at a time to its desired state. ``clock`` gives the time in UTC."""
+
+    def __init__(
+        self,
+        client: Client,
+        store: Store,
+        planner: Planner,
+        applier: Applier,
+        metrics: Metrics,
+        clock: Callable[[], datetime],
+        instance: str,
+    ) -> None:
+        self._client = client
+        self._store = store
+        self._planner = planner
+        self._applier = applier
+        self._metrics = metrics
+        self._clock = clock
+        self._instance = instance
+        self.recheck: set[Key] = set()
+        """Servers whose referenced ConfigMap is to be read again at the next visit."""
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Visit a server; seconds after which to visit it again if nothing happens before.
+
+        Raises ApiError, TemporaryFailure (and Stale): the visit is repeated with back-off. Every
+        write so far was right on its own, so a visit may end anywhere.
+        """
+        record = self._store.server(key)
+        if record is None or record.deleting:
+            self._metrics.set_server_state(*key, None)
+            self._planner.forget(key)
+            self.recheck.discard(key)
+            return None
+        body = record.body()
+        server, unreadable = _parse(body)
+        in_force = self._in_force(key, server)
+        proposal = Proposal(problems=unreadable)
+        notes: list[Note] = []
+        if not unreadable and not server.spec.paused and not (in_force and in_force.serves(server)):
+            proposal = await self._planner.propose(server, in_force)
+            if proposal.plan is not None:
+                reason = "Planned" if in_force is None else "Replanned"
+                in_force = await self._pin(key, server, proposal, in_force)
+                notes.append(("Normal", reason, "Plan", describe(in_force.plan)))
+        look_again = None
+        if in_force is not None and not server.spec.paused:
+            try:
+                repaired, look_again = await self._apply(key, server, in_force)
+                notes.extend(_repair_note(kind, key[1]) for kind in repaired)
+            except NameConflict as error:
+                conflict = Problem(field="metadata.name", reason="NameConflict", message=str(error))
+                proposal = Proposal(problems=(conflict,), ask_again=ASK_AGAIN_SECONDS)
+        update = None
+        if in_force is not None and not proposal.problems:
+            live = key in self.recheck
+            update = await self._planner.update(server, in_force, live=live)
+            self.recheck.discard(key)
+        observed = Observed(
+            problems=proposal.problems,
+            waits=proposal.waits,
+            plan=in_force.plan if in_force else None,
+            update=update,
+            deployment=self._store.child(DEPLOYMENT, key, key[1]),
+            pods=self._store.pods(key),
+        )
+        folded_again, warning = await self._write_status(key, server, body, observed)
+        await self._post(server, [*notes, *warning])
+        if proposal.failure is not None:
+            raise proposal.failure
+        return _soonest(look_again, folded_again, proposal.ask_again)
+
+    def _in_force(self, key: Key, server: VLLMServer) -> Pinned | None:
+        records = self._store.revisions(key, server.metadata.uid)
+        return pinned(records[-1]) if records else None
+
+    async def _pin(
+        self, key: Key, server: VLLMServer, proposal: Proposal, in_force: Pinned | None
+    ) -> Pinned:
+        assert proposal.plan is not None
+        assert proposal.inputs is not None
+        number = in_force.revision + 1 if in_force else 1
+        body = controller_revision(server, number, proposal.inputs, proposal.plan, proposal.objects)
+        try:
+            answer = await self._client.create(REVISIONS, key[0], body)
+        except ApiError as error:
+            if error.reason != "AlreadyExists":
+                raise
+            found = await self._client.get(REVISIONS, key[0], revision_name(server, number))
+            if found is not None:
+                self._store.observe(REVISION, found)
+            raise Stale(f"plan {number} was pinned before") from error
+        self._metrics.writes.labels(REVISION).inc()
+        self._store.observe(REVISION, answer)
+        records = self._store.revisions(key, server.metadata.uid)
+        for old in expired(records):
+            await self._client.delete(REVISIONS, key[0], old.name)
+            self._metrics.writes.labels(REVISION).inc()
+            self._store.forget_child(REVISION, key, old.name)
+        return pinned(records[-1])
+
+    async def _apply(
+        self, key: Key, server: VLLMServer, in_force: Pinned
+    ) -> tuple[list[str], float | None]:
+        """Apply what differs; the kinds that somebody else had changed, and when to look again."""
+        repaired: list[str] = []
+        look_again = None
+        for rendered in in_force.objects:
+            kind = rendered["kind"]
+            live = await self._applier.ensure_ours(kind, key, key[1], server.metadata.uid)
+            if live is not None and live.deleting:
+                continue
+            strategy = choose_strategy(
+                server.spec,
+                self._store.child(DEPLOYMENT, key, key[1]),
+                self._store.pods(key),
+                self._clock(),
+            )
+            desired = with_applied_hash(
+                with_live_fields(rendered, server.spec, strategy.rolling_update)
+            )
+            look_again = _soonest(look_again, strategy.look_again)
+            if not self._applier.differs(desired, live):
+                continue
+            try:
+                applied = await self._applier.apply(desired, live, key)
+            except ApiError as error:
+                if error.code != 409:
+                    raise
+                await self._read_again(kind, key)
+                raise Stale(f"{kind} {key[1]} has changed since it was read") from error
+            self._metrics.writes.labels(kind).inc()
+            if live is not None and live.applied_hash == applied.applied_hash:
+                repaired.append(kind)
+        return repaired, look_again
+
+    async def _read_again(self, kind: str, key: Key) -> None:
+        body = await self._client.get(BY_KIND[kind], key[0], key[1])
+        if body is None:
+            self._store.forget_child(kind, key, key[1])
+        else:
+            self._store.observe(kind, body)
+
+    async def _write_status(
+        self, key: Key, server: VLLMServer, body: dict[str, Any], observed: Observed
+    ) -> tuple[float | None, list[Note]]:
+        before = body.get("status") or {}
+        folded = fold(server, before, observed, self._clock())
+        self._metrics.set_server_state(*key, server_state(folded.status))
+        if normalized(folded.status) == normalized(before):
+            return folded.look_again, []
+        patch = {
+            "apiVersion": body["apiVersion"],
+            "kind": body["kind"],
+            "metadata": {
+                "name": key[1],
+                "namespace": key[0],
+                "uid": server.metadata.uid,
+                "resourceVersion": server.metadata.resource_version,
+            },
+            "status": folded.status,
+        }
+        try:
+            answer = await self._client.apply(SERVERS, key[0], key[1], patch, "status")
+        except ApiError as error:
+            if error.code not in (404, 409):
+                raise
+            raise Stale(f"VLLMServer {key[1]} has changed since it was read") from error
+        self._metrics.writes.labels("VLLMServer/status").inc()
+        self._store.observe(SERVER, answer)
+        return folded.look_again, _warnings(before, folded.status)
+
+    async def _post(self, server: VLLMServer, notes: list[Note]) -> None:
+        for kind, reason, action, note in notes:
+            body = events.event(
+                server, kind, reason, action, note, now=self._clock(), instance=self._instance
+            )
+            await events.post(self._client, body)
+
+
+def _repair_note(kind: str, name: str) -> Note:
+    note = f"{kind} {name} was changed by somebody else and is restored"
+    return ("Normal", "Repaired", "Repair", note)
+
+
+def _warnings(before: dict[str, Any], after: dict[str, Any]) -> list[Note]:
+    """A warning where a condition that stops the server is new or says something new."""
+    for kind, failing in (("Planned", "False"), ("Stalled", "True")):
+        conditions: list[dict[str, Any]] = before.get("conditions") or []
+        old = next((c for c in conditions if c["type"] == kind), {})
+        new = next(c for c in after["conditions"] if c["type"] == kind)
+        said = (old.get("status"), old.get("reason"), old.get("message"))
+        if new["status"] == failing and said != (failing, new["reason"], new["message"]):
+            return [("Warning", new["reason"], "Plan", new["message"])]
+    return []
+
+
+def _parse(body: dict[str, Any]) -> tuple[VLLMServer, tuple[Problem, ...]]:
+    """The server, and why its specification cannot be read (stored under an older schema)."""
+    try:
+        return VLLMServer.model_validate(body), ()
+    except ValidationError as error:
+        problems = tuple(
+            Problem(
+                field=".".join(str(part) for part in item["loc"]),
+                reason="IllegalPin",
+                message=item["msg"],
+            )
+            for item in error.errors()[:16]
+        )
+        spec = {
+            "model": {"id": "unreadable"},
+            "replicas": body["spec"].get("replicas", 1),
+            "paused": bool(body["spec"].get("paused")),
+        }
+        return VLLMServer.model_validate({**body, "spec": spec}), problems
+
+
+def _soonest(*times: float | None) -> float | None:
+    return min((time for time in times if time is not None), default=None)

@@ -1,0 +1,72 @@
+"""Surge or in place: the scheduler decides, because nobody else sees who holds the GPUs.
+
+Other teams' pods hold GPUs too, and a namespaced install cannot see them; free GPUs cannot be
+counted. So a rollout starts with a pod beside the old ones. Where the scheduler finds no node for
+it within the surge timeout, the rollout goes on by replacing, and the strategy returns to surging
+when the rollout is over. Decided from what is observed alone: nothing is remembered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from vllm_operator.api.v1alpha1 import VLLMServerSpec
+from vllm_operator.manifests.pod import surge_timeout_seconds
+from vllm_operator.manifests.render import IN_PLACE, SURGE
+
+from .store import ChildRecord, PodRecord
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """The rolling update of the moment, and when to look again (seconds) if time alone decides."""
+
+    rolling_update: Mapping[str, int]
+    look_again: float | None = None
+
+
+def is_rolling(deployment: ChildRecord) -> bool:
+    """Whether a Deployment has not yet replaced every pod by its newest template."""
+    return (
+        deployment.observed_generation < deployment.generation
+        or deployment.updated_replicas < deployment.spec_replicas
+        or deployment.replicas > deployment.updated_replicas
+    )
+
+
+def choose_strategy(
+    spec: VLLMServerSpec,
+    deployment: ChildRecord | None,
+    pods: Sequence[PodRecord],
+    now: datetime,
+) -> Strategy:
+    """The strategy for the next apply."""
+    wanted = (spec.rollout.strategy if spec.rollout else None) or "Auto"
+    if wanted != "Auto":
+        return Strategy(SURGE if wanted == "Surge" else IN_PLACE)
+    if deployment is None or not is_rolling(deployment):
+        return Strategy(SURGE)
+    if deployment.in_place:
+        return Strategy(IN_PLACE)
+    waiting_since = surge_pod_waits_since(pods)
+    if waiting_since is None:
+        return Strategy(SURGE)
+    deadline = waiting_since + timedelta(seconds=surge_timeout_seconds(spec))
+    if now >= deadline:
+        return Strategy(IN_PLACE)
+    return Strategy(SURGE, look_again=(deadline - now).total_seconds())
+
+
+def surge_pod_waits_since(pods: Sequence[PodRecord]) -> datetime | None:
+    """Since when a pod waits for a node while pods of another template run."""
+    alive = [pod for pod in pods if not pod.deleting and not pod.failed]
+    waiting = [pod for pod in alive if pod.unschedulable_since and not pod.scheduled]
+    templates = {pod.template_hash for pod in alive if pod.scheduled}
+    times = [
+        datetime.fromisoformat(pod.unschedulable_since)
+        for pod in waiting
+        if pod.unschedulable_since and templates - {pod.template_hash}
+    ]
+    return min(times, default=None)

@@ -1,0 +1,45 @@
+"""Settings of the operator's process, from flags and environment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class OperatorSettings:
+    """How one operator process runs. Nothing here changes a server that runs already."""
+
+    namespaces: tuple[str, ...] = ()
+    """Namespaces to act in; empty: all of them."""
+
+    watch_nodes: bool = True
+    """Whether nodes may be listed and watched (needs the permission)."""
+
+    default_image: str = ""
+    """Image for servers that name none; empty: the release's own."""
+
+    listen: str = "0.0.0.0:8080"
+    """Address of /healthz, /readyz and /metrics; empty: none."""
+
+    leader_election: bool = False
+    """Whether several replicas agree by a Lease on which one acts."""
+
+    lease_namespace: str = "default"
+    lease_name: str = "vllm-operator"
+    lease_seconds: int = 15
+
+    hub: bool = True
+    """Whether the Hugging Face Hub may be asked for facts of models that are not catalogued."""
+
+    hub_token: str | None = None
+    hub_token_namespaces: tuple[str, ...] = ()
+    """Namespaces whose servers may use the operator's own Hub token; empty: none."""
+
+    resync_seconds: float = 600.0
+    """How often everything is listed live: deletions inside a watch gap are never delivered."""
+
+    workers: int = 8
+    """Servers that are reconciled at once."""
+
+    drain_seconds: float = 20.0
+    """How long SIGTERM waits for reconciles in flight."""

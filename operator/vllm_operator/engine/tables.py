@@ -1,0 +1,38 @@
+"""Reads the data files of this room: rows that hold from one vLLM version to another.
+
+``since`` and ``until`` are both included; ``until`` 0.19 means every 0.19.x, and an empty one
+means up to the newest.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from functools import lru_cache
+from importlib.resources import files
+
+from .versions import Version
+
+
+@lru_cache(maxsize=32)
+def rows(name: str) -> tuple[Mapping[str, str], ...]:
+    """Every row of a data file."""
+    text = files(__package__).joinpath(name).read_text(encoding="utf-8")
+    return tuple(csv.DictReader(text.splitlines()))
+
+
+@lru_cache(maxsize=1024)
+def rows_for(name: str, version: Version) -> tuple[Mapping[str, str], ...]:
+    """The rows of a data file that hold for ``version``, in the file's order."""
+    return tuple(row for row in rows(name) if holds(row, version))
+
+
+def holds(row: Mapping[str, str], version: Version) -> bool:
+    """Whether ``version`` lies in the row's span."""
+    since = Version.parse(row["since"])
+    if version.release < since.release:
+        return False
+    if not row["until"]:
+        return True
+    last = tuple(int(part) for part in row["until"].split("."))
+    return version.release[: len(last)] <= last

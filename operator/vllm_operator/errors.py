@@ -1,0 +1,96 @@
+"""Every exception that this project raises on purpose.
+
+::
+
+    VLLMOperatorError
+    ├── InputError                 somebody's input cannot be read at all (exit status 2)
+    ├── PlanningError              a readable specification cannot be planned; carries one Problem
+    │   ├── UnknownModel           no source knows the model's facts
+    │   ├── UnknownGPU             no source knows the GPU product, or there is none to choose
+    │   ├── ModelAccessDenied      the Hub knows the model and refuses to show it
+    │   ├── UnsupportedEngineVersion
+    │   ├── IllegalPin             a pin that this vLLM would refuse, or that contradicts another
+    │   └── Infeasible             everything is known and nothing fits
+    ├── TemporaryFailure           an edge (Hub, API server) failed; the same call may succeed later
+    └── NameConflict               an object of that name exists and is somebody else's
+
+A planning error is the user's to mend and is never retried by itself; a temporary failure is
+retried with back-off and leaves everything that runs untouched.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class VLLMOperatorError(Exception):
+    """Base of every exception raised on purpose."""
+
+
+class InputError(VLLMOperatorError):
+    """Input that cannot be read: malformed YAML, a wrong kind, an unreadable file."""
+
+
+class PlanningError(VLLMOperatorError):
+    """A specification that cannot be planned.
+
+    ``field`` is the path in the manifest (``spec.gpu.product``) and ``message`` says what is
+    wrong, with the numbers, and the nearest choice that works.
+    """
+
+    reason: ClassVar[str] = "Infeasible"
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.field = field
+        self.message = message
+
+
+class UnknownModel(PlanningError):
+    """No source knows what sizing needs to know about the model."""
+
+    reason = "UnknownModel"
+
+
+class UnknownGPU(PlanningError):
+    """The GPU product is in no catalogue, or there is none to choose from."""
+
+    reason = "UnknownGPU"
+
+
+class ModelAccessDenied(PlanningError):
+    """The Hub knows the model and refuses to show it (gated or private)."""
+
+    reason = "ModelAccessDenied"
+
+
+class UnsupportedEngineVersion(PlanningError):
+    """A vLLM version that this release does not know how to run."""
+
+    reason = "UnsupportedEngineVersion"
+
+
+class IllegalPin(PlanningError):
+    """A field of the manifest that this vLLM would refuse, or that contradicts another field."""
+
+    reason = "IllegalPin"
+
+
+class Infeasible(PlanningError):
+    """Everything is known and no layout fits the GPUs."""
+
+    reason = "Infeasible"
+
+
+class TemporaryFailure(VLLMOperatorError):
+    """An edge failed in a way that may pass: the Hub timed out, the API server was away."""
+
+
+class NameConflict(VLLMOperatorError):
+    """An object of the name that we need exists and is not controlled by this server."""
+
+    def __init__(self, kind: str, name: str, owner: str) -> None:
+        super().__init__(f"{kind} {name} exists and is {owner}")
+        self.kind = kind
+        self.name = name
+        self.owner = owner

@@ -1,0 +1,138 @@
+"""The GPU products that this release knows: ``gpus.csv``, read once.
+
+Memory is what PyTorch (and so vLLM) sees. NVML's figure, which ``nvidia-smi`` and the node label
+``nvidia.com/gpu.memory`` show, is larger: 81559 MiB against 79.18 GiB on an H100.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from importlib.resources import files
+from typing import Final
+
+MEBIBYTE: Final = 1024**2
+GIBIBYTE: Final = 1024**3
+NVIDIA_RESOURCE: Final = "nvidia.com/gpu"
+AMD_RESOURCE: Final = "amd.com/gpu"
+
+MAKERS: Final = frozenset({"nvidia", "geforce", "tesla", "amd", "instinct"})
+
+
+@dataclass(frozen=True, slots=True)
+class GPUProduct:
+    """One product, or (for an alias such as ``H100``) a family of products."""
+
+    name: str
+    """The usual label value, or the alias of a family."""
+    label_values: tuple[str, ...]
+    """Values of the product label that mean this product."""
+    memory_bytes: int
+    """Memory as PyTorch sees it; of a family, the smallest."""
+    nvml_bytes: int
+    """Memory as NVML (or ROCm) and the node label say it; of a family, the smallest."""
+    compute_capability: tuple[int, int] | None
+    """CUDA compute capability; None for AMD. Of a family, the smallest."""
+    resource_name: str
+    source: str
+
+
+def device_memory_from_nvml(nvml_bytes: int) -> int:
+    """A cautious figure of what PyTorch sees, from NVML's total: 0.5 GiB and 0.5 % less.
+
+    The largest known difference relative to this rule is that of the A100 40GB (39.39 GiB seen of
+    40.00 GiB); every product in ``gpus.csv`` with a reported figure lies above it (a test says so).
+    """
+    return max(0, nvml_bytes - GIBIBYTE // 2 - nvml_bytes // 200)
+
+
+@lru_cache(maxsize=1)
+def _text() -> str:
+    return files(__package__).joinpath("gpus.csv").read_text(encoding="utf-8")
+
+
+def fingerprint() -> str:
+    """Hash of the catalogue: a plan made with another one may come out differently."""
+    return hashlib.sha256(_text().encode()).hexdigest()[:16]
+
+
+@lru_cache(maxsize=1)
+def products() -> tuple[GPUProduct, ...]:
+    """Every product, in the file's order."""
+    return tuple(product for product, _, _ in _rows())
+
+
+def find(product: str) -> GPUProduct | None:
+    """The product of a label value, a product name or an alias, in any case; None if unknown.
+
+    An alias that stands for several products (``H100``) gives a family: all their label values,
+    and the smallest memory among them.
+    """
+    return _index().get(_normalised(product))
+
+
+def nearest(product: str, others: Iterable[str] = ()) -> str | None:
+    """The known name most like ``product``, for messages; ``others`` are known besides."""
+    names = {_normalised(name): name for name in others}
+    names |= {key: found.name for key, found in _index().items()}
+    close = difflib.get_close_matches(_normalised(product), sorted(names), n=1, cutoff=0.5)
+    return names[close[0]] if close else None
+
+
+def _normalised(name: str) -> str:
+    words = re.split(r"[\s_.-]+", name.casefold().strip())
+    return " ".join(word for word in words if word and word not in MAKERS)
+
+
+def _split(cell: str) -> tuple[str, ...]:
+    return tuple(part for part in cell.split(";") if part)
+
+
+@lru_cache(maxsize=1)
+def _rows() -> tuple[tuple[GPUProduct, tuple[str, ...], tuple[str, ...]], ...]:
+    rows = []
+    for row in csv.DictReader(_text().splitlines()):
+        nvml_bytes = int(row["nvml_mib"]) * MEBIBYTE
+        reported = row["reported_gib"]
+        major, _, minor = row["compute_capability"].partition(".")
+        product = GPUProduct(
+            name=row["product"],
+            label_values=_split(row["label_values"]),
+            memory_bytes=int(float(reported) * GIBIBYTE)
+            if reported
+            else device_memory_from_nvml(nvml_bytes),
+            nvml_bytes=nvml_bytes,
+            compute_capability=(int(major), int(minor)) if major else None,
+            resource_name=row["resource_name"],
+            source=row["source"],
+        )
+        rows.append((product, _split(row["aliases"]), _split(row["families"])))
+    return tuple(rows)
+
+
+@lru_cache(maxsize=1)
+def _index() -> dict[str, GPUProduct]:
+    index: dict[str, GPUProduct] = {}
+    members: dict[str, list[GPUProduct]] = {}
+    for product, aliases, families in _rows():
+        for name in (product.name, *product.label_values, *aliases):
+            index[_normalised(name)] = product
+        for family in families:
+            members.setdefault(family, []).append(product)
+    for family, family_products in members.items():
+        capabilities = [p.compute_capability for p in family_products if p.compute_capability]
+        index[_normalised(family)] = replace(
+            family_products[0],
+            name=family,
+            label_values=tuple(v for p in family_products for v in p.label_values),
+            memory_bytes=min(p.memory_bytes for p in family_products),
+            nvml_bytes=min(p.nvml_bytes for p in family_products),
+            compute_capability=min(capabilities, default=None),
+            source="; ".join(sorted({p.source for p in family_products})),
+        )
+    return index

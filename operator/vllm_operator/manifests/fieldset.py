@@ -1,0 +1,103 @@
+"""The field set that server-side apply records for an object of ours.
+
+The API server notes in ``metadata.managedFields`` which fields a manager's last apply set, and
+takes a field out of that set when somebody else changes its value. Comparing the set on the live
+object with the set of the desired one therefore shows every foreign change of an owned value,
+without comparing values (``1000m`` and ``1`` are equal to the API server and different to us).
+
+Lists of objects are merged by keys or replaced whole; which, Kubernetes' published schema says for
+each list (``x-kubernetes-list-type`` and ``-map-keys``; ``merge_keys.yaml`` holds those that our
+objects can contain). The format of the set is ``fieldsV1`` of structured-merge-diff v6.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import yaml
+
+from .canonical import digest
+
+FieldSet = dict[str, Any]
+
+UNOWNED = {("apiVersion",), ("kind",), ("metadata", "name"), ("metadata", "namespace")}
+"""Fields that identify the object; the API server strips them from every set."""
+
+
+@cache
+def _rules() -> tuple[dict[str, dict[str, Any]], frozenset[str]]:
+    text = resources.files(__package__).joinpath("merge_keys.yaml").read_text("utf-8")
+    data = yaml.safe_load(text)
+    return data["maps"], frozenset(data["atomic"])
+
+
+def field_set(desired: Mapping[str, Any]) -> FieldSet:
+    """``fieldsV1`` of an apply of ``desired``, without uid and resourceVersion."""
+    return _of_mapping(desired, ())
+
+
+def field_set_digest(fields: Mapping[str, Any]) -> str:
+    """A short name of a field set, to keep and compare instead of the set."""
+    return digest(fields)
+
+
+def _of_mapping(value: Mapping[str, Any], path: tuple[str, ...]) -> FieldSet:
+    fields: FieldSet = {}
+    for key, item in value.items():
+        here = (*path, key)
+        if (
+            item is None
+            or here in UNOWNED
+            or (
+                here[:1] == ("metadata",)
+                and key
+                in {
+                    "uid",
+                    "resourceVersion",
+                }
+            )
+        ):
+            continue
+        fields[f"f:{key}"] = _of_value(item, here)
+    return fields
+
+
+def _of_value(value: Any, path: tuple[str, ...]) -> FieldSet:
+    merge_maps, atomic = _rules()
+    dotted = ".".join(path)
+    if _matches(dotted, atomic):
+        return {}
+    if isinstance(value, Mapping):
+        return _of_mapping(value, path)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        rule = next((rule for name, rule in merge_maps.items() if _ends(dotted, name)), None)
+        return {} if rule is None else _of_list(value, path, rule)
+    return {}
+
+
+def _of_list(
+    value: Sequence[Mapping[str, Any]], path: tuple[str, ...], rule: Mapping[str, Any]
+) -> FieldSet:
+    fields: FieldSet = {}
+    defaults: Mapping[str, Any] = rule.get("defaults", {})
+    for item in value:
+        keys = {key: item.get(key, defaults.get(key)) for key in rule["keys"]}
+        name = json.dumps(
+            {key: keys[key] for key in sorted(keys) if keys[key] is not None},
+            separators=(",", ":"),
+        )
+        whole = rule.get("atomicItems", False)
+        fields[f"k:{name}"] = {} if whole else {".": {}, **_of_mapping(item, path)}
+    return fields
+
+
+def _ends(dotted: str, name: str) -> bool:
+    return dotted == name or dotted.endswith("." + name)
+
+
+def _matches(dotted: str, names: frozenset[str]) -> bool:
+    return any(_ends(dotted, name) for name in names)

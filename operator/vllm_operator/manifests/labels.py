@@ -1,0 +1,35 @@
+"""Labels, annotations and names that the operator puts on what it owns."""
+
+from __future__ import annotations
+
+from typing import Final
+
+SERVER_LABEL: Final = "vllm-operator.io/server"
+"""On every child and pod, with the server's name: the operator watches nothing without it."""
+
+REVISION_LABEL: Final = "vllm-operator.io/revision"
+APPLIED_HASH: Final = "vllm-operator.io/applied-hash"
+TEMPLATE_HASH: Final = "vllm-operator.io/template-hash"
+REPLAN_ANNOTATION: Final = "vllm-operator.io/replan"
+FIELD_MANAGER: Final = "vllm-operator"
+
+
+def selector(name: str) -> dict[str, str]:
+    """The labels that select the pods of the server called ``name``."""
+    return {SERVER_LABEL: name}
+
+
+def object_labels(name: str) -> dict[str, str]:
+    """The labels of every object of the server called ``name``, its pods included."""
+    return {
+        SERVER_LABEL: name,
+        "app.kubernetes.io/name": "vllm",
+        "app.kubernetes.io/instance": name,
+        "app.kubernetes.io/component": "engine",
+        "app.kubernetes.io/managed-by": FIELD_MANAGER,
+    }
+
+
+def endpoint(name: str, namespace: str) -> str:
+    """Address inside the cluster of the OpenAI-compatible API."""
+    return f"http://{name}.{namespace}.svc:8000/v1"

@@ -1,0 +1,236 @@
+"""The values of the pod template: what follows from the specification and the plan."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from typing import Any, Final
+
+from vllm_operator.api.plan import Plan
+from vllm_operator.api.pod import EnvironmentVariable, KeyReference, PodSpec
+from vllm_operator.api.v1alpha1 import VLLMServerSpec
+
+from . import labels as names
+
+RUN_AS_USER: Final = 65532
+"""An unprivileged user that no image defines; USER and HOME are set, so nothing looks it up."""
+
+CACHE_MOUNT: Final = "/cache"
+MODEL_MOUNT: Final = "/models"
+PRE_STOP_SECONDS: Final = 5
+"""Time for endpoints to leave load balancers before the engine is told to stop."""
+
+STOP_MARGIN_SECONDS: Final = 15
+"""Time between the end of draining and the kill: the engine tears down its workers."""
+
+DEFAULT_DRAIN_SECONDS: Final = 60
+DEFAULT_SURGE_TIMEOUT_SECONDS: Final = 120
+STARTUP_PERIOD_SECONDS: Final = 5
+PROGRESS_MARGIN_SECONDS: Final = 300
+"""Image pull and scheduling, which the startup probe does not see and the deadline does."""
+
+GIBIBYTE: Final = 1024**3
+
+
+def pod_values(
+    spec: VLLMServerSpec,
+    plan: Plan,
+    resource_name: str,
+    node_labels: Mapping[str, tuple[str, ...]],
+    server_name: str,
+) -> dict[str, Any]:
+    """Values for the Deployment's template, in Kubernetes' own shapes.
+
+    ``plan`` is feasible. ``node_labels`` maps a node label to the values that hold the GPU.
+    """
+    assert plan.engine is not None
+    assert plan.placement is not None
+    assert plan.startup is not None
+    pod = spec.pod or PodSpec()
+    drain = drain_seconds(spec)
+    budget = math.ceil(plan.startup.budget_seconds)
+    gpus = plan.placement.gpus_per_replica
+    return {
+        "pod_labels": {**(pod.labels or {}), **names.object_labels(server_name)},
+        "pod_annotations": pod.annotations or None,
+        "progress_deadline_seconds": budget
+        + drain
+        + surge_timeout_seconds(spec)
+        + PROGRESS_MARGIN_SECONDS,
+        "termination_grace_period_seconds": PRE_STOP_SECONDS + drain + STOP_MARGIN_SECONDS,
+        "pre_stop_seconds": PRE_STOP_SECONDS,
+        "startup_period_seconds": STARTUP_PERIOD_SECONDS,
+        "startup_failure_threshold": math.ceil(budget / STARTUP_PERIOD_SECONDS),
+        "run_as_user": RUN_AS_USER,
+        "affinity": with_node_labels(pod.affinity, node_labels),
+        "node_selector": pod.node_selector or None,
+        "tolerations": _tolerations(pod, resource_name),
+        "topology_spread_constraints": _spread(pod, server_name),
+        "priority_class_name": pod.priority_class_name,
+        "runtime_class_name": pod.runtime_class_name,
+        "image_pull_secrets": [
+            {"name": reference.name} for reference in pod.image_pull_secrets or []
+        ]
+        or None,
+        "image": plan.engine.image,
+        "command": list(plan.engine.command),
+        "env": _environment(spec, plan),
+        "resources": _resources(pod, resource_name, gpus),
+        "volume_mounts": _volume_mounts(spec),
+        "volumes": _volumes(spec, pod, gpus),
+    }
+
+
+def drain_seconds(spec: VLLMServerSpec) -> int:
+    """Seconds that a stopping pod may finish its requests."""
+    given = spec.rollout.drain_seconds if spec.rollout else None
+    return DEFAULT_DRAIN_SECONDS if given is None else given
+
+
+def surge_timeout_seconds(spec: VLLMServerSpec) -> int:
+    """Seconds that a surge pod may stay unschedulable before the rollout goes on in place."""
+    given = spec.rollout.surge_timeout_seconds if spec.rollout else None
+    return DEFAULT_SURGE_TIMEOUT_SECONDS if given is None else given
+
+
+def with_node_labels(
+    affinity: Mapping[str, Any] | None, node_labels: Mapping[str, tuple[str, ...]]
+) -> dict[str, Any]:
+    """The user's affinity, each of its node terms narrowed to the nodes that hold the GPU.
+
+    Node selector terms are alternatives, so the requirement goes into every one of them.
+    """
+    merged: dict[str, Any] = copy.deepcopy(dict(affinity or {}))
+    expressions = [
+        {"key": key, "operator": "In", "values": sorted(values)}
+        for key, values in sorted(node_labels.items())
+    ]
+    if not expressions:
+        return merged
+    node = merged.setdefault("nodeAffinity", {})
+    required = node.setdefault("requiredDuringSchedulingIgnoredDuringExecution", {})
+    terms = required.get("nodeSelectorTerms") or [{}]
+    required["nodeSelectorTerms"] = [
+        {**term, "matchExpressions": [*term.get("matchExpressions", []), *expressions]}
+        for term in terms
+    ]
+    return merged
+
+
+def _tolerations(pod: PodSpec, resource_name: str) -> list[dict[str, Any]]:
+    own = {"key": resource_name, "operator": "Exists", "effect": "NoSchedule"}
+    return [own, *(toleration.to_json_object() for toleration in pod.tolerations or [])]
+
+
+def _spread(pod: PodSpec, server_name: str) -> list[dict[str, Any]] | None:
+    return [
+        {
+            **constraint.to_json_object(),
+            "labelSelector": {"matchLabels": names.selector(server_name)},
+        }
+        for constraint in pod.topology_spread_constraints or []
+    ] or None
+
+
+def _environment(spec: VLLMServerSpec, plan: Plan) -> list[dict[str, Any]]:
+    assert plan.engine is not None
+    variables: list[dict[str, Any]] = [
+        {"name": name, "value": value} for name, value in sorted(plan.engine.env.items())
+    ]
+    if spec.model.token_secret_ref is not None:
+        variables.append(_from_secret("HF_TOKEN", spec.model.token_secret_ref))
+    engine = spec.engine
+    if engine is not None and engine.api_key_secret_ref is not None:
+        variables.append(_from_secret("VLLM_API_KEY", engine.api_key_secret_ref))
+    variables.extend(_user_variable(variable) for variable in (engine and engine.env) or [])
+    return variables
+
+
+def _from_secret(name: str, reference: KeyReference) -> dict[str, Any]:
+    return {"name": name, "valueFrom": {"secretKeyRef": reference.to_json_object()}}
+
+
+def _user_variable(variable: EnvironmentVariable) -> dict[str, Any]:
+    if variable.secret_key_ref is not None:
+        return _from_secret(variable.name, variable.secret_key_ref)
+    if variable.config_map_key_ref is not None:
+        source = {"configMapKeyRef": variable.config_map_key_ref.to_json_object()}
+        return {"name": variable.name, "valueFrom": source}
+    return {"name": variable.name, "value": variable.value or ""}
+
+
+def _resources(pod: PodSpec, resource_name: str, gpus: int) -> dict[str, Any]:
+    """GPU limits, and requests of CPU and memory for one worker process a GPU.
+
+    Two cores a GPU and two for the API server; 8 GiB a GPU and 8 for the server: weights are mapped
+    from files, so the page cache holds them and not the container.
+    """
+    given = pod.resources
+    limits: dict[str, Any] = dict((given.limits if given else None) or {})
+    requests: dict[str, Any] = {
+        "cpu": str(2 + 2 * gpus),
+        "memory": f"{8 + 8 * gpus}Gi",
+        **limits,  # a request above its limit would be refused
+        **((given.requests if given else None) or {}),
+    }
+    gpu = {resource_name: str(gpus)}
+    return {"requests": {**requests, **gpu}, "limits": {**limits, **gpu}}
+
+
+def _claim_mode(spec: VLLMServerSpec) -> str | None:
+    storage = spec.model.storage
+    claim = storage.persistent_volume_claim if storage else None
+    return None if claim is None else claim.mode or "Cache"
+
+
+def _volume_mounts(spec: VLLMServerSpec) -> list[dict[str, Any]]:
+    storage = spec.model.storage
+    claim = storage.persistent_volume_claim if storage else None
+    sub_path = (claim.path or "").strip("/") if claim else ""
+    cache: dict[str, Any] = {"name": "cache", "mountPath": CACHE_MOUNT}
+    mounts = [
+        cache,
+        {"name": "shm", "mountPath": "/dev/shm"},
+        {"name": "tmp", "mountPath": "/tmp"},
+    ]
+    if _claim_mode(spec) == "Cache" and sub_path:
+        cache["subPath"] = sub_path
+    if _claim_mode(spec) == "Model":
+        model: dict[str, Any] = {"name": "model", "mountPath": MODEL_MOUNT, "readOnly": True}
+        if sub_path:
+            model["subPath"] = sub_path
+        mounts.append(model)
+    return mounts
+
+
+def _volumes(spec: VLLMServerSpec, pod: PodSpec, gpus: int) -> list[dict[str, Any]]:
+    storage = spec.model.storage
+    claim = storage.persistent_volume_claim if storage else None
+    mode = _claim_mode(spec)
+    limit = storage.empty_dir.size_limit if storage and storage.empty_dir else None
+    cache: dict[str, Any] = {
+        "name": "cache",
+        "emptyDir": {"sizeLimit": limit} if limit else {},
+    }
+    volumes = [
+        cache,
+        {
+            "name": "shm",
+            "emptyDir": {
+                "medium": "Memory",
+                "sizeLimit": pod.shm_size or f"{max(2, 2 * gpus)}Gi",
+            },
+        },
+        {"name": "tmp", "emptyDir": {}},
+    ]
+    if claim is not None and mode == "Cache":
+        volumes[0] = {"name": "cache", "persistentVolumeClaim": {"claimName": claim.claim_name}}
+    if claim is not None and mode == "Model":
+        volumes.append(
+            {
+                "name": "model",
+                "persistentVolumeClaim": {"claimName": claim.claim_name, "readOnly": True},
+            }
+        )
+    return volumes

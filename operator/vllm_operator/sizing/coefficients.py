@@ -1,0 +1,79 @@
+"""The fitted figures of the memory model: ``coefficients.csv``, each with its source.
+
+``expected`` is the best estimate and ``high`` the bound that ``low`` figures are made of. A row
+holds for the vLLM versions from ``since`` to ``until`` and from ``min_tensor_parallel`` ranks on.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from typing import Final
+
+from ..engine.tables import holds
+from ..engine.versions import Version
+
+GIBIBYTE: Final = 1024**3
+
+
+@dataclass(frozen=True, slots=True)
+class Coefficient:
+    """A figure and the bound that it stays under."""
+
+    expected: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Bytes:
+    """Bytes that something takes: the best estimate, and the bound that it stays under."""
+
+    expected: int
+    high: int
+
+    def __add__(self, other: Bytes) -> Bytes:
+        return Bytes(self.expected + other.expected, self.high + other.high)
+
+
+NOTHING: Final = Bytes(0, 0)
+
+
+@lru_cache(maxsize=1)
+def _text() -> str:
+    return files(__package__).joinpath("coefficients.csv").read_text(encoding="utf-8")
+
+
+@lru_cache(maxsize=1)
+def fingerprint() -> str:
+    """Hash of the coefficients: a plan made with others may come out differently."""
+    return hashlib.sha256(_text().encode()).hexdigest()[:16]
+
+
+@lru_cache(maxsize=1)
+def _rows() -> tuple[Mapping[str, str], ...]:
+    return tuple(csv.DictReader(_text().splitlines()))
+
+
+@lru_cache(maxsize=2048)
+def coefficient(name: str, version: Version, tensor_parallel: int = 1) -> Coefficient:
+    """The figure for a version and a number of ranks."""
+    found = [
+        row
+        for row in _rows()
+        if row["name"] == name
+        and int(row["min_tensor_parallel"]) <= tensor_parallel
+        and holds(row, version)
+    ]
+    row = max(found, key=lambda row: int(row["min_tensor_parallel"]))
+    return Coefficient(expected=float(row["expected"]), high=float(row["high"]))
+
+
+@lru_cache(maxsize=2048)
+def gibibytes(name: str, version: Version, tensor_parallel: int = 1) -> Bytes:
+    """A figure that the file states in GiB, in bytes."""
+    found = coefficient(name, version, tensor_parallel)
+    return Bytes(int(found.expected * GIBIBYTE), int(found.high * GIBIBYTE))

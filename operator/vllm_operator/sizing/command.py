@@ -1,0 +1,195 @@
+"""The container's command and environment, one reason for each argument."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ..api.plan import Flag, PlannedEngine, Startup
+from ..engine import defaults
+from ..engine.versions import version_note
+from .layout import Layout
+from .request import SWITCHES, Request
+from .startup import serves_from_volume
+
+PORT: Final = 8000
+MODELS_PATH: Final = "/models"
+CACHE_PATH: Final = "/cache"
+DEFAULT_DRAIN_SECONDS: Final = 60
+MODEL_ARGUMENT: Final = "model"
+"""Name of the first entry of ``flags``: the positional argument."""
+
+
+def model_argument(request: Request) -> Flag:
+    """The positional argument: the repository, or the folder of a checkpoint on a volume."""
+    model = request.spec.model
+    claim = model.storage.persistent_volume_claim if model.storage else None
+    if claim is not None and serves_from_volume(request):
+        path = (MODELS_PATH + (claim.path or "")).rstrip("/")
+        return Flag(
+            name=MODEL_ARGUMENT,
+            value=path,
+            reason=f"the checkpoint on PersistentVolumeClaim {claim.claim_name}"[:512],
+        )
+    return Flag(name=MODEL_ARGUMENT, value=model.id, reason="spec.model.id")
+
+
+def flags(request: Request, layout: Layout) -> list[Flag]:
+    """Every argument after ``vllm serve``, in order, each with its reason."""
+    return [
+        model_argument(request),
+        *_naming(request),
+        *_sizes(request, layout),
+        *_kinds(request, layout),
+        *_switches(request),
+        *_serving(request),
+    ]
+
+
+def argument_vector(arguments: list[Flag]) -> list[str]:
+    """The command: ``vllm serve MODEL --flag value ...``."""
+    vector = ["vllm", "serve"]
+    for flag in arguments:
+        if flag.name != MODEL_ARGUMENT:
+            vector.append(flag.name)
+        if flag.value is not None:
+            vector.append(flag.value)
+    return vector
+
+
+def planned_engine(request: Request, arguments: list[Flag], start: Startup) -> PlannedEngine:
+    """Image, version, command and the environment that the operator sets."""
+    environment = {
+        # A restricted pod runs as a user without an entry in /etc/passwd: getpwuid fails for it
+        # unless HOME and USER say what would have been looked up.
+        "HOME": "/tmp",
+        "USER": "vllm",
+        "HF_HOME": f"{CACHE_PATH}/huggingface",
+        "VLLM_CACHE_ROOT": f"{CACHE_PATH}/vllm",
+        "VLLM_NO_USAGE_STATS": "1",
+    }
+    if serves_from_volume(request):
+        environment["HF_HUB_OFFLINE"] = "1"
+    ready = "VLLM_ENGINE_READY_TIMEOUT_S"
+    if defaults.has_environment(ready, request.version):
+        environment[ready] = str(int(start.budget_seconds))
+    return PlannedEngine(
+        image=request.image,
+        version=str(request.version),
+        command=argument_vector(arguments),
+        env=dict(sorted(environment.items())),
+    )
+
+
+def _naming(request: Request) -> list[Flag]:
+    model = request.spec.model
+    named = model.served_name is not None
+    found = [
+        Flag(
+            name="--served-model-name",
+            value=model.served_name or model.id,
+            reason="pinned in spec.model.servedName" if named else "spec.model.id",
+        )
+    ]
+    if model.revision is not None and not serves_from_volume(request):
+        found.append(
+            Flag(name="--revision", value=model.revision, reason="pinned in spec.model.revision")
+        )
+    return found
+
+
+def _sizes(request: Request, layout: Layout) -> list[Flag]:
+    note = version_note(request.version)
+    suffix = f" ({note})" if note else ""
+    return [
+        Flag(
+            name="--tensor-parallel-size",
+            value=str(layout.tensor),
+            reason=_tensor_reason(request, layout),
+        ),
+        *(
+            Flag(name=name, value=str(chosen.value), reason=(chosen.reason + suffix)[:512])
+            for name, chosen in (
+                ("--max-model-len", layout.max_model_len),
+                ("--max-num-seqs", layout.max_num_seqs),
+                ("--max-num-batched-tokens", layout.max_num_batched_tokens),
+            )
+        ),
+        Flag(
+            name="--gpu-memory-utilization",
+            value=repr(layout.utilization),
+            reason=(layout.utilization_reason + suffix)[:512],
+        ),
+    ]
+
+
+def _tensor_reason(request: Request, layout: Layout) -> str:
+    if request.tensor is not None:
+        return "pinned in spec.parallelism.tensor"
+    held = "the weights and one whole request"
+    if not layout.whole_context:
+        held = "the weights and the longest requests that fit"
+    reason = f"the fewest {layout.gpu.offer.product} that hold {held}"
+    if not layout.gpu.per_node_known:
+        reason += f"; nodes of {layout.gpu.offer.per_node} are assumed, set spec.gpu.perNode"
+    return reason
+
+
+def _kinds(request: Request, layout: Layout) -> list[Flag]:
+    engine = request.engine
+    found = []
+    if engine.dtype is not None and engine.dtype != "auto":
+        found.append(Flag(name="--dtype", value=engine.dtype, reason="pinned in spec.engine.dtype"))
+    elif layout.dtype is not None:
+        found.append(Flag(name="--dtype", value="float16", reason=layout.dtype.reason))
+    if engine.kv_cache_dtype is not None and engine.kv_cache_dtype != "auto":
+        found.append(
+            Flag(
+                name="--kv-cache-dtype",
+                value=engine.kv_cache_dtype,
+                reason="pinned in spec.engine.kvCacheDtype",
+            )
+        )
+    if engine.block_size is not None:
+        found.append(
+            Flag(
+                name="--block-size",
+                value=str(engine.block_size),
+                reason="pinned in spec.engine.blockSize",
+            )
+        )
+    return found
+
+
+def _switches(request: Request) -> list[Flag]:
+    engine = request.engine
+    found = []
+    if engine.enforce_eager:
+        found.append(Flag(name="--enforce-eager", reason="pinned in spec.engine.enforceEager"))
+    for attribute, field, name in SWITCHES:
+        value = getattr(engine, attribute)
+        if value is not None:
+            # --no-x is the negative form that every supported version takes.
+            spelled = name if value else name.replace("--", "--no-", 1)
+            found.append(Flag(name=spelled, reason=f"pinned in spec.engine.{field}"))
+    if request.spec.model.trust_remote_code:
+        found.append(
+            Flag(name="--trust-remote-code", reason="pinned in spec.model.trustRemoteCode")
+        )
+    return found
+
+
+def _serving(request: Request) -> list[Flag]:
+    found = [Flag(name="--port", value=str(PORT), reason="the port of the Service and the probes")]
+    if defaults.has_flag("--shutdown-timeout", request.version):
+        rollout = request.spec.rollout
+        pinned = rollout.drain_seconds if rollout else None
+        found.append(
+            Flag(
+                name="--shutdown-timeout",
+                value=str(DEFAULT_DRAIN_SECONDS if pinned is None else pinned),
+                reason="time for running requests to end when the pod stops"
+                if pinned is None
+                else "pinned in spec.rollout.drainSeconds",
+            )
+        )
+    return found

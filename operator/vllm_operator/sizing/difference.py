@@ -1,0 +1,86 @@
+"""What a new plan would change, as text for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..api.plan import Plan
+
+GIBIBYTE = 1024**3
+SHOWN = 6
+
+
+def plan_difference(old: Plan, new: Plan) -> str | None:
+    """The first differences between two plans, most important first; None where both do the same.
+
+    What only explains (reasons, rejected layouts, hashes) is no difference.
+    """
+    if old.feasible != new.feasible:
+        if new.feasible:
+            return "it can be planned now"
+        first = f": {new.problems[0].message}" if new.problems else ""
+        return f"it can no longer be planned{first}"
+    found = list(_differences(old, new))
+    if not found:
+        return None
+    rest = len(found) - SHOWN
+    return "; ".join(found[:SHOWN]) + (f"; and {rest} more" if rest > 0 else "")
+
+
+def _differences(old: Plan, new: Plan) -> Iterator[str]:
+    yield from _placement(old, new)
+    yield from _engine(old, new)
+    yield from _model_and_memory(old, new)
+
+
+def _changed(name: str, before: object, after: object) -> Iterator[str]:
+    if before != after:
+        yield f"{name} {before} -> {after}"
+
+
+def _placement(old: Plan, new: Plan) -> Iterator[str]:
+    if old.placement is None or new.placement is None:
+        return
+    before, after = old.placement, new.placement
+    yield from _changed(
+        "GPUs",
+        f"{before.gpus_per_replica} x {before.gpu}",
+        f"{after.gpus_per_replica} x {after.gpu}",
+    )
+    yield from _changed("tensor parallel", before.tensor, after.tensor)
+    yield from _changed("pipeline parallel", before.pipeline, after.pipeline)
+    yield from _changed("data parallel", before.data, after.data)
+
+
+def _engine(old: Plan, new: Plan) -> Iterator[str]:
+    if old.engine is None or new.engine is None:
+        return
+    yield from _changed("vLLM", old.engine.version, new.engine.version)
+    yield from _changed("image", old.engine.image, new.engine.image)
+    before = {flag.name: flag.value or "on" for flag in old.flags}
+    after = {flag.name: flag.value or "on" for flag in new.flags}
+    for name in [*after, *(name for name in before if name not in after)]:
+        if name != "--tensor-parallel-size":
+            yield from _changed(
+                name.removeprefix("--"), before.get(name, "unset"), after.get(name, "unset")
+            )
+    for name in sorted(old.engine.env.keys() | new.engine.env.keys()):
+        yield from _changed(
+            name, old.engine.env.get(name, "unset"), new.engine.env.get(name, "unset")
+        )
+
+
+def _model_and_memory(old: Plan, new: Plan) -> Iterator[str]:
+    if old.startup is not None and new.startup is not None:
+        yield from _changed(
+            "start-up budget",
+            f"{old.startup.budget_seconds:g} s",
+            f"{new.startup.budget_seconds:g} s",
+        )
+    if old.memory is None or new.memory is None:
+        return
+    for name, before, after in (
+        ("weights a GPU", old.memory.weights, new.memory.weights),
+        ("KV cache a GPU (low)", old.memory.kv_cache.low, new.memory.kv_cache.low),
+    ):
+        yield from _changed(name, f"{before / GIBIBYTE:.2f} GiB", f"{after / GIBIBYTE:.2f} GiB")

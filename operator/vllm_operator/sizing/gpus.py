@@ -1,0 +1,179 @@
+"""Which GPUs a plan may choose from: the specification's, or those that the nodes offer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from ..api.v1alpha1 import GPU
+from ..engine.versions import DEFAULT_IMAGE
+from ..errors import UnknownGPU
+from ..hardware import catalogue
+from ..hardware.nodes import AMD_PRODUCT_LABELS, PRODUCT_LABEL, GPUOffer
+from .inputs import PlanningInputs
+
+PRODUCT_FIELD: Final = "spec.gpu.product"
+MEMORY_FIELD: Final = "spec.gpu.memoryGiB"
+ASSUMED_PER_NODE: Final = 8
+"""GPUs in a node that nobody has described: the largest usual server. The smallest layout that
+fits is taken anyway, so a smaller node is only missed where it would not have been enough."""
+
+
+@dataclass(frozen=True, slots=True)
+class GPUCandidate:
+    """A product that a replica could run on."""
+
+    offer: GPUOffer
+    per_node_known: bool
+    why: str
+    """Where the product comes from, for the ledger."""
+
+    @property
+    def largest_world(self) -> int:
+        """GPUs that can serve one model together in one node; MIG slices cannot."""
+        return 1 if self.offer.is_partition else self.offer.per_node
+
+
+def gpu_candidates(gpu: GPU | None, inputs: PlanningInputs) -> tuple[GPUCandidate, ...]:
+    """The products to choose from; raises ``UnknownGPU`` where there are none."""
+    gpu = gpu or GPU()
+    if gpu.product is not None:
+        return (_named(gpu, gpu.product, inputs.offers),)
+    if not inputs.offers:
+        raise UnknownGPU(PRODUCT_FIELD, _nothing_to_choose(inputs.nodes_visible))
+    found = [_offered(gpu, offer) for offer in inputs.offers]
+    if gpu.resource_name is not None:
+        asked = [c for c in found if c.offer.resource_name == gpu.resource_name]
+        if not asked:
+            offered = ", ".join(sorted({c.offer.resource_name for c in found}))
+            raise UnknownGPU(
+                "spec.gpu.resourceName",
+                f"no node offers {gpu.resource_name}; the nodes offer {offered}",
+            )
+        found = asked
+    usable = tuple(candidate for candidate in found if candidate.offer.memory_bytes > 0)
+    if not usable:
+        raise UnknownGPU(
+            MEMORY_FIELD,
+            f"neither the catalogue nor a node label says how much memory "
+            f"{', '.join(sorted(c.offer.product for c in found))} has; set {MEMORY_FIELD}",
+        )
+    return usable
+
+
+def offer_of(product: str, gpu: GPU | None, inputs: PlanningInputs) -> GPUOffer | None:
+    """The offer behind ``placement.gpu``: its resource name and the node labels that select it."""
+    try:
+        candidates = gpu_candidates(gpu, inputs)
+    except UnknownGPU:
+        return None
+    return next((c.offer for c in candidates if c.offer.product == product), None)
+
+
+def image_suits(resource_name: str, image: str, image_pinned: bool) -> str | None:
+    """Why the image cannot run on such GPUs, or None: the default image is built for CUDA."""
+    if resource_name.startswith("amd.com/") and not image_pinned and image == DEFAULT_IMAGE:
+        return f"{image} is built for NVIDIA GPUs; set spec.engine.image to a ROCm build of vLLM"
+    return None
+
+
+def _nothing_to_choose(nodes_visible: bool) -> str:
+    if nodes_visible:
+        return (
+            "no node offers a GPU (label nvidia.com/gpu.product or amd.com/gpu.product-name); "
+            "add GPU nodes with GPU feature discovery, or set spec.gpu.product, for example H100"
+        )
+    return (
+        "there are no nodes to choose a GPU from; set spec.gpu.product, for example H100, "
+        "or give --gpu or --nodes on the command line"
+    )
+
+
+def _memory(gpu: GPU, otherwise: int) -> int:
+    return int(gpu.memory_gib * catalogue.GIBIBYTE) if gpu.memory_gib is not None else otherwise
+
+
+def _offered(gpu: GPU, offer: GPUOffer) -> GPUCandidate:
+    adjusted = replace(
+        offer,
+        memory_bytes=_memory(gpu, offer.memory_bytes),
+        per_node=gpu.per_node or offer.per_node,
+    )
+    return GPUCandidate(adjusted, per_node_known=True, why="offered by the nodes")
+
+
+def _named(gpu: GPU, name: str, offers: Sequence[GPUOffer]) -> GPUCandidate:
+    product = catalogue.find(name)
+    folded = name.casefold()
+    values = {value.casefold() for value in product.label_values} if product else set()
+    exact = [offer for offer in offers if offer.product.casefold() == folded]
+    matching = exact or [offer for offer in offers if offer.product.casefold() in values]
+    if gpu.resource_name is not None:
+        matching = [o for o in matching if o.resource_name == gpu.resource_name] or matching
+    if matching:
+        return _from_nodes(gpu, matching)
+    if product is None and gpu.memory_gib is None:
+        raise UnknownGPU(PRODUCT_FIELD, _unknown(name, offers))
+    resource = gpu.resource_name or (
+        product.resource_name if product else catalogue.NVIDIA_RESOURCE
+    )
+    offer = GPUOffer(
+        product=product.name if product else name,
+        memory_bytes=_memory(gpu, product.memory_bytes if product else 0),
+        per_node=gpu.per_node or ASSUMED_PER_NODE,
+        nodes=0,
+        resource_name=resource,
+        node_labels=_labels_of(product, name, resource),
+        compute_capability=product.compute_capability if product else None,
+    )
+    return GPUCandidate(
+        offer,
+        per_node_known=gpu.per_node is not None,
+        why=f"{PRODUCT_FIELD}; no node offers it yet",
+    )
+
+
+def _labels_of(
+    product: catalogue.GPUProduct | None, name: str, resource: str
+) -> Mapping[str, tuple[str, ...]]:
+    label = AMD_PRODUCT_LABELS[0] if resource == catalogue.AMD_RESOURCE else PRODUCT_LABEL
+    # GPU feature discovery writes the device's name with dashes for spaces.
+    return {label: product.label_values if product else (name.replace(" ", "-"),)}
+
+
+def _from_nodes(gpu: GPU, matching: Sequence[GPUOffer]) -> GPUCandidate:
+    first = matching[0]
+    same = [offer for offer in matching if offer.resource_name == first.resource_name]
+    labels: dict[str, tuple[str, ...]] = {}
+    for offer in same:
+        for label, values in offer.node_labels.items():
+            labels[label] = tuple(sorted({*labels.get(label, ()), *values}))
+    products = sorted({offer.product for offer in same})
+    capabilities = [offer.compute_capability for offer in same if offer.compute_capability]
+    memory = _memory(gpu, min(offer.memory_bytes for offer in same))
+    if memory <= 0:
+        raise UnknownGPU(
+            MEMORY_FIELD,
+            f"neither the catalogue nor a node label says how much memory {first.product} has; "
+            f"set {MEMORY_FIELD}",
+        )
+    offer = GPUOffer(
+        # Several labels behind one alias: the alias stays the name, the labels select the nodes.
+        product=products[0] if len(products) == 1 else str(gpu.product),
+        memory_bytes=memory,
+        per_node=gpu.per_node or max(offer.per_node for offer in same),
+        nodes=sum(offer.nodes for offer in same),
+        resource_name=gpu.resource_name or first.resource_name,
+        node_labels=labels,
+        compute_capability=min(capabilities, default=None),
+    )
+    return GPUCandidate(offer, per_node_known=True, why=f"{PRODUCT_FIELD}; offered by the nodes")
+
+
+def _unknown(name: str, offers: Sequence[GPUOffer]) -> str:
+    near = catalogue.nearest(name, [offer.product for offer in offers])
+    hint = f"did you mean {near}? Otherwise " if near else ""
+    offered = ", ".join(offer.product for offer in offers[:8])
+    nodes = f" The nodes offer {offered}." if offered else ""
+    return f"{name} is in no catalogue and on no node; {hint}set {MEMORY_FIELD}.{nodes}"

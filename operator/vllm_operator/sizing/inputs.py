@@ -1,0 +1,87 @@
+"""Everything beside the specification that a plan depends on, as plain data that can be pinned."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from .. import errors
+from ..hardware.nodes import GPUOffer
+from ..models.facts import ModelFacts
+
+_PLANNING_ERRORS: Final = {
+    error.reason: error
+    for error in (
+        errors.UnknownModel,
+        errors.UnknownGPU,
+        errors.ModelAccessDenied,
+        errors.UnsupportedEngineVersion,
+        errors.IllegalPin,
+        errors.Infeasible,
+    )
+}
+
+
+def problem_to_json(problem: errors.PlanningError) -> dict[str, str]:
+    """A planning error as plain JSON."""
+    return {"field": problem.field, "reason": problem.reason, "message": problem.message}
+
+
+def problem_from_json(document: Mapping[str, str]) -> errors.PlanningError:
+    """The inverse of ``problem_to_json``."""
+    error = _PLANNING_ERRORS.get(document["reason"], errors.Infeasible)
+    return error(document["field"], document["message"])
+
+
+def canonical_json(document: Any) -> str:
+    """JSON that is the same for equal documents."""
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+@dataclass(frozen=True, slots=True)
+class PlanningInputs:
+    """What is resolved once for a specification and pinned with its plan."""
+
+    model: ModelFacts | None
+    """The model's facts, None where no source has them."""
+    default_image: str
+    """The image that runs where the specification names none."""
+    model_problem: errors.PlanningError | None = field(default=None, compare=False)
+    """Why there are no facts."""
+    offers: tuple[GPUOffer, ...] = ()
+    """What the nodes offer; empty where there are none, or none that are visible."""
+    nodes_visible: bool = False
+    """Whether nodes were looked at."""
+    preferred_product: str | None = None
+    """Product of the plan in force: kept where the specification names none and it still fits."""
+
+    def to_json_object(self) -> dict[str, Any]:
+        """The inputs as plain JSON, for pinning."""
+        return {
+            "model": self.model.to_json_object() if self.model else None,
+            "modelProblem": problem_to_json(self.model_problem) if self.model_problem else None,
+            "offers": [offer.to_json_object() for offer in self.offers],
+            "nodesVisible": self.nodes_visible,
+            "defaultImage": self.default_image,
+            "preferredProduct": self.preferred_product,
+        }
+
+    @classmethod
+    def from_json_object(cls, document: Mapping[str, Any]) -> PlanningInputs:
+        """The inverse of ``to_json_object``."""
+        model, problem = document["model"], document["modelProblem"]
+        return cls(
+            model=ModelFacts.from_json_object(model) if model else None,
+            model_problem=problem_from_json(problem) if problem else None,
+            offers=tuple(GPUOffer.from_json_object(offer) for offer in document["offers"]),
+            nodes_visible=document["nodesVisible"],
+            default_image=document["defaultImage"],
+            preferred_product=document["preferredProduct"],
+        )
+
+    def fingerprint(self) -> str:
+        """Hash of the inputs; equal before and after a round trip through JSON."""
+        return hashlib.sha256(canonical_json(self.to_json_object()).encode()).hexdigest()

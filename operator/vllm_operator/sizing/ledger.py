@@ -1,0 +1,90 @@
+"""The plan's figures: every byte of a GPU accounted for, and what the KV cache holds."""
+
+from __future__ import annotations
+
+from ..api.plan import (
+    Capacity,
+    MemoryLedger,
+    Placement,
+    PlannedModel,
+    RatioEstimate,
+    TokenEstimate,
+)
+from ..models.architecture import relevant_facts
+from . import kvcache, memory
+from .layout import Layout
+from .request import Request
+
+
+def memory_ledger(layout: Layout) -> MemoryLedger:
+    """Bytes of one GPU. ``budget`` is exactly the sum of its parts."""
+    footprint = layout.footprint
+    total = layout.gpu.offer.memory_bytes
+    expected, low = footprint.kv_cache(total, layout.utilization)
+    free_expected, free_low = footprint.free_at_start(total)
+    return MemoryLedger(
+        total=total,
+        utilization=layout.utilization,
+        budget=memory.budget_of(total, layout.utilization),
+        weights=footprint.weights.expected,
+        activation_peak=footprint.activation_peak.expected,
+        cuda_graphs=footprint.cuda_graphs.expected,
+        non_torch=footprint.non_torch.expected,
+        kv_cache=TokenEstimate(expected=expected, low=low),
+        margin=expected - low,
+        outside_budget=footprint.context.expected + footprint.cuda_graphs_outside.expected,
+        free_at_start=TokenEstimate(expected=free_expected, low=free_low),
+    )
+
+
+def capacity(request: Request, layout: Layout, ledger: MemoryLedger) -> Capacity:
+    """Tokens and concurrency as the planned version prints them, for both KV-cache figures."""
+    length, size = layout.max_model_len.value, layout.block_size
+    token_bytes = kvcache.bytes_per_token(
+        request.architecture, layout.tensor, layout.kv_element_bytes
+    )
+    figures = [
+        kvcache.printed(
+            request.version, kvcache.blocks_in(kv_bytes, token_bytes, size), size, length
+        )
+        for kv_bytes in (ledger.kv_cache.expected, ledger.kv_cache.low)
+    ]
+    return Capacity(
+        max_model_len=length,
+        max_num_seqs=layout.max_num_seqs.value,
+        max_num_batched_tokens=layout.max_num_batched_tokens.value,
+        block_size=size,
+        kv_tokens=TokenEstimate(expected=figures[0][0], low=figures[1][0]),
+        max_concurrency=RatioEstimate(
+            expected=round(figures[0][1], 2), low=round(figures[1][1], 2)
+        ),
+    )
+
+
+def placement(layout: Layout) -> Placement:
+    """Where one replica runs."""
+    offer = layout.gpu.offer
+    return Placement(
+        gpu=offer.product,
+        gpu_memory_bytes=offer.memory_bytes,
+        gpus_per_node=offer.per_node,
+        tensor=layout.tensor,
+        pipeline=1,
+        data=1,
+        expert=False,
+        nodes=1,
+        gpus_per_replica=layout.tensor,
+    )
+
+
+def planned_model(request: Request) -> PlannedModel:
+    """The model as sizing saw it."""
+    model = request.spec.model
+    return PlannedModel(
+        id=model.id,
+        revision=model.revision,
+        parameters=request.architecture.parameters,
+        weight_bytes=request.weight_bytes,
+        facts=relevant_facts(request.facts.config),
+        source=request.facts.source,
+    )

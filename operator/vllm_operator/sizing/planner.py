@@ -1,0 +1,117 @@
+"""From a specification and pinned inputs to a plan: total, pure and deterministic."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import Final
+
+from ..api.plan import SCHEMA_VERSION, Plan, Problem, RejectedCandidate
+from ..api.v1alpha1 import VLLMServer
+from ..errors import PlanningError
+from ..hardware import catalogue as gpu_catalogue
+from . import coefficients, command, ledger
+from .choice import choose
+from .difference import plan_difference
+from .gpus import GPUCandidate, gpu_candidates, offer_of
+from .inputs import PlanningInputs, canonical_json
+from .layout import Layout
+from .request import Request, read_request
+from .startup import startup
+
+__all__ = ["PlanningInputs", "inputs_hash", "make_plan", "offer_of", "plan_difference"]
+
+PROBLEM_LIMIT: Final = 16
+NOT_PLANNED: Final = ("replicas", "paused", "pod")
+"""Parts of a specification that no plan depends on."""
+
+
+def make_plan(server: VLLMServer, inputs: PlanningInputs) -> Plan:
+    """The plan of one server.
+
+    Every specification gives a plan: one that cannot be carried out has ``feasible`` false and
+    says why in ``problems``.
+    """
+    request, problems = read_request(server, inputs)
+    candidates: tuple[GPUCandidate, ...] = ()
+    try:
+        candidates = gpu_candidates(server.spec.gpu, inputs)
+    except PlanningError as problem:
+        problems.append(problem)
+    if request is None or problems:
+        return _infeasible(server, inputs, problems, [])
+    gpu = server.spec.gpu
+    preferred = inputs.preferred_product if gpu is None or gpu.product is None else None
+    choice = choose(request, candidates, preferred)
+    if choice.layout is None:
+        stopped = [choice.problem] if choice.problem else []
+        return _infeasible(server, inputs, stopped, choice.rejected)
+    return _feasible(request, choice.layout, inputs, choice.rejected)
+
+
+def inputs_hash(server: VLLMServer, inputs: PlanningInputs) -> str:
+    """Hash of everything that a plan depends on, by parsed values."""
+    spec = server.spec.to_json_object()
+    for name in NOT_PLANNED:
+        spec.pop(name, None)
+    document = [
+        SCHEMA_VERSION,
+        server.metadata.namespace,
+        server.metadata.name,
+        spec,
+        inputs.to_json_object(),
+        gpu_catalogue.fingerprint(),
+        coefficients.fingerprint(),
+    ]
+    return hashlib.sha256(canonical_json(document).encode()).hexdigest()
+
+
+def _feasible(
+    request: Request, layout: Layout, inputs: PlanningInputs, rejected: list[RejectedCandidate]
+) -> Plan:
+    start = startup(request)
+    arguments = command.flags(request, layout)
+    bytes_of_gpu = ledger.memory_ledger(layout)
+    return Plan(
+        schema_version=SCHEMA_VERSION,
+        inputs_hash=inputs_hash(request.server, inputs),
+        name=request.server.metadata.name[:253],
+        namespace=request.server.metadata.namespace[:253],
+        feasible=True,
+        model=ledger.planned_model(request),
+        engine=command.planned_engine(request, arguments, start),
+        placement=ledger.placement(layout),
+        memory=bytes_of_gpu,
+        capacity=ledger.capacity(request, layout, bytes_of_gpu),
+        startup=start,
+        flags=arguments,
+        rejected=rejected,
+    )
+
+
+def _infeasible(
+    server: VLLMServer,
+    inputs: PlanningInputs,
+    problems: Iterable[PlanningError],
+    rejected: list[RejectedCandidate],
+) -> Plan:
+    return Plan(
+        schema_version=SCHEMA_VERSION,
+        inputs_hash=inputs_hash(server, inputs),
+        name=server.metadata.name[:253],
+        namespace=server.metadata.namespace[:253],
+        feasible=False,
+        rejected=rejected,
+        problems=[
+            Problem(
+                field=problem.field[:200],
+                reason=problem.reason,
+                message=_bounded(problem.message),
+            )
+            for problem in problems
+        ][:PROBLEM_LIMIT],
+    )
+
+
+def _bounded(message: str, limit: int = 1024) -> str:
+    return message if len(message) <= limit else f"{message[: limit - 1]}…"

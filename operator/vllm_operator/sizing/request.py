@@ -1,0 +1,191 @@
+"""What a specification asks for, checked as far as no GPU is needed to check it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from ..api import later
+from ..api.pod import EnvironmentVariable
+from ..api.v1alpha1 import Engine, VLLMServer, VLLMServerSpec
+from ..engine import defaults
+from ..engine.environment import refused_because
+from ..engine.versions import Version, engine_image, engine_version
+from ..errors import IllegalPin, PlanningError, UnknownModel
+from ..models import catalogue
+from ..models.architecture import Architecture, architecture_from_config
+from ..models.facts import ModelFacts
+from .inputs import PlanningInputs
+from .weights import checkpoint_bytes
+
+SWITCHES: Final = (
+    ("prefix_caching", "prefixCaching", "--enable-prefix-caching"),
+    ("chunked_prefill", "chunkedPrefill", "--enable-chunked-prefill"),
+)
+"""Pins that are written as ``--x`` or ``--no-x``: attribute, field, flag."""
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A specification whose parts are known and do not contradict each other."""
+
+    server: VLLMServer
+    facts: ModelFacts
+    architecture: Architecture
+    weight_bytes: int
+    unexplained_bytes: int
+    image: str
+    image_pinned: bool
+    version: Version
+
+    @property
+    def spec(self) -> VLLMServerSpec:
+        """The specification."""
+        return self.server.spec
+
+    @property
+    def engine(self) -> Engine:
+        """The pins; empty where there are none."""
+        return self.server.spec.engine or Engine()
+
+    @property
+    def tensor(self) -> int | None:
+        """The pinned tensor-parallel size."""
+        parallelism = self.server.spec.parallelism
+        return parallelism.tensor if parallelism else None
+
+
+def read_request(
+    server: VLLMServer, inputs: PlanningInputs
+) -> tuple[Request | None, list[PlanningError]]:
+    """The request, or every independent problem that stops it from being one."""
+    spec = server.spec
+    engine = spec.engine or Engine()
+    problems: list[PlanningError] = list(later.refused_fields(spec))
+    problems.extend(_environment_problems(engine.env or []))
+    version, image = None, engine.image or inputs.default_image
+    try:
+        image = engine_image(engine.image, engine.version, inputs.default_image)
+        version = engine_version(image, engine.version)
+    except PlanningError as problem:
+        problems.append(problem)
+    architecture = _collected(problems, lambda: _architecture(spec, inputs))
+    problems.extend(_pin_problems(engine, version, architecture))
+    facts = inputs.model
+    weights = None
+    if architecture is not None and facts is not None:
+        known, pinned = facts, spec.model.weight_bytes
+        described = architecture
+        weights = _collected(problems, lambda: checkpoint_bytes(described, known, pinned))
+    if problems or version is None or architecture is None or facts is None or weights is None:
+        return None, problems
+    request = Request(
+        server=server,
+        facts=facts,
+        architecture=architecture,
+        weight_bytes=weights[0],
+        unexplained_bytes=weights[1],
+        image=image,
+        image_pinned=engine.image is not None,
+        version=version,
+    )
+    return request, []
+
+
+def _collected(problems: list[PlanningError], read: Callable[[], Result]) -> Result | None:
+    try:
+        return read()
+    except PlanningError as problem:
+        problems.append(problem)
+        return None
+
+
+def _architecture(spec: VLLMServerSpec, inputs: PlanningInputs) -> Architecture:
+    if inputs.model_problem is not None:
+        raise inputs.model_problem
+    if inputs.model is None:
+        near = catalogue.nearest(spec.model.id)
+        hint = f"; the nearest that is catalogued is {near}" if near else ""
+        raise UnknownModel(
+            "spec.model.id",
+            f"nothing is known of {spec.model.id}{hint}. Give its config.json in "
+            "spec.model.config or spec.model.configMapRef",
+        )
+    return architecture_from_config(inputs.model.config)
+
+
+def _environment_problems(variables: list[EnvironmentVariable]) -> Iterator[PlanningError]:
+    seen: set[str] = set()
+    for variable in variables:
+        field = f"spec.engine.env[{variable.name}]"
+        remedy = refused_because(variable.name)
+        if remedy is not None:
+            yield IllegalPin(field, f"may not be set here; {remedy}")
+        if variable.name in seen:
+            yield IllegalPin(field, "stands there twice; keep one")
+        seen.add(variable.name)
+        sources = (variable.value, variable.secret_key_ref, variable.config_map_key_ref)
+        given = sum(source is not None for source in sources)
+        if given != 1:
+            yield IllegalPin(
+                field,
+                f"has {given} of value, secretKeyRef and configMapKeyRef; give exactly one",
+            )
+
+
+def _pin_problems(
+    engine: Engine, version: Version | None, architecture: Architecture | None
+) -> Iterator[PlanningError]:
+    seqs, tokens, length = (
+        engine.max_num_seqs,
+        engine.max_num_batched_tokens,
+        engine.max_model_len,
+    )
+    if seqs is not None and tokens is not None and tokens < seqs:
+        yield IllegalPin(
+            "spec.engine.maxNumBatchedTokens",
+            f"is {tokens}, less than spec.engine.maxNumSeqs {seqs}: vLLM schedules one token a "
+            f"sequence in each step; set it to at least {seqs}",
+        )
+    if engine.chunked_prefill is False and tokens is not None and (length or 0) > tokens:
+        yield IllegalPin(
+            "spec.engine.maxNumBatchedTokens",
+            f"is {tokens}, less than spec.engine.maxModelLen {length}: without chunkedPrefill a "
+            f"prompt is one step; set it to at least {length}",
+        )
+    if architecture is not None and length is not None and length > architecture.context_length:
+        yield IllegalPin(
+            "spec.engine.maxModelLen",
+            f"is {length}, and the model's own limit is {architecture.context_length}; "
+            f"set it to at most {architecture.context_length}",
+        )
+    if version is None:
+        return
+    yield from _value_problems(engine, version)
+    for attribute, field, flag in SWITCHES:
+        value = getattr(engine, attribute)
+        name = flag if value else flag.replace("--", "--no-", 1)
+        if value is not None and not defaults.has_flag(name, version):
+            yield IllegalPin(
+                f"spec.engine.{field}",
+                f"needs {name}, which vLLM {version} does not have; remove it",
+            )
+
+
+def _value_problems(engine: Engine, version: Version) -> Iterator[PlanningError]:
+    size = engine.block_size
+    if size is not None and not defaults.accepts_block_size(size, version):
+        accepted = ", ".join(defaults.accepted_values("--block-size", version))
+        yield IllegalPin(
+            "spec.engine.blockSize", f"{size} is none of {accepted}, which vLLM {version} accepts"
+        )
+    kind = engine.kv_cache_dtype
+    accepted_kinds = defaults.accepted_values("--kv-cache-dtype", version)
+    if kind is not None and kind not in ("auto", *accepted_kinds):
+        yield IllegalPin(
+            "spec.engine.kvCacheDtype",
+            f"{kind} is none of auto, {', '.join(accepted_kinds)}, which vLLM {version} accepts",
+        )

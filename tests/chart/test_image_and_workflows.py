@@ -1,0 +1,114 @@
+"""What can be said of the image and the workflow without a container engine or a hosted runner."""
+
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+from chart.support import ROOT
+
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+
+
+def instructions() -> list[tuple[str, str]]:
+    """(instruction, arguments) in order, continuation lines joined."""
+    code = re.sub(r"^#.*\n", "", DOCKERFILE, flags=re.MULTILINE).replace("\\\n", " ")
+    return [
+        (name, rest)
+        for name, _, rest in (line.partition(" ") for line in code.splitlines() if line)
+    ]
+
+
+def last_stage() -> list[tuple[str, str]]:
+    starts = [at for at, (name, _rest) in enumerate(instructions()) if name == "FROM"]
+    return instructions()[starts[-1] :]
+
+
+def jobs() -> dict[str, dict[str, Any]]:
+    return {
+        f"{path.name}/{name}": job
+        for path in WORKFLOWS
+        for name, job in yaml.safe_load(path.read_text())["jobs"].items()
+    }
+
+
+def test_everything_that_the_image_installs_is_pinned_by_hash_or_is_this_project() -> None:
+    installs = [
+        command
+        for name, rest in instructions()
+        if name == "RUN"
+        for command in rest.split("&&")
+        if "pip" in command and " install " in command
+    ]
+    assert len(installs) == 3
+    for command in installs:
+        assert "--require-hashes" in command or "--no-index" in command
+    for name in ("requirements.txt", "requirements-build.txt"):
+        pins = re.findall(
+            r"^[\w.-]+==\S+.*?(?=^[\w.-]+==|\Z)", (ROOT / name).read_text(), re.M | re.S
+        )
+        assert pins
+        assert all("--hash=sha256:" in pin for pin in pins)
+
+
+def test_the_image_runs_as_the_charts_user_and_starts_the_operator() -> None:
+    stage = dict(last_stage())
+    assert stage["USER"] == "65532:65532"
+    assert stage["ENTRYPOINT"] == '["vllm-operator"]'
+    assert stage["EXPOSE"] == "8080"
+    assert [name for name, _rest in last_stage()].count("RUN") == 0
+
+
+def test_both_stages_have_the_same_python() -> None:
+    bases = [rest.split()[0] for name, rest in instructions() if name == "FROM"]
+    assert len(bases) == 2
+    assert len(set(bases)) == 1
+    assert re.fullmatch(r"python:3\.\d+-slim-\w+(@sha256:[0-9a-f]{64})?", bases[0])
+
+
+def test_the_build_context_holds_what_the_image_copies_and_nothing_else() -> None:
+    ignore = (ROOT / ".dockerignore").read_text().splitlines()
+    allowed = {line[1:] for line in ignore if line.startswith("!")}
+    copied = {
+        source
+        for name, rest in instructions()
+        if name == "COPY" and not rest.startswith("--from")
+        for source in rest.split()[:-1]
+    }
+    assert "*" in ignore
+    assert copied == allowed
+    assert all((ROOT / source).exists() for source in copied)
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_workflows_may_only_read_and_keep_no_credentials(path: Any) -> None:
+    workflow = yaml.safe_load(path.read_text())
+    assert workflow["permissions"] == {"contents": "read"}
+    assert "pull_request_target" not in path.read_text()
+    assert "secrets." not in path.read_text()
+
+
+@pytest.mark.parametrize("name", jobs())
+def test_jobs_end_by_themselves_and_name_their_actions_by_version(name: str) -> None:
+    job = jobs()[name]
+    assert job["timeout-minutes"] <= 60
+    for step in job["steps"]:
+        if "uses" in step:
+            assert re.fullmatch(r"[\w-]+/[\w-]+@(v\d+|[0-9a-f]{40})", step["uses"])
+        if step.get("uses", "").startswith("actions/checkout@"):
+            assert step["with"]["persist-credentials"] is False
+
+
+def test_every_make_target_that_a_workflow_runs_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    used = {
+        target
+        for job in jobs().values()
+        for step in job["steps"]
+        for target in re.findall(r"\bmake ([\w-]+)", step.get("run", ""))
+    }
+    assert used == {"test", "e2e-kind"}
+    for target in used:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target

@@ -1,0 +1,315 @@
+"""What the chart renders, over a matrix of values."""
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from chart.support import MATRIX, default_values, helm, leaves, only
+from localcluster import Cluster
+from localcluster.chart import CHART, NAMESPACE, ChartError, render
+
+Objects = list[dict[str, Any]]
+
+# A second legal value for each value, to show that the value is used; fields that only matter
+# beside another value say which.
+OTHER: dict[str, tuple[Any, dict[str, Any]]] = {
+    "nameOverride": ("other", {}),
+    "fullnameOverride": ("other", {}),
+    "commonLabels": ({"a": "b"}, {}),
+    "image.repository": ("other/other", {}),
+    "image.tag": ("other", {}),
+    "image.digest": ("sha256:" + "1" * 64, {}),
+    "image.pullPolicy": ("Always", {}),
+    "imagePullSecrets": ([{"name": "a"}], {}),
+    "replicas": (2, {}),
+    "leaderElection": (False, {}),
+    "namespaces": (["a"], {}),
+    "watchNodes": (False, {}),
+    "defaultImage": ("a:v0.30.0", {}),
+    "resyncSeconds": (60, {}),
+    "workers": (1, {}),
+    "hub.enabled": (False, {}),
+    "hub.endpoint": ("https://a.example", {}),
+    "hub.tokenSecret.name": ("a", {}),
+    "hub.tokenSecret.key": ("a", {"hub": {"tokenSecret": {"name": "a"}}}),
+    "hub.tokenNamespaces": (["a"], {"hub": {"tokenSecret": {"name": "a"}}}),
+    "log.format": ("text", {}),
+    "log.level": ("debug", {}),
+    "listenAddress": ("[::]", {}),
+    "crds.install": (False, {}),
+    "serviceAccount.create": (False, {}),
+    "serviceAccount.name": ("a", {}),
+    "serviceAccount.annotations": ({"a": "b"}, {}),
+    "rbac.create": (False, {}),
+    "rbac.aggregateToUserRoles": (False, {}),
+    "metrics.service.enabled": (False, {}),
+    "metrics.service.annotations": ({"a": "b"}, {}),
+    "metrics.podMonitor.enabled": (True, {}),
+    "metrics.podMonitor.labels": ({"a": "b"}, {"metrics": {"podMonitor": {"enabled": True}}}),
+    "metrics.podMonitor.interval": ("15s", {"metrics": {"podMonitor": {"enabled": True}}}),
+    "metrics.podMonitor.scrapeTimeout": ("5s", {"metrics": {"podMonitor": {"enabled": True}}}),
+    "networkPolicy.enabled": (True, {}),
+    "networkPolicy.from": ([{"podSelector": {}}], {"networkPolicy": {"enabled": True}}),
+    "podDisruptionBudget.enabled": (False, {"replicas": 2}),
+    "resources": ({"requests": {"cpu": "1"}}, {}),
+    "securityContext.runAsUser": (1000, {}),
+    "securityContext.runAsGroup": (1000, {}),
+    "terminationGracePeriodSeconds": (60, {}),
+    "podLabels": ({"a": "b"}, {}),
+    "podAnnotations": ({"a": "b"}, {}),
+    "nodeSelector": ({"a": "b"}, {}),
+    "tolerations": ([{"operator": "Exists"}], {}),
+    "affinity": ({"nodeAffinity": {}}, {}),
+    "topologySpreadConstraints": (
+        [{"maxSkew": 1, "topologyKey": "a", "whenUnsatisfiable": "DoNotSchedule"}],
+        {},
+    ),
+    "priorityClassName": ("a", {}),
+    "extraEnv": ([{"name": "A", "value": "b"}], {}),
+    "extraVolumes": ([{"name": "a", "emptyDir": {}}], {}),
+    "extraVolumeMounts": ([{"name": "tmp", "mountPath": "/a"}], {}),
+}
+
+
+def deployment(values: dict[str, Any]) -> dict[str, Any]:
+    return only(render(values), "Deployment")
+
+
+def container(values: dict[str, Any]) -> dict[str, Any]:
+    containers = deployment(values)["spec"]["template"]["spec"]["containers"]
+    assert len(containers) == 1
+    result: dict[str, Any] = containers[0]
+    return result
+
+
+def environment(values: dict[str, Any]) -> dict[str, str]:
+    return {one["name"]: one["value"] for one in container(values)["env"] if "value" in one}
+
+
+def with_value(values: dict[str, Any], path: tuple[str, ...], value: Any) -> dict[str, Any]:
+    changed = copy.deepcopy(values)
+    parent = changed
+    for key in path[:-1]:
+        parent = parent.setdefault(key, {})
+    parent[path[-1]] = value
+    return changed
+
+
+def test_helm_lint_finds_nothing(helm_home: Path) -> None:
+    report = helm("lint", str(CHART), "--strict", home=helm_home).stdout
+    assert "0 chart(s) failed" in report
+    assert "[WARNING]" not in report
+
+
+@pytest.mark.parametrize("name", MATRIX)
+def test_every_object_is_valid_by_the_api_servers_own_schemas(
+    name: str, kubeconform: Callable[[Objects], list[str]]
+) -> None:
+    assert kubeconform(render(MATRIX[name])) == []
+
+
+def test_kubeconform_sees_a_misspelt_field(kubeconform: Callable[[Objects], list[str]]) -> None:
+    objects = render()
+    only(objects, "Deployment")["spec"]["template"]["spec"]["containers"][0]["imagePolicy"] = "x"
+    assert any("imagePolicy" in problem for problem in kubeconform(objects))
+
+
+@pytest.mark.parametrize("name", MATRIX)
+def test_the_api_server_accepts_every_object(name: str, chart_cluster: Cluster) -> None:
+    objects = [one for one in render(MATRIX[name]) if one["kind"] != "PodMonitor"]
+    for namespace in (NAMESPACE, "team-a", "team-b"):
+        chart_cluster.kubectl(
+            *("apply", "--server-side", "-f", "-"),
+            input=json.dumps(
+                {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
+            ),
+        )
+    answer = chart_cluster.kubectl(
+        *("apply", "--server-side", "--force-conflicts", "--dry-run=server"),
+        *("--validate=strict", "-f", "-"),
+        input=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}),
+    )
+    assert "Warning" not in answer.stderr
+    assert answer.stdout.count("(server dry run)") == len(objects)
+
+
+@pytest.mark.parametrize("name", MATRIX)
+def test_every_object_says_its_release_and_namespace(name: str) -> None:
+    cluster_scoped = {"CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding"}
+    for one in render(MATRIX[name], release="models", namespace="ops"):
+        labels = one["metadata"]["labels"]
+        assert labels["app.kubernetes.io/instance"] == "models"
+        assert labels["app.kubernetes.io/managed-by"] == "Helm"
+        assert labels["app.kubernetes.io/version"] == "0.1.0"
+        assert ("namespace" in one["metadata"]) == (one["kind"] not in cluster_scoped)
+        if one["kind"] not in {"Role", "RoleBinding"}:
+            assert one["metadata"].get("namespace", "ops") == "ops"
+
+
+def test_every_selector_matches_the_pods() -> None:
+    objects = render(
+        {
+            "replicas": 2,
+            "podLabels": {"a": "b"},
+            "networkPolicy": {"enabled": True},
+            "metrics": {"podMonitor": {"enabled": True}},
+        }
+    )
+    labels = only(objects, "Deployment")["spec"]["template"]["metadata"]["labels"].items()
+    for selector in (
+        only(objects, "Deployment")["spec"]["selector"]["matchLabels"],
+        only(objects, "Service")["spec"]["selector"],
+        only(objects, "PodMonitor")["spec"]["selector"]["matchLabels"],
+        only(objects, "NetworkPolicy")["spec"]["podSelector"]["matchLabels"],
+        only(objects, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
+    ):
+        assert selector.items() <= labels
+        assert set(selector) == {"app.kubernetes.io/name", "app.kubernetes.io/instance"}
+
+
+def test_labels_of_the_user_win_on_pods_and_monitors_and_never_on_selectors() -> None:
+    objects = render(MATRIX["labels everywhere"])
+    pods = only(objects, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert pods["team"] == "pods"
+    assert only(objects, "PodMonitor")["metadata"]["labels"]["team"] == "monitoring"
+    for one in objects:
+        assert one["metadata"]["labels"]["app.kubernetes.io/part-of"] == "platform"
+    with pytest.raises(ChartError, match="commonLabels"):
+        render({"commonLabels": {"app.kubernetes.io/name": "other"}})
+
+
+def test_the_image_is_the_charts_version_unless_a_tag_or_a_digest_is_given() -> None:
+    repository = "ghcr.io/vllm-operator/vllm-operator"
+    digest = "sha256:" + "0" * 64
+    assert container({})["image"] == f"{repository}:0.1.0"
+    assert container({"image": {"tag": "main"}})["image"] == f"{repository}:main"
+    assert container({"image": {"digest": digest}})["image"] == f"{repository}:0.1.0@{digest}"
+
+
+def test_values_reach_the_operator_as_its_environment() -> None:
+    assert environment({}) == {
+        "VLLM_OPERATOR_NAMESPACES": "",
+        "VLLM_OPERATOR_WATCH_NODES": "true",
+        "VLLM_OPERATOR_LISTEN": "0.0.0.0:8080",
+        "VLLM_OPERATOR_LEADER_ELECTION": "true",
+        "VLLM_OPERATOR_LOG_FORMAT": "json",
+        "VLLM_OPERATOR_LOG_LEVEL": "info",
+        "VLLM_OPERATOR_RESYNC_SECONDS": "600",
+        "VLLM_OPERATOR_WORKERS": "8",
+        "VLLM_OPERATOR_HUB": "true",
+        "HF_HOME": "/tmp/huggingface",
+    }
+    quiet = environment(MATRIX["quiet"] | {"namespaces": ["team-a", "team-b"]})
+    assert quiet["VLLM_OPERATOR_NAMESPACES"] == "team-a,team-b"
+    assert quiet["VLLM_OPERATOR_LISTEN"] == "[::]:8080"
+    assert quiet["VLLM_OPERATOR_DEFAULT_IMAGE"] == "registry.local/vllm:v0.30.0"
+    assert quiet["VLLM_OPERATOR_RESYNC_SECONDS"] == "86400"
+    assert quiet["VLLM_OPERATOR_HUB"] == "false"
+
+
+def test_the_hub_token_is_a_mounted_file_and_never_in_the_environment() -> None:
+    values = MATRIX["hub token"]
+    variables = environment(values)
+    assert variables["VLLM_OPERATOR_HUB_TOKEN_NAMESPACES"] == "team-a,team-b"
+    assert variables["HF_ENDPOINT"] == "https://hub.example"
+    assert not any("secretKeyRef" in one.get("valueFrom", {}) for one in container(values)["env"])
+    volume = deployment(values)["spec"]["template"]["spec"]["volumes"][1]["secret"]
+    mount = container(values)["volumeMounts"][1]
+    item = volume["items"][0]
+    assert volume["secretName"] == "hub"
+    assert item["key"] == "t"
+    assert variables["VLLM_OPERATOR_HUB_TOKEN_FILE"] == f"{mount['mountPath']}/{item['path']}"
+    assert volume["defaultMode"] == 0o440
+
+
+def test_two_replicas_prefer_two_nodes_and_keep_one_through_drains() -> None:
+    objects = render({"replicas": 2})
+    assert only(objects, "PodDisruptionBudget")["spec"]["minAvailable"] == 1
+    pod = only(objects, "Deployment")["spec"]["template"]["spec"]
+    assert "podAntiAffinity" in pod["affinity"]
+    # One replica with a budget would block every drain of its node.
+    assert not any(one["kind"] == "PodDisruptionBudget" for one in render({"replicas": 1}))
+
+
+def test_replicas_above_one_without_leader_election_are_refused_with_the_remedy() -> None:
+    with pytest.raises(ChartError, match="leaderElection: true"):
+        render({"replicas": 2, "leaderElection": False})
+
+
+def test_without_leader_election_two_operators_never_overlap() -> None:
+    assert deployment({"leaderElection": False})["spec"]["strategy"] == {"type": "Recreate"}
+    strategy = deployment({})["spec"]["strategy"]
+    assert strategy["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+
+
+def test_the_pod_monitor_scrapes_the_port_that_the_pod_declares() -> None:
+    monitor = only(render({"metrics": {"podMonitor": {"enabled": True}}}), "PodMonitor")
+    endpoints = monitor["spec"]["podMetricsEndpoints"]
+    ports = {port["name"]: port["containerPort"] for port in container({})["ports"]}
+    assert endpoints == [
+        {"port": "metrics", "path": "/metrics", "interval": "30s", "scrapeTimeout": "10s"}
+    ]
+    assert ports == {"metrics": 8080}
+
+
+@pytest.mark.parametrize("path", [".".join(path) for path in leaves(default_values())])
+def test_every_value_changes_something(path: str) -> None:
+    other, beside = OTHER[path]
+    assert render(with_value(beside, tuple(path.split(".")), other)) != render(beside)
+
+
+def test_an_unknown_value_is_refused_at_every_level() -> None:
+    parents = {path[:depth] for path in leaves(default_values()) for depth in range(len(path))}
+    assert len(parents) > 10
+    for parent in parents:
+        with pytest.raises(ChartError, match="unheardOf"):
+            render(with_value({}, (*parent, "unheardOf"), True))
+
+
+@pytest.mark.parametrize(
+    ("values", "field"),
+    [
+        ({"replicas": "2"}, "replicas"),
+        ({"replicas": -1}, "replicas"),
+        ({"image": {"digest": "sha256:abc"}}, "digest"),
+        ({"namespaces": "team-a"}, "namespaces"),
+        ({"namespaces": ["Team A"]}, "namespaces"),
+        ({"log": {"level": "trace"}}, "level"),
+        ({"workers": 0}, "workers"),
+        ({"extraEnv": [{"name": "VLLM_OPERATOR_WORKERS", "value": "1"}]}, "extraEnv"),
+        ({"extraVolumes": [{"name": "tmp", "emptyDir": {}}]}, "extraVolumes"),
+        ({"securityContext": {"runAsUser": 0}}, "runAsUser"),
+        ({"securityContext": {"privileged": True}}, "privileged"),
+        ({"metrics": {"podMonitor": {"interval": "30"}}}, "interval"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_its_name(values: dict[str, Any], field: str) -> None:
+    with pytest.raises(ChartError, match=field):
+        render(values)
+
+
+def test_the_chart_may_be_part_of_another_chart() -> None:
+    assert render({"global": {"imageRegistry": "a"}, "enabled": True}) == render()
+
+
+def test_kubernetes_before_1_30_is_refused() -> None:
+    render(kubernetes_version="1.30.0")
+    render(kubernetes_version="1.31.2-eks-1234567")
+    with pytest.raises(ChartError, match=r"1\.29"):
+        render(kubernetes_version="1.29.9")
+
+
+def test_rendering_twice_gives_the_same() -> None:
+    assert render(MATRIX["labels everywhere"]) == render(MATRIX["labels everywhere"])
+
+
+def test_the_versions_of_chart_and_operator_agree() -> None:
+    from vllm_operator import __version__
+
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    assert chart["appVersion"] == __version__

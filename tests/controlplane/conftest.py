@@ -1,0 +1,85 @@
+"""A control plane for each test worker, and a namespace with an operator for each test."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from localcluster.chart import install_chart
+from localcluster.cluster import Cluster
+from support.operating import OperatorProcess
+from support.world import World
+
+CRDS = Path(__file__).parents[2] / "crds"
+NAMES = (f"t{number}" for number in itertools.count())
+H100 = "NVIDIA-H100-80GB-HBM3"
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A cluster with two H100 nodes that the tests of a worker share, each in its namespace."""
+    with Cluster(manifests=[CRDS]) as running:
+        for number in range(2):
+            running.add_gpu_node(f"h100-{number}", H100, count=64)
+        yield running
+
+
+@pytest.fixture
+def own_cluster() -> Iterator[Cluster]:
+    """A cluster for a test that changes nodes, restarts the API server or counts requests."""
+    with Cluster(manifests=[CRDS], audit=True) as running:
+        running.add_gpu_node("h100-0", H100, count=8)
+        yield running
+
+
+def _namespace(cluster: Cluster, name: str) -> World:
+    metadata = {"name": name}
+    body = {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
+    cluster.api("POST", "/api/v1/namespaces", body)
+    return World(cluster, name)
+
+
+@pytest.fixture
+def world(cluster: Cluster) -> World:
+    """A namespace of the shared cluster."""
+    return _namespace(cluster, next(NAMES))
+
+
+@pytest.fixture
+def own_world(own_cluster: Cluster) -> World:
+    """A namespace of a cluster of the test's own."""
+    return _namespace(own_cluster, next(NAMES))
+
+
+StartOperator = Callable[..., OperatorProcess]
+
+
+@pytest.fixture
+def start_operator(tmp_path: Path) -> Iterator[StartOperator]:
+    """Start operators that act in one namespace, under the chart's rights for just that."""
+    with ExitStack() as running:
+
+        def start(world: World, *, chart: dict[str, Any] | None = None, **options: Any) -> Any:
+            values = {"namespaces": [world.namespace], "crds": {"install": False}, **(chart or {})}
+            kubeconfig = install_chart(
+                world.cluster, values, release=world.namespace, namespace=world.namespace
+            )
+            log = tmp_path / f"operator-{len(list(tmp_path.iterdir()))}.log"
+            namespaces = {} if values["namespaces"] == [] else {"namespaces": world.namespace}
+            process = OperatorProcess(
+                world.cluster, kubeconfig, log, **{**namespaces, **options}
+            )
+            return running.enter_context(process)
+
+        yield start
+
+
+@pytest.fixture
+def operator(world: World, start_operator: StartOperator) -> OperatorProcess:
+    """An operator of the shared cluster that acts in the test's namespace."""
+    return start_operator(world)

@@ -1,0 +1,353 @@
+"""Manifests and schema walks that the tests of the types and of admission share."""
+
+import copy
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vllm_operator.api.base import API_VERSION, KIND
+from vllm_operator.api.offline import spec_schema
+
+
+def server(spec: Mapping[str, Any], name: str = "qwen") -> dict[str, Any]:
+    """A manifest with that specification."""
+    metadata = {"name": name}
+    return {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": dict(spec)}
+
+
+MODEL = {"id": "Qwen/Qwen2.5-7B-Instruct"}
+MINIMAL = server({"model": MODEL})
+
+FULL = server(
+    {
+        "model": {
+            **MODEL,
+            "revision": "a09a35458c702b33eeacc393d103063234e8bc28",
+            "servedName": "qwen2.5-7b",
+            "tokenSecretRef": {"name": "hf-token", "key": "token"},
+            "trustRemoteCode": False,
+            "config": {"hidden_size": 3584, "rope_scaling": None, "architectures": ["Qwen2"]},
+            "weightBytes": 15231233024,
+            "storage": {
+                "persistentVolumeClaim": {"claimName": "models", "path": "/qwen", "mode": "Cache"}
+            },
+        },
+        "engine": {
+            "image": "vllm/vllm-openai:v0.30.0",
+            "version": "0.30.0",
+            "maxModelLen": 32768,
+            "maxNumSeqs": 256,
+            "maxNumBatchedTokens": 8192,
+            "gpuMemoryUtilization": 0.29,
+            "dtype": "auto",
+            "kvCacheDtype": "fp8",
+            "blockSize": 16,
+            "enforceEager": False,
+            "prefixCaching": True,
+            "chunkedPrefill": True,
+            "apiKeySecretRef": {"name": "api-key", "key": "key"},
+            "env": [
+                {"name": "PLAIN", "value": ""},
+                {"name": "SECRET", "secretKeyRef": {"name": "some", "key": "thing"}},
+                {"name": "CONFIGURED", "configMapKeyRef": {"name": "some", "key": "thing"}},
+            ],
+        },
+        "gpu": {
+            "product": "NVIDIA-H100-80GB-HBM3",
+            "memoryGiB": 79.1,
+            "perNode": 8,
+            "resourceName": "nvidia.com/gpu",
+        },
+        "parallelism": {"tensor": 2, "pipeline": 1, "data": 1, "expert": False},
+        "workload": {"profile": "Balanced"},
+        "replicas": 2,
+        "rollout": {
+            "strategy": "Auto",
+            "surgeTimeoutSeconds": 120,
+            "startupBudgetSeconds": 900,
+            "drainSeconds": 60,
+        },
+        "pod": {
+            "labels": {"team": "search"},
+            "annotations": {"example.com/note": "any text: \u00e9"},
+            "nodeSelector": {"topology.kubernetes.io/zone": "a"},
+            "tolerations": [
+                {"key": "gpu", "operator": "Equal", "value": "yes", "effect": "NoSchedule"},
+                {"operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300},
+            ],
+            "affinity": {
+                "nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []},
+                "podAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []},
+                "podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []},
+            },
+            "topologySpreadConstraints": [
+                {
+                    "maxSkew": 1,
+                    "topologyKey": "kubernetes.io/hostname",
+                    "whenUnsatisfiable": "ScheduleAnyway",
+                }
+            ],
+            "resources": {
+                "requests": {"cpu": 8, "memory": "64Gi"},
+                "limits": {"cpu": "8000m", "memory": "64Gi"},
+            },
+            "priorityClassName": "serving",
+            "runtimeClassName": "nvidia",
+            "imagePullSecrets": [{"name": "registry"}],
+            "shmSize": "16Gi",
+        },
+        "autotune": {"mode": "Disabled", "disruption": "Forbid"},
+        "paused": False,
+    },
+    name="full",
+)
+"""Every field that this release acts on, but for those that exclude one of these."""
+
+FULL_OTHERWISE = server(
+    {
+        "model": {
+            **MODEL,
+            "configMapRef": {"name": "facts", "key": "config.json"},
+            "storage": {"emptyDir": {"sizeLimit": "100Gi"}},
+        }
+    },
+    name="otherwise",
+)
+"""The fields that ``FULL`` cannot hold."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """A specification, and the fields that a rule refuses in it (none: it is admitted)."""
+
+    sentence: str
+    spec: Mapping[str, Any]
+    refused: tuple[str, ...] = ()
+    name: str = "qwen"
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        return server({"model": MODEL, **self.spec}, self.name)
+
+
+def _pod(**pod: Any) -> dict[str, Any]:
+    return {"pod": pod}
+
+
+def _model(**model: Any) -> dict[str, Any]:
+    return {"model": {**MODEL, **model}}
+
+
+def _engine(**engine: Any) -> dict[str, Any]:
+    return {"engine": engine}
+
+
+_VOLUME = {"persistentVolumeClaim": {"claimName": "models", "mode": "Model"}}
+_KEY = {"name": "some", "key": "thing"}
+_TOO_LONG_FOR_A_LABEL = "a" * 64
+
+RULE_EXAMPLES = (
+    Example("a name of 52 characters", {}, name="a" * 52),
+    Example("a name of 53 characters", {}, ("metadata.name",), name="a" * 53),
+    Example("a name with dots", {}, ("metadata.name",), name="qwen2.5"),
+    Example("a name that starts with a digit", {}, ("metadata.name",), name="7b"),
+    Example("facts from two sources", _model(config={}, configMapRef=_KEY), ("spec.model",)),
+    Example("a null source of facts beside another", _model(config=None, configMapRef=_KEY)),
+    Example("a revision of the Hub with a cache", _model(
+        revision="main", storage={"persistentVolumeClaim": {"claimName": "models"}}
+    )),
+    Example("a revision of what lies on a volume", _model(revision="main", storage=_VOLUME),
+            ("spec.model.revision",)),
+    Example("weights on a volume", _model(storage=_VOLUME)),
+    Example("an empty storage", _model(storage={})),
+    Example("two storages", _model(storage={**_VOLUME, "emptyDir": {}}), ("spec.model.storage",)),
+    Example("a storage of a later release", _model(storage={"hostPath": {"path": "/models"}}),
+            ("spec.model.storage.hostPath",)),
+    Example("an image whose tag says the version", _engine(image="vllm/vllm-openai:v0.30.0-cu13")),
+    Example("an image whose tag says nothing", _engine(image="vllm/vllm-openai:latest"),
+            ("spec.engine.image",)),
+    Example("an image without a tag on a port", _engine(image="registry:5000/vllm"),
+            ("spec.engine.image",)),
+    Example("an image whose version is given", _engine(image="vllm:latest", version="0.30.0")),
+    Example("a batch as large as the sequences", _engine(maxNumBatchedTokens=64, maxNumSeqs=64)),
+    Example("a batch smaller than the sequences", _engine(maxNumBatchedTokens=63, maxNumSeqs=64),
+            ("spec.engine.maxNumBatchedTokens",)),
+    Example("a prompt in chunks", _engine(maxNumBatchedTokens=2048, maxModelLen=4096)),
+    Example("a prompt that is no step", _engine(
+        maxNumBatchedTokens=2048, maxModelLen=4096, chunkedPrefill=False
+    ), ("spec.engine.maxNumBatchedTokens",)),
+    Example("a prompt that is one step", _engine(
+        maxNumBatchedTokens=4096, maxModelLen=4096, chunkedPrefill=False
+    )),
+    Example("no chunks and no length", _engine(maxNumBatchedTokens=64, chunkedPrefill=False)),
+    Example("a variable of each source", _engine(env=[
+        {"name": "A", "value": ""},
+        {"name": "B", "secretKeyRef": _KEY},
+        {"name": "C", "configMapKeyRef": _KEY, "value": None},
+    ])),
+    Example("variables without a source and with two", _engine(env=[
+        {"name": "A"},
+        {"name": "B", "value": "", "secretKeyRef": _KEY},
+        {"name": "C", "value": "c"},
+    ]), ("spec.engine.env[0]", "spec.engine.env[1]")),
+    Example("flags of a later release", _engine(
+        quantization="awq", lora={"maxLoras": 4}, speculative={}, extraArgs=[],
+        toolCallParser="hermes", reasoningParser="qwen3",
+    ), tuple(f"spec.engine.{name}" for name in (
+        "quantization", "lora", "speculative", "extraArgs", "toolCallParser", "reasoningParser"
+    ))),
+    Example("parallelism of a later release", {
+        "parallelism": {"pipeline": 2, "data": 2, "expert": True}
+    }, ("spec.parallelism.pipeline", "spec.parallelism.data", "spec.parallelism.expert")),
+    Example("parallelism of this release", {
+        "parallelism": {"pipeline": 1, "data": 1, "expert": False}
+    }),
+    Example("a workload of a later release", {
+        "workload": {"profile": "Latency", "promptTokens": 1024, "outputTokens": 256,
+                     "concurrency": 64, "slo": {"percentile": 95}}
+    }, tuple(f"spec.workload.{name}" for name in (
+        "profile", "promptTokens", "outputTokens", "concurrency", "slo"
+    ))),
+    Example("tuning of a later release", {
+        "autotune": {"mode": "Auto", "disruption": "Allow", "window": "Sun", "maxRestartsPerDay": 0,
+                     "bounds": {}}
+    }, tuple(f"spec.autotune.{name}" for name in (
+        "mode", "disruption", "window", "maxRestartsPerDay", "bounds"
+    ))),
+    Example("more ranks than a node has GPUs", {
+        "gpu": {"perNode": 4}, "parallelism": {"tensor": 8}
+    }, ("spec",)),
+    Example("as many ranks as a node has GPUs", {
+        "gpu": {"perNode": 8}, "parallelism": {"tensor": 8}
+    }),
+    Example("labels under the operator's prefixes", _pod(
+        labels={"app.kubernetes.io/name": "x"}, annotations={"vllm-operator.io/x": "y"}
+    ), ("spec.pod.labels", "spec.pod.annotations")),
+    Example("labels of the user's own", _pod(
+        labels={"team": "search", "example.com/x": "", "gone": None},
+        annotations={"Example": "any text"},
+        nodeSelector={"kubernetes.io/os": "linux"},
+    )),
+    Example("keys that are no label names", _pod(
+        labels={"a b": "x"}, annotations={"a/b/c": "x"}, nodeSelector={_TOO_LONG_FOR_A_LABEL: "x"}
+    ), ("spec.pod.labels", "spec.pod.annotations", "spec.pod.nodeSelector")),
+    Example("GPUs among the resources", _pod(resources={
+        "requests": {"nvidia.com/gpu": 1}, "limits": {"nvidia.com/gpu": 1}
+    }), ("spec.pod.resources.requests", "spec.pod.resources.limits")),
+    Example("a request above its limit", _pod(resources={
+        "requests": {"memory": "1Gi"}, "limits": {"memory": "1024M"}
+    }), ("spec.pod.resources",)),
+    Example("requests equal to their limits in other units", _pod(resources={
+        "requests": {"cpu": 2, "memory": "1Gi", "ephemeral-storage": "1e9"},
+        "limits": {"cpu": "2000m", "memory": "1024Mi", "ephemeral-storage": "1G"},
+    })),
+    Example("a request and a limit of different resources", _pod(resources={
+        "requests": {"cpu": 2}, "limits": {"memory": 1}
+    })),
+    Example("tolerations that Kubernetes takes", _pod(tolerations=[
+        {"operator": "Exists"}, {"key": "gpu"}, {"key": "", "operator": "Exists", "value": ""},
+        {"key": "a.b/c", "effect": "NoExecute", "tolerationSeconds": 0},
+    ])),
+    Example("tolerations that Kubernetes refuses", _pod(tolerations=[
+        {}, {"operator": "Exists", "value": "x"}, {"key": "gpu", "tolerationSeconds": 5},
+        {"key": "gpu", "effect": "NoSchedule", "tolerationSeconds": 5},
+    ]), tuple(f"spec.pod.tolerations[{index}]" for index in range(4))),
+)  # fmt: skip
+"""Every rule of the schema, with what it refuses and what it lets pass."""
+
+
+def nodes(schema: Mapping[str, Any], path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every node of a schema with its path; ``[]`` is an item and ``.*`` a value of a map."""
+    yield path, schema
+    for name, member in schema.get("properties", {}).items():
+        yield from nodes(member, f"{path}.{name}")
+    if "items" in schema:
+        yield from nodes(schema["items"], f"{path}[]")
+    if "additionalProperties" in schema:
+        yield from nodes(schema["additionalProperties"], f"{path}.*")
+
+
+@dataclass(frozen=True)
+class Violation:
+    """A manifest that breaks one bound of one field."""
+
+    path: str
+    bound: str
+    manifest: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        return f"{self.path} breaks {self.bound}"
+
+
+def _violations() -> Iterator[Violation]:
+    for path, node in nodes(spec_schema(), "spec"):
+        for bound, value in _bad_values(node, path):
+            manifest = copy.deepcopy(FULL)
+            here = _put(manifest, path, value)
+            yield Violation(here, bound, manifest)
+        for name in node.get("required", []):
+            manifest = copy.deepcopy(FULL)
+            here = _put(manifest, f"{path}.{name}", None)
+            yield Violation(here, "required", manifest)
+
+
+def _bad_values(node: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any]]:
+    step = 1 if node.get("type") != "number" else 0.01
+    if "minimum" in node:
+        yield "minimum", node["minimum"] - step
+        if node["minimum"] % 1:
+            yield "minimum with a whole number", 0
+    if "maximum" in node:
+        yield "maximum", node["maximum"] + step
+    if "enum" in node:
+        yield "enum", "NoSuchValue"
+    if "minLength" in node:
+        yield "minLength", ""
+    if "maxLength" in node:
+        yield "maxLength", "a" * (node["maxLength"] + 1)
+    if "pattern" in node:
+        assert re.fullmatch(node["pattern"], "!") is None, path
+        yield "pattern", "!"
+    if "maxItems" in node:
+        item = _first_item(path, node)
+        yield "maxItems", [item] * (node["maxItems"] + 1)
+    if "maxProperties" in node:
+        yield "maxProperties", {f"key{index}": "1" for index in range(node["maxProperties"] + 1)}
+    if "x-kubernetes-int-or-string" in node:
+        yield "int or string", 0.5
+    elif node["type"] == "string":
+        yield "type", 1
+    else:
+        yield "type", "text"
+
+
+def _first_item(path: str, node: Mapping[str, Any]) -> Any:
+    value: Any = FULL
+    for step in path.split("."):
+        value = value.get(step, {})
+    return value[0] if value else ("x" if node["items"]["type"] == "string" else {})
+
+
+def _put(manifest: dict[str, Any], path: str, value: Any) -> str:
+    """Sets the field at a schema path, in the first item and at a made-up key; the real path."""
+    if path == "spec":
+        manifest["spec"] = value
+        return path
+    steps = re.findall(r"[^.\[\]]+|\[\]", path)
+    here, at = "spec", manifest["spec"]
+    for step, after in zip(steps[1:], [*steps[2:], None], strict=True):
+        key: Any = {"[]": 0, "*": "cpu"}.get(step, step)
+        here += f"[{key}]" if key == 0 else f".{key}"
+        if after is None:
+            if key == 0 and not at:
+                at.append(value)
+            else:
+                at[key] = value
+        else:
+            at = at[key] if key == 0 else at.setdefault(key, [] if after == "[]" else {})
+    return here
+
+
+VIOLATIONS = tuple(_violations())
+"""One manifest for each bound of each field of the specification."""

@@ -1,0 +1,216 @@
+"""The generated schema keeps the rules of structural schemas and our own."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from unit.api.examples import FULL, FULL_OTHERWISE, nodes
+from vllm_operator.api.base import ResourceModel
+from vllm_operator.api.crd import custom_resource_definition, server_schema
+from vllm_operator.api.fields import later, required
+from vllm_operator.api.offline import field_paths, python_rules
+from vllm_operator.api.rules import RULES
+from vllm_operator.api.schema import KEYWORDS, RULES_KEY, structural_schema
+
+FLOATS = {
+    "spec.engine.gpuMemoryUtilization": "vLLM's own unit, a fraction; percents lose 0.925",
+    "spec.gpu.memoryGiB": "the figure that nvidia-smi prints, 79.1",
+    "status.plan.memory.utilization": "the fraction above",
+    "status.plan.capacity.maxConcurrency.expected": "as vLLM prints it, 3.41x",
+    "status.plan.capacity.maxConcurrency.low": "as vLLM prints it, 3.41x",
+    "status.plan.performance.timeToFirstToken": "seconds",
+    "status.plan.performance.interTokenLatency": "seconds",
+    "status.plan.performance.outputTokensPerSecond": "a rate",
+    "status.plan.performance.requestsPerSecond": "a rate",
+    "status.plan.performance.napkinTokensPerSecond": "a rate",
+    "status.plan.startup.seconds": "seconds",
+    "status.plan.startup.budgetSeconds": "seconds",
+}
+
+THE_API_SERVERS_OWN = {"apiVersion", "kind", "metadata"}
+
+
+def all_nodes() -> list[tuple[str, Mapping[str, Any]]]:
+    members = server_schema()["properties"]
+    return [node for part in ("spec", "status") for node in nodes(members[part], part)]
+
+
+def is_integer_or_string(node: Mapping[str, Any]) -> bool:
+    return bool(node.get("x-kubernetes-int-or-string"))
+
+
+def test_every_node_has_one_type_and_only_known_keywords():
+    for path, node in all_nodes():
+        assert is_integer_or_string(node) != ("type" in node), path
+        assert node.keys() <= set(KEYWORDS), path
+
+
+def test_every_field_is_described_in_a_sentence():
+    root = server_schema()
+    assert root["properties"].keys() == THE_API_SERVERS_OWN | {"spec", "status"}
+    for path, node in all_nodes():
+        for name, member in node.get("properties", {}).items():
+            description = member.get("description", "")
+            assert description[:1].isupper(), f"{path}.{name}: {description!r}"
+            assert description.endswith("."), f"{path}.{name}: {description!r}"
+
+
+def test_every_number_has_both_bounds_and_a_format_that_holds_them():
+    for path, node in all_nodes():
+        if node.get("type") in ("integer", "number"):
+            assert node["minimum"] < node["maximum"], path
+            assert node["format"] in ("int32", "int64", "double"), path
+        if node.get("format") == "int32":
+            assert node["minimum"] >= -(2**31), path
+            assert node["maximum"] < 2**31, path
+
+
+def test_numbers_of_the_specification_declare_their_own_bounds():
+    for path, node in nodes(server_schema()["properties"]["spec"], "spec"):
+        if node.get("type") in ("integer", "number"):
+            assert node["maximum"] < 2**53 - 1, path
+
+
+def test_every_text_list_map_and_free_form_object_is_bounded():
+    for path, node in all_nodes():
+        if node.get("type") == "string":
+            assert "maxLength" in node or "enum" in node or node.get("format") == "date-time", path
+        if is_integer_or_string(node):
+            assert node["maxLength"] <= 32, path
+            assert "pattern" in node, path
+        if node.get("type") == "array":
+            assert "maxItems" in node, path
+        if "additionalProperties" in node or "x-kubernetes-preserve-unknown-fields" in node:
+            assert "maxProperties" in node, path
+
+
+def test_an_object_has_fields_or_values_or_is_free_form():
+    for path, node in all_nodes():
+        if node.get("type") == "object":
+            shapes = ("properties", "additionalProperties", "x-kubernetes-preserve-unknown-fields")
+            assert sum(shape in node for shape in shapes) == 1, path
+
+
+def test_every_list_says_how_it_merges():
+    for path, node in all_nodes():
+        if node.get("type") != "array":
+            continue
+        kind = node["x-kubernetes-list-type"]
+        assert kind in ("atomic", "map"), path
+        if kind == "map":
+            keys = node["x-kubernetes-list-map-keys"]
+            assert set(keys) <= set(node["items"]["required"]), path
+
+
+def test_no_float_stands_anywhere_without_a_reason():
+    assert {path for path, node in all_nodes() if node.get("type") == "number"} == FLOATS.keys()
+
+
+def test_replicas_is_the_only_default():
+    found = {path: node["default"] for path, node in all_nodes() if "default" in node}
+    assert found == {"spec.replicas": 1}
+
+
+def test_every_pattern_is_anchored_at_both_ends():
+    for path, node in all_nodes():
+        if "pattern" in node:
+            assert node["pattern"].startswith("^"), path
+            assert node["pattern"].endswith("$"), path
+
+
+def test_every_rule_of_the_schema_has_a_python_counterpart_and_a_remedy():
+    found = {
+        entry["rule"]: entry["message"]
+        for _, node in [("", server_schema()), *all_nodes()]
+        for entry in node.get(RULES_KEY, [])
+    }
+    assert found.keys() == python_rules().keys()
+    assert {rule.cel for rule in RULES} <= found.keys()
+    remedies = ("remove", "keep", "set ", "choose", "use ", "lower", "raise")
+    for message in found.values():
+        assert any(remedy in message for remedy in remedies), message
+
+
+def test_the_full_examples_set_every_field_that_is_not_of_a_later_release():
+    def given(value: object, path: str) -> set[str]:
+        if isinstance(value, dict):
+            below = [given(member, f"{path}.{name}") for name, member in value.items()]
+        elif isinstance(value, list):
+            below = [given(item, f"{path}[]") for item in value]
+        else:
+            below = []
+        return {path}.union(*below)
+
+    known = set(field_paths())
+    shown = known & (given(FULL["spec"], "spec") | given(FULL_OTHERWISE["spec"], "spec"))
+    refused = "setting it is refused"
+    spec = dict(nodes(server_schema()["properties"]["spec"], "spec"))
+    of_later = {path for path in known if refused in spec[path].get("description", "")}
+    below_later = {path for path in known if any(path.startswith(f"{p}.") for p in of_later)}
+    assert known - shown == of_later | below_later
+
+
+def test_the_names_columns_and_subresources_are_those_of_the_contract():
+    spec = custom_resource_definition()["spec"]
+    (version,) = spec["versions"]
+    assert spec["names"]["shortNames"] == ["vllm"]
+    assert spec["names"]["categories"] == ["all"]
+    assert [column["name"].upper() for column in version["additionalPrinterColumns"]] == [
+        "MODEL", "GPUS", "PARALLELISM", "VERSION", "READY", "STATUS", "AGE"
+    ]  # fmt: skip
+    assert version["subresources"] == {
+        "status": {},
+        "scale": {
+            "specReplicasPath": ".spec.replicas",
+            "statusReplicasPath": ".status.replicas",
+            "labelSelectorPath": ".status.selector",
+        },
+    }
+
+
+def test_a_type_that_kubernetes_has_no_schema_for_stops_the_generation():
+    class Union(ResourceModel):
+        value: int | bool = required("Either.")
+
+    with pytest.raises(ValueError, match="no union"):
+        structural_schema(Union, "spec")
+
+    class Strict(ResourceModel):
+        value: int = required("Below.", lt=5)
+
+    with pytest.raises(ValueError, match=r"spec\.value: Kubernetes takes no exclusiveMaximum"):
+        structural_schema(Strict, "spec")
+
+
+def test_a_field_of_a_later_release_becomes_a_rule_that_names_its_whole_path():
+    class Inner(ResourceModel):
+        new: str | None = later("A field.", max_length=8)
+        half: bool | None = later("A field.", accepts=False)
+        named: str | None = later("A field.", accepts="Old", max_length=8)
+
+    class Outer(ResourceModel):
+        inner: Inner = required("The parent.")
+
+    assert structural_schema(Outer, "spec")["properties"]["inner"][RULES_KEY] == [
+        {
+            "rule": "!has(self.new)",
+            "message": "spec.inner.new is not available in this release; remove it",
+            "fieldPath": ".new",
+            "reason": "FieldValueForbidden",
+        },
+        {
+            "rule": "!has(self.half) || !self.half",
+            "message": "spec.inner.half is not available in this release; "
+            "remove it or set it to false",
+            "fieldPath": ".half",
+            "reason": "FieldValueForbidden",
+        },
+        {
+            "rule": "!has(self.named) || self.named == 'Old'",
+            "message": "spec.inner.named is not available in this release; "
+            "remove it or set it to Old",
+            "fieldPath": ".named",
+            "reason": "FieldValueForbidden",
+        },
+    ]

@@ -1,0 +1,295 @@
+"""The local cluster, as tests, benchmarks and the demo use it."""
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+from localcluster import binaries, nodes
+from localcluster.controlplane import ControlPlane
+from localcluster.errors import KubectlError, LocalClusterError, StartError
+from localcluster.waiting import wait_until
+
+_COMPONENTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok")
+_ATTEMPTS = 3
+_ADDRESS_IN_USE = "address already in use"
+
+
+class Cluster:
+    """A control plane of its own, in a temporary directory and on free ports of 127.0.0.1.
+
+    Used as a context manager or with `start` and `stop`. It is ready when `start` returns: the API
+    server is, and the account `default` exists in the namespace `default`. Nothing that it starts
+    outlives the process that started it, even when that is killed with SIGKILL.
+
+    `manifests` (files or folders) are applied before the controller manager starts, which matters
+    for CustomResourceDefinitions: its garbage collector looks for new kinds only every 30 s, and
+    does not follow their owner references until then.
+
+    `log_directory` keeps the components' logs; otherwise they are kept only when something fails.
+    """
+
+    def __init__(
+        self,
+        audit: bool = False,
+        log_directory: Path | None = None,
+        kwok: bool = True,
+        manifests: Sequence[Path] = (),
+    ) -> None:
+        self._audit = audit
+        self._log_directory = log_directory
+        self._kwok = kwok
+        self._manifests = tuple(manifests)
+        self._binaries: dict[str, Path] = {}
+        self._running: ControlPlane | None = None
+
+    # Life
+
+    def start(self) -> Self:
+        """Starts everything and waits until it is ready. Raises BuildError or StartError."""
+        if self._running is not None:
+            raise LocalClusterError("the cluster is started already")
+        names = [name for name in _COMPONENTS if name != "kwok" or self._kwok]
+        self._binaries = binaries.ensure(*names, "kubectl")
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                return self._start()
+            except StartError as error:
+                # Only where a port cannot be kept while it is free, see ReservedPort.
+                if _ADDRESS_IN_USE not in str(error):
+                    raise
+        return self._start()
+
+    def stop(self) -> None:
+        """Kills everything and removes the directory; does nothing where nothing runs."""
+        running, self._running = self._running, None
+        if running is not None:
+            running.close()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if isinstance(error, Exception) and self._running is not None:
+            error.add_note(f"logs of the local cluster: {self.keep_logs()}")
+        self.stop()
+
+    def _start(self) -> Self:
+        self._running = ControlPlane(self._binaries, self._audit, self._log_directory)
+        try:
+            self._running.start_etcd()
+            self._running.start_api_server()
+            for manifest in self._manifests:
+                self.kubectl("apply", "--server-side", "-f", str(manifest))
+            if self._manifests:
+                self.kubectl("wait", "--for=condition=Established", "crd", "--all")
+            self._running.start_controllers(self._kwok)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    @property
+    def _plane(self) -> ControlPlane:
+        if self._running is None:
+            raise LocalClusterError("the cluster is not started")
+        return self._running
+
+    # What it is
+
+    @property
+    def server(self) -> str:
+        """The API server's URL."""
+        return self._plane.layout.server
+
+    @property
+    def directory(self) -> Path:
+        """The cluster's temporary directory, removed when the cluster stops."""
+        return self._plane.layout.directory
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The administrator's kubeconfig."""
+        return self._plane.kubeconfig("admin")
+
+    @property
+    def certificate_authority(self) -> Path:
+        """The PEM file that vouches for the API server."""
+        return self._plane.layout.certificates.authority
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """Process ids by component, and that of the supervisor above them."""
+        processes = self._plane.processes
+        return {"supervisor": processes.supervisor_pid, **processes.pids}
+
+    def log(self, component: str) -> Path:
+        """The log file of a component."""
+        return self._plane.processes.log(component)
+
+    def keep_logs(self) -> Path:
+        """Copies the logs to where they outlive the cluster; returns that directory."""
+        return self._plane.keep_logs()
+
+    # Requests
+
+    def kubectl(
+        self,
+        *arguments: str,
+        input: str | None = None,  # noqa: A002 - the name that subprocess.run gives it
+        kubeconfig: Path | None = None,
+        check: bool = True,
+        timeout: float = 60,
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs kubectl, as administrator unless told otherwise.
+
+        Raises KubectlError with its standard error if it fails and `check` is set, and
+        subprocess.TimeoutExpired.
+        """
+        # HOME: neither the user's settings (kuberc) nor their discovery cache come into it.
+        environment = {**os.environ, "HOME": str(self.directory)}
+        command = [str(self._binaries["kubectl"]), f"--kubeconfig={kubeconfig or self.kubeconfig}"]
+        result = subprocess.run(
+            [*command, *arguments],
+            input=input or "",
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            env=environment,
+            check=False,
+        )
+        if check and result.returncode != 0:
+            message = f"kubectl {' '.join(arguments)}: {result.stderr.strip()}"
+            message += self._plane.deaths()
+            raise KubectlError(message, result.returncode, result.stdout, result.stderr)
+        return result
+
+    def get(
+        self,
+        resource: str,
+        name: str | None = None,
+        namespace: str | None = None,
+        selector: str | None = None,
+    ) -> dict[str, Any]:
+        """`kubectl get -o json`: an object, or a list without `name`; namespace "*" means all."""
+        arguments = ["get", resource, "-o", "json"]
+        if name is not None:
+            arguments.append(name)
+        if namespace == "*":
+            arguments.append("--all-namespaces")
+        elif namespace is not None:
+            arguments += ["--namespace", namespace]
+        if selector is not None:
+            arguments += ["--selector", selector]
+        answer: dict[str, Any] = json.loads(self.kubectl(*arguments).stdout)
+        return answer
+
+    def api(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        content_type: str = "application/json",
+        timeout: float = 30,
+    ) -> dict[str, Any]:
+        """One request as administrator, see ApiClient.request; far faster than kubectl."""
+        return self._plane.client.request(method, path, body, content_type, timeout)
+
+    def service_account_kubeconfig(
+        self, namespace: str, name: str, path: Path, seconds: int = 86400
+    ) -> Path:
+        """Writes a kubeconfig with a token of that account, valid for so many seconds."""
+        request = {
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenRequest",
+            "spec": {"expirationSeconds": seconds},
+        }
+        where = f"/api/v1/namespaces/{quote(namespace)}/serviceaccounts/{quote(name)}/token"
+        token: str = self.api("POST", where, request)["status"]["token"]
+        self._plane.write_kubeconfig(path, name, token, namespace)
+        return path
+
+    def audit_events(self) -> Iterator[dict[str, Any]]:
+        """The audit events so far, oldest first.
+
+        A request's event is written when it ends, which may be a moment after its answer arrived.
+        """
+        log = self._plane.layout.audit_log
+        if log is None:
+            raise LocalClusterError("the cluster was started without audit=True")
+        if not log.exists():
+            return
+        with log.open() as lines:
+            for line in lines:
+                if line.endswith("\n"):  # the last one may be half written
+                    yield json.loads(line)
+
+    # Nodes
+
+    def add_gpu_node(
+        self,
+        name: str,
+        product: str = "NVIDIA-H100-80GB-HBM3",
+        count: int = 8,
+        memory_mebibytes: int | None = None,
+        labels: Mapping[str, str] | None = None,
+        taints: Sequence[Mapping[str, str]] = (),
+        resource: str = nodes.NVIDIA_RESOURCE,
+        cpu: str = "96",
+        memory: str = "1Ti",
+        wait: bool = True,
+    ) -> None:
+        """Adds a node with `count` GPUs, labelled as GPU feature discovery does; waits for Ready.
+
+        `labels` are added and win. For a resource other than NVIDIA's whole GPUs (`amd.com/gpu`,
+        `nvidia.com/mig-3g.40gb`) they are the only GPU labels. Memory in MiB is the product's where
+        it is known.
+        """
+        gpu_labels: dict[str, str] = {}
+        if resource == nodes.NVIDIA_RESOURCE:
+            gpu_labels = nodes.gpu_labels(product, count, memory_mebibytes)
+        all_labels = gpu_labels | dict(labels or {})
+        node = nodes.node(name, all_labels, {resource: count}, cpu, memory, taints)
+        self.api("POST", "/api/v1/nodes", node)
+        if wait:
+            wait_until(
+                lambda: nodes.is_usable(self.api("GET", f"/api/v1/nodes/{name}")),
+                f"node {name} to be Ready",
+            )
+
+    def remove_node(self, name: str, delete_pods: bool = False) -> None:
+        """Deletes a node, as when its machine is gone; its pods stay behind for a while.
+
+        The pod garbage collector takes them 40 s to a minute later; `delete_pods` takes them now.
+        """
+        self.api("DELETE", f"/api/v1/nodes/{name}")
+        if delete_pods:
+            on_node = self.api("GET", f"/api/v1/pods?fieldSelector=spec.nodeName%3D{quote(name)}")
+            for pod in on_node["items"]:
+                metadata = pod["metadata"]
+                path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}"
+                self.api("DELETE", path, {"gracePeriodSeconds": 0})
+
+    # Faults
+
+    def start_api_server(self) -> None:
+        """Starts the API server, on its former port and data, and waits until it is ready."""
+        self._plane.start_api_server()
+
+    def stop_api_server(self, kill: bool = False) -> None:
+        """Ends the API server: as an upgrade does, or with `kill` as a lost machine does."""
+        self._plane.stop_api_server(kill)
+
+    def restart_api_server(self, kill: bool = False) -> None:
+        """Stops the API server and starts it again; watches break, data and port stay."""
+        self.stop_api_server(kill)
+        self.start_api_server()

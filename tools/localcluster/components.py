@@ -1,0 +1,175 @@
+"""The components' command lines and files. Pure: paths and numbers in, text out."""
+
+import base64
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from localcluster.certificates import Certificates
+
+SERVICE_RANGE = "10.96.0.0/16"
+SERVICE_ADDRESS = "10.96.0.1"  # of the Service `kubernetes`
+POD_RANGE = "10.128.0.0/9"
+ISSUER = "https://kubernetes.default.svc.cluster.local"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A line of the API server's token file."""
+
+    user: str
+    token: str
+    groups: tuple[str, ...] = ()
+
+    def line(self) -> str:
+        """token,user,uid,"group,…" as --token-auth-file wants it."""
+        groups = f',"{",".join(self.groups)}"' if self.groups else ""
+        return f"{self.token},{self.user},{self.user}{groups}"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where everything of one cluster lies."""
+
+    directory: Path
+    etcd_port: int
+    etcd_peer_port: int
+    server_port: int
+    certificates: Certificates
+    token_file: Path
+    audit_log: Path | None
+
+    @property
+    def server(self) -> str:
+        """The API server's URL."""
+        return f"https://127.0.0.1:{self.server_port}"
+
+
+def etcd(binary: Path, layout: Layout) -> list[str]:
+    """One member; without fsync, since nothing here outlives a power cut anyway."""
+    client = f"http://127.0.0.1:{layout.etcd_port}"
+    peer = f"http://127.0.0.1:{layout.etcd_peer_port}"
+    return [
+        str(binary),
+        "--name=local",
+        f"--data-dir={layout.directory / 'etcd'}",
+        f"--listen-client-urls={client}",
+        f"--advertise-client-urls={client}",
+        f"--listen-peer-urls={peer}",
+        f"--initial-advertise-peer-urls={peer}",
+        f"--initial-cluster=local={peer}",
+        "--unsafe-no-fsync",
+        "--log-level=warn",
+    ]
+
+
+def api_server(binary: Path, layout: Layout, audit_policy: Path) -> list[str]:
+    """RBAC as on a real cluster; who may do what comes from the token file and from accounts."""
+    certificates = layout.certificates
+    command = [
+        str(binary),
+        f"--etcd-servers=http://127.0.0.1:{layout.etcd_port}",
+        "--bind-address=127.0.0.1",
+        # Unset, it is that of the default route, and a machine without one cannot start.
+        "--advertise-address=127.0.0.1",
+        f"--secure-port={layout.server_port}",
+        f"--tls-cert-file={certificates.server_certificate}",
+        f"--tls-private-key-file={certificates.server_key}",
+        f"--token-auth-file={layout.token_file}",
+        "--authorization-mode=RBAC",
+        f"--service-account-issuer={ISSUER}",
+        f"--service-account-key-file={certificates.service_account_key}",
+        f"--service-account-signing-key-file={certificates.service_account_key}",
+        f"--service-cluster-ip-range={SERVICE_RANGE}",
+        # The Service `kubernetes` would want a non-loopback address of the API server.
+        "--endpoint-reconciler-type=none",
+        "--allow-privileged=true",
+        # Without the two, a graceful stop waits for clients to end their watches by themselves.
+        "--shutdown-send-retry-after=true",
+        "--shutdown-watch-termination-grace-period=1s",
+        "--profiling=false",
+    ]
+    if layout.audit_log is not None:
+        command += [
+            f"--audit-policy-file={audit_policy}",
+            f"--audit-log-path={layout.audit_log}",
+            "--audit-log-maxsize=100000",  # MB: never rotate, a reader reads one file
+        ]
+    return command
+
+
+def controller_manager(binary: Path, layout: Layout, kubeconfig: Path) -> list[str]:
+    """All controllers, with room for a thousand objects at once."""
+    return [
+        str(binary),
+        f"--kubeconfig={kubeconfig}",
+        "--leader-elect=false",
+        "--secure-port=0",
+        # Each controller under its own account, as clusters run it: the audit log names it.
+        "--use-service-account-credentials=true",
+        f"--service-account-private-key-file={layout.certificates.service_account_key}",
+        f"--root-ca-file={layout.certificates.authority}",
+        "--horizontal-pod-autoscaler-sync-period=2s",
+        "--kube-api-qps=500",
+        "--kube-api-burst=1000",
+        # Deployments of a thousand servers settle in seconds, not minutes.
+        "--concurrent-deployment-syncs=20",
+        "--concurrent-replicaset-syncs=20",
+        "--concurrent-gc-syncs=20",
+        "--profiling=false",
+    ]
+
+
+def scheduler(binary: Path, configuration: Path) -> list[str]:
+    """The default scheduler."""
+    return [str(binary), f"--config={configuration}", "--secure-port=0"]
+
+
+def scheduler_configuration(kubeconfig: Path) -> dict[str, Any]:
+    """A file, since the client's rate has no flag; unschedulable pods are retried within 2 s."""
+    return {
+        "apiVersion": "kubescheduler.config.k8s.io/v1",
+        "kind": "KubeSchedulerConfiguration",
+        "leaderElection": {"leaderElect": False},
+        "clientConnection": {"kubeconfig": str(kubeconfig), "qps": 500, "burst": 1000},
+        "podInitialBackoffSeconds": 1,
+        "podMaxBackoffSeconds": 2,
+    }
+
+
+def kwok(binary: Path, kubeconfig: Path, configuration: Path) -> list[str]:
+    """The kubelets' stand-in; `configuration` holds the Stage documents."""
+    return [
+        str(binary),
+        f"--kubeconfig={kubeconfig}",
+        f"--config={configuration}",
+        f"--cidr={POD_RANGE}",
+        "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake",
+    ]
+
+
+def kubeconfig(server: str, authority_pem: bytes, user: str, token: str, namespace: str) -> str:
+    """A kubeconfig file's text, JSON being YAML; the CA goes in, so that the file may travel."""
+    content = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "localcluster",
+        "clusters": [
+            {
+                "name": "localcluster",
+                "cluster": {
+                    "server": server,
+                    "certificate-authority-data": base64.b64encode(authority_pem).decode(),
+                },
+            }
+        ],
+        "users": [{"name": user, "user": {"token": token}}],
+        "contexts": [
+            {
+                "name": "localcluster",
+                "context": {"cluster": "localcluster", "user": user, "namespace": namespace},
+            }
+        ],
+    }
+    return json.dumps(content, indent=2) + "\n"

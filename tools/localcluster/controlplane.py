@@ -1,0 +1,177 @@
+"""One control plane's files and processes: what `Cluster` starts, and stops when it is done."""
+
+import http.client
+import json
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from localcluster import certificates, components
+from localcluster.client import ApiClient, ApiError
+from localcluster.components import Identity, Layout
+from localcluster.errors import StartError
+from localcluster.processes import LOOPBACK, Processes, ReservedPort
+from localcluster.waiting import wait_until
+
+_DATA = Path(__file__).with_name("data")
+_SERVER_NAMES = ("localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc")
+_GROUPS = {
+    "admin": ("system:masters",),
+    "kwok": ("system:masters",),
+    # The next two have the rights that Kubernetes' own role bindings give to these user names.
+    "system:kube-controller-manager": (),
+    "system:kube-scheduler": (),
+}
+_START_TIMEOUT = 60.0
+
+
+class ControlPlane:
+    """Files are made and ports taken at once; components start when they are told to."""
+
+    def __init__(
+        self, binaries: Mapping[str, Path], audit: bool, log_directory: Path | None
+    ) -> None:
+        directory = Path(tempfile.mkdtemp(prefix="localcluster-"))
+        self._binaries = binaries
+        self._kept_logs = log_directory
+        logs = log_directory or directory / "logs"
+        logs.mkdir(parents=True, exist_ok=True)
+        self.processes = Processes(directory, logs)
+        self._ports = [ReservedPort() for _ in range(3)]
+        self.layout = Layout(
+            directory=directory,
+            etcd_port=self._ports[0].number,
+            etcd_peer_port=self._ports[1].number,
+            server_port=self._ports[2].number,
+            certificates=certificates.create(
+                directory / "certificates",
+                _SERVER_NAMES,
+                [LOOPBACK, components.SERVICE_ADDRESS],
+            ),
+            token_file=directory / "tokens.csv",
+            audit_log=directory / "audit.log" if audit else None,
+        )
+        identities = [
+            Identity(user, secrets.token_hex(16), groups) for user, groups in _GROUPS.items()
+        ]
+        self.layout.token_file.touch(mode=0o600)
+        self.layout.token_file.write_text("".join(f"{one.line()}\n" for one in identities))
+        for identity in identities:
+            self.write_kubeconfig(self.kubeconfig(identity.user), identity.user, identity.token)
+        authority = self.layout.certificates.authority
+        self.client = ApiClient(LOOPBACK, self.layout.server_port, authority, identities[0].token)
+
+    def close(self) -> None:
+        """Kills everything, removes the directory, lets go of the ports."""
+        self.client.close()
+        self.processes.close()
+        # The supervisor has done it, unless it was killed itself.
+        shutil.rmtree(self.layout.directory, ignore_errors=True)
+        for port in self._ports:
+            port.close()
+
+    def kubeconfig(self, user: str) -> Path:
+        """The kubeconfig of one of the built-in users."""
+        return self.layout.directory / f"{user.removeprefix('system:')}.kubeconfig"
+
+    def write_kubeconfig(
+        self, path: Path, user: str, token: str, namespace: str = "default"
+    ) -> None:
+        """A kubeconfig for this API server, readable only by this machine's user."""
+        authority = self.layout.certificates.authority.read_bytes()
+        path.touch(mode=0o600)
+        path.write_text(
+            components.kubeconfig(self.layout.server, authority, user, token, namespace)
+        )
+
+    def start_etcd(self) -> None:
+        """Starts etcd and waits until it serves. Raises StartError, as all starts here."""
+        self.processes.start("etcd", components.etcd(self._binaries["etcd"], self.layout))
+        self._wait("etcd", self._etcd_is_healthy)
+
+    def start_api_server(self) -> None:
+        """Starts the API server and waits until it is ready; a second time on the same data."""
+        policy = _DATA / "audit-policy.yaml"
+        binary = self._binaries["kube-apiserver"]
+        self.processes.start("kube-apiserver", components.api_server(binary, self.layout, policy))
+        self._wait("kube-apiserver", lambda: self._answers("/readyz"))
+
+    def stop_api_server(self, kill: bool) -> None:
+        """Ends the API server, at once with `kill`."""
+        self.client.close()
+        self.processes.stop("kube-apiserver", timeout=0 if kill else 10)
+
+    def start_controllers(self, kwok: bool) -> None:
+        """Starts the rest; returns when the controllers have made the first service account."""
+        self.processes.start(
+            "kube-controller-manager",
+            components.controller_manager(
+                self._binaries["kube-controller-manager"],
+                self.layout,
+                self.kubeconfig("system:kube-controller-manager"),
+            ),
+        )
+        configuration = self.layout.directory / "scheduler.json"
+        content = components.scheduler_configuration(self.kubeconfig("system:kube-scheduler"))
+        configuration.write_text(json.dumps(content))
+        self.processes.start(
+            "kube-scheduler", components.scheduler(self._binaries["kube-scheduler"], configuration)
+        )
+        if kwok:
+            command = components.kwok(
+                self._binaries["kwok"], self.kubeconfig("kwok"), _DATA / "kwok.yaml"
+            )
+            self.processes.start("kwok", command)
+        self._wait(
+            "kube-controller-manager",
+            lambda: self._answers("/api/v1/namespaces/default/serviceaccounts/default"),
+        )
+
+    def keep_logs(self) -> Path:
+        """Copies the logs to where they outlive the cluster; returns that directory."""
+        if self._kept_logs is not None:
+            return self._kept_logs
+        kept = Path(tempfile.mkdtemp(prefix="localcluster-logs-"))
+        shutil.copytree(self.layout.directory / "logs", kept, dirs_exist_ok=True)
+        return kept
+
+    def deaths(self) -> str:
+        """A line on each component that has ended by itself: often why a call failed."""
+        return "".join(
+            f"\n{name} has ended with status {code}; logs: {self.keep_logs()}"
+            for name, code in self.processes.dead().items()
+        )
+
+    def _wait(self, component: str, condition: Callable[[], bool]) -> None:
+        def ready() -> bool:
+            code = self.processes.poll(component)
+            if code is not None:
+                raise StartError(self._failure(component, f"ended with status {code}"))
+            return condition()
+
+        try:
+            wait_until(ready, f"{component} to be ready", _START_TIMEOUT, interval=0.03)
+        except TimeoutError as error:
+            raise StartError(self._failure(component, str(error))) from error
+
+    def _failure(self, component: str, what: str) -> str:
+        return f"{component} {what}; logs: {self.keep_logs()}\n{self.processes.tail(component)}"
+
+    def _etcd_is_healthy(self) -> bool:
+        connection = http.client.HTTPConnection(LOOPBACK, self.layout.etcd_port, timeout=5)
+        try:
+            connection.request("GET", "/readyz")
+            return connection.getresponse().status == 200
+        except OSError:
+            return False
+        finally:
+            connection.close()
+
+    def _answers(self, path: str) -> bool:
+        try:
+            self.client.request("GET", path, timeout=5)
+        except (ApiError, OSError):
+            return False
+        return True
