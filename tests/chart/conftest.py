@@ -10,7 +10,10 @@ import pytest
 
 from chart.support import write_schemas
 from localcluster import Cluster, binaries
+from localcluster.chart import NAMESPACE
 
+# Of the release, and those that the matrix's values name.
+NAMESPACES = (NAMESPACE, "team-a", "team-b")
 GROUP_VERSIONS = [
     "v1",
     "apps/v1",
@@ -24,6 +27,8 @@ GROUP_VERSIONS = [
 @pytest.fixture(scope="session")
 def chart_cluster() -> Iterator[Cluster]:
     with Cluster(kwok=False) as cluster:
+        for name in NAMESPACES:
+            cluster.api("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
         yield cluster
 
 

@@ -11,7 +11,7 @@ import yaml
 
 from chart.support import MATRIX, default_values, helm, leaves, only
 from localcluster import Cluster
-from localcluster.chart import CHART, NAMESPACE, ChartError, render
+from localcluster.chart import CHART, ChartError, render
 
 Objects = list[dict[str, Any]]
 
@@ -122,13 +122,6 @@ def test_kubeconform_sees_a_misspelt_field(kubeconform: Callable[[Objects], list
 @pytest.mark.parametrize("name", MATRIX)
 def test_the_api_server_accepts_every_object(name: str, chart_cluster: Cluster) -> None:
     objects = [one for one in render(MATRIX[name]) if one["kind"] != "PodMonitor"]
-    for namespace in (NAMESPACE, "team-a", "team-b"):
-        chart_cluster.kubectl(
-            *("apply", "--server-side", "-f", "-"),
-            input=json.dumps(
-                {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
-            ),
-        )
     answer = chart_cluster.kubectl(
         *("apply", "--server-side", "--force-conflicts", "--dry-run=server"),
         *("--validate=strict", "-f", "-"),

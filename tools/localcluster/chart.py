@@ -84,9 +84,7 @@ def install_chart(
         *("apply", "--server-side", "--force-conflicts", "-f", "-"),
         input=json.dumps({"apiVersion": "v1", "kind": "List", "items": applied}),
     )
-    for definition in (one for one in applied if one["kind"] == "CustomResourceDefinition"):
-        name = definition["metadata"]["name"]
-        cluster.kubectl("wait", "--for=condition=Established", f"crd/{name}", "--timeout=30s")
+    cluster.wait_for_definitions()
     account = service_account(objects)
     path = cluster.directory / f"{namespace}-{account}.kubeconfig"
     return cluster.service_account_kubeconfig(namespace, account, path)

@@ -91,7 +91,7 @@ class Cluster:
             for manifest in self._manifests:
                 self.kubectl("apply", "--server-side", "-f", str(manifest))
             if self._manifests:
-                self.kubectl("wait", "--for=condition=Established", "crd", "--all")
+                self.wait_for_definitions()
             self._running.start_controllers(self._kwok)
         except BaseException:
             self.stop()
@@ -232,6 +232,24 @@ class Cluster:
             for line in lines:
                 if line.endswith("\n"):  # the last one may be half written
                     yield json.loads(line)
+
+    def wait_for_definitions(self, timeout: float = 30) -> None:
+        """Waits until every CustomResourceDefinition is served.
+
+        Not by `kubectl wait`: it fails on a definition that has no conditions yet.
+        """
+
+        def established() -> bool:
+            path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+            return all(
+                any(
+                    condition["type"] == "Established" and condition["status"] == "True"
+                    for condition in definition.get("status", {}).get("conditions") or []
+                )
+                for definition in self.api("GET", path)["items"]
+            )
+
+        wait_until(established, "the custom resources to be served", timeout)
 
     # Nodes
 

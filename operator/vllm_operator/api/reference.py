@@ -142,7 +142,7 @@ def bounds(schema: Schema, *, required: bool = False) -> str:
         found.append(f"default {schema['default']}")
     if "enum" in schema:
         found.append(", ".join(f"`{value}`" for value in schema["enum"]))
-    if "minimum" in schema and "maximum" in schema:
+    if "minimum" in schema and INT_OR_STRING not in schema:
         found.append(f"{schema['minimum']} to {schema['maximum']}")
     for kind, unit in (("Length", "characters"), ("Items", "entries"), ("Properties", "entries")):
         least, most = schema.get(f"min{kind}"), schema.get(f"max{kind}")

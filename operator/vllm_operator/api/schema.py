@@ -164,4 +164,8 @@ def _ordered(node: Schema, path: str) -> Schema:
     unknown = node.keys() - set(KEYWORDS)
     if unknown:
         raise ValueError(f"{path}: Kubernetes takes no {', '.join(sorted(unknown))}")
-    return {key: node[key] for key in KEYWORDS if key in node}
+    ordered: Schema = {key: node[key] for key in KEYWORDS if key in node}
+    if RULES_KEY in node:  # pydantic sorts the keys of what it is given
+        keys = ("rule", "message", "fieldPath", "reason")
+        ordered[RULES_KEY] = [{k: rule[k] for k in keys if k in rule} for rule in node[RULES_KEY]]
+    return ordered

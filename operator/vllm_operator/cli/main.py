@@ -1,5 +1,22 @@
+"""The command line: one group, its commands each in a module of its own."""
+
+from __future__ import annotations
+
 import click
+
+from vllm_operator import __version__
+
+from .crd import crd as crd_command
+from .plan import plan_command
+from .render import render_command
 from .run import run_command
-@click.group()
-def main() -> None: ...
-main.add_command(run_command)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="vllm-operator")
+def main() -> None:
+    """Run vLLM model servers on Kubernetes: plan them, render them, operate them."""
+
+
+for command in (plan_command, render_command, crd_command, run_command):
+    main.add_command(command)

@@ -27,10 +27,15 @@ class Strategy:
     look_again: float | None = None
 
 
+def is_lagging(deployment: ChildRecord) -> bool:
+    """Whether the Deployment's status speaks of an older specification than it has."""
+    return deployment.observed_generation < deployment.generation
+
+
 def is_rolling(deployment: ChildRecord) -> bool:
     """Whether a Deployment has not yet replaced every pod by its newest template."""
     return (
-        deployment.observed_generation < deployment.generation
+        is_lagging(deployment)
         or deployment.updated_replicas < deployment.spec_replicas
         or deployment.replicas > deployment.updated_replicas
     )

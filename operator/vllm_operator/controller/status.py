@@ -7,7 +7,7 @@ transition times, which change only with a condition's status.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ from vllm_operator.api.plan import Plan, Problem
 from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.manifests import labels as names
 
-from .rollout import is_rolling
+from .rollout import is_lagging, is_rolling
 from .store import ChildRecord, PodRecord
 
 LOADING_AFTER_SECONDS: Final = 5.0
@@ -57,7 +57,9 @@ class Folded:
 def fold(server: VLLMServer, previous: dict[str, Any], observed: Observed, now: datetime) -> Folded:
     """The whole status of a server. ``previous`` gives transition times only."""
     planned = _planned(observed)
-    progressing, look_again = _progressing(server, observed, now)
+    progressing, look_again = _progressing(
+        server, observed, now, was_settled=_was_settled(server, previous)
+    )
     available = _available(server, observed)
     ready = _ready(server, planned, progressing, available)
     stalled = _stalled(observed, progressing)
@@ -149,7 +151,7 @@ def _planned(observed: Observed) -> ConditionDraft:
 
 
 def _progressing(
-    server: VLLMServer, observed: Observed, now: datetime
+    server: VLLMServer, observed: Observed, now: datetime, *, was_settled: bool
 ) -> tuple[ConditionDraft, float | None]:
     def draft(status: str, reason: str, message: str) -> ConditionDraft:
         return ConditionDraft.model_validate(
@@ -165,6 +167,10 @@ def _progressing(
     if deployment is None:
         return draft("True", "RollingOut", "creating the objects"), None
     wanted = server.spec.replicas
+    if was_settled and is_lagging(deployment):
+        # An annotation of somebody else's raises a Deployment's generation too. What counts shows
+        # in the replicas a moment later.
+        deployment = replace(deployment, observed_generation=deployment.generation)
     if (
         not is_rolling(deployment)
         and deployment.spec_replicas == wanted
@@ -187,6 +193,16 @@ def _progressing(
         message = f"{progress}; {len(loading)} loading the model" + (f"; {hint}" if hint else "")
         return draft("True", "Loading", message), look_again
     return draft("True", "RollingOut", f"rolling out to {wanted} replicas"), look_again
+
+
+def _was_settled(server: VLLMServer, previous: dict[str, Any]) -> bool:
+    conditions: list[dict[str, Any]] = previous.get("conditions") or []
+    return any(
+        condition["type"] == "Progressing"
+        and condition["reason"] == "Settled"
+        and condition.get("observedGeneration") == server.metadata.generation
+        for condition in conditions
+    )
 
 
 def _loading(pods: Sequence[PodRecord], now: datetime) -> tuple[list[PodRecord], float | None]:

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from vllm_operator.api.base import KIND
 from vllm_operator.manifests import labels as names
 from vllm_operator.manifests.fieldset import field_set_digest
 
@@ -245,11 +246,14 @@ def record_of(kind: str, body: Mapping[str, Any]) -> Record:
 
 
 def server_key(kind: str, body: Mapping[str, Any]) -> Key | None:
-    """The server that an object speaks of, or None where its label is missing."""
+    """The server that an object speaks of: its controller, else what its label says."""
     metadata = body["metadata"]
     namespace = metadata.get("namespace", "")
     if kind == SERVER:
         return (namespace, metadata["name"])
+    for reference in metadata.get("ownerReferences") or []:
+        if reference.get("controller") and reference["kind"] == KIND:
+            return (namespace, reference["name"])
     name = (metadata.get("labels") or {}).get(names.SERVER_LABEL)
     return None if name is None else (namespace, name)
 

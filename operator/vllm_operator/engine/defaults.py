@@ -1,4 +1,4 @@
-"""What each vLLM version accepts and what it does when it is not told; readers of the data files."""
+"""What each vLLM version accepts, and what it does when it is not told."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Self
 
-from ..errors import UnsupportedEngineVersion
+from vllm_operator.errors import UnsupportedEngineVersion
 
 DEFAULT_IMAGE: Final = "vllm/vllm-openai:v0.30.0"
 IMAGE_FIELD: Final = "spec.engine.image"

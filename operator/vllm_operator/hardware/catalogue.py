@@ -10,7 +10,7 @@ import csv
 import difflib
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.resources import files
@@ -20,6 +20,8 @@ MEBIBYTE: Final = 1024**2
 GIBIBYTE: Final = 1024**3
 NVIDIA_RESOURCE: Final = "nvidia.com/gpu"
 AMD_RESOURCE: Final = "amd.com/gpu"
+PRODUCT_LABEL: Final = "nvidia.com/gpu.product"
+AMD_PRODUCT_LABEL: Final = "amd.com/gpu.product-name"
 
 MAKERS: Final = frozenset({"nvidia", "geforce", "tesla", "amd", "instinct"})
 
@@ -40,6 +42,12 @@ class GPUProduct:
     """CUDA compute capability; None for AMD. Of a family, the smallest."""
     resource_name: str
     source: str
+
+    @property
+    def node_labels(self) -> Mapping[str, tuple[str, ...]]:
+        """The product label and the values of it that select nodes with this product."""
+        label = AMD_PRODUCT_LABEL if self.resource_name == AMD_RESOURCE else PRODUCT_LABEL
+        return {label: self.label_values}
 
 
 def device_memory_from_nvml(nvml_bytes: int) -> int:

@@ -18,8 +18,7 @@ from . import catalogue
 
 NVIDIA_PREFIX: Final = "nvidia.com/"
 AMD_PREFIXES: Final = ("amd.com/gpu", "beta.amd.com/gpu")
-PRODUCT_LABEL: Final = "nvidia.com/gpu.product"
-AMD_PRODUCT_LABELS: Final = ("amd.com/gpu.product-name", "beta.amd.com/gpu.product-name")
+AMD_PRODUCT_LABELS: Final = (catalogue.AMD_PRODUCT_LABEL, "beta.amd.com/gpu.product-name")
 SHARED_SUFFIX: Final = "-SHARED"
 MIG_LABEL: Final = re.compile(r"^nvidia\.com/(mig-[0-9]+g\.[0-9]+gb(?:\.[a-z0-9.]+)?)\.product$")
 LARGEST_COUNT: Final = 1024
@@ -169,7 +168,7 @@ def _resource_count(node: Mapping[str, Any], resource: str, label_count: str) ->
 def _sightings(nodes: Iterable[Mapping[str, Any]]) -> Iterator[_Sighting]:
     for node in nodes:
         labels = _labels(node)
-        if labels.get(PRODUCT_LABEL):
+        if labels.get(catalogue.PRODUCT_LABEL):
             yield _nvidia(node, labels, "gpu")
         for label in labels:
             partition = MIG_LABEL.match(label)

@@ -14,7 +14,8 @@ from functools import cached_property, lru_cache
 from importlib.resources import files
 from typing import Any, Final, Literal
 
-from ..errors import UnknownModel
+from vllm_operator.errors import UnknownModel
+
 from .rope import context_length_of, rope_scaling_of
 
 FIELD: Final = "spec.model.config"

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..api.v1alpha1 import Model
-from ..errors import IllegalPin, UnknownModel
+from vllm_operator.api.v1alpha1 import Model
+from vllm_operator.errors import IllegalPin, UnknownModel
+
 from .architecture import relevant_facts
 
 Source = Literal["inline", "configMap", "catalogue", "hub"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ..errors import UnknownModel
+from vllm_operator.errors import UnknownModel
 
 UNSCALED: Final = frozenset({"default", "llama3", "longrope", "su", "mrope"})
 MULTIPLIED: Final = frozenset({"linear", "dynamic", "yarn", "ntk"})

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..api.plan import RejectedCandidate
-from ..errors import IllegalPin, Infeasible, PlanningError
+from vllm_operator.api.plan import RejectedCandidate
+from vllm_operator.errors import IllegalPin, Infeasible, PlanningError
+
 from .gpus import GPUCandidate
 from .layout import Layout, Rejection, find_layout, gib
 from .parallelism import legal_sizes
 from .request import Request
 
 REJECTED_LIMIT = 32
+FINAL_FIELDS = frozenset({"spec.gpu.product", "spec.engine.gpuMemoryUtilization"})
+"""Problems whose message says already what works; the smallest layout's is the one to show."""
 LARGEST_NODE = 16
 """GPUs of the largest node that a message suggests."""
 
@@ -38,8 +41,8 @@ def choose(request: Request, candidates: tuple[GPUCandidate, ...], preferred: st
         if layout is not None:
             fitting.append(layout)
     if not fitting:
-        rejected = [_rejected(rejection) for rejection in rejections][:REJECTED_LIMIT]
-        return Choice(None, _problem(request, candidates, rejections), rejected)
+        problem = _problem(request, candidates, rejections)
+        return Choice(None, problem, _listed(rejections)[:REJECTED_LIMIT])
     kept = [layout for layout in fitting if layout.gpu.offer.product == preferred]
     best = min(kept or fitting, key=_rank)
     others = [
@@ -53,8 +56,7 @@ def choose(request: Request, candidates: tuple[GPUCandidate, ...], preferred: st
         for layout in fitting
         if layout is not best
     ]
-    rejected = [_rejected(rejection) for rejection in rejections]
-    return Choice(best, None, (others + rejected)[:REJECTED_LIMIT])
+    return Choice(best, None, (others + _listed(rejections))[:REJECTED_LIMIT])
 
 
 def _best_on(
@@ -115,6 +117,11 @@ def _shorter(layout: Layout) -> Rejection:
     return Rejection(layout.gpu, layout.tensor, problem, layout.max_model_len.value)
 
 
+def _listed(rejections: list[Rejection]) -> list[RejectedCandidate]:
+    ordered = sorted(rejections, key=lambda r: (r.gpu.offer.product, r.tensor))
+    return [_rejected(rejection) for rejection in ordered]
+
+
 def _rejected(rejection: Rejection) -> RejectedCandidate:
     return RejectedCandidate(
         gpu=rejection.gpu.offer.product[:63],
@@ -134,7 +141,10 @@ def _too_many(request: Request, candidate: GPUCandidate) -> IllegalPin:
     elif candidate.per_node_known:
         text = f"a node has {largest} {offer.product}, and a replica runs on one node"
     else:
-        text = f"nodes of {largest} {offer.product} are assumed; set spec.gpu.perNode if they are larger"
+        text = (
+            f"nodes of {largest} {offer.product} are assumed; "
+            "set spec.gpu.perNode if they are larger"
+        )
     return IllegalPin(
         "spec.parallelism.tensor", f"is {request.tensor}: {text}; at most {legal} works here"
     )
@@ -151,7 +161,9 @@ def _problem(
     refused = [r for r in legal if isinstance(r.problem, IllegalPin)]
     if refused and len(refused) == len(legal):
         return refused[0].problem
-    nearest = max(legal or rejections, key=lambda r: (r.longest, r.tensor))
+    if all(r.problem.field in FINAL_FIELDS for r in legal):
+        return legal[0].problem if legal else rejections[0].problem
+    nearest = max(legal, key=lambda r: (r.longest, r.tensor))
     offer = nearest.gpu.offer
     where = f"{nearest.tensor} x {offer.product}"
     text = f"does not fit: on {where}, {nearest.problem.message}"

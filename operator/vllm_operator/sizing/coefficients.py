@@ -14,8 +14,8 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import Final
 
-from ..engine.tables import holds
-from ..engine.versions import Version
+from vllm_operator.engine.tables import holds
+from vllm_operator.engine.versions import Version
 
 GIBIBYTE: Final = 1024**3
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..api.plan import Flag, PlannedEngine, Startup
-from ..engine import defaults
-from ..engine.versions import version_note
+from vllm_operator.api.plan import Flag, PlannedEngine, Startup
+from vllm_operator.engine import defaults
+from vllm_operator.engine.versions import version_note
+
 from .layout import Layout
 from .request import SWITCHES, Request
 from .startup import serves_from_volume

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..api.plan import Plan
+from vllm_operator.api.plan import Plan
 
 GIBIBYTE = 1024**3
 SHOWN = 6

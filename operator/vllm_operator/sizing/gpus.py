@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from ..api.v1alpha1 import GPU
-from ..engine.versions import DEFAULT_IMAGE
-from ..errors import UnknownGPU
-from ..hardware import catalogue
-from ..hardware.nodes import AMD_PRODUCT_LABELS, PRODUCT_LABEL, GPUOffer
+from vllm_operator.api.v1alpha1 import GPU
+from vllm_operator.engine.versions import DEFAULT_IMAGE
+from vllm_operator.errors import UnknownGPU
+from vllm_operator.hardware import catalogue
+from vllm_operator.hardware.nodes import GPUOffer
+
 from .inputs import PlanningInputs
 
 PRODUCT_FIELD: Final = "spec.gpu.product"
@@ -119,12 +120,12 @@ def _named(gpu: GPU, name: str, offers: Sequence[GPUOffer]) -> GPUCandidate:
         product.resource_name if product else catalogue.NVIDIA_RESOURCE
     )
     offer = GPUOffer(
-        product=product.name if product else name,
+        product=product.name if product else _label_value(name),
         memory_bytes=_memory(gpu, product.memory_bytes if product else 0),
         per_node=gpu.per_node or ASSUMED_PER_NODE,
         nodes=0,
         resource_name=resource,
-        node_labels=_labels_of(product, name, resource),
+        node_labels=product.node_labels if product else _labels_of(name, resource),
         compute_capability=product.compute_capability if product else None,
     )
     return GPUCandidate(
@@ -134,12 +135,15 @@ def _named(gpu: GPU, name: str, offers: Sequence[GPUOffer]) -> GPUCandidate:
     )
 
 
-def _labels_of(
-    product: catalogue.GPUProduct | None, name: str, resource: str
-) -> Mapping[str, tuple[str, ...]]:
-    label = AMD_PRODUCT_LABELS[0] if resource == catalogue.AMD_RESOURCE else PRODUCT_LABEL
+def _label_value(name: str) -> str:
     # GPU feature discovery writes the device's name with dashes for spaces.
-    return {label: product.label_values if product else (name.replace(" ", "-"),)}
+    return name.replace(" ", "-")
+
+
+def _labels_of(name: str, resource: str) -> Mapping[str, tuple[str, ...]]:
+    amd = resource == catalogue.AMD_RESOURCE
+    label = catalogue.AMD_PRODUCT_LABEL if amd else catalogue.PRODUCT_LABEL
+    return {label: (_label_value(name),)}
 
 
 def _from_nodes(gpu: GPU, matching: Sequence[GPUOffer]) -> GPUCandidate:

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from .. import errors
-from ..hardware.nodes import GPUOffer
-from ..models.facts import ModelFacts
+from vllm_operator import errors
+from vllm_operator.hardware.nodes import GPUOffer
+from vllm_operator.models.facts import ModelFacts
 
 _PLANNING_ERRORS: Final = {
     error.reason: error

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..engine.defaults import prints_concurrency_tokens
-from ..engine.versions import Version
-from ..models.architecture import Architecture
+from vllm_operator.engine.defaults import prints_concurrency_tokens
+from vllm_operator.engine.versions import Version
+from vllm_operator.models.architecture import Architecture
+
 from .weights import key_value_heads_per_rank
 
 NULL_BLOCKS: Final = 1

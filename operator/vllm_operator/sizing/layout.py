@@ -11,8 +11,9 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-from ..engine import defaults
-from ..errors import IllegalPin, Infeasible, PlanningError
+from vllm_operator.engine import defaults
+from vllm_operator.errors import IllegalPin, Infeasible, PlanningError
+
 from . import kvcache, memory
 from .gpus import GPUCandidate, image_suits
 from .memory import Footprint
@@ -95,7 +96,10 @@ def _refused(request: Request, gpu: GPUCandidate, tensor: int) -> PlanningError 
         return None
     shown = f"{offer.product} has compute capability {capability[0]}.{capability[1]}"
     if capability < OLDEST_CAPABILITY:
-        return Infeasible("spec.gpu.product", f"{shown}; vLLM's images start at 7.5")
+        return Infeasible(
+            "spec.gpu.product",
+            f"{shown}, and vLLM's images start at 7.5, for example T4, A10, L4 or H100",
+        )
     if request.engine.dtype == "bfloat16" and capability < BFLOAT16_CAPABILITY:
         return IllegalPin(
             "spec.engine.dtype", f"{shown} and bfloat16 needs 8.0; set it to float16 or auto"
@@ -292,7 +296,7 @@ class _Search:
         if value != first:
             return Chosen(
                 value,
-                f"lowered from {first}, the {self.default_reason}, to leave memory for the KV cache",
+                f"lowered from {first}, the {self.default_reason}, to make room for the KV cache",
             )
         batch = defaults.batch_defaults(self.request.version, self.total, self.gpu.offer.product)
         default = batch.max_num_seqs if field == "maxNumSeqs" else batch.max_num_batched_tokens

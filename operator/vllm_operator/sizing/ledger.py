@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..api.plan import (
+from vllm_operator.api.plan import (
     Capacity,
     MemoryLedger,
     Placement,
@@ -10,7 +10,8 @@ from ..api.plan import (
     RatioEstimate,
     TokenEstimate,
 )
-from ..models.architecture import relevant_facts
+from vllm_operator.models.architecture import relevant_facts
+
 from . import kvcache, memory
 from .layout import Layout
 from .request import Request

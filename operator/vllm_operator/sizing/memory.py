@@ -10,9 +10,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from ..engine.defaults import counts_cuda_graphs
-from ..engine.versions import Version
-from ..models.architecture import Architecture
+from vllm_operator.engine.defaults import counts_cuda_graphs
+from vllm_operator.engine.versions import Version
+from vllm_operator.models.architecture import Architecture
+
 from .coefficients import NOTHING, Bytes, coefficient, gibibytes
 from .weights import bytes_per_rank, key_value_heads_per_rank
 
@@ -137,7 +138,7 @@ def activation_peak(
     max_num_batched_tokens: int,
     element_bytes: int,
 ) -> Bytes:
-    """Largest transient of the profiling run: the forward pass or the sampler, whichever is more."""
+    """Largest transient of the profiling run: the forward pass or the sampler, the larger one."""
     forward = forward_bytes(architecture, tensor_parallel, max_num_batched_tokens, element_bytes)
     logits = sampler_logits(architecture, max_num_seqs, max_num_batched_tokens)
     of_forward = coefficient("forward", version)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from ..models.architecture import Architecture
+from vllm_operator.models.architecture import Architecture
+
 from .weights import padded_vocabulary
 
 

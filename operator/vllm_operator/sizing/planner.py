@@ -6,10 +6,11 @@ import hashlib
 from collections.abc import Iterable
 from typing import Final
 
-from ..api.plan import SCHEMA_VERSION, Plan, Problem, RejectedCandidate
-from ..api.v1alpha1 import VLLMServer
-from ..errors import PlanningError
-from ..hardware import catalogue as gpu_catalogue
+from vllm_operator.api.plan import SCHEMA_VERSION, Plan, Problem, RejectedCandidate
+from vllm_operator.api.v1alpha1 import VLLMServer
+from vllm_operator.errors import PlanningError
+from vllm_operator.hardware import catalogue as gpu_catalogue
+
 from . import coefficients, command, ledger
 from .choice import choose
 from .difference import plan_difference

@@ -6,16 +6,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from ..api import later
-from ..api.pod import EnvironmentVariable
-from ..api.v1alpha1 import Engine, VLLMServer, VLLMServerSpec
-from ..engine import defaults
-from ..engine.environment import refused_because
-from ..engine.versions import Version, engine_image, engine_version
-from ..errors import IllegalPin, PlanningError, UnknownModel
-from ..models import catalogue
-from ..models.architecture import Architecture, architecture_from_config
-from ..models.facts import ModelFacts
+from vllm_operator.api import later
+from vllm_operator.api.pod import EnvironmentVariable
+from vllm_operator.api.v1alpha1 import Engine, VLLMServer, VLLMServerSpec
+from vllm_operator.engine import defaults
+from vllm_operator.engine.environment import refused_because
+from vllm_operator.engine.versions import Version, engine_image, engine_version
+from vllm_operator.errors import IllegalPin, PlanningError, UnknownModel
+from vllm_operator.models import catalogue
+from vllm_operator.models.architecture import Architecture, architecture_from_config
+from vllm_operator.models.facts import ModelFacts
+
 from .inputs import PlanningInputs
 from .weights import checkpoint_bytes
 

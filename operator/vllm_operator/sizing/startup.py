@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..api.plan import Startup
+from vllm_operator.api.plan import Startup
+
 from .request import Request
 
 FIXED_SECONDS: Final = 90.0

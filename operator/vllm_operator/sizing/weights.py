@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..errors import IllegalPin, PlanningError, UnknownModel
-from ..models.architecture import Architecture
-from ..models.facts import FIELDS, ModelFacts
+from vllm_operator.errors import IllegalPin, PlanningError, UnknownModel
+from vllm_operator.models.architecture import Architecture
+from vllm_operator.models.facts import FIELDS, ModelFacts
 
 VOCABULARY_PADDING: Final = 64
 """``DEFAULT_VOCAB_PADDING_SIZE`` of vllm ``layers/vocab_parallel_embedding.py``."""
@@ -75,7 +75,7 @@ def checkpoint_bytes(
             field,
             f"the checkpoint has {known} bytes and its config describes "
             f"{architecture.parameters} parameters, {2 * architecture.parameters} bytes at two "
-            "bytes each: the config does not tell all; give the config.json of this very checkpoint",
+            "bytes each: the config does not tell all; give this very checkpoint's config.json",
         )
     # Tied embeddings may be stored twice, and a checkpoint may be stored at four bytes and loaded
     # at two; neither is loaded as such. What goes beyond both is taken to be loaded.

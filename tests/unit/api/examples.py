@@ -351,3 +351,41 @@ def _put(manifest: dict[str, Any], path: str, value: Any) -> str:
 
 VIOLATIONS = tuple(_violations())
 """One manifest for each bound of each field of the specification."""
+
+
+ODD_VALUES = (
+    *(None, True, False, 0, 1, -1, 2, 64, 10**6, 10**10, 2**53, 2**63, 2**64, 0.5, 4.0, 1.5, 1e20),
+    *("", "a", "A", "1", "true", "0.5", "1Gi", "1e3", "1e99", "a/b", "/a", "/a/b/", "/../a"),
+    *("a..b", "-a", "a-", "\u00e9", "a\n", "a b", "x" * 64, "x" * 300, "latest", "vllm:1.2.3"),
+    *("vllm/vllm-openai", "auto", "Model", "Exists", "NoExecute", "0.30", "v0.30.0", "0.30.0rc1"),
+    *([], {}, [None], [1], ["a"], [{}], {"a": 1}, {"a": None}, {"name": "a"}, {"": "x"}),
+    *({"name": "a", "key": "b"}, {"cpu": "1"}, {"a/b": "c"}, {"kubernetes.io/a": "1"}),
+)
+"""What may stand where something else belongs."""
+
+
+def members(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Every (container, key) below a value."""
+    steps = list(value.items() if isinstance(value, dict) else enumerate(value))
+    for key, member in steps:
+        yield value, key
+        if isinstance(member, dict | list):
+            yield from members(member)
+
+
+def largest(schema: Mapping[str, Any]) -> Any:
+    """A value with every field set to the largest that the schema admits, lists with one item."""
+    if "enum" in schema:
+        return schema["enum"][0]
+    match schema["type"]:
+        case "object":
+            return {name: largest(member) for name, member in schema.get("properties", {}).items()}
+        case "array":
+            return [largest(schema["items"])]
+        case "string" if schema.get("format") == "date-time":
+            return "2026-01-01T00:00:00Z"
+        case "string":
+            return "x" * schema["maxLength"]
+        case "boolean":
+            return True
+    return schema["maximum"]

@@ -1,0 +1,215 @@
+"""Reads manifests from files as a Kubernetes API server would read them from kubectl.
+
+YAML is read strictly: a key that stands twice, a key that is no string and a number that is no
+finite number are errors, dates stay text, and ``1e-06`` is a number, unlike in PyYAML's YAML 1.1.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from vllm_operator.api.base import API_VERSION, GROUP, KIND
+from vllm_operator.errors import InputError
+
+STANDARD_INPUT: Final = "-"
+LARGEST_FILE: Final = 16 * 1024 * 1024
+
+_FLOAT = re.compile(
+    r"^[-+]?(?:(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+"
+    r"|\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
+)
+_INTEGER = re.compile(r"^[-+]?(?:0|[1-9][0-9]*|0x[0-9a-fA-F]+|0o[0-7]+)$")
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader with the number syntax of YAML 1.2, without dates, keys checked."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key = self.construct_object(key_node, deep=True)
+            line = key_node.start_mark.line + 1
+            if not isinstance(key, str):
+                raise InputError(
+                    f"line {line}: the key {key_node.value!r} is read as {key!r}, which is no "
+                    "text; put it in quotes"
+                )
+            if key in seen:
+                raise InputError(f"line {line}: the key {key!r} stands there twice; keep one")
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+    def construct_integer(self, node: yaml.ScalarNode) -> int:
+        text = str(self.construct_scalar(node))
+        return int(text, 0) if text.lstrip("+-")[:2] in ("0x", "0o") else int(text)
+
+
+def _resolvers() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
+    dropped = {
+        "tag:yaml.org,2002:timestamp",
+        "tag:yaml.org,2002:int",
+        "tag:yaml.org,2002:float",
+    }
+    inherited = yaml.SafeLoader.yaml_implicit_resolvers
+    found = {
+        first: [(tag, pattern) for tag, pattern in rules if tag not in dropped]
+        for first, rules in inherited.items()
+    }
+    for first in "-+.0123456789":
+        rules = found.setdefault(first, [])
+        rules.append(("tag:yaml.org,2002:int", _INTEGER))
+        rules.append(("tag:yaml.org,2002:float", _FLOAT))
+    return found
+
+
+_Loader.yaml_implicit_resolvers = _resolvers()
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_integer)
+
+
+@dataclass(frozen=True, slots=True)
+class Manifests:
+    """What a file holds: servers in order, and the ConfigMaps that they may refer to."""
+
+    servers: tuple[Mapping[str, Any], ...]
+    config_maps: Mapping[tuple[str, str], Mapping[str, str]] = field(default_factory=dict)
+    """Data by (namespace, name)."""
+
+
+def read_documents(path: str) -> list[Any]:
+    """Every non-empty YAML (or JSON) document of a file, or of standard input for ``-``.
+
+    Raises ``InputError``, one line, for a file that cannot be read or is malformed.
+    """
+    name = "standard input" if path == STANDARD_INPUT else path
+    text = _text(path, name)
+    try:
+        documents = [document for document in yaml.load_all(text, _Loader) if document is not None]
+        for document in documents:
+            _check_plain(document)
+    except InputError as problem:
+        raise InputError(f"{name}: {problem}") from problem
+    except (yaml.YAMLError, ValueError, RecursionError) as problem:
+        raise InputError(f"{name}: {_one_line(problem)}") from problem
+    return documents
+
+
+def read_manifests(path: str) -> Manifests:
+    """The servers and ConfigMaps of a file.
+
+    Objects of other kinds (a Namespace, a PersistentVolumeClaim) are passed over. Raises
+    ``InputError`` where there is no ``VLLMServer`` at all, or an object that looks like a
+    misspelt one.
+    """
+    name = "standard input" if path == STANDARD_INPUT else path
+    servers: list[Mapping[str, Any]] = []
+    config_maps: dict[tuple[str, str], Mapping[str, str]] = {}
+    kinds: list[str] = []
+    for number, document in enumerate(_flattened(read_documents(path)), start=1):
+        kind = _kind(document, f"{name}: document {number}")
+        if kind == KIND:
+            servers.append(document)
+        elif kind == "ConfigMap":
+            key, data = _config_map(document)
+            config_maps[key] = data
+        kinds.append(kind)
+    if not servers:
+        found = f"only {', '.join(sorted(set(kinds)))}" if kinds else "nothing"
+        raise InputError(f"{name}: holds {found}; a document of kind {KIND} is needed")
+    return Manifests(tuple(servers), config_maps)
+
+
+def read_nodes(path: str) -> list[Mapping[str, Any]]:
+    """Node objects: a list, one a document, or what ``kubectl get nodes -o json`` prints."""
+    name = "standard input" if path == STANDARD_INPUT else path
+    nodes: list[Mapping[str, Any]] = []
+    for document in _flattened(read_documents(path)):
+        for node in document if isinstance(document, list) else [document]:
+            if not isinstance(node, Mapping) or node.get("kind", "Node") != "Node":
+                kind = node.get("kind") if isinstance(node, Mapping) else type(node).__name__
+                raise InputError(f"{name}: expected objects of kind Node, and found {kind}")
+            nodes.append(node)
+    return nodes
+
+
+def _flattened(documents: list[Any]) -> Iterator[Any]:
+    for document in documents:
+        is_list = isinstance(document, Mapping) and str(document.get("kind", "")).endswith("List")
+        items = document.get("items") if is_list else None
+        if isinstance(items, list):
+            yield from items
+        else:
+            yield document
+
+
+def _kind(document: Any, where: str) -> str:
+    if not isinstance(document, Mapping):
+        raise InputError(f"{where} is no object: it is a {type(document).__name__}")
+    version, kind = document.get("apiVersion"), document.get("kind")
+    if not isinstance(version, str) or not isinstance(kind, str):
+        raise InputError(
+            f"{where} has no apiVersion and kind; a server has apiVersion: {API_VERSION} "
+            f"and kind: {KIND}"
+        )
+    ours = version.partition("/")[0] == GROUP
+    if ours != (kind == KIND) or (ours and version != API_VERSION):
+        raise InputError(
+            f"{where} is a {kind} of {version}; expected apiVersion: {API_VERSION} and kind: {KIND}"
+        )
+    return kind
+
+
+def _config_map(document: Mapping[str, Any]) -> tuple[tuple[str, str], Mapping[str, str]]:
+    metadata = document.get("metadata")
+    metadata = metadata if isinstance(metadata, Mapping) else {}
+    data = document.get("data")
+    data = data if isinstance(data, Mapping) else {}
+    key = (str(metadata.get("namespace", "default")), str(metadata.get("name", "")))
+    return key, {str(k): v for k, v in data.items() if isinstance(v, str)}
+
+
+def _text(path: str, name: str) -> str:
+    try:
+        if path == STANDARD_INPUT:
+            return sys.stdin.read(LARGEST_FILE)
+        if Path(path).stat().st_size > LARGEST_FILE:
+            raise InputError(f"{name}: is larger than {LARGEST_FILE} bytes")
+        return Path(path).read_text(encoding="utf-8")
+    except OSError as problem:
+        raise InputError(f"{name}: {problem.strerror or problem}") from problem
+    except UnicodeDecodeError as problem:
+        raise InputError(f"{name}: is not UTF-8 text: {problem.reason}") from problem
+
+
+def _check_plain(document: Any) -> None:
+    """Everything must be expressible in JSON, as it is on its way to an API server."""
+    pending = [document]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, dict):
+            pending.extend(value.values())
+        elif isinstance(value, list):
+            pending.extend(value)
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"{value} is no number that JSON can hold")
+        elif value is not None and not isinstance(value, (str, int, float)):
+            raise InputError(f"a {type(value).__name__} cannot stand in a manifest; use text")
+    # A document that holds itself through an anchor would never end above; json says so first.
+    json.dumps(document)
+
+
+def _one_line(problem: Exception) -> str:
+    if isinstance(problem, yaml.MarkedYAMLError) and problem.problem_mark is not None:
+        mark = problem.problem_mark
+        return f"line {mark.line + 1}, column {mark.column + 1}: {problem.problem}"
+    return " ".join(str(problem).split()) or type(problem).__name__

@@ -1,0 +1,242 @@
+"""``vllm-operator plan``: what the operator would do with a manifest, without a cluster."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import click
+import yaml
+from pydantic import ValidationError
+from rich.console import Console
+
+from vllm_operator.api.crd import schema_problems
+from vllm_operator.api.plan import SCHEMA_VERSION, Plan, Problem
+from vllm_operator.api.v1alpha1 import GPU, VLLMServer
+from vllm_operator.engine.versions import DEFAULT_IMAGE
+from vllm_operator.errors import InputError, PlanningError, TemporaryFailure, UnknownModel
+from vllm_operator.hardware import nodes as node_inventory
+from vllm_operator.models import catalogue
+from vllm_operator.models.facts import ModelFacts, facts_from_inline, facts_from_json
+from vllm_operator.sizing.planner import PlanningInputs, make_plan
+
+from .documents import Manifests, read_manifests, read_nodes
+from .table import show_plans
+
+ALL_FEASIBLE: Final = 0
+SOME_INFEASIBLE: Final = 1
+UNREADABLE: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What stands in for a cluster on the command line."""
+
+    offers: tuple[node_inventory.GPUOffer, ...] = ()
+    nodes_visible: bool = False
+    gpu: str | None = None
+    gpus_per_node: int | None = None
+    offline: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One document and its plan; ``server`` is None where the document is no valid server."""
+
+    plan: Plan
+    server: VLLMServer | None = None
+    inputs: PlanningInputs | None = None
+
+
+def plan_manifests(manifests: Manifests, around: Surroundings) -> list[Planned]:
+    """One entry for each server of the manifests, in order."""
+    return [_planned(manifest, manifests, around) for manifest in manifests.servers]
+
+
+def surroundings(
+    nodes: str | None, gpu: str | None, gpus_per_node: int | None, offline: bool
+) -> Surroundings:
+    """The options of the command line, read; raises ``InputError``."""
+    found = read_nodes(nodes) if nodes is not None else []
+    return Surroundings(
+        offers=node_inventory.inventory(found),
+        nodes_visible=nodes is not None,
+        gpu=gpu,
+        gpus_per_node=gpus_per_node,
+        offline=offline,
+    )
+
+
+def _planned(manifest: Mapping[str, Any], manifests: Manifests, around: Surroundings) -> Planned:
+    problems = list(schema_problems(manifest))
+    if problems:
+        return Planned(_refused(manifest, problems))
+    try:
+        server = _overridden(VLLMServer.model_validate(manifest), around)
+    except ValidationError as problem:
+        return Planned(_refused(manifest, _validation_problems(problem)))
+    facts, stopped = None, None
+    try:
+        facts = _facts(server, manifests, offline=around.offline)
+    except PlanningError as problem:
+        stopped = problem
+    inputs = PlanningInputs(
+        model=facts,
+        model_problem=stopped,
+        offers=around.offers,
+        nodes_visible=around.nodes_visible,
+        default_image=DEFAULT_IMAGE,
+        preferred_product=None,
+    )
+    return Planned(make_plan(server, inputs), server, inputs)
+
+
+def _overridden(server: VLLMServer, around: Surroundings) -> VLLMServer:
+    """The server with the GPU of the command line instead of its own."""
+    if around.gpu is None and around.gpus_per_node is None:
+        return server
+    gpu = server.spec.gpu or GPU()
+    per_node = around.gpus_per_node or gpu.per_node
+    if around.gpu is not None:
+        changed = GPU(product=around.gpu, per_node=per_node)
+    else:
+        changed = gpu.model_copy(update={"per_node": per_node})
+    spec = server.spec.model_copy(update={"gpu": changed})
+    return server.model_copy(update={"spec": spec})
+
+
+def _facts(server: VLLMServer, manifests: Manifests, *, offline: bool) -> ModelFacts:
+    model = server.spec.model
+    if model.config is not None:
+        return facts_from_inline(model)
+    if model.config_map_ref is not None:
+        reference = model.config_map_ref
+        data = manifests.config_maps.get((server.metadata.namespace, reference.name))
+        if data is None or reference.key not in data:
+            raise UnknownModel(
+                "spec.model.configMapRef",
+                f"the same file holds no ConfigMap {server.metadata.namespace}/{reference.name} "
+                f"with the key {reference.key}; add it, or give spec.model.config",
+            )
+        return facts_from_json(data[reference.key], "configMap")
+    known = catalogue.find(model.id)
+    if known is not None:
+        return known
+    if offline:
+        near = catalogue.nearest(model.id)
+        hint = f" (the nearest that is catalogued is {near})" if near else ""
+        raise UnknownModel(
+            "spec.model.id",
+            f"{model.id} is not catalogued{hint}; give its config.json in spec.model.config, "
+            "or ask the Hub by leaving out --offline",
+        )
+    return _from_hub(model.id, model.revision)
+
+
+def _from_hub(model_id: str, revision: str | None) -> ModelFacts:
+    # Imported here: the Hub's client takes half a second to load, and most plans never ask it.
+    from vllm_operator.models import hub
+
+    try:
+        return hub.fetch(model_id, revision, os.environ.get("HF_TOKEN") or None)
+    except TemporaryFailure as problem:
+        raise UnknownModel(
+            "spec.model.id",
+            f"{model_id} is not catalogued, and the Hub did not answer "
+            f"({str(problem).removeprefix('spec.model.id: ')}); try again, or give its "
+            "config.json in spec.model.config",
+        ) from problem
+
+
+def _refused(manifest: Mapping[str, Any], problems: Sequence[Problem]) -> Plan:
+    metadata = manifest.get("metadata")
+    metadata = metadata if isinstance(metadata, Mapping) else {}
+    return Plan(
+        schema_version=SCHEMA_VERSION,
+        inputs_hash="",
+        name=str(metadata.get("name", ""))[:253],
+        namespace=str(metadata.get("namespace", "default"))[:253],
+        feasible=False,
+        problems=list(problems)[:16],
+    )
+
+
+def _validation_problems(error: ValidationError) -> list[Problem]:
+    return [
+        Problem(
+            field=".".join(str(part) for part in found["loc"])[:200],
+            reason="IllegalPin",
+            message=found["msg"][:1024],
+        )
+        for found in error.errors()
+    ]
+
+
+def exit_status(plans: Sequence[Plan]) -> int:
+    """0 if every document can be planned, 1 if some cannot."""
+    return ALL_FEASIBLE if all(plan.feasible for plan in plans) else SOME_INFEASIBLE
+
+
+@click.command("plan")
+@click.option(
+    "-f",
+    "--filename",
+    required=True,
+    metavar="FILE",
+    help="Manifest with one or more VLLMServers; - reads standard input.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["table", "json", "yaml"]),
+    default="table",
+    show_default=True,
+    help="How to print the plans.",
+)
+@click.option(
+    "--nodes",
+    metavar="FILE",
+    help="Node objects to choose GPUs from, as kubectl get nodes -o json prints them.",
+)
+@click.option("--gpu", metavar="PRODUCT", help="GPU to plan for, instead of spec.gpu: H100.")
+@click.option(
+    "--gpus-per-node",
+    type=click.IntRange(1, 64),
+    metavar="N",
+    help="GPUs in one node, instead of spec.gpu.perNode.",
+)
+@click.option("--offline", is_flag=True, help="Do not ask the Hugging Face Hub.")
+def plan_command(
+    filename: str,
+    output: str,
+    nodes: str | None,
+    gpu: str | None,
+    gpus_per_node: int | None,
+    offline: bool,
+) -> None:
+    """Show what the operator would do with a manifest, and why.
+
+    Exit status: 0 if every server can be planned, 1 if some cannot, 2 for unreadable input.
+    """
+    try:
+        around = surroundings(nodes, gpu, gpus_per_node, offline)
+        plans = [planned.plan for planned in plan_manifests(read_manifests(filename), around)]
+    except InputError as problem:
+        click.echo(f"Error: {problem}", err=True)
+        sys.exit(UNREADABLE)
+    if output == "table":
+        show_plans(Console(highlight=False), plans)
+    else:
+        click.echo(_rendered(plans, output), nl=False)
+    sys.exit(exit_status(plans))
+
+
+def _rendered(plans: Sequence[Plan], output: str) -> str:
+    documents = [plan.to_json_object() for plan in plans]
+    if output == "json":
+        return json.dumps(documents, indent=2, ensure_ascii=False) + "\n"
+    return str(yaml.safe_dump(documents, sort_keys=False, allow_unicode=True))

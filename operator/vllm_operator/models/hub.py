@@ -1,0 +1,154 @@
+"""Facts of a model from the Hugging Face Hub: ``config.json`` and the size of the tensors.
+
+Honours ``HF_ENDPOINT`` and ``HF_HUB_OFFLINE`` as they stand when it is called. Nothing is written
+to a cache: the operator's root file system may be read-only.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, Final
+
+from huggingface_hub import HfApi, ModelInfo, constants, hf_hub_url
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.utils import (  # type: ignore[attr-defined]  # re-exported lazily
+    build_hf_headers,
+    get_session,
+    hf_raise_for_status,
+)
+
+from vllm_operator.errors import (
+    ModelAccessDenied,
+    PlanningError,
+    TemporaryFailure,
+    UnknownModel,
+)
+
+from . import catalogue
+from .facts import ModelFacts, facts_from_json
+
+TIMEOUT_SECONDS: Final = 10.0
+CONFIG_BYTES_LIMIT: Final = 1_000_000
+"""Largest ``config.json`` that is read; the largest known is 60 kB."""
+FIELD: Final = "spec.model.id"
+REVISION_FIELD: Final = "spec.model.revision"
+
+BITS: Final[Mapping[str, int]] = {
+    **dict.fromkeys(("F64", "I64", "U64"), 64),
+    **dict.fromkeys(("F32", "I32", "U32"), 32),
+    **dict.fromkeys(("BF16", "F16", "I16", "U16"), 16),
+    **dict.fromkeys(("F8_E4M3", "F8_E5M2", "F8_E8M0", "I8", "U8", "BOOL"), 8),
+    "F4": 4,
+}
+"""Bits of an element by safetensors' name of its type (safetensors ``tensor.rs``, Dtype)."""
+
+
+def fetch(model_id: str, revision: str | None, token: str | None = None) -> ModelFacts:
+    """The facts of a repository at a revision (``main`` by default).
+
+    Raises ``UnknownModel`` (no such repository, revision or ``config.json``; offline mode),
+    ``ModelAccessDenied`` (gated or private) and ``TemporaryFailure`` (network, 5xx, 429).
+    """
+    if _offline():
+        raise UnknownModel(
+            FIELD,
+            f"{model_id} is not catalogued and HF_HUB_OFFLINE is set; give its config.json in "
+            f"spec.model.config or spec.model.configMapRef{_nearest(model_id)}",
+        )
+    endpoint = os.environ.get("HF_ENDPOINT", constants.ENDPOINT).rstrip("/")
+    try:
+        text = _config(endpoint, model_id, revision, token)
+        weight_bytes = _weight_bytes(endpoint, model_id, revision, token)
+    except (HfHubHTTPError, HFValidationError) as problem:
+        raise _explained(problem, model_id, revision) from problem
+    except PlanningError:
+        raise
+    except Exception as problem:
+        # The client lets its HTTP library's errors through, and which library that is has changed
+        # from release to release: whatever is no answer of the Hub is a failure to reach it.
+        raise TemporaryFailure(f"{FIELD}: {endpoint} cannot be reached: {problem}") from problem
+    facts = facts_from_json(text, "hub")
+    return ModelFacts(config=facts.config, weight_bytes=weight_bytes, source="hub")
+
+
+def _offline() -> bool:
+    return os.environ.get("HF_HUB_OFFLINE", "").strip().casefold() in {"1", "on", "yes", "true"}
+
+
+def _config(endpoint: str, model_id: str, revision: str | None, token: str | None) -> str:
+    url = hf_hub_url(model_id, "config.json", revision=revision, endpoint=endpoint)
+    response = get_session().get(
+        url,
+        headers=build_hf_headers(token=token or False),
+        timeout=TIMEOUT_SECONDS,
+        follow_redirects=True,
+    )
+    hf_raise_for_status(response)
+    if len(response.content) > CONFIG_BYTES_LIMIT:
+        raise UnknownModel(FIELD, f"config.json has {len(response.content)} bytes, too many")
+    return response.text
+
+
+def _weight_bytes(
+    endpoint: str, model_id: str, revision: str | None, token: str | None
+) -> int | None:
+    api = HfApi(endpoint=endpoint, token=token or False)
+    info = api.model_info(
+        model_id, revision=revision, timeout=TIMEOUT_SECONDS, expand=["safetensors"]
+    )
+    return _tensor_bytes(info)
+
+
+def _tensor_bytes(info: ModelInfo) -> int | None:
+    """Bytes of the tensors by the Hub's count of elements; None where a type is not known."""
+    counts: Any = info.safetensors.parameters if info.safetensors else None
+    if not counts or any(kind not in BITS for kind in counts):
+        return None
+    return sum(int(count) * BITS[kind] for kind, count in counts.items()) // 8
+
+
+def _nearest(model_id: str) -> str:
+    near = catalogue.nearest(model_id)
+    return f"; the nearest that is catalogued is {near}" if near else ""
+
+
+def _explained(
+    problem: HfHubHTTPError | HFValidationError, model_id: str, revision: str | None
+) -> PlanningError | TemporaryFailure:
+    status = problem.response.status_code if isinstance(problem, HfHubHTTPError) else None
+    if isinstance(problem, GatedRepoError):
+        return ModelAccessDenied(
+            FIELD,
+            f"{model_id} is gated and the Hub refuses to show it; give its config.json in "
+            "spec.model.config, and a token for the engine in spec.model.tokenSecretRef",
+        )
+    if isinstance(problem, RepositoryNotFoundError) or status is None:
+        # The Hub answers 401 for private repositories and for names that do not exist.
+        return UnknownModel(
+            FIELD,
+            f"the Hub has no public repository {model_id}{_nearest(model_id)}; correct the name, "
+            "or give a private model's config.json in spec.model.config",
+        )
+    if isinstance(problem, RevisionNotFoundError):
+        return UnknownModel(
+            REVISION_FIELD, f"{model_id} has no revision {revision}; give a branch, tag or commit"
+        )
+    if isinstance(problem, EntryNotFoundError) or status == 404:
+        return UnknownModel(
+            FIELD, f"{model_id} has no config.json; give its facts in spec.model.config"
+        )
+    if status in (401, 403):
+        return ModelAccessDenied(
+            FIELD,
+            f"the Hub refuses to show {model_id} (status {status}); "
+            "give its config.json in spec.model.config",
+        )
+    return TemporaryFailure(f"{FIELD}: the Hub answers {status} for {model_id}")
