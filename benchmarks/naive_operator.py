@@ -191,7 +191,9 @@ class Naive:
             return
         apps = f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}"
         await self._send("PATCH", apps, deployment(server))
-        await self._send("PATCH", f"/api/v1/namespaces/{namespace}/services/{name}", service(server))
+        await self._send(
+            "PATCH", f"/api/v1/namespaces/{namespace}/services/{name}", service(server)
+        )
         await self._send("PATCH", f"{where}/status", status(server))
 
     async def _send(self, method: str, path: str, body: Object | None = None) -> Object | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import pytest
 
 from localcluster.chart import install_chart
 from localcluster.cluster import Cluster
+from support.fixtures import StartOperator
 from support.operating import OperatorProcess
 from support.world import World
 
@@ -54,9 +55,6 @@ def world(cluster: Cluster) -> World:
 def own_world(own_cluster: Cluster) -> World:
     """A namespace of a cluster of the test's own."""
     return _namespace(own_cluster, next(NAMES))
-
-
-StartOperator = Callable[..., OperatorProcess]
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ finite number are errors, dates stay text, and ``1e-06`` is a number, unlike in 
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import sys
@@ -22,6 +21,8 @@ from vllm_operator.errors import InputError
 
 STANDARD_INPUT: Final = "-"
 LARGEST_FILE: Final = 16 * 1024 * 1024
+LARGEST_DOCUMENT: Final = 1_000_000
+"""Values in one document; ten thousand nodes have fewer."""
 
 _FLOAT = re.compile(
     r"^[-+]?(?:(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+"
@@ -193,9 +194,15 @@ def _text(path: str, name: str) -> str:
 
 def _check_plain(document: Any) -> None:
     """Everything must be expressible in JSON, as it is on its way to an API server."""
-    pending = [document]
+    pending, count = [document], 0
     while pending:
         value = pending.pop()
+        count += 1
+        if count > LARGEST_DOCUMENT:
+            # Anchors may repeat a part without end, or hold themselves.
+            raise InputError(
+                f"has more than {LARGEST_DOCUMENT} values once its anchors are resolved"
+            )
         if isinstance(value, dict):
             pending.extend(value.values())
         elif isinstance(value, list):
@@ -204,8 +211,6 @@ def _check_plain(document: Any) -> None:
             raise InputError(f"{value} is no number that JSON can hold")
         elif value is not None and not isinstance(value, (str, int, float)):
             raise InputError(f"a {type(value).__name__} cannot stand in a manifest; use text")
-    # A document that holds itself through an anchor would never end above; json says so first.
-    json.dumps(document)
 
 
 def _one_line(problem: Exception) -> str:

@@ -8,12 +8,16 @@ from collections.abc import Awaitable, Callable
 
 from kubernetes.aio.leaderelection.electionconfig import Config
 from kubernetes.aio.leaderelection.leaderelection import LeaderElection
-from kubernetes.aio.leaderelection.resourcelock.leaselock import LeaseLock
 
 from vllm_operator.errors import TemporaryFailure
 
-from .client import LEASES, ApiError, Client
+from .client import Client
+from .lease import LeaseLock
 from .settings import OperatorSettings
+
+
+class LeadershipLost(TemporaryFailure):
+    """Somebody else may act now; this process must not."""
 
 
 async def lead(
@@ -22,7 +26,9 @@ async def lead(
     identity: str,
     work: Callable[[], Awaitable[None]],
 ) -> None:
-    """Wait for the Lease, then do ``work``; returns when the work ends or the Lease is lost.
+    """Wait for the Lease, then do ``work``; returns when the work ends.
+
+    Raises LeadershipLost where the Lease is lost before.
 
     ``LeaderElection`` keeps renewing when the task that it leads has died, so the work is a task of
     our own: the first of renewal and work to end, ends both, and the Lease is released for a
@@ -37,7 +43,7 @@ async def lead(
     async def stopped() -> None:
         return None
 
-    lock = LeaseLock(settings.lease_name, settings.lease_namespace, identity, client.api)
+    lock = LeaseLock(client, settings.lease_name, settings.lease_namespace, identity)
     config = Config(
         lock,
         lease_duration=settings.lease_seconds,
@@ -57,30 +63,18 @@ async def lead(
     try:
         await asyncio.wait([election, task], return_when=asyncio.FIRST_COMPLETED)
     finally:
+        done = task.done()
         await _cancel(election)
-        if task.done():
-            await _release(client, settings, identity)
+        if done:
+            await lock.release()
         else:
             await _cancel(task)
-    if task.done() and not task.cancelled():
-        task.result()
+    if not done:
+        raise LeadershipLost("the Lease could not be renewed in time")
+    task.result()
 
 
 async def _cancel(task: asyncio.Future[None]) -> None:
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
-
-
-async def _release(client: Client, settings: OperatorSettings, identity: str) -> None:
-    """Give the Lease back, so that a successor need not wait for it to expire."""
-    with contextlib.suppress(ApiError, TemporaryFailure):
-        lease = await client.get(LEASES, settings.lease_namespace, settings.lease_name)
-        if lease is None or lease["spec"].get("holderIdentity") != identity:
-            return
-        version = lease["metadata"]["resourceVersion"]
-        body = {
-            "metadata": {"resourceVersion": version},
-            "spec": {"holderIdentity": "", "leaseDurationSeconds": 1},
-        }
-        await client.merge(LEASES, settings.lease_namespace, settings.lease_name, body)

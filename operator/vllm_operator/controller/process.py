@@ -202,6 +202,11 @@ class Operator:
             await asyncio.wait(
                 [watches, resyncs, stopped, *workers], return_when=asyncio.FIRST_COMPLETED
             )
+        except asyncio.CancelledError:
+            # The Lease is lost: somebody else may act by now, so nothing is finished here.
+            for worker in workers:
+                worker.cancel()
+            raise
         finally:
             self.synced = False
             self.queue.close()

@@ -156,7 +156,9 @@ class _Search:
             _, low = footprint.kv_cache(self.total, utilization)
             if kvcache.bytes_for(self.length, self.token_bytes, self.block_size) <= low:
                 return self._layout(footprint, utilization, reason, self.length)
-            if self._lower():
+            # Lower limits free no memory for weights that are too large by themselves.
+            hopeless = footprint.weights.high >= memory.budget_of(self.total, utilization)
+            if not hopeless and self._lower():
                 continue
             longest = kvcache.longest_request(low, self.token_bytes, self.block_size)
             if not self.chunked:

@@ -41,16 +41,13 @@ class Request:
     image: str
     image_pinned: bool
     version: Version
+    engine: Engine
+    """The pins; empty where there are none."""
 
     @property
     def spec(self) -> VLLMServerSpec:
         """The specification."""
         return self.server.spec
-
-    @property
-    def engine(self) -> Engine:
-        """The pins; empty where there are none."""
-        return self.server.spec.engine or Engine()
 
     @property
     def tensor(self) -> int | None:
@@ -92,6 +89,7 @@ def read_request(
         image=image,
         image_pinned=engine.image is not None,
         version=version,
+        engine=engine,
     )
     return request, []
 

@@ -35,7 +35,7 @@ class HubHandler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         pass
 
-    def do_GET(self) -> None:  # noqa: N802  # the base class asks for this name
+    def do_GET(self) -> None:
         self.server.tokens.append(self.headers.get("Authorization"))
         self.server.paths.append(self.path)
         path = self.path.partition("?")[0]

@@ -1,0 +1,178 @@
+"""``vllm-operator plan`` prints one plan a document and says by its status whether all are good."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from vllm_operator.api.plan import Plan
+from vllm_operator.cli.plan import plan_command
+from vllm_operator.models import catalogue
+
+
+def server(name: str, model: dict[str, Any], **spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "vllm-operator.io/v1alpha1",
+        "kind": "VLLMServer",
+        "metadata": {"name": name},
+        "spec": {"model": model, **spec},
+    }
+
+
+LLAMA = {"id": "meta-llama/Llama-3.1-8B-Instruct"}
+GOOD = server("good", LLAMA, gpu={"product": "H100"})
+BAD = server("bad", LLAMA, gpu={"product": "H100"}, engine={"maxModelLen": 1_000_000})
+MISSPELT = server("misspelt", {**LLAMA, "revison": "main"})
+FACTS = dict(catalogue.find("Qwen/Qwen3-4B").config)
+
+
+@pytest.fixture
+def plan(tmp_path: Path):
+    def run(*documents: dict[str, Any], options: tuple[str, ...] = ("-o", "json")) -> Result:
+        path = tmp_path / "manifest.yaml"
+        path.write_text(yaml.safe_dump_all(documents), encoding="utf-8")
+        return CliRunner().invoke(plan_command, ["-f", str(path), "--offline", *options])
+
+    return run
+
+
+def test_json_is_an_array_with_one_plan_a_document_in_order(plan):
+    result = plan(BAD, GOOD, MISSPELT)
+    plans = json.loads(result.stdout)
+    assert [entry["name"] for entry in plans] == ["bad", "good", "misspelt"]
+    assert [entry["feasible"] for entry in plans] == [False, True, False]
+
+
+def test_every_printed_plan_is_one_by_the_schema(plan):
+    for entry in json.loads(plan(BAD, GOOD, MISSPELT).stdout):
+        assert Plan.model_validate(entry).to_json_object() == entry
+
+
+@pytest.mark.parametrize(
+    ("documents", "status"), [([GOOD], 0), ([GOOD, BAD], 1), ([MISSPELT], 1), ([], 2)]
+)
+def test_the_exit_status_says_whether_all_can_be_planned(plan, documents: list, status: int):
+    assert plan(*documents).exit_code == status
+
+
+def test_unreadable_input_is_one_line_on_standard_error(plan):
+    result = plan({"apiVersion": "v1", "kind": "Pod"})
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_an_unknown_field_is_a_problem_with_its_path(plan):
+    (entry,) = json.loads(plan(MISSPELT).stdout)
+    assert entry["problems"][0]["field"] == "spec.model.revison"
+
+
+def test_yaml_holds_the_same_as_json(plan):
+    printed = yaml.safe_load(plan(GOOD, BAD, options=("-o", "yaml")).stdout)
+    assert printed == json.loads(plan(GOOD, BAD).stdout)
+
+
+def test_standard_input_is_read():
+    result = CliRunner().invoke(plan_command, ["-f", "-", "-o", "json"], input=yaml.safe_dump(GOOD))
+    assert json.loads(result.stdout)[0]["feasible"] is True
+
+
+def test_a_gpu_on_the_command_line_replaces_the_manifests(plan):
+    result = plan(GOOD, options=("-o", "json", "--gpu", "L4", "--gpus-per-node", "4"))
+    placement = json.loads(result.stdout)[0]["placement"]
+    assert (placement["gpu"], placement["gpusPerNode"]) == ("NVIDIA-L4", 4)
+
+
+def test_the_number_of_gpus_alone_keeps_the_manifests_product(plan):
+    result = plan(GOOD, options=("-o", "json", "--gpus-per-node", "2"))
+    placement = json.loads(result.stdout)[0]["placement"]
+    assert (placement["gpu"], placement["gpusPerNode"]) == ("H100", 2)
+
+
+def test_gpus_are_chosen_among_given_nodes(plan, tmp_path: Path):
+    labels = {"nvidia.com/gpu.product": "NVIDIA-L40S", "nvidia.com/gpu.memory": "46068"}
+    status = {"allocatable": {"nvidia.com/gpu": "4"}}
+    nodes = tmp_path / "nodes.json"
+    nodes.write_text(json.dumps([{"metadata": {"labels": labels}, "status": status}]))
+    result = plan(server("a", LLAMA), options=("-o", "json", "--nodes", str(nodes)))
+    assert json.loads(result.stdout)[0]["placement"]["gpu"] == "NVIDIA-L40S"
+
+
+def test_without_gpu_and_nodes_the_options_are_named(plan):
+    (entry,) = json.loads(plan(server("a", LLAMA)).stdout)
+    assert "--gpu or --nodes" in entry["problems"][0]["message"]
+
+
+def test_facts_are_taken_from_a_config_map_of_the_same_file(plan):
+    config_map = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "facts"},
+        "data": {"config.json": json.dumps(FACTS)},
+    }
+    reference = {"name": "facts", "key": "config.json"}
+    document = server("a", {"id": "my/model", "configMapRef": reference}, gpu={"product": "L4"})
+    (entry,) = json.loads(plan(document, config_map).stdout)
+    assert (entry["feasible"], entry["model"]["source"]) == (True, "configMap")
+
+
+def test_a_config_map_that_the_file_lacks_is_told(plan):
+    reference = {"name": "facts", "key": "config.json"}
+    document = server("a", {"id": "my/model", "configMapRef": reference}, gpu={"product": "L4"})
+    (entry,) = json.loads(plan(document).stdout)
+    assert entry["problems"][0]["field"] == "spec.model.configMapRef"
+
+
+def test_inline_facts_come_before_the_catalogue(plan):
+    document = server("a", {**LLAMA, "config": FACTS}, gpu={"product": "L4"})
+    (entry,) = json.loads(plan(document).stdout)
+    assert (entry["model"]["source"], entry["model"]["parameters"]) == ("inline", 4_022_468_096)
+
+
+def test_offline_an_uncatalogued_model_is_told_with_what_to_give(plan):
+    (entry,) = json.loads(plan(server("a", {"id": "my/model"}, gpu={"product": "L4"})).stdout)
+    assert entry["problems"][0]["reason"] == "UnknownModel"
+    assert "--offline" in entry["problems"][0]["message"]
+
+
+def test_a_hub_that_is_away_is_a_problem_and_no_crash(
+    plan, monkeypatch: pytest.MonkeyPatch, tmp_path
+):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    path = tmp_path / "online.yaml"
+    path.write_text(yaml.safe_dump(server("a", {"id": "my/model"}, gpu={"product": "L4"})))
+    result = CliRunner().invoke(plan_command, ["-f", str(path), "-o", "json"])
+    assert result.exit_code == 1
+    assert "did not answer" in json.loads(result.stdout)[0]["problems"][0]["message"]
+
+
+def test_the_table_shows_bytes_limits_reasons_and_rejections(plan):
+    small = server("small", LLAMA, gpu={"product": "L4", "perNode": 8})
+    shown = plan(small, options=("-o", "table")).stdout
+    for text in (
+        "default/small",
+        "2 x NVIDIA-L4",
+        "weights",
+        "KV cache, sure",
+        "131,072 tokens",
+        "--gpu-memory-utilization",
+        "Layouts that were not taken",
+    ):
+        assert text in shown
+
+
+def test_the_table_shows_why_a_server_cannot_be_planned(plan):
+    shown = plan(BAD, options=("-o", "table")).stdout
+    assert "cannot be planned" in shown
+    assert "spec.engine.maxModelLen" in shown
+
+
+@pytest.mark.parametrize("width", ["40", "80", "200"])
+def test_the_bar_is_as_long_as_the_gpu_and_shows_every_part(plan, width: str, monkeypatch):
+    monkeypatch.setenv("COLUMNS", width)
+    assert plan(GOOD, options=("-o", "table")).exit_code == 0

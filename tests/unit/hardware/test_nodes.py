@@ -1,0 +1,168 @@
+"""Node objects tell which GPUs there are, whatever order they come in."""
+
+import random
+from typing import Any
+
+import pytest
+
+from vllm_operator.hardware.nodes import GPUOffer, fingerprint, inventory, shared_products
+
+GIBIBYTE = 1024**3
+H100_BYTES = int(79.18 * GIBIBYTE)
+
+
+def node(name: str, labels: dict[str, str], **resources: str) -> dict[str, Any]:
+    counts = {key.replace("_", "/", 1): value for key, value in resources.items()}
+    return {
+        "kind": "Node",
+        "metadata": {"name": name, "labels": labels},
+        "spec": {},
+        "status": {"capacity": {"cpu": "8", **counts}, "allocatable": {"cpu": "7", **counts}},
+    }
+
+
+def nvidia(name: str, product: str, count: int, **labels: str) -> dict[str, Any]:
+    given = {f"nvidia.com/gpu.{key}": value for key, value in labels.items()}
+    labels = {"nvidia.com/gpu.product": product, **given}
+    return node(name, labels, **{"nvidia.com_gpu": str(count)})
+
+
+def h100(name: str = "a", count: int = 8) -> dict[str, Any]:
+    return nvidia(name, "NVIDIA-H100-80GB-HBM3", count, memory="81559")
+
+
+def test_nodes_of_one_product_are_one_offer():
+    assert inventory([h100("a", 8), h100("b", 4)]) == (
+        GPUOffer(
+            product="NVIDIA-H100-80GB-HBM3",
+            memory_bytes=H100_BYTES,
+            per_node=8,
+            nodes=2,
+            resource_name="nvidia.com/gpu",
+            node_labels={"nvidia.com/gpu.product": ("NVIDIA-H100-80GB-HBM3",)},
+            compute_capability=(9, 0),
+        ),
+    )
+
+
+def test_the_order_of_the_nodes_does_not_matter():
+    nodes = [h100("a"), nvidia("b", "NVIDIA-L4", 1), nvidia("c", "Tesla-T4", 4), h100("d", 2)]
+    offers = inventory(nodes)
+    random.Random(7).shuffle(nodes)
+    assert inventory(nodes) == offers
+    assert [offer.product for offer in offers] == sorted(offer.product for offer in offers)
+
+
+def test_an_unknown_product_gets_less_than_its_label_says():
+    (offer,) = inventory([nvidia("a", "NVIDIA-X100", 1, memory="81559")])
+    assert offer.memory_bytes == 81559 * 2**20 - GIBIBYTE // 2 - 81559 * 2**20 // 200
+
+
+def test_an_unknown_product_without_a_memory_label_has_no_memory():
+    (offer,) = inventory([nvidia("a", "NVIDIA-X100", 1)])
+    assert offer.memory_bytes == 0
+
+
+def test_a_label_that_says_clearly_less_than_the_catalogue_wins():
+    (offer,) = inventory([nvidia("a", "NVIDIA-RTX-A6000", 1, memory="46068")])
+    assert offer.memory_bytes < 45 * GIBIBYTE
+
+
+def test_the_smallest_memory_of_a_product_counts():
+    nodes = [nvidia("a", "X", 1, memory="40000"), nvidia("b", "X", 1, memory="20000")]
+    assert inventory(nodes) == inventory([nvidia("b", "X", 1, memory="20000")] * 2)
+
+
+def test_the_compute_capability_is_read_from_the_labels():
+    labels = {"compute.major": "12", "compute.minor": "1"}
+    (offer,) = inventory([nvidia("a", "NVIDIA-X100", 1, memory="40000", **labels)])
+    assert offer.compute_capability == (12, 1)
+
+
+def test_cordoned_and_not_ready_nodes_still_tell_their_product():
+    cordoned = h100()
+    cordoned["spec"] = {"unschedulable": True}
+    cordoned["status"]["allocatable"] = {"nvidia.com/gpu": "0"}
+    assert inventory([cordoned])[0].per_node == 8
+
+
+def test_time_sliced_gpus_are_left_out_and_named():
+    nodes = [
+        nvidia("a", "NVIDIA-A10G-SHARED", 8, memory="23028", replicas="4"),
+        nvidia("b", "NVIDIA-L4", 4, memory="23034", replicas="2"),
+        h100("c"),
+    ]
+    assert [offer.product for offer in inventory(nodes)] == ["NVIDIA-H100-80GB-HBM3"]
+    assert shared_products(nodes) == ("NVIDIA-A10G-SHARED", "NVIDIA-L4")
+
+
+def test_a_slice_of_the_single_mig_strategy_is_a_product_of_its_own():
+    product = "NVIDIA-A100-SXM4-80GB-MIG-3g.40gb"
+    (offer,) = inventory([nvidia("a", product, 2, memory="40192")])
+    assert (offer.product, offer.per_node, offer.is_partition) == (product, 2, True)
+    assert 38 * GIBIBYTE < offer.memory_bytes < 39.25 * GIBIBYTE
+
+
+def test_slices_of_the_mixed_mig_strategy_have_their_own_resource_and_label():
+    labels = {
+        "nvidia.com/gpu.product": "NVIDIA-A100-SXM4-80GB",
+        "nvidia.com/gpu.memory": "81920",
+        "nvidia.com/mig-3g.40gb.product": "NVIDIA-A100-SXM4-80GB-MIG-3g.40gb",
+        "nvidia.com/mig-3g.40gb.memory": "40192",
+        "nvidia.com/mig-3g.40gb.count": "2",
+    }
+    offers = inventory([node("a", labels, **{"nvidia.com_mig-3g.40gb": "2"})])
+    (offer,) = offers
+    assert offer.resource_name == "nvidia.com/mig-3g.40gb"
+    assert list(offer.node_labels) == ["nvidia.com/mig-3g.40gb.product"]
+
+
+def test_amd_nodes_are_read_from_their_own_labels():
+    labels = {"amd.com/gpu.product-name": "AMD_Instinct_MI300X_OAM", "amd.com/gpu.vram": "192G"}
+    (offer,) = inventory([node("a", labels, **{"amd.com_gpu": "8"})])
+    assert (offer.resource_name, offer.per_node) == ("amd.com/gpu", 8)
+    assert 189 * GIBIBYTE < offer.memory_bytes < 192 * GIBIBYTE
+
+
+@pytest.mark.parametrize(
+    "strange",
+    [
+        {},
+        {"metadata": None},
+        {"metadata": {"labels": {"nvidia.com/gpu.product": "X"}}, "status": None},
+        {"metadata": {"labels": {"nvidia.com/gpu.product": "X", "nvidia.com/gpu.memory": "lots"}}},
+        {"metadata": {"labels": []}, "spec": "none", "status": []},
+    ],
+)
+def test_strange_nodes_offer_nothing(strange: dict):
+    assert inventory([strange]) == ()
+    assert fingerprint(strange)
+
+
+def test_a_heartbeat_leaves_the_fingerprint_as_it_is():
+    before, after = h100(), h100()
+    after["metadata"]["resourceVersion"] = "7"
+    after["metadata"]["labels"]["kubernetes.io/hostname"] = "a"
+    after["status"]["conditions"] = [{"type": "Ready", "lastHeartbeatTime": "now"}]
+    after["status"]["allocatable"]["cpu"] = "6"
+    assert fingerprint(before) == fingerprint(after)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda node: node["status"]["allocatable"].update({"nvidia.com/gpu": "7"}),
+        lambda node: node["metadata"]["labels"].update({"nvidia.com/gpu.product": "L4"}),
+        lambda node: node["spec"].update({"unschedulable": True}),
+        lambda node: node["spec"].update({"taints": [{"key": "a", "effect": "NoSchedule"}]}),
+    ],
+)
+def test_what_matters_for_gpus_changes_the_fingerprint(change: Any):
+    changed = h100()
+    change(changed)
+    assert fingerprint(changed) != fingerprint(h100())
+
+
+def test_offers_survive_a_round_trip_through_json():
+    for offer in inventory([h100(), nvidia("b", "NVIDIA-X100", 1)]):
+        assert GPUOffer.from_json_object(offer.to_json_object()) == offer
