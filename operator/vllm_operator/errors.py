@@ -13,6 +13,7 @@
     │   └── Infeasible             everything is known and nothing fits
     ├── TemporaryFailure           an edge (Hub, API server) failed; the same call may succeed later
     └── NameConflict               an object of that name exists and is somebody else's
+        └── PredecessorRemains     … a deleted server's of that name, to be collected any moment
 
 A planning error is the user's to mend and is never retried by itself; a temporary failure is
 retried with back-off and leaves everything that runs untouched.
@@ -94,3 +95,7 @@ class NameConflict(VLLMOperatorError):
         self.kind = kind
         self.name = name
         self.owner = owner
+
+
+class PredecessorRemains(NameConflict):
+    """The object belongs to a deleted server of the same name and is to be garbage-collected."""

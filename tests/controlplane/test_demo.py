@@ -15,6 +15,7 @@ from localcluster.demo_terminal import DemoError, Shell, Terminal
 from localcluster.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
 DEMO = [sys.executable, "-m", "localcluster.demo"]
 FAILING = """
 import sys
@@ -40,13 +41,19 @@ def run(command: list[str], temporary: Path) -> subprocess.CompletedProcess[str]
     )
 
 
+def listing(text: str) -> list[list[str]]:
+    """Words of the first listing of servers, but for their age."""
+    _, _, after = text.partition("$ kubectl get vllm\n")
+    return [line.split()[:-1] for line in after.splitlines()[:2]]
+
+
 @pytest.fixture
 def shell(tmp_path: Path) -> Shell:
     programs = {"kubectl": [sys.executable, "-c", "import sys; print(sys.argv[1:])"]}
     return Shell(Terminal(), tmp_path, tmp_path / "bin", programs, {"GREETING": "hello"})
 
 
-def test_the_demo_tells_the_whole_story_and_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_the_demo_tells_what_the_readme_shows_and_leaves_nothing_behind(tmp_path: Path) -> None:
     ended = run(DEMO, tmp_path)
     assert ended.returncode == 0, ended.stdout[-4000:] + ended.stderr
     assert ended.stderr == ""
@@ -65,6 +72,8 @@ def test_the_demo_tells_the_whole_story_and_leaves_nothing_behind(tmp_path: Path
     assert re.search(r"^qwen +Qwen/Qwen2.5-7B-Instruct .* True +Ready ", ended.stdout, re.MULTILINE)
     assert "\x1b" not in ended.stdout  # plain text where nobody watches
     assert list(tmp_path.iterdir()) == []
+
+    assert listing(README.read_text()) == listing(ended.stdout)
 
 
 def test_a_step_that_fails_says_what_was_expected_what_was_seen_and_where_the_logs_are(

@@ -24,9 +24,7 @@ PINS: list[tuple[str, Any, str, str | None]] = [
 ]
 
 
-def test_a_minimal_manifest_becomes_a_ready_server(
-    world: World, operator: OperatorProcess
-) -> None:
+def test_a_minimal_manifest_becomes_a_ready_server(world: World, operator: OperatorProcess) -> None:
     world.apply()
     server = world.wait_ready()
     status = server["status"]
@@ -155,16 +153,22 @@ def drifts() -> list[tuple[str, str, Any]]:
         ("label", "Deployment", {"metadata": {"labels": {"vllm-operator.io/server": "qwen2"}}}),
         ("own label", "Deployment", {"metadata": {"labels": {"app.kubernetes.io/name": "x"}}}),
         ("replicas", "Deployment", {"spec": {"replicas": 5}}),
-        ("limits", "Deployment", [
-            {"op": "replace", "path": f"{engine}/resources/requests/cpu", "value": "1"},
-        ]),
+        (
+            "limits",
+            "Deployment",
+            [
+                {"op": "replace", "path": f"{engine}/resources/requests/cpu", "value": "1"},
+            ],
+        ),
         ("port", "Service", {"spec": {"ports": [{"port": 8000, "targetPort": 9}]}}),
         ("selector", "Service", {"spec": {"selector": {"a": "b"}}}),
     ]
 
 
 @pytest.mark.parametrize(
-    ("kind", "change"), [(kind, change) for _, kind, change in drifts()], ids=[d[0] for d in drifts()]
+    ("kind", "change"),
+    [(kind, change) for _, kind, change in drifts()],
+    ids=[d[0] for d in drifts()],
 )
 def test_manual_drift_of_an_owned_field_is_repaired(
     world: World, operator: OperatorProcess, kind: str, change: Any
@@ -246,9 +250,7 @@ def test_a_settled_server_is_written_no_more(world: World, operator: OperatorPro
     for _ in range(3):
         world.patch("Deployment", "qwen", touch)
         touch["metadata"]["annotations"]["somebody"] += "!"
-    world.wait(
-        lambda: operator.metric("vllm_operator_reconciles_total") > visits, "another visit"
-    )
+    world.wait(lambda: operator.metric("vllm_operator_reconciles_total") > visits, "another visit")
     after = world.versions()
     changed = {key for key in after if after[key] != before.get(key)}
     assert world.status() == status

@@ -108,9 +108,7 @@ def test_an_invalid_edit_leaves_the_running_server_untouched_and_repaired(
     assert world.condition("Available")["status"] == "True"
     image = "/spec/template/spec/containers/0/image"
     world.patch("Deployment", "qwen", [{"op": "replace", "path": image, "value": "busybox"}])
-    world.wait(
-        lambda: world.get("Deployment")["spec"] == before["spec"], "the repair", timeout=10
-    )
+    world.wait(lambda: world.get("Deployment")["spec"] == before["spec"], "the repair", timeout=10)
     world.delete("Service")
     world.wait(lambda: world.find("Service", "qwen"), "the Service to return")
 
@@ -155,9 +153,7 @@ def test_somebody_else_s_service_of_that_name_stays_theirs(
     assert world.get("Service")["metadata"]["uid"] == theirs["metadata"]["uid"]
 
 
-def test_a_config_map_that_comes_later_is_found(
-    world: World, operator: OperatorProcess
-) -> None:
+def test_a_config_map_that_comes_later_is_found(world: World, operator: OperatorProcess) -> None:
     world.apply(model={"id": "me/tiny", "configMapRef": {"name": "facts", "key": "config.json"}})
     world.wait_condition("Planned", "False", "UnknownModel")
     assert world.condition("Stalled")["status"] == "False"

@@ -215,5 +215,3 @@ def test_an_operator_of_two_namespaces_acts_in_both_and_in_no_third(
     for one in worlds[:2]:
         one.wait_ready()
     assert worlds[2].status() == {}
-
-

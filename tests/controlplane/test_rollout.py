@@ -1,4 +1,4 @@
-"""Rollouts: surge where a GPU is free, in place where none is, and the reason where nothing moves."""
+"""Rollouts: surge where a GPU is free, in place where none is, and the reason otherwise."""
 
 from __future__ import annotations
 

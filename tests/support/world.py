@@ -98,7 +98,12 @@ class World:
             raise
 
     def wait_condition(
-        self, kind: str, status: str, reason: str | None = None, name: str = "qwen", timeout: float = 30
+        self,
+        kind: str,
+        status: str,
+        reason: str | None = None,
+        name: str = "qwen",
+        timeout: float = 30,
     ) -> Object:
         """A condition once it has that status (and reason) for the newest generation."""
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from vllm_operator.errors import NameConflict
+from vllm_operator.api.base import KIND
+from vllm_operator.api.canonical import digest
+from vllm_operator.errors import NameConflict, PredecessorRemains
 from vllm_operator.manifests import labels as names
-from vllm_operator.manifests.canonical import digest
 from vllm_operator.manifests.fieldset import field_set, field_set_digest
 
 from .client import BY_KIND, Client
@@ -61,7 +62,9 @@ class Applier:
             return None
         record = child_record(kind, body)
         if record.controller_uid != uid:
-            raise NameConflict(kind, name, owner_of(body))
+            owner = owner_of(body)
+            predecessor = owner == f"controlled by {KIND} {key[1]}"
+            raise (PredecessorRemains if predecessor else NameConflict)(kind, name, owner)
         self._store.observe(kind, body)
         return record
 

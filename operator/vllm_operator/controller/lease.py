@@ -22,7 +22,7 @@ from .client import LEASES, ApiError, Client
 MICROSECONDS = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 
-class LeaseLock(BaseLock):
+class LeaseLock(BaseLock):  # type: ignore[misc]  # the client ships no types for it
     """One Lease, held by at most one identity."""
 
     def __init__(self, client: Client, name: str, namespace: str, identity: str) -> None:

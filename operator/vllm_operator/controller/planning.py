@@ -7,9 +7,13 @@ from typing import Any, Final
 
 from vllm_operator.api.plan import Plan, Problem
 from vllm_operator.api.v1alpha1 import VLLMServer
-from vllm_operator.errors import NameConflict, PlanningError, TemporaryFailure
-from vllm_operator.manifests.canonical import template_hash
-from vllm_operator.manifests.render import render
+from vllm_operator.errors import (
+    NameConflict,
+    PlanningError,
+    PredecessorRemains,
+    TemporaryFailure,
+)
+from vllm_operator.manifests.render import render, template_hash
 from vllm_operator.manifests.selection import gpu_selection
 from vllm_operator.sizing.planner import PlanningInputs, make_plan, plan_difference
 
@@ -20,6 +24,7 @@ from .store import Key
 
 CHILD_KINDS: Final = ("Deployment", "Service")
 
+PREDECESSOR_SECONDS: Final = 1.0
 ASK_AGAIN_SECONDS: Final = 30.0
 """How often to look for what no watch delivers: a foreign object, a ConfigMap to come."""
 
@@ -76,9 +81,10 @@ class Planner:
             return Proposal(problems=(problem,), waits=True, failure=failure)
         except PlanningError as error:
             return Proposal(problems=(problem_of(error),))
-        conflict = await self._conflict(server)
-        if conflict is not None:
-            return Proposal(problems=(conflict,), ask_again=ASK_AGAIN_SECONDS)
+        try:
+            await self._ensure_names(server)
+        except NameConflict as conflict:
+            return conflicted(conflict)
         return Proposal(plan=plan, inputs=inputs.to_json_object(), objects=objects)
 
     async def update(self, server: VLLMServer, in_force: Pinned, *, live: bool) -> str | None:
@@ -115,19 +121,23 @@ class Planner:
             return f"release {RELEASE} renders the pod template otherwise"
         return None
 
-    async def _conflict(self, server: VLLMServer) -> Problem | None:
+    async def _ensure_names(self, server: VLLMServer) -> None:
         key = (server.metadata.namespace, server.metadata.name)
         for kind in CHILD_KINDS:
-            try:
-                await self._applier.ensure_ours(kind, key, key[1], server.metadata.uid)
-            except NameConflict as error:
-                return Problem(
-                    field="metadata.name",
-                    reason="NameConflict",
-                    message=f"{kind} {key[1]} in namespace {key[0]} exists and is {error.owner}; "
-                    "it stays untouched: rename this server, or delete that object",
-                )
-        return None
+            await self._applier.ensure_ours(kind, key, key[1], server.metadata.uid)
+
+
+def conflicted(conflict: NameConflict) -> Proposal:
+    """What a visit comes to where a name is taken."""
+    waits = isinstance(conflict, PredecessorRemains)
+    remedy = (
+        "it belongs to a deleted server of this name and is about to be collected"
+        if waits
+        else "it stays untouched: rename this server, or delete that object"
+    )
+    problem = Problem(field="metadata.name", reason="NameConflict", message=f"{conflict}; {remedy}")
+    again = PREDECESSOR_SECONDS if waits else ASK_AGAIN_SECONDS
+    return Proposal(problems=(problem,), waits=waits, ask_again=again)
 
 
 def _preferred(server: VLLMServer, in_force: Pinned | None) -> str | None:

@@ -8,17 +8,17 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from vllm_operator.api.canonical import normalized
 from vllm_operator.api.plan import Problem
 from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.errors import NameConflict, TemporaryFailure
-from vllm_operator.manifests.canonical import normalized
 from vllm_operator.manifests.render import with_live_fields
 
 from . import events
 from .apply import Applier, with_applied_hash
 from .client import BY_KIND, REVISIONS, SERVERS, ApiError, Client
 from .metrics import Metrics
-from .planning import ASK_AGAIN_SECONDS, Planner, Proposal
+from .planning import Planner, Proposal, conflicted
 from .revisions import Pinned, controller_revision, expired, pinned, revision_name
 from .rollout import choose_strategy
 from .status import Observed, describe, fold, server_state
@@ -83,9 +83,8 @@ class Reconciler:
             try:
                 repaired, look_again = await self._apply(key, server, in_force)
                 notes.extend(_repair_note(kind, key[1]) for kind in repaired)
-            except NameConflict as error:
-                conflict = Problem(field="metadata.name", reason="NameConflict", message=str(error))
-                proposal = Proposal(problems=(conflict,), ask_again=ASK_AGAIN_SECONDS)
+            except NameConflict as conflict:
+                proposal = conflicted(conflict)
         update = None
         if in_force is not None and not proposal.problems:
             live = key in self.recheck
@@ -100,7 +99,7 @@ class Reconciler:
             pods=self._store.pods(key),
         )
         folded_again, warning = await self._write_status(key, server, body, observed)
-        await self._post(server, [*notes, *warning])
+        await self._post(server, notes if proposal.waits else [*notes, *warning])
         if proposal.failure is not None:
             raise proposal.failure
         return _soonest(look_again, folded_again, proposal.ask_again)

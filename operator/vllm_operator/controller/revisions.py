@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from vllm_operator import __version__
+from vllm_operator.api.canonical import digest
 from vllm_operator.api.plan import Plan
 from vllm_operator.api.v1alpha1 import VLLMServer, VLLMServerSpec
 from vllm_operator.hardware import catalogue as gpus
 from vllm_operator.manifests import labels as names
-from vllm_operator.manifests.canonical import digest
 from vllm_operator.manifests.render import owner_reference
 from vllm_operator.models import catalogue as models
 from vllm_operator.sizing import coefficients

@@ -144,7 +144,13 @@ def _planned(observed: Observed) -> ConditionDraft:
         if observed.plan is not None:
             message += "; the last good plan keeps serving"
         return ConditionDraft(type="Planned", status="False", reason=first.reason, message=message)
-    assert observed.plan is not None
+    if observed.plan is None:
+        return ConditionDraft(
+            type="Planned",
+            status="Unknown",
+            reason="Paused",
+            message="spec.paused is true, and nothing was planned before",
+        )
     return ConditionDraft(
         type="Planned", status="True", reason="Sized", message=describe(observed.plan)
     )
@@ -263,12 +269,12 @@ def _available(server: VLLMServer, observed: Observed) -> ConditionDraft:
 
 
 def _update_available(observed: Observed) -> ConditionDraft:
-    if observed.plan is None:
+    if observed.plan is None or observed.problems:
         return ConditionDraft(
             type="UpdateAvailable",
             status="Unknown",
             reason="NotPlanned",
-            message="there is no plan to compare with",
+            message="the specification as it stands has no plan to compare with",
         )
     if observed.update is None:
         return ConditionDraft(

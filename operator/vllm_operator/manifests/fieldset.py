@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from .canonical import digest
+from vllm_operator.api.canonical import digest
 
 FieldSet = dict[str, Any]
 

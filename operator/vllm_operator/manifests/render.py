@@ -6,22 +6,25 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 import jinja2
 import yaml
 
 from vllm_operator.api.base import API_VERSION, KIND
+from vllm_operator.api.canonical import digest
 from vllm_operator.api.plan import Plan
 from vllm_operator.api.v1alpha1 import VLLMServer, VLLMServerSpec
 
 from . import labels as names
-from .canonical import template_hash
 from .checks import check_deployment
 from .pod import pod_values
 
 SURGE = {"maxSurge": 1, "maxUnavailable": 0}
 IN_PLACE = {"maxSurge": 0, "maxUnavailable": 1}
+
+TEMPLATE_HASH_VERSION: Final = "1"
+"""Bumped when the way of hashing changes, so that an old hash is never compared with a new one."""
 
 Object = dict[str, Any]
 
@@ -90,6 +93,11 @@ def with_live_fields(
     }
 
 
+def template_hash(deployment: Mapping[str, Any]) -> str:
+    """Hash of a Deployment's pod template, with the version of the hashing before it."""
+    return f"{TEMPLATE_HASH_VERSION}-{digest(deployment['spec']['template'])}"
+
+
 def without_nulls(value: Any) -> Any:
     """``value`` without the keys that hold null: an apply must not claim what it does not set."""
     if isinstance(value, Mapping):
@@ -112,8 +120,9 @@ def _environment() -> jinja2.Environment:
 
 
 def _to_json(value: Any) -> str:
-    # JSON is YAML, and with ASCII escapes it is YAML that no character of a user's can leave.
-    return json.dumps(value, ensure_ascii=True, sort_keys=True)
+    # JSON is YAML, but for its surrogate pairs: what is not ASCII becomes YAML's own escape.
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True)
+    return "".join(char if " " <= char <= "~" else f"\\U{ord(char):08x}" for char in text)
 
 
 def _document(template: str, **values: Any) -> Object:

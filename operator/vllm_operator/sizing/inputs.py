@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from vllm_operator import errors
+from vllm_operator.api.canonical import canonical_json
 from vllm_operator.hardware.nodes import GPUOffer
 from vllm_operator.models.facts import ModelFacts
 
@@ -34,11 +34,6 @@ def problem_from_json(document: Mapping[str, str]) -> errors.PlanningError:
     """The inverse of ``problem_to_json``."""
     error = _PLANNING_ERRORS.get(document["reason"], errors.Infeasible)
     return error(document["field"], document["message"])
-
-
-def canonical_json(document: Any) -> str:
-    """JSON that is the same for equal documents."""
-    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable
 from typing import Final
 
+from vllm_operator.api.canonical import canonical_json
 from vllm_operator.api.plan import SCHEMA_VERSION, Plan, Problem, RejectedCandidate
 from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.errors import PlanningError
@@ -15,7 +16,7 @@ from . import coefficients, command, ledger
 from .choice import choose
 from .difference import plan_difference
 from .gpus import GPUCandidate, gpu_candidates, offer_of
-from .inputs import PlanningInputs, canonical_json
+from .inputs import PlanningInputs
 from .layout import Layout
 from .request import Request, read_request
 from .startup import startup

@@ -81,9 +81,7 @@ async def test_of_two_delayed_adds_the_earlier_counts(queue: WorkQueue[str], clo
     assert await take(queue) is None
 
 
-async def test_an_immediate_add_replaces_a_delayed_one(
-    queue: WorkQueue[str], clock: Clock
-) -> None:
+async def test_an_immediate_add_replaces_a_delayed_one(queue: WorkQueue[str], clock: Clock) -> None:
     queue.add_after("a", 10)
     queue.add("a")
     assert await take(queue) == "a"

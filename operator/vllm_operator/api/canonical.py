@@ -5,10 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, Final
-
-TEMPLATE_HASH_VERSION: Final = "1"
-"""Bumped when the way of hashing changes, so that an old hash is never compared with a new one."""
+from typing import Any
 
 
 def normalized(value: Any) -> Any:
@@ -34,8 +31,3 @@ def canonical_json(value: Any) -> str:
 def digest(value: Any, length: int = 16) -> str:
     """The first ``length`` hexadecimal digits of SHA-256 over the canonical JSON of ``value``."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:length]
-
-
-def template_hash(deployment: Mapping[str, Any]) -> str:
-    """Hash of a Deployment's pod template, with the version of the hashing before it."""
-    return f"{TEMPLATE_HASH_VERSION}-{digest(deployment['spec']['template'])}"

@@ -1,0 +1,94 @@
+"""What is pinned, and what asks for a new plan."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from support.builders import make_plan, make_server
+from vllm_operator.api.v1alpha1 import VLLMServer
+from vllm_operator.controller.revisions import (
+    HISTORY_LIMIT,
+    controller_revision,
+    expired,
+    pinned,
+    plan_hash,
+    pod_hash,
+)
+from vllm_operator.controller.store import RevisionRecord, revision_record
+
+MODEL = {"id": "a/b"}
+
+
+def pin(server: VLLMServer, revision: int = 1) -> RevisionRecord:
+    body = controller_revision(server, revision, {"offers": []}, make_plan(), ({"kind": "X"},))
+    body["metadata"].update(uid=f"r{revision}", resourceVersion="1")
+    return revision_record(body)
+
+
+def test_a_pinned_plan_comes_back_as_it_was() -> None:
+    found = pinned(pin(make_server()))
+    assert found.plan == make_plan()
+    assert found.objects == ({"kind": "X"},)
+    assert found.serves(make_server())
+
+
+@pytest.mark.parametrize(
+    "spec", [{"replicas": 7}, {"paused": True}, {"rollout": {"strategy": "InPlace"}}]
+)
+def test_what_acts_at_once_needs_no_new_plan(spec: dict[str, Any]) -> None:
+    assert pinned(pin(make_server(model=MODEL))).serves(make_server(model=MODEL, **spec))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"gpuMemoryUtilization": 1e-1}, {"gpuMemoryUtilization": 0.10}),
+        ({"maxNumSeqs": 64}, {"maxNumSeqs": 64, "maxModelLen": None}),
+    ],
+)
+def test_spellings_of_one_specification_have_one_hash(one: Any, other: Any) -> None:
+    assert plan_hash(make_server(engine=one).spec) == plan_hash(make_server(engine=other).spec)
+
+
+def test_free_form_facts_that_mean_the_same_have_one_hash() -> None:
+    one = {"id": "a/b", "config": {"rope_theta": 1e6, "sliding_window": None, "x": 1}}
+    other = {"id": "a/b", "config": {"x": 1, "rope_theta": 1_000_000}}
+    assert plan_hash(make_server(model=one).spec) == plan_hash(make_server(model=other).spec)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"engine": {"maxNumSeqs": 64}},
+        {"gpu": {"product": "H100"}},
+        {"rollout": {"drainSeconds": 5}},
+        {"model": {"id": "c/d"}},
+    ],
+)
+def test_what_planning_reads_asks_for_a_new_plan(spec: dict[str, Any]) -> None:
+    assert not pinned(pin(make_server())).serves(make_server(**spec))
+
+
+def test_a_change_of_the_pod_asks_for_new_objects_and_not_for_a_new_plan() -> None:
+    before, after = make_server().spec, make_server(pod={"labels": {"a": "b"}}).spec
+    assert plan_hash(before) == plan_hash(after)
+    assert pod_hash(before) != pod_hash(after)
+
+
+def test_a_change_of_the_annotation_asks_for_a_new_plan() -> None:
+    server = make_server()
+    annotated = server.metadata.model_copy(
+        update={"annotations": {"vllm-operator.io/replan": "now"}}
+    )
+    assert not pinned(pin(server)).serves(server.model_copy(update={"metadata": annotated}))
+
+
+def test_the_history_is_bounded_and_loses_its_oldest() -> None:
+    records = [pin(make_server(), number) for number in range(1, HISTORY_LIMIT + 3)]
+    assert [record.revision for record in expired(records)] == [1, 2]
+
+
+def test_a_successor_of_the_same_name_has_other_revision_names() -> None:
+    assert pin(make_server(uid="one")).name != pin(make_server(uid="two")).name

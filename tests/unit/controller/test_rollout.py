@@ -1,0 +1,70 @@
+"""Surge or in place, decided from what is observed alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from support.builders import make_server
+from vllm_operator.controller.rollout import choose_strategy
+from vllm_operator.manifests.render import IN_PLACE, SURGE
+
+from .test_status import DEPLOYMENT, POD
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+ROLLING = replace(DEPLOYMENT, replicas=2, updated_replicas=1)
+OLD = replace(POD, name="old", template_hash="old", ready=True)
+NEW = replace(
+    POD,
+    name="new",
+    template_hash="new",
+    scheduled=False,
+    unschedulable_since=(NOW - timedelta(seconds=30)).isoformat(),
+)
+SPEC = make_server().spec
+
+
+def test_a_rollout_starts_by_surging() -> None:
+    assert choose_strategy(SPEC, ROLLING, [OLD], NOW).rolling_update == SURGE
+
+
+def test_a_surge_pod_may_wait_for_its_timeout() -> None:
+    strategy = choose_strategy(SPEC, ROLLING, [OLD, NEW], NOW)
+    assert strategy.rolling_update == SURGE
+    assert strategy.look_again == pytest.approx(90)
+
+
+def test_a_surge_pod_that_waited_out_its_timeout_makes_the_rollout_go_on_in_place() -> None:
+    later = NOW + timedelta(seconds=90)
+    assert choose_strategy(SPEC, ROLLING, [OLD, NEW], later).rolling_update == IN_PLACE
+
+
+def test_a_rollout_that_went_in_place_stays_so_until_it_is_over() -> None:
+    in_place = replace(ROLLING, in_place=True)
+    assert choose_strategy(SPEC, in_place, [OLD], NOW).rolling_update == IN_PLACE
+
+
+def test_the_strategy_returns_to_surging_when_nothing_rolls() -> None:
+    settled = replace(DEPLOYMENT, in_place=True)
+    assert choose_strategy(SPEC, settled, [OLD], NOW).rolling_update == SURGE
+
+
+def test_a_first_pod_that_finds_no_gpu_is_no_surge_pod() -> None:
+    starting = replace(DEPLOYMENT, replicas=1, updated_replicas=1, observed_generation=0)
+    later = NOW + timedelta(hours=1)
+    assert choose_strategy(SPEC, starting, [NEW], later).rolling_update == SURGE
+
+
+def test_a_pod_that_is_going_away_holds_nothing_up() -> None:
+    going = replace(NEW, deleting=True)
+    later = NOW + timedelta(hours=1)
+    assert choose_strategy(SPEC, ROLLING, [OLD, going], later).rolling_update == SURGE
+
+
+@pytest.mark.parametrize(("wanted", "expected"), [("Surge", SURGE), ("InPlace", IN_PLACE)])
+def test_a_strategy_that_is_asked_for_is_used(wanted: str, expected: dict[str, int]) -> None:
+    spec = make_server(rollout={"strategy": wanted}).spec
+    later = NOW + timedelta(hours=1)
+    assert choose_strategy(spec, ROLLING, [OLD, NEW], later).rolling_update == expected

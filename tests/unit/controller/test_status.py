@@ -1,0 +1,213 @@
+"""The status that is folded from what was seen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from support.builders import make_plan, make_server
+from vllm_operator.api.plan import Problem
+from vllm_operator.controller.status import Observed, fold, server_state
+from vllm_operator.controller.store import ChildRecord, PodRecord
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+DEPLOYMENT = ChildRecord(
+    namespace="default",
+    name="qwen",
+    uid="d",
+    resource_version="1",
+    kind="Deployment",
+    controller_uid="uid-1",
+    applied_hash="h",
+    owned_fields="f",
+    generation=1,
+    observed_generation=1,
+    spec_replicas=1,
+    replicas=1,
+    updated_replicas=1,
+    ready_replicas=1,
+    available_replicas=1,
+)
+POD = PodRecord(
+    namespace="default",
+    name="qwen-1",
+    uid="p",
+    resource_version="1",
+    template_hash="a",
+    deleting=False,
+    scheduled=True,
+    unschedulable_since=None,
+    unschedulable_message="",
+    ready=False,
+    waiting_reason="",
+    waiting_message="",
+    restarts=0,
+    started_at=NOW.isoformat(),
+    failed=False,
+)
+PROBLEM = Problem(field="spec.gpu.product", reason="UnknownGPU", message="no such GPU")
+READY = Observed(
+    problems=(), waits=False, plan=make_plan(), update=None, deployment=DEPLOYMENT, pods=()
+)
+STARTING = replace(READY, deployment=replace(DEPLOYMENT, ready_replicas=0), pods=(POD,))
+
+
+def conditions(status: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    return {c["type"]: (c["status"], c["reason"]) for c in status["conditions"]}
+
+
+def folded(observed: Observed, previous: dict[str, Any] | None = None, **spec: Any) -> Any:
+    return fold(make_server(**spec), previous or {}, observed, NOW)
+
+
+def test_a_served_plan_is_ready_settled_and_neither_reconciling_nor_stalled() -> None:
+    assert conditions(folded(READY).status) == {
+        "Planned": ("True", "Sized"),
+        "Progressing": ("False", "Settled"),
+        "Available": ("True", "ReplicasReady"),
+        "UpdateAvailable": ("False", "UpToDate"),
+        "Reconciling": ("False", "Settled"),
+        "Stalled": ("False", "Progressing"),
+        "Ready": ("True", "Ready"),
+    }
+
+
+def test_the_same_sight_folds_to_the_same_status() -> None:
+    first = folded(READY).status
+    later = fold(make_server(), first, READY, NOW + timedelta(hours=1)).status
+    assert later == first
+
+
+def test_every_condition_is_there_from_the_first_visit_on() -> None:
+    nothing = Observed((PROBLEM,), False, None, None, None, ())
+    assert set(conditions(folded(nothing).status)) == set(conditions(folded(READY).status))
+
+
+def test_a_problem_stops_a_server_that_never_ran() -> None:
+    status = folded(Observed((PROBLEM,), False, None, None, None, ())).status
+    seen = conditions(status)
+    assert seen["Planned"] == ("False", "UnknownGPU")
+    assert seen["Stalled"] == ("True", "NotPlanned")
+    assert seen["Ready"] == ("False", "UnknownGPU")
+    assert status["problems"] == [PROBLEM.to_json_object()]
+
+
+def test_a_problem_that_may_pass_is_waiting_and_not_failing() -> None:
+    seen = conditions(folded(Observed((PROBLEM,), True, None, None, None, ())).status)
+    assert seen["Stalled"][0] == "False"
+    assert seen["Reconciling"][0] == "True"
+
+
+def test_an_invalid_edit_keeps_the_plan_in_force_and_the_server_available() -> None:
+    status = folded(replace(READY, problems=(PROBLEM,))).status
+    seen = conditions(status)
+    assert seen["Available"] == ("True", "ReplicasReady")
+    assert seen["Ready"] == ("False", "UnknownGPU")
+    assert status["plan"]["name"] == "qwen"
+
+
+def test_a_pod_that_loads_for_long_is_loading() -> None:
+    old = replace(POD, started_at=(NOW - timedelta(minutes=1)).isoformat())
+    assert conditions(folded(replace(STARTING, pods=(old,))).status)["Progressing"] == (
+        "True",
+        "Loading",
+    )
+
+
+def test_a_pod_that_just_started_is_looked_at_again_before_it_is_called_loading() -> None:
+    result = folded(STARTING)
+    assert conditions(result.status)["Progressing"] == ("True", "RollingOut")
+    assert result.look_again == pytest.approx(5.0)
+
+
+def test_an_unschedulable_pod_waits_for_a_gpu_with_the_scheduler_s_words() -> None:
+    pod = replace(
+        POD,
+        scheduled=False,
+        unschedulable_since=NOW.isoformat(),
+        unschedulable_message="0/3 nodes are available: 3 Insufficient nvidia.com/gpu.",
+    )
+    status = folded(replace(STARTING, pods=(pod,))).status
+    assert conditions(status)["Progressing"] == ("True", "WaitingForGPU")
+    (progressing,) = [c for c in status["conditions"] if c["type"] == "Progressing"]
+    assert "3 Insufficient nvidia.com/gpu" in progressing["message"]
+
+
+def test_a_rollout_past_its_deadline_is_stalled_and_says_what_the_pod_says() -> None:
+    pod = replace(POD, waiting_reason="CrashLoopBackOff", waiting_message="last exit code 1")
+    stuck = replace(
+        STARTING, deployment=replace(DEPLOYMENT, ready_replicas=0, deadline_exceeded=True)
+    )
+    status = folded(replace(stuck, pods=(pod,))).status
+    assert conditions(status)["Stalled"] == ("True", "RolloutStuck")
+    assert conditions(status)["Ready"] == ("False", "RolloutStuck")
+    (stalled,) = [c for c in status["conditions"] if c["type"] == "Stalled"]
+    assert "CrashLoopBackOff" in stalled["message"]
+
+
+def test_a_server_scaled_to_zero_is_ready_and_not_available() -> None:
+    gone = replace(DEPLOYMENT, spec_replicas=0, replicas=0, updated_replicas=0, ready_replicas=0)
+    seen = conditions(folded(replace(READY, deployment=gone), replicas=0).status)
+    assert seen["Available"] == ("False", "ScaledToZero")
+    assert seen["Ready"] == ("True", "ScaledToZero")
+
+
+def test_a_foreign_bump_of_the_deployment_s_generation_unsettles_nothing() -> None:
+    first = folded(READY).status
+    bumped = replace(DEPLOYMENT, generation=2)
+    assert folded(replace(READY, deployment=bumped), previous=first).status == first
+
+
+def test_a_deployment_that_has_not_seen_our_edit_yet_is_rolling() -> None:
+    first = folded(READY).status
+    first["conditions"] = [{**c, "observedGeneration": 0} for c in first["conditions"]]
+    bumped = replace(DEPLOYMENT, generation=2)
+    seen = conditions(folded(replace(READY, deployment=bumped), previous=first).status)
+    assert seen["Progressing"] == ("True", "RollingOut")
+
+
+def test_several_conditions_that_change_at_once_all_change() -> None:
+    before = folded(READY).status
+    after = conditions(folded(replace(READY, problems=(PROBLEM,)), previous=before).status)
+    assert after["Planned"][0] == "False"
+    assert after["Stalled"][0] == "True"
+    assert after["Ready"][0] == "False"
+
+
+def test_an_update_says_how_to_take_it() -> None:
+    status = folded(replace(READY, update="GPUs: 4 x L4 -> 1 x H100")).status
+    (update,) = [c for c in status["conditions"] if c["type"] == "UpdateAvailable"]
+    assert update["status"] == "True"
+    assert "1 x H100" in update["message"]
+    assert "vllm-operator.io/replan" in update["message"]
+
+
+def test_a_long_message_is_cut_to_the_schema_s_bound() -> None:
+    long = PROBLEM.model_copy(update={"message": "x" * 5000})
+    status = folded(Observed((long,), False, None, None, None, ())).status
+    assert max(len(c["message"]) for c in status["conditions"]) == 1024
+
+
+@pytest.mark.parametrize(
+    ("observed", "spec", "state"),
+    [
+        (READY, {}, "Ready"),
+        (STARTING, {}, "Progressing"),
+        (replace(READY, problems=(PROBLEM,)), {}, "NotPlanned"),
+        (READY, {"paused": True}, "Paused"),
+        (replace(READY, deployment=None), {"replicas": 0}, "ScaledToZero"),
+    ],
+)
+def test_the_metrics_give_a_server_one_state(
+    observed: Observed, spec: dict[str, Any], state: str
+) -> None:
+    assert server_state(folded(observed, **spec).status) == state
+
+
+def test_a_server_that_is_paused_before_it_was_planned_says_so() -> None:
+    seen = conditions(folded(Observed((), False, None, None, None, ()), paused=True).status)
+    assert seen["Planned"] == ("Unknown", "Paused")
+    assert seen["Ready"][0] == "False"

@@ -1,0 +1,174 @@
+"""The objects of a plan."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from support.builders import make_plan, make_server
+from vllm_operator.api.v1alpha1 import VLLMServer
+from vllm_operator.errors import IllegalPin
+from vllm_operator.manifests import labels, render
+from vllm_operator.manifests.render import SURGE, GPUSelection, with_live_fields
+
+SELECTION = GPUSelection("nvidia.com/gpu", {"nvidia.com/gpu.product": ("A", "B")})
+TEMPLATES = Path(render.__file__).parent / "templates"
+
+
+def rendered(**spec: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    deployment, service = render.render(make_server(**spec), make_plan(), SELECTION)
+    return deployment, service
+
+
+def pod(**spec: Any) -> dict[str, Any]:
+    return dict(rendered(**spec)[0]["spec"]["template"]["spec"])
+
+
+def engine(**spec: Any) -> dict[str, Any]:
+    return dict(pod(**spec)["containers"][0])
+
+
+def env(**spec: Any) -> dict[str, Any]:
+    return {variable["name"]: variable for variable in engine(**spec)["env"]}
+
+
+@pytest.mark.parametrize("template", sorted(TEMPLATES.iterdir()), ids=lambda path: path.name)
+def test_every_value_of_a_template_passes_the_json_filter(template: Path) -> None:
+    expressions = re.findall(r"{{(.*?)}}", template.read_text())
+    assert expressions
+    assert [e for e in expressions if not re.fullmatch(r" \w+ \| json ", e)] == []
+
+
+hostile = st.text(min_size=1, max_size=60).filter(lambda text: text.strip() != "")
+
+
+@given(text=hostile)
+def test_no_text_of_a_user_leaves_its_place(text: str) -> None:
+    plan = make_plan()
+    assert plan.engine is not None
+    command = ["vllm", "serve", text]
+    hostile_plan = plan.model_copy(
+        update={"engine": plan.engine.model_copy(update={"command": command, "image": text})}
+    )
+    server = make_server(pod={"annotations": {"note": text}})
+    deployment, _ = render.render(server, hostile_plan, SELECTION)
+    template = deployment["spec"]["template"]
+    container = template["spec"]["containers"][0]
+    assert (container["command"], container["image"]) == (command, text)
+    assert template["metadata"]["annotations"] == {"note": text}
+    assert set(deployment) == {"apiVersion", "kind", "metadata", "spec"}
+
+
+def test_gpus_are_asked_for_once_as_limit_and_request() -> None:
+    resources = engine()["resources"]
+    assert resources["limits"] == {"nvidia.com/gpu": "2"}
+    assert resources["requests"]["nvidia.com/gpu"] == "2"
+
+
+def test_a_computed_request_never_exceeds_a_limit_of_the_user_s() -> None:
+    resources = engine(pod={"resources": {"limits": {"memory": "20Gi"}}})["resources"]
+    assert resources["requests"]["memory"] == "20Gi"
+
+
+def test_the_pod_gets_no_token_no_links_and_no_privilege() -> None:
+    spec = pod()
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["enableServiceLinks"] is False
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert engine()["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+
+
+def test_the_startup_budget_covers_the_plan_s_and_the_deadline_lies_above_it() -> None:
+    probe = engine()["startupProbe"]
+    assert probe["periodSeconds"] * probe["failureThreshold"] >= 900
+    assert rendered()[0]["spec"]["progressDeadlineSeconds"] > 900
+
+
+def test_the_grace_period_holds_the_drain_and_what_comes_around_it() -> None:
+    spec = pod(rollout={"drainSeconds": 300})
+    pre_stop = spec["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert spec["terminationGracePeriodSeconds"] > 300 + pre_stop
+
+
+def test_secrets_reach_the_engine_by_reference_only() -> None:
+    reference = {"name": "s", "key": "k"}
+    variables = env(
+        model={"id": "a/b", "tokenSecretRef": reference}, engine={"apiKeySecretRef": reference}
+    )
+    for name in ("HF_TOKEN", "VLLM_API_KEY"):
+        assert variables[name] == {"name": name, "valueFrom": {"secretKeyRef": reference}}
+
+
+def test_a_variable_that_is_set_twice_is_refused_with_its_field() -> None:
+    with pytest.raises(IllegalPin, match=r"spec\.engine\.env\[HOME\]"):
+        rendered(engine={"env": [{"name": "HOME", "value": "/x"}]})
+
+
+def test_a_cache_volume_is_the_claim_s_folder() -> None:
+    claim = {"claimName": "models", "path": "/qwen"}
+    spec = pod(model={"id": "a/b", "storage": {"persistentVolumeClaim": claim}})
+    volumes = {volume["name"]: volume for volume in spec["volumes"]}
+    mounts = {mount["name"]: mount for mount in spec["containers"][0]["volumeMounts"]}
+    assert volumes["cache"]["persistentVolumeClaim"] == {"claimName": "models"}
+    assert mounts["cache"]["subPath"] == "qwen"
+
+
+def test_a_checkpoint_on_a_volume_is_mounted_read_only() -> None:
+    claim = {"claimName": "models", "path": "/qwen", "mode": "Model"}
+    spec = pod(model={"id": "a/b", "storage": {"persistentVolumeClaim": claim}})
+    mounts = {mount["name"]: mount for mount in spec["containers"][0]["volumeMounts"]}
+    assert mounts["model"]["readOnly"] is True
+    assert mounts["model"]["subPath"] == "qwen"
+
+
+def test_the_gpu_s_nodes_are_required_in_every_alternative_of_the_user_s() -> None:
+    terms = [
+        {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a"]}]},
+        {"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n"]}]},
+    ]
+    required = "requiredDuringSchedulingIgnoredDuringExecution"
+    affinity = {"nodeAffinity": {required: {"nodeSelectorTerms": terms}}}
+    found = pod(pod={"affinity": affinity})["affinity"]["nodeAffinity"][required]
+    gpu = {"key": "nvidia.com/gpu.product", "operator": "In", "values": ["A", "B"]}
+    assert [term["matchExpressions"][-1] for term in found["nodeSelectorTerms"]] == [gpu, gpu]
+    assert found["nodeSelectorTerms"][0]["matchExpressions"][0]["key"] == "zone"
+
+
+def test_labels_of_the_user_never_replace_the_operator_s() -> None:
+    server = VLLMServer.model_construct(**dict(make_server()))
+    deployment, _ = render.render(server, make_plan(), SELECTION)
+    found = deployment["spec"]["template"]["metadata"]["labels"]
+    assert found.items() >= labels.object_labels("qwen").items()
+
+
+def test_every_object_is_owned_by_the_server() -> None:
+    for item in rendered():
+        (owner,) = item["metadata"]["ownerReferences"]
+        assert (owner["uid"], owner["controller"]) == ("uid-1", True)
+
+
+def test_no_object_holds_a_null() -> None:
+    for item in rendered():
+        assert render.without_nulls(item) == item
+
+
+def test_replicas_and_strategy_are_those_of_the_moment() -> None:
+    deployment, service = rendered(replicas=1)
+    live = with_live_fields(deployment, make_server(replicas=5).spec, SURGE)
+    assert live["spec"]["replicas"] == 5
+    assert live["spec"]["template"] == deployment["spec"]["template"]
+    assert with_live_fields(service, make_server().spec, SURGE) == service
+
+
+def test_the_template_hash_says_its_version_and_follows_the_template_alone() -> None:
+    def template_hash(**spec: Any) -> str:
+        return str(rendered(**spec)[0]["metadata"]["annotations"][labels.TEMPLATE_HASH])
+
+    assert re.fullmatch(r"1-[0-9a-f]{16}", template_hash())
+    assert template_hash(replicas=3) == template_hash()
+    assert template_hash(pod={"labels": {"a": "b"}}) != template_hash()
