@@ -5,7 +5,6 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 WORKERS ?= 2
 export PYTHONPATH := operator:tools
-export PYTHONWARNINGS := default
 
 .PHONY: help demo test test-stories check unit bench cluster tools generate lock e2e-kind clean
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # The operator on kind: its real image, in a pod, installed by Helm. `make e2e-kind` calls this.
 #
-# NEVER RUN where it was written, as there is no Docker there; only shell syntax was checked, and
-# each kubectl and helm command against the local cluster as far as that goes. Whoever runs it first:
-# please report what you had to change.
+# NEVER RUN with kind: there is no Docker where it was written. What was run is its kubectl and helm
+# commands, on the local cluster of tools/localcluster, with docker and kind replaced by stubs and
+# the operator as a process beside. Whoever runs it first: please report what you had to change.
 #
 # Needs docker, kind, kubectl and helm. kind's node has no GPU: one is written into its labels and
 # its capacity, so the engine's pod is scheduled there. It cannot start: the engine's image is
@@ -75,8 +75,9 @@ kubectl label node "$NODE" \
   nvidia.com/gpu.present=true nvidia.com/gpu.product=NVIDIA-H100-80GB-HBM3 \
   nvidia.com/gpu.memory=81559 nvidia.com/gpu.count=8 nvidia.com/gpu.replicas=1
 # The kubelet keeps extended resources that it does not manage.
-kubectl patch node "$NODE" --subresource=status --type=json --patch \
-  '[{"op": "add", "path": "/status/capacity/nvidia.com~1gpu", "value": "8"}]'
+kubectl patch node "$NODE" --subresource=status --type=json --patch '[
+  {"op": "add", "path": "/status/capacity/nvidia.com~1gpu", "value": "8"},
+  {"op": "add", "path": "/status/allocatable/nvidia.com~1gpu", "value": "8"}]'
 
 say "operator"
 helm install vllm-operator charts/vllm-operator --namespace vllm-operator --create-namespace \

@@ -67,6 +67,7 @@ def test_the_demo_tells_what_the_readme_shows_and_leaves_nothing_behind(tmp_path
         "no difference",
         "ScaledToZero",
         "writes since settled: 0",
+        "-> vllm/vllm-openai:v0.31.0; change the annotation",
     ):
         assert words in ended.stdout
     assert re.search(r"^qwen +Qwen/Qwen2.5-7B-Instruct .* True +Ready ", ended.stdout, re.MULTILINE)

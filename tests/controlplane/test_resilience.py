@@ -93,6 +93,9 @@ def test_a_new_release_rolls_nothing_and_is_said(
     world.patch("Service", "qwen", {"spec": {"selector": {"a": "b"}}})
     world.wait(lambda: "a" not in world.get("Service")["spec"]["selector"], "the repair")
     assert template_of(world) == before
+    world.apply(engine={"maxNumSeqs": 64})
+    world.wait_ready()
+    assert world.status()["plan"]["engine"]["image"] == "vllm/vllm-openai:v0.30.0"
 
 
 def test_a_restarted_api_server_is_survived(

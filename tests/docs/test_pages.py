@@ -21,6 +21,7 @@ from vllm_operator.cli.main import main
 
 PAGES = pages()
 README = ROOT / "README.md"
+EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 GPU = ["--gpu", "NVIDIA-H100-80GB-HBM3", "--gpus-per-node", "8", "--offline"]
 WIDTH = 100
 
@@ -63,6 +64,12 @@ def test_every_server_that_a_page_shows_is_valid_and_can_be_planned(
 )
 def test_every_yaml_block_is_yaml(block: Block) -> None:
     list(yaml.safe_load_all(block.text))
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.stem)
+def test_every_example_can_be_planned_without_a_cluster(example: Path) -> None:
+    result = CliRunner().invoke(main, ["plan", "-f", str(example), *GPU])
+    assert result.exit_code == 0, result.output
 
 
 def test_the_first_manifest_of_the_readme_is_the_first_example() -> None:
@@ -141,8 +148,7 @@ def test_the_readme_lists_the_two_commands_that_a_newcomer_needs() -> None:
 
 def test_the_number_of_examples_in_the_changelog_is_theirs() -> None:
     words = {11: "Eleven", 12: "Twelve", 13: "Thirteen", 14: "Fourteen"}
-    count = len(list((ROOT / "examples").glob("*.yaml")))
-    assert f"{words[count]} examples" in (ROOT / "CHANGELOG.md").read_text()
+    assert f"{words[len(EXAMPLES)]} examples" in (ROOT / "CHANGELOG.md").read_text()
 
 
 def test_every_example_is_mentioned_on_some_page_or_by_its_folder() -> None:

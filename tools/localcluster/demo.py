@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 NODES = 2
 GPUS_PER_NODE = 8
 PRODUCT = "NVIDIA-H100-80GB-HBM3"
+NEWER_IMAGE = "vllm/vllm-openai:v0.31.0"
 INTERRUPTED = 130
 
 CONDITIONS = (
@@ -69,9 +70,9 @@ class Operator:
         """Where its metrics are served."""
         return f"http://{LOOPBACK}:{self._port.number}/metrics"
 
-    def start(self) -> None:
+    def start(self, *options: str) -> None:
         """Start it, and wait until it acts."""
-        self._processes.start("operator", self._command)
+        self._processes.start("operator", [*self._command, *options])
         wait_until(self._ready, "the operator to be ready")
 
     @property
@@ -128,6 +129,7 @@ class Demo:
             self.refusals,
             self.scale,
             self.restart,
+            self.upgrade,
             self.remove,
         ]
 
@@ -256,6 +258,31 @@ class Demo:
         seconds = time.monotonic() - started
         self._say.remark(f"the same resourceVersions after a restart and {seconds:.1f} s")
         self._say.remark(f"writes since settled: {writes:.0f} (vllm_operator_writes_total)")
+
+    def upgrade(self) -> None:
+        """A release with another default image rolls nothing until somebody asks for it."""
+        self._say.heading("Upgrade: an operator whose default is a newer vLLM; nothing rolls")
+        self._shell.run(f"kill -TERM {self._operator.pid}")
+        self._operator.forget()
+        option = f"--default-image={NEWER_IMAGE}"
+        self._operator.start(option)
+        self._say.remark(f"started anew with {option}")
+        self._shell.run("kubectl wait vllm/qwen --for=condition=UpdateAvailable --timeout=20s")
+        self._shell.run(
+            "kubectl get vllm qwen -o jsonpath='"
+            '{.status.conditions[?(@.type=="UpdateAvailable")].message}{"\\n"}\'',
+            expect=f"image .* -> {NEWER_IMAGE}",
+        )
+        self._shell.run("kubectl get vllm", expect=r"^qwen .* 0\.30\.0 +True +Ready ")
+        self._say.remark("now it is asked for")
+        self._shell.run(
+            "kubectl annotate vllm qwen vllm-operator.io/replan=newer-vllm", expect="annotated$"
+        )
+        self._shell.run(
+            "kubectl wait vllm/qwen --for=condition=UpdateAvailable=False --timeout=20s"
+        )
+        self._ready()
+        self._shell.run("kubectl get vllm", expect=r"^qwen .* 0\.31\.0 +True +Ready ")
 
     def remove(self) -> None:
         """The server goes, and what it owned goes with it."""

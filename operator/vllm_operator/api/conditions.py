@@ -27,6 +27,7 @@ REASONS: Final[Mapping[str, Mapping[str, str]]] = {
     "Progressing": {
         "RollingOut": "Objects were applied and the pods are being replaced or created.",
         "WaitingForGPU": "The scheduler finds no node for a pod.",
+        "Unschedulable": "The scheduler finds no node for a pod, for want of something else.",
         "Loading": "Pods run and load the model.",
         "Settled": "Nothing is under way.",
         "Paused": "spec.paused is true: nothing is rolled, scaled or repaired.",
@@ -42,7 +43,7 @@ REASONS: Final[Mapping[str, Mapping[str, str]]] = {
     "UpdateAvailable": {
         "UpToDate": "A new plan would choose the same.",
         "PlanDiffers": "A new plan would choose otherwise; the message says what would change.",
-        "NotPlanned": "There is no plan to compare with.",
+        "NotPlanned": "The specification as it stands has no plan to compare with.",
     },
     "Reconciling": {
         "Settled": "The last good state is reached.",

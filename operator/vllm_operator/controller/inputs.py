@@ -34,8 +34,11 @@ class InputSource:
         self._hub: dict[HubKey, tuple[float, asyncio.Task[ModelFacts]]] = {}
         self._config_maps: dict[tuple[str, str], ModelFacts] = {}
 
-    async def resolve(self, server: VLLMServer, preferred: str | None) -> PlanningInputs:
-        """Inputs for a new plan, live.
+    async def resolve(
+        self, server: VLLMServer, preferred: str | None = None, image: str | None = None
+    ) -> PlanningInputs:
+        """Inputs for a new plan, live. ``preferred`` and ``image`` are the product and the default
+        image in force, which an edit of something else does not change.
 
         Raises TemporaryFailure where a source is away and may come back.
         """
@@ -44,7 +47,7 @@ class InputSource:
             facts = await self._facts(server)
         except PlanningError as error:
             problem = error
-        return self._inputs(facts, problem, preferred)
+        return self._inputs(facts, problem, preferred, image)
 
     async def compare(
         self, server: VLLMServer, pinned: PlanningInputs, *, live: bool
@@ -55,10 +58,10 @@ class InputSource:
         """
         model = pinned.model
         if model is not None and model.source == "hub":
-            return self._inputs(catalogue.find(server.spec.model.id) or model, None, None)
+            return self._inputs(catalogue.find(server.spec.model.id) or model, None)
         if model is not None and model.source == "configMap":
-            return self._inputs(await self._reread(server, model, live), None, None)
-        return await self.resolve(server, None)
+            return self._inputs(await self._reread(server, model, live), None)
+        return await self.resolve(server)
 
     async def _reread(self, server: VLLMServer, pinned: ModelFacts, live: bool) -> ModelFacts:
         key = (server.metadata.namespace, server.metadata.name)
@@ -70,14 +73,20 @@ class InputSource:
         return self._config_maps.get(key, pinned)
 
     def _inputs(
-        self, facts: ModelFacts | None, problem: PlanningError | None, preferred: str | None
+        self,
+        facts: ModelFacts | None,
+        problem: PlanningError | None,
+        preferred: str | None = None,
+        image: str | None = None,
     ) -> PlanningInputs:
+        offers = self._nodes.offers()
         return PlanningInputs(
             model=facts,
             model_problem=problem,
-            offers=self._nodes.offers(),
+            offers=offers,
             nodes_visible=self._nodes.visible,
-            default_image=self._settings.default_image or DEFAULT_IMAGE,
+            shared_products=() if offers else self._nodes.shared_products(),
+            default_image=image or self._settings.default_image or DEFAULT_IMAGE,
             preferred_product=preferred,
         )
 

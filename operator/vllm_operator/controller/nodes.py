@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from vllm_operator.hardware.nodes import GPUOffer, fingerprint, inventory
+from vllm_operator.hardware.nodes import GPUOffer, fingerprint, inventory, shared_products
 
 KEPT_LABEL_PREFIXES = ("nvidia.com/", "amd.com/", "feature.node.kubernetes.io/", "beta.amd.com/")
 
@@ -47,6 +47,10 @@ class Nodes:
         if self._offers is None:
             self._offers = inventory(node for _, node in self._nodes.values())
         return self._offers
+
+    def shared_products(self) -> tuple[str, ...]:
+        """Products that are time-sliced on some node."""
+        return shared_products(node for _, node in self._nodes.values())
 
     def _changed(self, before: tuple[GPUOffer, ...]) -> bool:
         self._offers = None

@@ -71,7 +71,7 @@ class Planner:
                 inputs = PlanningInputs.from_json_object(in_force.inputs)
                 plan = in_force.plan
             else:
-                inputs = await self._inputs.resolve(server, _preferred(server, in_force))
+                inputs = await self._inputs.resolve(server, *_in_force(server, in_force))
                 plan = make_plan(server, inputs)
             if not plan.feasible:
                 return _refused(plan.problems, inputs)
@@ -140,13 +140,12 @@ def conflicted(conflict: NameConflict) -> Proposal:
     return Proposal(problems=(problem,), waits=waits, ask_again=again)
 
 
-def _preferred(server: VLLMServer, in_force: Pinned | None) -> str | None:
-    """The product in force stays, unless a new plan was asked for outright."""
-    if in_force is None or in_force.plan.placement is None:
-        return None
-    if in_force.replan != replan_request(server):
-        return None
-    return in_force.plan.placement.gpu
+def _in_force(server: VLLMServer, in_force: Pinned | None) -> tuple[str | None, str | None]:
+    """The product and the default image that stay, unless a new plan was asked for outright."""
+    if in_force is None or in_force.replan != replan_request(server):
+        return None, None
+    placement = in_force.plan.placement
+    return placement.gpu if placement else None, in_force.inputs["defaultImage"]
 
 
 def _refused(problems: list[Problem], inputs: PlanningInputs) -> Proposal:

@@ -80,7 +80,12 @@ class Operator:
             instance=instance,
         )
         self.synced = False
+        """Whether the first listing is complete, and workers act on it."""
+        self.acting = not settings.leader_election
+        """Whether this process is the one that acts: a standby is ready to take over."""
         self._started: dict[Key, float] = {}
+        metrics.queue_depth.set_function(lambda: len(self.queue))
+        metrics.queue_oldest_seconds.set_function(self.oldest_seconds)
 
     def take(self, kind: str, change: str | None, body: dict[str, Any]) -> None:
         """Take in a watch event and queue the server that it concerns."""
@@ -160,7 +165,6 @@ class Operator:
                 seconds = time.monotonic() - self._started.pop(key)
             self.metrics.reconciles.labels(result).inc()
             self.metrics.reconcile_seconds.observe(seconds)
-            self.metrics.queue_depth.set(len(self.queue))
 
     def _report(self, key: Key, error: Exception, delay: float) -> None:
         extra = {"namespace": key[0], "server": key[1], "error": str(error)}
@@ -172,15 +176,19 @@ class Operator:
         else:
             LOG.error("reconcile failed unexpectedly", extra=extra, exc_info=error)
 
+    def oldest_seconds(self) -> float:
+        """Age of the reconcile that is in flight the longest."""
+        oldest = min(self._started.values(), default=None)
+        return 0.0 if oldest is None else time.monotonic() - oldest
+
     def stuck(self) -> str | None:
         """What is wrong where a reconcile hangs."""
-        oldest = min(self._started.values(), default=None)
-        age = 0.0 if oldest is None else time.monotonic() - oldest
-        self.metrics.queue_oldest_seconds.set(age)
+        age = self.oldest_seconds()
         return f"a reconcile runs for {age:.0f} s" if age > STUCK_SECONDS else None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Act on servers until ``stop``; raises where a watch ended for good."""
+        self.acting = True
         self.metrics.leader.set(1)
         await self._first_sync(stop)
         if stop.is_set():
@@ -289,6 +297,6 @@ async def _lead_until_stopped(
 
 
 def _not_ready(operator: Operator) -> str | None:
-    if operator.settings.leader_election or operator.synced:
+    if operator.synced or not operator.acting:
         return None
     return "the first listing is not complete"

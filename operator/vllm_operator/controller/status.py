@@ -190,7 +190,8 @@ def _progressing(
         return draft("False", "RolloutStuck", f"{progress}; {hint}"), None
     waiting = [pod for pod in observed.pods if pod.unschedulable_since and not pod.deleting]
     if waiting:
-        return draft("True", "WaitingForGPU", _waiting_message(observed, waiting[0])), None
+        reason, message = _unschedulable(observed.plan, waiting[0])
+        return draft("True", reason, message), None
     if deployment.message:
         return draft("True", "RollingOut", f"{progress}; {deployment.message}"), None
     loading, look_again = _loading(observed.pods, now)
@@ -226,14 +227,15 @@ def _loading(pods: Sequence[PodRecord], now: datetime) -> tuple[list[PodRecord],
     return loading, look_again
 
 
-def _waiting_message(observed: Observed, pod: PodRecord) -> str:
-    assert observed.plan is not None
-    assert observed.plan.placement is not None
-    placement = observed.plan.placement
-    return (
-        f"the scheduler finds no node with {placement.gpus_per_replica} free {placement.gpu} "
-        f"for a replica: {pod.unschedulable_message}"
-    )
+def _unschedulable(plan: Plan, pod: PodRecord) -> tuple[str, str]:
+    """Reason and message for a pod without a node: want of GPUs, or of something else."""
+    assert plan.placement is not None
+    placement = plan.placement
+    told = pod.unschedulable_message
+    if "/gpu" in told or "nvidia.com/" in told or "node affinity" in told or not told:
+        need = f"{placement.gpus_per_replica} free {placement.gpu}"
+        return "WaitingForGPU", f"the scheduler finds no node with {need} for a replica: {told}"
+    return "Unschedulable", f"the scheduler finds no node for a replica: {told}"
 
 
 def _pod_hint(pods: Sequence[PodRecord]) -> str:
@@ -315,7 +317,7 @@ def _stalled(observed: Observed, progressing: ConditionDraft) -> ConditionDraft:
 def _reconciling(
     planned: ConditionDraft, progressing: ConditionDraft, stalled: ConditionDraft
 ) -> ConditionDraft:
-    waits = planned.status != "True" and stalled.status == "False"
+    waits = planned.status == "False" and stalled.status == "False"
     if waits or progressing.status == "True":
         cause = planned if waits else progressing
         return ConditionDraft(

@@ -167,6 +167,10 @@ def _problem(
     offer = nearest.gpu.offer
     where = f"{nearest.tensor} x {offer.product}"
     text = f"does not fit: on {where}, {nearest.problem.message}"
+    larger = _larger_node(request, nearest.gpu)
+    if request.tensor is not None and larger is not None and larger <= nearest.gpu.largest_world:
+        works = f"is {request.tensor}, and the model {text}. What works: {larger}"
+        return Infeasible("spec.parallelism.tensor", works)
     return Infeasible(nearest.problem.field, f"{text}. {_remedy(request, nearest)}")
 
 

@@ -42,7 +42,7 @@ def gpu_candidates(gpu: GPU | None, inputs: PlanningInputs) -> tuple[GPUCandidat
     if gpu.product is not None:
         return (_named(gpu, gpu.product, inputs.offers),)
     if not inputs.offers:
-        raise UnknownGPU(PRODUCT_FIELD, _nothing_to_choose(inputs.nodes_visible))
+        raise UnknownGPU(PRODUCT_FIELD, _nothing_to_choose(inputs))
     found = [_offered(gpu, offer) for offer in inputs.offers]
     if gpu.resource_name is not None:
         asked = [c for c in found if c.offer.resource_name == gpu.resource_name]
@@ -79,8 +79,14 @@ def image_suits(resource_name: str, image: str, image_pinned: bool) -> str | Non
     return None
 
 
-def _nothing_to_choose(nodes_visible: bool) -> str:
-    if nodes_visible:
+def _nothing_to_choose(inputs: PlanningInputs) -> str:
+    if inputs.shared_products:
+        return (
+            f"the nodes offer only time-sliced GPUs ({', '.join(inputs.shared_products[:4])}), "
+            "whose memory is not one server's alone; offer whole GPUs or MIG slices, or set "
+            "spec.gpu.product to a product of nodes to come, for example H100"
+        )
+    if inputs.nodes_visible:
         return (
             "no node offers a GPU (label nvidia.com/gpu.product or amd.com/gpu.product-name); "
             "add GPU nodes with GPU feature discovery, or set spec.gpu.product, for example H100"

@@ -50,6 +50,8 @@ class PlanningInputs:
     """What the nodes offer; empty where there are none, or none that are visible."""
     nodes_visible: bool = False
     """Whether nodes were looked at."""
+    shared_products: tuple[str, ...] = ()
+    """Products that nodes offer only time-sliced: no server is planned on them."""
     preferred_product: str | None = None
     """Product of the plan in force: kept where the specification names none and it still fits."""
 
@@ -61,6 +63,7 @@ class PlanningInputs:
             "offers": [offer.to_json_object() for offer in self.offers],
             "nodesVisible": self.nodes_visible,
             "defaultImage": self.default_image,
+            "sharedProducts": list(self.shared_products),
             "preferredProduct": self.preferred_product,
         }
 
@@ -74,6 +77,7 @@ class PlanningInputs:
             offers=tuple(GPUOffer.from_json_object(offer) for offer in document["offers"]),
             nodes_visible=document["nodesVisible"],
             default_image=document["defaultImage"],
+            shared_products=tuple(document["sharedProducts"]),
             preferred_product=document["preferredProduct"],
         )
 

@@ -211,3 +211,19 @@ def test_a_server_that_is_paused_before_it_was_planned_says_so() -> None:
     seen = conditions(folded(Observed((), False, None, None, None, ()), paused=True).status)
     assert seen["Planned"] == ("Unknown", "Paused")
     assert seen["Ready"][0] == "False"
+
+
+def test_a_paused_server_is_not_on_its_way() -> None:
+    seen = conditions(folded(Observed((), False, None, None, None, ()), paused=True).status)
+    assert seen["Reconciling"] == ("False", "Settled")
+
+
+def test_a_pod_that_lacks_something_else_than_a_gpu_is_unschedulable() -> None:
+    pod = replace(
+        POD,
+        scheduled=False,
+        unschedulable_since=NOW.isoformat(),
+        unschedulable_message="0/3 nodes are available: 3 Insufficient cpu.",
+    )
+    seen = conditions(folded(replace(STARTING, pods=(pod,))).status)
+    assert seen["Progressing"] == ("True", "Unschedulable")

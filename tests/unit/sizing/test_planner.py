@@ -429,3 +429,18 @@ def test_rejected_layouts_are_bounded_and_carry_numbers():
 def test_a_newer_version_than_known_is_planned_and_the_reasons_say_so():
     plan = plan_of(engine={"version": "0.99.0"})
     assert "newer than 0.33.0" in reason_of(plan, "--max-num-seqs")
+
+
+def test_a_pinned_tensor_size_that_is_too_small_is_answered_with_the_one_that_works():
+    pinned = server(LLAMA_70B, gpu=H100, parallelism={"tensor": 1}, engine={"maxModelLen": 8192})
+    problem = only_problem(make_plan(pinned, inputs_for(pinned)))
+    assert problem.field == "spec.parallelism.tensor"
+    assert problem.message.endswith("What works: 2")
+
+
+def test_a_cluster_with_only_time_sliced_gpus_is_told_so():
+    unpinned = server()
+    sliced = inputs_for(unpinned, nodes_visible=True, shared_products=("NVIDIA-L4-SHARED",))
+    assert (
+        "time-sliced GPUs (NVIDIA-L4-SHARED)" in only_problem(make_plan(unpinned, sliced)).message
+    )
