@@ -433,14 +433,12 @@ def test_a_newer_version_than_known_is_planned_and_the_reasons_say_so():
 
 def test_a_pinned_tensor_size_that_is_too_small_is_answered_with_the_one_that_works():
     pinned = server(LLAMA_70B, gpu=H100, parallelism={"tensor": 1}, engine={"maxModelLen": 8192})
-    problem = only_problem(make_plan(pinned, inputs_for(pinned)))
-    assert problem.field == "spec.parallelism.tensor"
-    assert problem.message.endswith("What works: 2")
+    field, _, message = only_problem(make_plan(pinned, inputs_for(pinned)))
+    assert field == "spec.parallelism.tensor"
+    assert message.endswith("What works: 2")
 
 
 def test_a_cluster_with_only_time_sliced_gpus_is_told_so():
     unpinned = server()
     sliced = inputs_for(unpinned, nodes_visible=True, shared_products=("NVIDIA-L4-SHARED",))
-    assert (
-        "time-sliced GPUs (NVIDIA-L4-SHARED)" in only_problem(make_plan(unpinned, sliced)).message
-    )
+    assert "time-sliced GPUs (NVIDIA-L4-SHARED)" in only_problem(make_plan(unpinned, sliced))[2]
