@@ -5,6 +5,7 @@ kubectl takes about 0.1 s of processor time a call, which a test that polls cann
 
 import http.client
 import json
+import select
 import ssl
 import threading
 from pathlib import Path
@@ -79,6 +80,9 @@ class ApiClient:
     def _take(self, timeout: float) -> tuple[http.client.HTTPSConnection, int]:
         with self._lock:
             connection = self._idle.pop() if self._idle else None
+            while connection is not None and _is_closed(connection):
+                connection.close()
+                connection = self._idle.pop() if self._idle else None
             generation = self._generation
         if connection is None:
             connection = http.client.HTTPSConnection(
@@ -95,6 +99,12 @@ class ApiClient:
                 self._idle.append(connection)
                 return
         connection.close()
+
+
+def _is_closed(connection: http.client.HTTPSConnection) -> bool:
+    """Whether the server has closed an idle connection: it then has something to read, its end."""
+    readable, _, _ = select.select([connection.sock], [], [], 0)
+    return bool(readable)
 
 
 def _answer(status: int, phrase: str, text: str) -> dict[str, Any]:

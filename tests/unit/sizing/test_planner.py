@@ -432,7 +432,12 @@ def test_a_newer_version_than_known_is_planned_and_the_reasons_say_so():
 
 
 def test_a_pinned_tensor_size_that_is_too_small_is_answered_with_the_one_that_works():
-    pinned = server(LLAMA_70B, gpu=H100, parallelism={"tensor": 1}, engine={"maxModelLen": 8192})
+    pinned = server(
+        LLAMA_70B,
+        gpu={"product": "H100", "perNode": 8},
+        parallelism={"tensor": 1},
+        engine={"maxModelLen": 8192},
+    )
     field, _, message = only_problem(make_plan(pinned, inputs_for(pinned)))
     assert field == "spec.parallelism.tensor"
     assert message.endswith("What works: 2")
