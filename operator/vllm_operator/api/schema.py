@@ -46,6 +46,7 @@ KEYWORDS: Final = (
     "pattern",
     "minItems",
     "maxItems",
+    "x-kubernetes-map-type",
     "x-kubernetes-list-type",
     "x-kubernetes-list-map-keys",
     "maxProperties",

@@ -32,7 +32,11 @@ class VLLMServerStatus(ResourceModel):
         "Address inside the cluster of the OpenAI-compatible API.", max_length=512
     )
     summary: Summary | None = field("What the printer columns show.")
-    plan: Plan | None = field("The plan that is applied.")
+    plan: Plan | None = field(
+        "The plan that is applied.",
+        # Always written whole: one field to the API server, which then tracks no others in it.
+        schema={"x-kubernetes-map-type": "atomic"},
+    )
     problems: list[Problem] = field(
         "Why the specification as it stands cannot be planned, if so.",
         default=[],

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any, Final
 
 from vllm_operator.api.base import KIND
 from vllm_operator.api.canonical import digest
@@ -15,6 +17,16 @@ from .store import ChildRecord, Key, Store, child_record
 
 Object = dict[str, Any]
 
+MARKS_LIMIT: Final = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What tells whether a live object is the desired one: its hash, and the fields that we own."""
+
+    applied_hash: str
+    owned_fields: str
+
 
 def with_applied_hash(desired: Object) -> Object:
     """``desired`` with the hash of itself in an annotation."""
@@ -23,9 +35,15 @@ def with_applied_hash(desired: Object) -> Object:
     return {**desired, "metadata": {**metadata, "annotations": annotations}}
 
 
-def applied_hash(desired: Object) -> str:
-    """The hash annotation of an object from ``with_applied_hash``."""
-    return str(desired["metadata"]["annotations"][names.APPLIED_HASH])
+def mark_of(desired: Object) -> Mark:
+    """The mark of an object from ``with_applied_hash``."""
+    applied_hash = desired["metadata"]["annotations"][names.APPLIED_HASH]
+    return Mark(str(applied_hash), field_set_digest(field_set(desired)))
+
+
+def differs(mark: Mark, live: ChildRecord | None) -> bool:
+    """Whether an apply of the object with that mark would change the live one."""
+    return live is None or Mark(live.applied_hash or "", live.owned_fields or "") != mark
 
 
 def owner_of(body: Object) -> str:
@@ -42,9 +60,7 @@ class Applier:
     def __init__(self, client: Client, store: Store) -> None:
         self._client = client
         self._store = store
-        self._learned: dict[str, str] = {}
-        """Field sets that the API server recorded, by applied hash, where they are not the computed
-        ones: a gap in the table of merge keys costs one needless apply and never a loop."""
+        self._marks: dict[Hashable, Mark] = {}
 
     async def ensure_ours(self, kind: str, key: Key, name: str, uid: str) -> ChildRecord | None:
         """The record of our child; None where nothing of that name exists.
@@ -68,18 +84,22 @@ class Applier:
         self._store.observe(kind, body)
         return record
 
-    def differs(self, desired: Object, live: ChildRecord | None) -> bool:
-        """Whether an apply of ``desired`` (with its hash) would change the live object."""
-        if live is None:
-            return True
-        expected_hash = applied_hash(desired)
-        if live.applied_hash != expected_hash:
-            return True
-        expected = self._learned.get(expected_hash) or field_set_digest(field_set(desired))
-        return live.owned_fields != expected
+    def mark(self, key: Hashable, build: Callable[[], Object]) -> Mark:
+        """The mark of the object that ``build`` gives; built once for a key."""
+        known = self._marks.get(key)
+        if known is None:
+            known = self._remember(key, mark_of(build()))
+        return known
 
-    async def apply(self, desired: Object, live: ChildRecord | None, key: Key) -> ChildRecord:
-        """Apply, with the uid and resourceVersion of what was read, and remember the answer."""
+    async def apply(
+        self, desired: Object, live: ChildRecord | None, key: Key, mark_key: Hashable
+    ) -> ChildRecord:
+        """Apply, with the uid and resourceVersion of what was read, and remember the answer.
+
+        The field set that the API server recorded stands for that object from then on, even where
+        it is not the computed one: a gap in the table of merge keys costs a needless apply after a
+        restart, and never a loop.
+        """
         kind, metadata = desired["kind"], desired["metadata"]
         body = desired
         if live is not None:
@@ -88,8 +108,12 @@ class Applier:
         answer = await self._client.apply(BY_KIND[kind], key[0], metadata["name"], body)
         self._store.observe(kind, answer)
         record = child_record(kind, answer)
-        if record.owned_fields is not None and self.differs(desired, record):
-            if len(self._learned) >= 10_000:
-                self._learned.clear()
-            self._learned[applied_hash(desired)] = record.owned_fields
+        if record.applied_hash is not None and record.owned_fields is not None:
+            self._remember(mark_key, Mark(record.applied_hash, record.owned_fields))
         return record
+
+    def _remember(self, key: Hashable, mark: Mark) -> Mark:
+        if len(self._marks) >= MARKS_LIMIT:
+            self._marks.clear()
+        self._marks[key] = mark
+        return mark

@@ -185,6 +185,8 @@ def _status_error(code: int, reason: str | None, body: bytes | str) -> ApiError:
 async def load_configuration() -> Configuration:
     """Address and credentials, afresh: the pod's service account, or KUBECONFIG outside a pod."""
     configuration = Configuration()
+    # Looking for proxies in the environment costs two thread hops a request.
+    configuration.client_session_kwargs = {"trust_env": False}
     try:
         kubernetes_config.load_incluster_config(client_configuration=configuration)
     except kubernetes_config.ConfigException:

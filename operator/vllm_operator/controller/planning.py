@@ -36,6 +36,8 @@ class Proposal:
     plan: Plan | None = None
     inputs: dict[str, Any] | None = None
     objects: tuple[dict[str, Any], ...] = ()
+    absent: frozenset[str] = frozenset()
+    """Kinds of children that do not exist yet."""
     problems: tuple[Problem, ...] = ()
     waits: bool = False
     ask_again: float | None = None
@@ -82,10 +84,10 @@ class Planner:
         except PlanningError as error:
             return Proposal(problems=(problem_of(error),))
         try:
-            await self._ensure_names(server)
+            absent = await self._ensure_names(server)
         except NameConflict as conflict:
             return conflicted(conflict)
-        return Proposal(plan=plan, inputs=inputs.to_json_object(), objects=objects)
+        return Proposal(plan=plan, inputs=inputs.to_json_object(), objects=objects, absent=absent)
 
     async def update(self, server: VLLMServer, in_force: Pinned, *, live: bool) -> str | None:
         """What a new plan would change, or None. ``live`` re-reads a referenced ConfigMap."""
@@ -121,10 +123,14 @@ class Planner:
             return f"release {RELEASE} renders the pod template otherwise"
         return None
 
-    async def _ensure_names(self, server: VLLMServer) -> None:
+    async def _ensure_names(self, server: VLLMServer) -> frozenset[str]:
+        """The kinds of children that do not exist. Raises NameConflict for somebody else's."""
         key = (server.metadata.namespace, server.metadata.name)
-        for kind in CHILD_KINDS:
-            await self._applier.ensure_ours(kind, key, key[1], server.metadata.uid)
+        uid = server.metadata.uid
+        found = [
+            (kind, await self._applier.ensure_ours(kind, key, key[1], uid)) for kind in CHILD_KINDS
+        ]
+        return frozenset(kind for kind, record in found if record is None)
 
 
 def conflicted(conflict: NameConflict) -> Proposal:

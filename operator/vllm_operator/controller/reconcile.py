@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, Literal
 
 from pydantic import ValidationError
 
 from vllm_operator.api.canonical import normalized
 from vllm_operator.api.plan import Problem
-from vllm_operator.api.v1alpha1 import VLLMServer
+from vllm_operator.api.v1alpha1 import VLLMServer, VLLMServerSpec
 from vllm_operator.errors import NameConflict, TemporaryFailure
 from vllm_operator.manifests.render import with_live_fields
 
 from . import events
-from .apply import Applier, with_applied_hash
+from .apply import Applier, differs, with_applied_hash
 from .client import BY_KIND, REVISIONS, SERVERS, ApiError, Client
 from .metrics import Metrics
 from .planning import Planner, Proposal, conflicted
@@ -26,6 +28,17 @@ from .store import DEPLOYMENT, REVISION, SERVER, Key, Store
 
 Note = tuple[Literal["Normal", "Warning"], str, str, str]
 """An event to post: type, reason, action, note."""
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What applying came to."""
+
+    repaired: list[str]
+    """Kinds that somebody else had changed."""
+    look_again: float | None
+    complete: bool = True
+    """Whether every object stands."""
 
 
 class Stale(TemporaryFailure):
@@ -75,14 +88,19 @@ class Reconciler:
         if not unreadable and not server.spec.paused and not (in_force and in_force.serves(server)):
             proposal = await self._planner.propose(server, in_force)
             if proposal.plan is not None:
-                reason = "Planned" if in_force is None else "Replanned"
+                before = in_force
                 in_force = await self._pin(key, server, proposal, in_force)
-                notes.append(("Normal", reason, "Plan", describe(in_force.plan)))
+                if before is not None:
+                    notes.append(("Normal", "Replanned", "Plan", describe(in_force.plan)))
         look_again = None
         if in_force is not None and not server.spec.paused:
             try:
-                repaired, look_again = await self._apply(key, server, in_force)
-                notes.extend(_repair_note(kind, key[1]) for kind in repaired)
+                applied = await self._apply(key, server, in_force, proposal.absent)
+                notes.extend(_repair_note(kind, key[1]) for kind in applied.repaired)
+                look_again = applied.look_again
+                if not applied.complete:
+                    await self._post(server, notes)
+                    return 0.0
             except NameConflict as conflict:
                 proposal = conflicted(conflict)
         update = None
@@ -134,39 +152,43 @@ class Reconciler:
         return pinned(records[-1])
 
     async def _apply(
-        self, key: Key, server: VLLMServer, in_force: Pinned
-    ) -> tuple[list[str], float | None]:
-        """Apply what differs; the kinds that somebody else had changed, and when to look again."""
+        self, key: Key, server: VLLMServer, in_force: Pinned, absent: frozenset[str]
+    ) -> Applied:
+        """Apply what differs. ``absent``: kinds that this visit has found to be missing.
+
+        A visit that creates an object ends there, and the next one goes on behind all servers that
+        wait: of a thousand new servers each gets its Deployment before one gets its Service.
+        """
         repaired: list[str] = []
         look_again = None
-        for rendered in in_force.objects:
+        for number, rendered in enumerate(in_force.objects):
             kind = rendered["kind"]
-            live = await self._applier.ensure_ours(kind, key, key[1], server.metadata.uid)
+            live = None
+            if kind not in absent:
+                live = await self._applier.ensure_ours(kind, key, key[1], server.metadata.uid)
             if live is not None and live.deleting:
                 continue
-            strategy = choose_strategy(
-                server.spec,
-                self._store.child(DEPLOYMENT, key, key[1]),
-                self._store.pods(key),
-                self._clock(),
-            )
-            desired = with_applied_hash(
-                with_live_fields(rendered, server.spec, strategy.rolling_update)
-            )
-            look_again = _soonest(look_again, strategy.look_again)
-            if not self._applier.differs(desired, live):
+            rolling_update: Mapping[str, int] = {}
+            if kind == DEPLOYMENT:
+                strategy = choose_strategy(server.spec, live, self._store.pods(key), self._clock())
+                rolling_update, look_again = strategy.rolling_update, strategy.look_again
+            mark_key = (*key, in_force.name, kind, server.spec.replicas, *rolling_update.items())
+            build = partial(_desired, rendered, server.spec, rolling_update)
+            if not differs(self._applier.mark(mark_key, build), live):
                 continue
             try:
-                applied = await self._applier.apply(desired, live, key)
+                applied = await self._applier.apply(build(), live, key, mark_key)
             except ApiError as error:
                 if error.code != 409:
                     raise
                 await self._read_again(kind, key)
                 raise Stale(f"{kind} {key[1]} has changed since it was read") from error
             self._metrics.writes.labels(kind).inc()
+            if live is None and number + 1 < len(in_force.objects):
+                return Applied(repaired, look_again, complete=False)
             if live is not None and live.applied_hash == applied.applied_hash:
                 repaired.append(kind)
-        return repaired, look_again
+        return Applied(repaired, look_again)
 
     async def _read_again(self, kind: str, key: Key) -> None:
         body = await self._client.get(BY_KIND[kind], key[0], key[1])
@@ -181,7 +203,7 @@ class Reconciler:
         before = body.get("status") or {}
         folded = fold(server, before, observed, self._clock())
         self._metrics.set_server_state(*key, server_state(folded.status))
-        if normalized(folded.status) == normalized(before):
+        if folded.status == before or normalized(folded.status) == normalized(before):
             return folded.look_again, []
         patch = {
             "apiVersion": body["apiVersion"],
@@ -210,6 +232,12 @@ class Reconciler:
                 server, kind, reason, action, note, now=self._clock(), instance=self._instance
             )
             await events.post(self._client, body)
+
+
+def _desired(
+    rendered: Mapping[str, Any], spec: VLLMServerSpec, rolling_update: Mapping[str, int]
+) -> dict[str, Any]:
+    return with_applied_hash(with_live_fields(rendered, spec, rolling_update))
 
 
 def _repair_note(kind: str, name: str) -> Note:

@@ -9,7 +9,6 @@ from functools import cache
 from typing import Any, Final
 
 import jinja2
-import yaml
 
 from vllm_operator.api.base import API_VERSION, KIND
 from vllm_operator.api.canonical import digest
@@ -66,7 +65,7 @@ def render(server: VLLMServer, plan: Plan, gpu: GPUSelection) -> tuple[Object, .
         "selector": names.selector(server.metadata.name),
     }
     deployment = _document(
-        "deployment.yaml.j2",
+        "deployment.json.j2",
         **common,
         replicas=server.spec.replicas,
         rolling_update=SURGE,
@@ -74,7 +73,7 @@ def render(server: VLLMServer, plan: Plan, gpu: GPUSelection) -> tuple[Object, .
     )
     check_deployment(deployment)
     deployment["metadata"]["annotations"] = {names.TEMPLATE_HASH: template_hash(deployment)}
-    return deployment, _document("service.yaml.j2", **common)
+    return deployment, _document("service.json.j2", **common)
 
 
 def with_live_fields(
@@ -120,15 +119,12 @@ def _environment() -> jinja2.Environment:
 
 
 def _to_json(value: Any) -> str:
-    # JSON is YAML, but for its surrogate pairs: what is not ASCII becomes YAML's own escape.
-    text = json.dumps(value, ensure_ascii=False, sort_keys=True)
-    return "".join(char if " " <= char <= "~" else f"\\U{ord(char):08x}" for char in text)
+    return json.dumps(value, sort_keys=True)
 
 
 def _document(template: str, **values: Any) -> Object:
     text = _environment().get_template(template).render(**values)
-    loaded = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    document = without_nulls(loaded)
+    document = without_nulls(json.loads(text))
     if not isinstance(document, dict):
         raise AssertionError(f"{template} did not render an object")
     return document
