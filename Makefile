@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 WORKERS ?= 2
-export PYTHONPATH := operator:tools
+export PYTHONPATH := operator:tools:tests
 
 .PHONY: help demo test test-stories check unit bench cluster tools generate lock e2e-kind clean
 

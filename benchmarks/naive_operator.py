@@ -28,7 +28,7 @@ VERSION: Final = "v1alpha1"
 PLURAL: Final = "vllmservers"
 MANAGER: Final = "naive-operator"
 LABEL: Final = "naive-operator/server"
-WORKERS: Final = 8
+WORKERS: Final = 24
 DEFAULT_IMAGE: Final = "vllm/vllm-openai:v0.30.0"
 
 Key = tuple[str, str]
@@ -223,7 +223,6 @@ def operator_settings() -> kopf.OperatorSettings:
 async def run() -> None:
     """Act on the servers of all namespaces until SIGTERM."""
     stop, watching = asyncio.Event(), asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     configuration = Configuration()
     await load_kube_config(client_configuration=configuration)
     api = ApiClient(configuration=configuration)
@@ -255,6 +254,8 @@ async def run() -> None:
         )
     )
     await watching.wait()
+    # Kopf has put its own handler in place by now, and would wait 5 s for the unset stop flag.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     print("watching", flush=True)
     await watches
     for worker in workers:

@@ -155,7 +155,6 @@ class Demo:
             expect=r"deployment.apps/qwen +1/1 ",
         )
         self._shell.run(CONDITIONS, expect="^Ready=True Ready: serving at http://qwen.default.svc")
-        self._shell.run("kubectl events --for vllmserver/qwen", expect=r"Normal +Planned")
 
     def unchanged(self) -> None:
         """The user's object is the user's."""

@@ -35,7 +35,7 @@ def _names(text: str) -> tuple[str, ...]:
 )
 @click.option("--hub-token-namespaces", default="", help="Namespaces that may use that token.")
 @click.option("--resync-seconds", type=click.FloatRange(10), default=600.0, help="Live re-listing.")
-@click.option("--workers", type=click.IntRange(1, 64), default=8, help="Reconciles at once.")
+@click.option("--workers", type=click.IntRange(1, 64), default=24, help="Reconciles at once.")
 @click.option(
     "--log-format", type=click.Choice(["json", "text"]), default="json", help="Log lines."
 )

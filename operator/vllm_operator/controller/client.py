@@ -26,7 +26,7 @@ from .metrics import Metrics
 APPLY: Final = "application/apply-patch+yaml"
 MERGE: Final = "application/merge-patch+json"
 REQUEST_TIMEOUT_SECONDS: Final = 30
-PAGE_SIZE: Final = 250
+PAGE_SIZE: Final = 50
 
 Object = dict[str, Any]
 
@@ -85,6 +85,12 @@ class Client:
     async def close(self) -> None:
         """Close the connections."""
         await self.api.rest_client.close()
+
+    async def minor_version(self) -> int:
+        """The minor version of the Kubernetes API server; 0 where it does not say."""
+        answer = await self._request("GET", "/version")
+        digits = "".join(char for char in str(answer.get("minor", "")) if char.isdigit())
+        return int(digits or 0)
 
     async def get(self, resource: Resource, namespace: str | None, name: str) -> Object | None:
         """One object, live; None where it does not exist."""

@@ -55,8 +55,12 @@ class _NoProgress(kopf.ProgressStorage):
         return essence
 
 
-def operator_settings() -> kopf.OperatorSettings:
-    """Kopf's settings: quiet, with time-outs, and selecting children on the server's side."""
+def operator_settings(*, streaming: bool) -> kopf.OperatorSettings:
+    """Kopf's settings: quiet, with time-outs, and selecting children on the server's side.
+
+    ``streaming``: the initial list comes as a stream. Kopf otherwise holds all objects of a kind at
+    once, which makes the memory of a start several times that of operation.
+    """
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
     settings.scanning.disabled = True
@@ -66,7 +70,10 @@ def operator_settings() -> kopf.OperatorSettings:
     settings.watching.client_timeout = 300
     settings.watching.connect_timeout = 5
     settings.watching.chunk_size = PAGE_SIZE
-    settings.queueing.idle_timeout = 1.0
+    settings.watching.initial_streaming = streaming
+    # Kopf keeps an object, whole, until its worker has been idle for so long.
+    settings.queueing.idle_timeout = 0.05
+    settings.queueing.exit_timeout = 0.5
     settings.persistence.diffbase_storage = _NoDiffs()
     settings.persistence.progress_storage = _NoProgress()
     selectors = settings.watching.label_selectors
@@ -116,18 +123,20 @@ async def watch_forever(
     registry: kopf.OperatorRegistry,
     namespaces: tuple[str, ...],
     stop: asyncio.Event,
-    watching: asyncio.Event,
+    started: asyncio.Event,
+    *,
+    streaming: bool,
 ) -> None:
-    """Run Kopf until ``stop`` is set; ``watching`` is set when its watches are being opened.
+    """Run Kopf until ``stop`` is set; ``started`` is set once its own signal handlers are in place.
 
     Raises where a watch fails for good (Kopf >= 1.45): the process is to end and start afresh.
     """
     await kopf.operator(
         registry=registry,
-        settings=operator_settings(),
+        settings=operator_settings(streaming=streaming),
         standalone=True,
         clusterwide=not namespaces,
         namespaces=namespaces,
         stop_flag=stop,
-        ready_flag=watching,
+        ready_flag=started,
     )

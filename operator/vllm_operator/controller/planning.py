@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -127,10 +128,11 @@ class Planner:
         """The kinds of children that do not exist. Raises NameConflict for somebody else's."""
         key = (server.metadata.namespace, server.metadata.name)
         uid = server.metadata.uid
-        found = [
-            (kind, await self._applier.ensure_ours(kind, key, key[1], uid)) for kind in CHILD_KINDS
-        ]
-        return frozenset(kind for kind, record in found if record is None)
+        found = await asyncio.gather(
+            *(self._applier.ensure_ours(kind, key, key[1], uid) for kind in CHILD_KINDS)
+        )
+        records = zip(CHILD_KINDS, found, strict=True)
+        return frozenset(kind for kind, record in records if record is None)
 
 
 def conflicted(conflict: NameConflict) -> Proposal:

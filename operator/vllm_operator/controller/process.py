@@ -55,6 +55,9 @@ STUCK_SECONDS: Final = 300.0
 
 RESYNC_SPREAD_SECONDS: Final = 30.0
 
+STREAMING_LISTS_SINCE: Final = 34
+"""Minor version of Kubernetes from which an initial list can come as a stream (KEP-3157)."""
+
 
 class Operator:
     """Everything that one acting process holds."""
@@ -77,6 +80,7 @@ class Operator:
             applier=applier,
             metrics=metrics,
             clock=lambda: datetime.now(UTC),
+            others_wait=lambda: len(self.queue) > 0,
             instance=instance,
         )
         self.synced = False
@@ -155,8 +159,9 @@ class Operator:
             except asyncio.CancelledError:
                 raise
             except Exception as error:
-                result = "requeued" if isinstance(error, Stale) else "error"
-                self._report(key, error, self.queue.fail(key))
+                stale = isinstance(error, Stale)
+                result = "requeued" if stale else "error"
+                self._report(key, error, self.queue.fail(key, first_at_once=stale))
             else:
                 if again is not None:
                     self.queue.add_after(key, again)
@@ -196,10 +201,14 @@ class Operator:
         registry = handlers.build_registry(
             self.take, load_configuration, watch_nodes=self.settings.watch_nodes
         )
-        stop_watching, watching = asyncio.Event(), asyncio.Event()
+        stop_watching, started = asyncio.Event(), asyncio.Event()
+        streaming = await self.client.minor_version() >= STREAMING_LISTS_SINCE
         watches = asyncio.create_task(
-            handlers.watch_forever(registry, self.settings.namespaces, stop_watching, watching)
+            handlers.watch_forever(
+                registry, self.settings.namespaces, stop_watching, started, streaming=streaming
+            )
         )
+        signals = asyncio.create_task(_stop_on_signals_once(started, stop))
         workers = [asyncio.create_task(self.work()) for _ in range(self.settings.workers)]
         resyncs = asyncio.create_task(self.resync_forever())
         stopped = asyncio.create_task(stop.wait())
@@ -218,8 +227,8 @@ class Operator:
         finally:
             self.synced = False
             self.queue.close()
-            resyncs.cancel()
-            stopped.cancel()
+            for task in (resyncs, stopped, signals):
+                task.cancel()
             stop_watching.set()
             _, late = await asyncio.wait(workers, timeout=self.settings.drain_seconds)
             for task in late:
@@ -247,12 +256,22 @@ class Operator:
                 return
 
 
+def stop_on_signals(stop: asyncio.Event) -> None:
+    """Let SIGTERM and SIGINT set ``stop``."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+
+
+async def _stop_on_signals_once(started: asyncio.Event, stop: asyncio.Event) -> None:
+    # Kopf installs handlers of its own, which would end the watches and not let us drain.
+    await started.wait()
+    stop_on_signals(stop)
+
+
 async def run_operator(settings: OperatorSettings, instance: str) -> None:
     """Run until SIGTERM or SIGINT, then drain. Raises where the process should start afresh."""
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    stop_on_signals(stop)
     metrics = Metrics()
     client = await connect(metrics)
     operator = Operator(client, metrics, settings, instance)

@@ -106,9 +106,18 @@ class WorkQueue(Generic[Key]):
         state.not_before = 0.0
         self._done(key, state)
 
-    def fail(self, key: Key) -> float:
-        """The work on ``key`` failed; it runs again after the returned seconds, not earlier."""
+    def fail(self, key: Key, *, first_at_once: bool = False) -> float:
+        """The work on ``key`` failed; it runs again after the returned seconds, not earlier.
+
+        ``first_at_once``: the first failure in a row does not delay (what was read was stale, and
+        has been read again).
+        """
         state = self._states[key]
+        if first_at_once and not state.failures:
+            state.failures = 1
+            state.dirty = True
+            self._done(key, state)
+            return 0.0
         delay = min(FIRST_BACKOFF_SECONDS * 2.0**state.failures, LAST_BACKOFF_SECONDS)
         delay *= 0.5 + 0.5 * self._jitter()
         state.failures = min(state.failures + 1, 32)

@@ -56,6 +56,7 @@ class Reconciler:
         applier: Applier,
         metrics: Metrics,
         clock: Callable[[], datetime],
+        others_wait: Callable[[], bool],
         instance: str,
     ) -> None:
         self._client = client
@@ -64,6 +65,7 @@ class Reconciler:
         self._applier = applier
         self._metrics = metrics
         self._clock = clock
+        self._others_wait = others_wait
         self._instance = instance
         self.recheck: set[Key] = set()
         """Servers whose referenced ConfigMap is to be read again at the next visit."""
@@ -156,8 +158,8 @@ class Reconciler:
     ) -> Applied:
         """Apply what differs. ``absent``: kinds that this visit has found to be missing.
 
-        A visit that creates an object ends there, and the next one goes on behind all servers that
-        wait: of a thousand new servers each gets its Deployment before one gets its Service.
+        While other servers wait, a visit that creates an object ends there, and the next one goes
+        on behind them: of a thousand new servers each gets its Deployment before one its Service.
         """
         repaired: list[str] = []
         look_again = None
@@ -184,7 +186,8 @@ class Reconciler:
                 await self._read_again(kind, key)
                 raise Stale(f"{kind} {key[1]} has changed since it was read") from error
             self._metrics.writes.labels(kind).inc()
-            if live is None and number + 1 < len(in_force.objects):
+            more = number + 1 < len(in_force.objects)
+            if live is None and more and self._others_wait():
                 return Applied(repaired, look_again, complete=False)
             if live is not None and live.applied_hash == applied.applied_hash:
                 repaired.append(kind)

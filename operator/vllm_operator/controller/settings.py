@@ -38,7 +38,7 @@ class OperatorSettings:
     resync_seconds: float = 600.0
     """How often everything is listed live: deletions inside a watch gap are never delivered."""
 
-    workers: int = 8
+    workers: int = 24
     """Servers that are reconciled at once."""
 
     drain_seconds: float = 20.0

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from typing import Any
 
@@ -68,14 +68,12 @@ def _of_mapping(value: Mapping[str, Any], path: tuple[str, ...]) -> FieldSet:
 
 
 def _of_value(value: Any, path: tuple[str, ...]) -> FieldSet:
-    merge_maps, atomic = _rules()
-    dotted = ".".join(path)
-    if _matches(dotted, atomic):
+    atomic, rule = _rule(path)
+    if atomic:
         return {}
     if isinstance(value, Mapping):
         return _of_mapping(value, path)
     if isinstance(value, Sequence) and not isinstance(value, str):
-        rule = next((rule for name, rule in merge_maps.items() if _ends(dotted, name)), None)
         return {} if rule is None else _of_list(value, path, rule)
     return {}
 
@@ -96,9 +94,14 @@ def _of_list(
     return fields
 
 
+@lru_cache(maxsize=4096)
+def _rule(path: tuple[str, ...]) -> tuple[bool, dict[str, Any] | None]:
+    """Whether what stands at ``path`` is replaced whole, and how it is merged if it is a list."""
+    merge_maps, atomic = _rules()
+    dotted = ".".join(path)
+    rule = next((rule for name, rule in merge_maps.items() if _ends(dotted, name)), None)
+    return any(_ends(dotted, name) for name in atomic), rule
+
+
 def _ends(dotted: str, name: str) -> bool:
     return dotted == name or dotted.endswith("." + name)
-
-
-def _matches(dotted: str, names: frozenset[str]) -> bool:
-    return any(_ends(dotted, name) for name in names)

@@ -164,3 +164,14 @@ async def test_nothing_is_remembered_of_a_key_that_succeeded(queue: WorkQueue[st
     queue.succeed("a")
     assert queue.idle
     assert not queue._states
+
+
+async def test_of_stale_reads_the_first_in_a_row_does_not_delay_and_the_second_does(
+    queue: WorkQueue[str],
+) -> None:
+    queue.add("a")
+    await take(queue)
+    assert queue.fail("a", first_at_once=True) == 0.0
+    assert await take(queue) == "a"
+    assert queue.fail("a", first_at_once=True) > 0.0
+    assert await take(queue) is None
