@@ -22,7 +22,7 @@ REASONS: Final[Mapping[str, Mapping[str, str]]] = {
         "ModelAccessDenied": "The Hub refuses to show the model.",
         "UnsupportedEngineVersion": "This release does not know how to run that vLLM version.",
         "NameConflict": "An object of that name exists and is somebody else's.",
-        "Paused": "spec.paused is true, and nothing was planned before.",
+        "Paused": "spec.paused is true, and the specification as it stands was not planned.",
     },
     "Progressing": {
         "RollingOut": "Objects were applied and the pods are being replaced or created.",

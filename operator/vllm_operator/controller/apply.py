@@ -12,12 +12,15 @@ from vllm_operator.errors import NameConflict, PredecessorRemains
 from vllm_operator.manifests import labels as names
 from vllm_operator.manifests.fieldset import field_set, field_set_digest
 
-from .client import BY_KIND, Client
+from .client import BY_KIND, ApiError, Client
 from .store import ChildRecord, Key, Store, child_record
 
 Object = dict[str, Any]
 
 MARKS_LIMIT: Final = 20_000
+
+REFUSALS: Final = (400, 403, 422)
+"""Codes by which the API server, a quota or a webhook refuses an object for what it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,12 @@ def owner_of(body: Object) -> str:
         if reference.get("controller"):
             return f"controlled by {reference['kind']} {reference['name']}"
     return "not controlled by this server"
+
+
+def controlled_by(body: Object, uid: str) -> bool:
+    """Whether the object's controller has that uid."""
+    references = body["metadata"].get("ownerReferences") or []
+    return any(one.get("controller") and one["uid"] == uid for one in references)
 
 
 class Applier:
@@ -105,12 +114,26 @@ class Applier:
         if live is not None:
             read = {"uid": live.uid, "resourceVersion": live.resource_version}
             body = {**desired, "metadata": {**metadata, **read}}
-        answer = await self._client.apply(BY_KIND[kind], key[0], metadata["name"], body)
+        # What we believe not to exist may have come meanwhile, as somebody else's: no force there.
+        answer = await self._client.apply(
+            BY_KIND[kind], key[0], metadata["name"], body, force=live is not None
+        )
         self._store.observe(kind, answer)
         record = child_record(kind, answer)
         if record.applied_hash is not None and record.owned_fields is not None:
             self._remember(mark_key, Mark(record.applied_hash, record.owned_fields))
         return record
+
+    async def refusal(self, desired: Object, key: Key) -> str | None:
+        """Why the API server would refuse an object, or None; nothing is written."""
+        kind, name = desired["kind"], desired["metadata"]["name"]
+        try:
+            await self._client.apply(BY_KIND[kind], key[0], name, desired, dry_run=True)
+        except ApiError as error:
+            if error.code not in REFUSALS:
+                raise
+            return f"the API server refuses {kind} {name}: {error.message}"
+        return None
 
     def _remember(self, key: Hashable, mark: Mark) -> Mark:
         if len(self._marks) >= MARKS_LIMIT:

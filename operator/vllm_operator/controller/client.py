@@ -121,10 +121,24 @@ class Client:
         return await self._request("POST", resource.path(namespace), body=body)
 
     async def apply(
-        self, resource: Resource, namespace: str, name: str, body: Object, sub: str = ""
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        body: Object,
+        sub: str = "",
+        *,
+        force: bool = True,
+        dry_run: bool = False,
     ) -> Object:
-        """Server-side apply under our manager's name; conflicts on our fields are forced."""
-        query = {"fieldManager": FIELD_MANAGER, "force": "true", "fieldValidation": "Strict"}
+        """Server-side apply under our manager's name.
+
+        ``force`` takes fields from other managers (409 otherwise); ``dry_run`` only asks whether
+        the API server would accept it.
+        """
+        query = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict"}
+        query |= {"force": "true"} if force else {}
+        query |= {"dryRun": "All"} if dry_run else {}
         path = resource.path(namespace, name, sub)
         return await self._request("PATCH", path, query, body, APPLY, verb="APPLY")
 

@@ -7,14 +7,14 @@ from datetime import datetime
 from typing import Any, Final, Literal
 
 from vllm_operator.api.base import API_VERSION, KIND
-from vllm_operator.api.conditions import truncate
 from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.errors import TemporaryFailure
 from vllm_operator.manifests.labels import FIELD_MANAGER
 
 from .client import EVENTS, ApiError, Client
 
-NOTE_LIMIT: Final = 1024
+NOTE_LIMIT: Final = 1000
+"""In bytes; Kubernetes refuses notes of more than 1,024."""
 
 
 def event(
@@ -37,7 +37,7 @@ def event(
         "type": kind,
         "reason": reason,
         "action": action,
-        "note": truncate(note, NOTE_LIMIT),
+        "note": note.encode()[:NOTE_LIMIT].decode(errors="ignore"),
         "regarding": {
             "apiVersion": API_VERSION,
             "kind": KIND,

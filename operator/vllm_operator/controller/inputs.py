@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.engine.versions import DEFAULT_IMAGE
 from vllm_operator.errors import PlanningError, TemporaryFailure, UnknownModel
+from vllm_operator.hardware.nodes import GPUOffer
 from vllm_operator.models import catalogue
 from vllm_operator.models.facts import ModelFacts, facts_from_inline, facts_from_json
 from vllm_operator.sizing.planner import PlanningInputs
@@ -24,6 +26,24 @@ HUB_MEMORY_SECONDS: Final = 300.0
 HubKey = tuple[str, str | None, bool]
 
 
+HUB_QUESTIONS: Final = 3
+"""Questions to the Hub at once: they may hang, and every other server's visits need the threads."""
+
+HUB_ANSWERS_LIMIT: Final = 1000
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What is in force and was left to the operator: an edit of other things keeps it."""
+
+    product: str | None = None
+    offer: GPUOffer | None = None
+    """The product's offer as it was pinned."""
+    image: str | None = None
+    facts: ModelFacts | None = None
+    """Facts that only the Hub knows, where the model is unchanged."""
+
+
 class InputSource:
     """Resolves the inputs of plans."""
 
@@ -32,22 +52,26 @@ class InputSource:
         self._nodes = nodes
         self._settings = settings
         self._hub: dict[HubKey, tuple[float, asyncio.Task[ModelFacts]]] = {}
+        self._questions = asyncio.Semaphore(HUB_QUESTIONS)
         self._config_maps: dict[tuple[str, str], ModelFacts] = {}
 
-    async def resolve(
-        self, server: VLLMServer, preferred: str | None = None, image: str | None = None
-    ) -> PlanningInputs:
-        """Inputs for a new plan, live. ``preferred`` and ``image`` are the product and the default
-        image in force, which an edit of something else does not change.
+    async def resolve(self, server: VLLMServer, standing: Standing | None = None) -> PlanningInputs:
+        """Inputs for a new plan, live. What ``standing`` holds is kept by an edit of other things.
 
         Raises TemporaryFailure where a source is away and may come back.
         """
-        facts, problem = None, None
-        try:
-            facts = await self._facts(server)
-        except PlanningError as error:
-            problem = error
-        return self._inputs(facts, problem, preferred, image)
+        facts, problem = standing.facts if standing else None, None
+        self.forget((server.metadata.namespace, server.metadata.name))
+        if facts is None:
+            try:
+                facts = await self._facts(server)
+            except PlanningError as error:
+                problem = error
+        return self._inputs(facts, problem, standing)
+
+    def forget(self, key: tuple[str, str]) -> None:
+        """Drop what was read of a server's ConfigMap."""
+        self._config_maps.pop(key, None)
 
     async def compare(
         self, server: VLLMServer, pinned: PlanningInputs, *, live: bool
@@ -58,9 +82,9 @@ class InputSource:
         """
         model = pinned.model
         if model is not None and model.source == "hub":
-            return self._inputs(catalogue.find(server.spec.model.id) or model, None)
+            return self._inputs(catalogue.find(server.spec.model.id) or model)
         if model is not None and model.source == "configMap":
-            return self._inputs(await self._reread(server, model, live), None)
+            return self._inputs(await self._reread(server, model, live))
         return await self.resolve(server)
 
     async def _reread(self, server: VLLMServer, pinned: ModelFacts, live: bool) -> ModelFacts:
@@ -75,19 +99,22 @@ class InputSource:
     def _inputs(
         self,
         facts: ModelFacts | None,
-        problem: PlanningError | None,
-        preferred: str | None = None,
-        image: str | None = None,
+        problem: PlanningError | None = None,
+        standing: Standing | None = None,
     ) -> PlanningInputs:
         offers = self._nodes.offers()
+        standing = standing or Standing()
+        if standing.offer is not None and standing.product not in {o.product for o in offers}:
+            # Its nodes are scaled away: the product stays, and its pods will bring nodes back.
+            offers = (*offers, replace(standing.offer, nodes=0))
         return PlanningInputs(
             model=facts,
             model_problem=problem,
             offers=offers,
             nodes_visible=self._nodes.visible,
             shared_products=() if offers else self._nodes.shared_products(),
-            default_image=image or self._settings.default_image or DEFAULT_IMAGE,
-            preferred_product=preferred,
+            default_image=standing.image or self._settings.default_image or DEFAULT_IMAGE,
+            preferred_product=standing.product,
         )
 
     async def _facts(self, server: VLLMServer) -> ModelFacts:
@@ -138,9 +165,11 @@ class InputSource:
         allowed = server.metadata.namespace in self._settings.hub_token_namespaces
         token = self._settings.hub_token if allowed else None
         key = (model.id, model.revision, token is not None)
+        if len(self._hub) >= HUB_ANSWERS_LIMIT:
+            self._hub.clear()
         known = self._hub.get(key)
         if known is None or time.monotonic() - known[0] > HUB_MEMORY_SECONDS:
-            task = asyncio.create_task(_ask_hub(model.id, model.revision, token))
+            task = asyncio.create_task(self._ask_hub(model.id, model.revision, token))
             known = (time.monotonic(), task)
             self._hub[key] = known
         try:
@@ -149,9 +178,9 @@ class InputSource:
             self._hub.pop(key, None)
             raise
 
+    async def _ask_hub(self, model_id: str, revision: str | None, token: str | None) -> ModelFacts:
+        # Imported here: the Hub's client costs 15 MB and most installations never ask it.
+        from vllm_operator.models import hub
 
-async def _ask_hub(model_id: str, revision: str | None, token: str | None) -> ModelFacts:
-    # Imported here: the Hub's client costs 15 MB and most installations never ask it.
-    from vllm_operator.models import hub
-
-    return await asyncio.to_thread(hub.fetch, model_id, revision, token)
+        async with self._questions:
+            return await asyncio.to_thread(hub.fetch, model_id, revision, token)

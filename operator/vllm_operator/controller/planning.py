@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from vllm_operator.api.conditions import truncate
 from vllm_operator.api.plan import Plan, Problem
 from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.errors import (
@@ -19,8 +21,8 @@ from vllm_operator.manifests.selection import gpu_selection
 from vllm_operator.sizing.planner import PlanningInputs, make_plan, plan_difference
 
 from .apply import Applier
-from .inputs import InputSource
-from .revisions import RELEASE, Pinned, plan_hash, replan_request
+from .inputs import InputSource, Standing
+from .revisions import RELEASE, Pinned, replan_request
 from .store import Key
 
 CHILD_KINDS: Final = ("Deployment", "Service")
@@ -42,12 +44,14 @@ class Proposal:
     problems: tuple[Problem, ...] = ()
     waits: bool = False
     ask_again: float | None = None
-    failure: TemporaryFailure | None = None
+    release: str = RELEASE
+    """The release that made the plan: an earlier one's, where the plan was kept."""
 
 
 def problem_of(error: PlanningError) -> Problem:
     """A planning error as it stands in ``status.problems``."""
-    return Problem(field=error.field, reason=error.reason, message=error.message)
+    message = truncate(error.message)
+    return Problem(field=error.field[:200], reason=error.reason, message=message)
 
 
 class Planner:
@@ -58,47 +62,65 @@ class Planner:
         self._applier = applier
         self._updates: dict[Key, tuple[str, str | None]] = {}
 
-    async def propose(self, server: VLLMServer, in_force: Pinned | None) -> Proposal:
+    async def propose(
+        self, server: VLLMServer, in_force: Pinned | None, last_plan: Mapping[str, Any]
+    ) -> Proposal:
         """A plan for the specification as it stands.
 
-        A change that only the pod template reads keeps plan and inputs. Raises ApiError and
-        TemporaryFailure only from the ownership check; an input's outage is in the proposal.
+        A change that only the pod template reads keeps plan and inputs. ``last_plan`` is the plan
+        of the status, for where the pinned one was deleted. An edit of a running server is shown to
+        the API server first (dry run): a pod template that it refuses must not replace one that
+        works. Raises ApiError and TemporaryFailure where the API server fails; an input's outage is
+        in the proposal.
         """
-        keep = (
-            in_force is not None
-            and in_force.plan_hash == plan_hash(server.spec)
-            and in_force.replan == replan_request(server)
-        )
+        release = RELEASE
         try:
-            if keep and in_force is not None:
+            if in_force is not None and in_force.plan is not None and in_force.plans(server):
+                release = in_force.release
                 inputs = PlanningInputs.from_json_object(in_force.inputs)
                 plan = in_force.plan
             else:
-                inputs = await self._inputs.resolve(server, *_in_force(server, in_force))
+                standing = _standing(server, in_force, last_plan)
+                inputs = await self._inputs.resolve(server, standing)
                 plan = make_plan(server, inputs)
             if not plan.feasible:
                 return _refused(plan.problems, inputs)
             objects = render(server, plan, gpu_selection(server, plan, inputs))
         except TemporaryFailure as failure:
-            problem = Problem(field="spec.model.id", reason="UnknownModel", message=str(failure))
-            return Proposal(problems=(problem,), waits=True, failure=failure)
+            message = truncate(f"{failure}; asked again every {ASK_AGAIN_SECONDS:.0f} s")
+            problem = Problem(field="spec.model.id", reason="UnknownModel", message=message)
+            return Proposal(problems=(problem,), waits=True, ask_again=ASK_AGAIN_SECONDS)
         except PlanningError as error:
             return Proposal(problems=(problem_of(error),))
         try:
             absent = await self._ensure_names(server)
         except NameConflict as conflict:
             return conflicted(conflict)
-        return Proposal(plan=plan, inputs=inputs.to_json_object(), objects=objects, absent=absent)
+        if in_force is not None:
+            key = (server.metadata.namespace, server.metadata.name)
+            for rendered in objects:
+                refusal = await self._applier.refusal(rendered, key)
+                if refusal is not None:
+                    return refused_by_server(refusal)
+        return Proposal(
+            plan=plan,
+            inputs=inputs.to_json_object(),
+            objects=objects,
+            absent=absent,
+            release=release,
+        )
 
     async def update(self, server: VLLMServer, in_force: Pinned, *, live: bool) -> str | None:
         """What a new plan would change, or None. ``live`` re-reads a referenced ConfigMap."""
         key = (server.metadata.namespace, server.metadata.name)
+        if in_force.plan is None:
+            return None
         pinned = PlanningInputs.from_json_object(in_force.inputs)
         try:
             now = await self._inputs.compare(server, pinned, live=live)
         except TemporaryFailure:
             return self._updates.get(key, ("", None))[1]
-        mark = f"{in_force.name}/{now.fingerprint()}"
+        mark = f"{in_force.uid}/{now.fingerprint()}"
         known = self._updates.get(key)
         if known is not None and known[0] == mark:
             return known[1]
@@ -109,13 +131,19 @@ class Planner:
     def forget(self, key: Key) -> None:
         """Drop what is remembered of a server that is gone."""
         self._updates.pop(key, None)
+        self._inputs.forget(key)
 
     def _difference(
         self, server: VLLMServer, in_force: Pinned, pinned: PlanningInputs, now: PlanningInputs
     ) -> str | None:
         if in_force.release == RELEASE and now.fingerprint() == pinned.fingerprint():
             return None
+        assert in_force.plan is not None
         plan = make_plan(server, now)
+        if _is_a_tie(plan, in_force.plan):
+            # As good on another product, of which there are more nodes today: no reason to move.
+            assert in_force.plan.placement is not None
+            plan = make_plan(server, replace(now, preferred_product=in_force.plan.placement.gpu))
         difference = plan_difference(in_force.plan, plan)
         if difference is not None or not plan.feasible:
             return difference
@@ -148,12 +176,62 @@ def conflicted(conflict: NameConflict) -> Proposal:
     return Proposal(problems=(problem,), waits=waits, ask_again=again)
 
 
-def _in_force(server: VLLMServer, in_force: Pinned | None) -> tuple[str | None, str | None]:
-    """The product and the default image that stay, unless a new plan was asked for outright."""
-    if in_force is None or in_force.replan != replan_request(server):
-        return None, None
+def _is_a_tie(new: Plan, old: Plan) -> bool:
+    if new.placement is None or old.placement is None:
+        return False
+    if new.capacity is None or old.capacity is None or new.placement.gpu == old.placement.gpu:
+        return False
+    same_size = new.placement.gpus_per_replica == old.placement.gpus_per_replica
+    return same_size and new.capacity.max_model_len == old.capacity.max_model_len
+
+
+def refused_by_server(message: str) -> Proposal:
+    """What a visit comes to where the API server, a quota or a webhook refuses an object."""
+    problem = Problem(field="spec", reason="IllegalPin", message=truncate(message))
+    return Proposal(problems=(problem,), ask_again=ASK_AGAIN_SECONDS)
+
+
+def unexpected(error: Exception) -> Proposal:
+    """What a visit comes to where planning itself is broken: said, and nothing else stops."""
+    message = f"planning failed unexpectedly ({type(error).__name__}: {error}); this is a defect"
+    problem = Problem(field="spec", reason="IllegalPin", message=truncate(message))
+    return Proposal(problems=(problem,), ask_again=ASK_AGAIN_SECONDS)
+
+
+def unreadable_plan(in_force: Pinned) -> Proposal:
+    """What a visit comes to where another release's plan is in force: its objects are kept."""
+    message = (
+        f"ControllerRevision {in_force.name} holds a plan of release {in_force.release}, which "
+        "this one cannot read; its objects are kept. Run that release again, or change the "
+        "annotation vllm-operator.io/replan to plan anew"
+    )
+    problem = Problem(field="status.plan", reason="IllegalPin", message=truncate(message))
+    return Proposal(problems=(problem,))
+
+
+def _standing(
+    server: VLLMServer, in_force: Pinned | None, last_plan: Mapping[str, Any]
+) -> Standing | None:
+    """What stays as it is, unless a new plan was asked for outright."""
+    if in_force is None:
+        product = (last_plan.get("placement") or {}).get("gpu")
+        image = (last_plan.get("engine") or {}).get("image")
+        own = server.spec.engine is not None and server.spec.engine.image is not None
+        return Standing(product=product, image=None if own else image)
+    if in_force.replan != replan_request(server) or in_force.plan is None:
+        return None
+    inputs = PlanningInputs.from_json_object(in_force.inputs)
     placement = in_force.plan.placement
-    return placement.gpu if placement else None, in_force.inputs["defaultImage"]
+    assert placement is not None
+    facts = inputs.model
+    known_to_hub_only = facts is not None and facts.source == "hub"
+    unchanged = in_force.spec.model == server.spec.model
+    return Standing(
+        product=placement.gpu,
+        offer=next((o for o in inputs.offers if o.product == placement.gpu), None),
+        image=inputs.default_image,
+        facts=facts if known_to_hub_only and unchanged else None,
+    )
 
 
 def _refused(problems: list[Problem], inputs: PlanningInputs) -> Proposal:

@@ -54,6 +54,7 @@ STUCK_SECONDS: Final = 300.0
 """A reconcile that takes longer makes /healthz fail."""
 
 RESYNC_SPREAD_SECONDS: Final = 30.0
+FIRST_RESYNC_SECONDS: Final = 20.0
 
 STREAMING_LISTS_SINCE: Final = 34
 """Minor version of Kubernetes from which an initial list can come as a stream (KEP-3157)."""
@@ -107,6 +108,8 @@ class Operator:
         else:
             key = self.store.observe(kind, body)
         if key is not None and self.synced:
+            if kind == store.SERVER:
+                self.queue.forget(key)  # an edit, or a successor, owes nothing to old failures
             self.queue.add(key)
 
     def queue_all(self, spread: float = 0.0) -> None:
@@ -124,7 +127,7 @@ class Operator:
             for namespace in namespaces:
                 async for page in self.client.pages(resource, namespace, selector):
                     for body in page:
-                        key = self.store.observe(kind, body, listed=True)
+                        key = self.store.observe(kind, body)
                         touched |= {key} if key else set()
             touched |= self.store.end_listing(kind, self.settings.namespaces)
         if self.settings.watch_nodes:
@@ -140,8 +143,11 @@ class Operator:
 
     async def resync_forever(self) -> None:
         """Resync from time to time; an outage only postpones it."""
+        # The first one soon: a deletion between our listing and Kopf's was delivered to nobody.
+        delay = min(FIRST_RESYNC_SECONDS, self.settings.resync_seconds)
         while True:
-            await asyncio.sleep(self.settings.resync_seconds * (0.9 + 0.2 * random.random()))
+            await asyncio.sleep(delay)
+            delay = self.settings.resync_seconds * (0.9 + 0.2 * random.random())
             try:
                 await self.resync()
             except (ApiError, TemporaryFailure) as error:

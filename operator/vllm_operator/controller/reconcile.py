@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import ValidationError
 
@@ -17,14 +18,30 @@ from vllm_operator.errors import NameConflict, TemporaryFailure
 from vllm_operator.manifests.render import with_live_fields
 
 from . import events
-from .apply import Applier, differs, with_applied_hash
+from .apply import REFUSALS, Applier, controlled_by, differs, with_applied_hash
 from .client import BY_KIND, REVISIONS, SERVERS, ApiError, Client
 from .metrics import Metrics
-from .planning import Planner, Proposal, conflicted
-from .revisions import Pinned, controller_revision, expired, pinned, revision_name
+from .planning import (
+    Planner,
+    Proposal,
+    conflicted,
+    refused_by_server,
+    unexpected,
+    unreadable_plan,
+)
+from .revisions import (
+    Pinned,
+    UnreadableRevision,
+    controller_revision,
+    expired,
+    pinned,
+    revision_name,
+)
 from .rollout import choose_strategy
 from .status import Observed, describe, fold, server_state
 from .store import DEPLOYMENT, REVISION, SERVER, Key, Store
+
+LOG: Final = logging.getLogger("vllm_operator")
 
 Note = tuple[Literal["Normal", "Warning"], str, str, str]
 """An event to post: type, reason, action, note."""
@@ -37,6 +54,8 @@ class Applied:
     repaired: list[str]
     """Kinds that somebody else had changed."""
     look_again: float | None
+    refusal: str | None
+    """Why the API server refused an object, if it did."""
     complete: bool = True
     """Whether every object stands."""
 
@@ -85,56 +104,91 @@ class Reconciler:
         body = record.body()
         server, unreadable = _parse(body)
         in_force = self._in_force(key, server)
-        proposal = Proposal(problems=unreadable)
         notes: list[Note] = []
-        if not unreadable and not server.spec.paused and not (in_force and in_force.serves(server)):
-            proposal = await self._planner.propose(server, in_force)
-            if proposal.plan is not None:
-                before = in_force
-                in_force = await self._pin(key, server, proposal, in_force)
-                if before is not None:
-                    notes.append(("Normal", "Replanned", "Plan", describe(in_force.plan)))
+        proposal = Proposal(problems=unreadable)
+        if not unreadable and not server.spec.paused:
+            proposal = await self._propose(server, in_force, body)
+        if proposal.plan is not None:
+            before = in_force
+            in_force = await self._pin(key, server, proposal, in_force)
+            if before is not None:
+                notes.append(("Normal", "Replanned", "Plan", describe(proposal.plan)))
         look_again = None
         if in_force is not None and not server.spec.paused:
             try:
-                applied = await self._apply(key, server, in_force, proposal.absent)
+                applied = await self._apply(key, server, in_force, proposal)
+            except NameConflict as conflict:
+                proposal = conflicted(conflict)
+            else:
                 notes.extend(_repair_note(kind, key[1]) for kind in applied.repaired)
                 look_again = applied.look_again
                 if not applied.complete:
                     await self._post(server, notes)
                     return 0.0
-            except NameConflict as conflict:
-                proposal = conflicted(conflict)
-        update = None
-        if in_force is not None and not proposal.problems:
-            live = key in self.recheck
-            update = await self._planner.update(server, in_force, live=live)
+                if applied.refusal and not proposal.problems:
+                    proposal = refused_by_server(applied.refusal)
+        serves = in_force is not None and in_force.serves(server)
+        update, defect = None, None
+        if in_force is not None and serves and not proposal.problems:
+            try:
+                update = await self._planner.update(server, in_force, live=key in self.recheck)
+            except (ApiError, TemporaryFailure):
+                raise
+            except Exception as error:
+                defect = error
             self.recheck.discard(key)
+        deployment = self._store.child(DEPLOYMENT, key, key[1])
+        ours = deployment is not None and deployment.controller_uid == server.metadata.uid
         observed = Observed(
             problems=proposal.problems,
             waits=proposal.waits,
             plan=in_force.plan if in_force else None,
+            planned=serves,
             update=update,
-            deployment=self._store.child(DEPLOYMENT, key, key[1]),
+            deployment=deployment if ours else None,
             pods=self._store.pods(key),
         )
         folded_again, warning = await self._write_status(key, server, body, observed)
         await self._post(server, notes if proposal.waits else [*notes, *warning])
-        if proposal.failure is not None:
-            raise proposal.failure
+        if defect is not None:
+            raise defect
         return _soonest(look_again, folded_again, proposal.ask_again)
 
+    async def _propose(
+        self, server: VLLMServer, in_force: Pinned | None, body: dict[str, Any]
+    ) -> Proposal:
+        """A new plan where one is due; whatever goes wrong with it, the plan in force stays."""
+        if in_force is not None and in_force.serves(server):
+            if in_force.plan is not None:
+                return Proposal()
+            return unreadable_plan(in_force)
+        last_plan = (body.get("status") or {}).get("plan") or {}
+        try:
+            return await self._planner.propose(server, in_force, last_plan)
+        except (ApiError, TemporaryFailure):
+            raise
+        except Exception as error:
+            LOG.exception("planning failed", extra={"server": server.metadata.name})
+            return unexpected(error)
+
     def _in_force(self, key: Key, server: VLLMServer) -> Pinned | None:
-        records = self._store.revisions(key, server.metadata.uid)
-        return pinned(records[-1]) if records else None
+        for record in reversed(self._store.revisions(key, server.metadata.uid)):
+            try:
+                return pinned(record)
+            except UnreadableRevision as error:
+                LOG.error("a pinned plan cannot be read", extra={"error": str(error)})
+        return None
 
     async def _pin(
         self, key: Key, server: VLLMServer, proposal: Proposal, in_force: Pinned | None
     ) -> Pinned:
         assert proposal.plan is not None
         assert proposal.inputs is not None
-        number = in_force.revision + 1 if in_force else 1
-        body = controller_revision(server, number, proposal.inputs, proposal.plan, proposal.objects)
+        records = self._store.revisions(key, server.metadata.uid)
+        number = records[-1].revision + 1 if records else 1
+        body = controller_revision(
+            server, number, proposal.inputs, proposal.plan, proposal.objects, proposal.release
+        )
         try:
             answer = await self._client.create(REVISIONS, key[0], body)
         except ApiError as error:
@@ -143,6 +197,9 @@ class Reconciler:
             found = await self._client.get(REVISIONS, key[0], revision_name(server, number))
             if found is not None:
                 self._store.observe(REVISION, found)
+                if not controlled_by(found, server.metadata.uid):
+                    # An orphan of ours, or somebody's: its name is taken for good.
+                    await self._client.delete(REVISIONS, key[0], found["metadata"]["name"])
             raise Stale(f"plan {number} was pinned before") from error
         self._metrics.writes.labels(REVISION).inc()
         self._store.observe(REVISION, answer)
@@ -154,19 +211,19 @@ class Reconciler:
         return pinned(records[-1])
 
     async def _apply(
-        self, key: Key, server: VLLMServer, in_force: Pinned, absent: frozenset[str]
+        self, key: Key, server: VLLMServer, in_force: Pinned, proposal: Proposal
     ) -> Applied:
-        """Apply what differs. ``absent``: kinds that this visit has found to be missing.
+        """Apply what differs of the plan in force; ``proposal`` is what this visit pinned, if so.
 
         While other servers wait, a visit that creates an object ends there, and the next one goes
         on behind them: of a thousand new servers each gets its Deployment before one its Service.
         """
         repaired: list[str] = []
-        look_again = None
+        look_again, refusal = None, None
         for number, rendered in enumerate(in_force.objects):
             kind = rendered["kind"]
             live = None
-            if kind not in absent:
+            if kind not in proposal.absent:
                 live = await self._applier.ensure_ours(kind, key, key[1], server.metadata.uid)
             if live is not None and live.deleting:
                 continue
@@ -174,13 +231,19 @@ class Reconciler:
             if kind == DEPLOYMENT:
                 strategy = choose_strategy(server.spec, live, self._store.pods(key), self._clock())
                 rolling_update, look_again = strategy.rolling_update, strategy.look_again
-            mark_key = (*key, in_force.name, kind, server.spec.replicas, *rolling_update.items())
+            mark_key = (in_force.uid, kind, server.spec.replicas, *rolling_update.items())
             build = partial(_desired, rendered, server.spec, rolling_update)
             if not differs(self._applier.mark(mark_key, build), live):
                 continue
+            if live is None and kind == DEPLOYMENT and proposal.plan is None:
+                # A missing Deployment may mean that the server itself is gone, unseen.
+                await self._ensure_alive(key, server)
             try:
                 applied = await self._applier.apply(build(), live, key, mark_key)
             except ApiError as error:
+                if error.code in REFUSALS:
+                    refusal = f"the API server refuses {kind} {key[1]}: {error.message}"
+                    continue
                 if error.code != 409:
                     raise
                 await self._read_again(kind, key)
@@ -188,10 +251,20 @@ class Reconciler:
             self._metrics.writes.labels(kind).inc()
             more = number + 1 < len(in_force.objects)
             if live is None and more and self._others_wait():
-                return Applied(repaired, look_again, complete=False)
+                return Applied(repaired, look_again, refusal, complete=False)
             if live is not None and live.applied_hash == applied.applied_hash:
                 repaired.append(kind)
-        return Applied(repaired, look_again)
+        return Applied(repaired, look_again, refusal)
+
+    async def _ensure_alive(self, key: Key, server: VLLMServer) -> None:
+        """Read the server live. Raises Stale where it is gone, or another one by now."""
+        body = await self._client.get(SERVERS, key[0], key[1])
+        if body is None:
+            self._store.forget_child(SERVER, key, key[1])
+        else:
+            self._store.observe(SERVER, body)
+        if body is None or body["metadata"]["uid"] != server.metadata.uid:
+            raise Stale(f"VLLMServer {key[1]} is gone")
 
     async def _read_again(self, kind: str, key: Key) -> None:
         body = await self._client.get(BY_KIND[kind], key[0], key[1])
@@ -224,6 +297,7 @@ class Reconciler:
         except ApiError as error:
             if error.code not in (404, 409):
                 raise
+            await self._ensure_alive(key, server)
             raise Stale(f"VLLMServer {key[1]} has changed since it was read") from error
         self._metrics.writes.labels("VLLMServer/status").inc()
         self._store.observe(SERVER, answer)
@@ -254,8 +328,9 @@ def _warnings(before: dict[str, Any], after: dict[str, Any]) -> list[Note]:
         conditions: list[dict[str, Any]] = before.get("conditions") or []
         old = next((c for c in conditions if c["type"] == kind), {})
         new = next(c for c in after["conditions"] if c["type"] == kind)
-        said = (old.get("status"), old.get("reason"), old.get("message"))
-        if new["status"] == failing and said != (failing, new["reason"], new["message"]):
+        said = (old.get("status"), old.get("reason"))
+        edited = old.get("observedGeneration") != new["observedGeneration"]
+        if new["status"] == failing and (edited or said != (failing, new["reason"])):
             return [("Warning", new["reason"], "Plan", new["message"])]
     return []
 
@@ -267,9 +342,9 @@ def _parse(body: dict[str, Any]) -> tuple[VLLMServer, tuple[Problem, ...]]:
     except ValidationError as error:
         problems = tuple(
             Problem(
-                field=".".join(str(part) for part in item["loc"]),
+                field=".".join(str(part) for part in item["loc"])[:200],
                 reason="IllegalPin",
-                message=item["msg"],
+                message=item["msg"][:1024],
             )
             for item in error.errors()[:16]
         )

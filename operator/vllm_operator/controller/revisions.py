@@ -11,10 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from pydantic import ValidationError
+
 from vllm_operator import __version__
 from vllm_operator.api.canonical import digest
 from vllm_operator.api.plan import Plan
 from vllm_operator.api.v1alpha1 import VLLMServer, VLLMServerSpec
+from vllm_operator.errors import VLLMOperatorError
 from vllm_operator.hardware import catalogue as gpus
 from vllm_operator.manifests import labels as names
 from vllm_operator.manifests.render import owner_reference
@@ -37,27 +40,36 @@ LIVE_FIELDS: Final = ("replicas", "paused", "autotune")
 LIVE_ROLLOUT_FIELDS: Final = ("strategy",)
 
 
+class UnreadableRevision(VLLMOperatorError):
+    """A ControllerRevision of ours that holds nothing to act by."""
+
+
 @dataclass(frozen=True)
 class Pinned:
     """One pinned plan."""
 
     name: str
+    uid: str
     revision: int
-    plan_hash: str
-    pod_hash: str
+    spec: VLLMServerSpec
+    """The specification that was planned, as this release reads it: comparing what is hashed today
+    on both sides lets the way of hashing, and the fields that a release knows, change."""
     replan: str | None
     release: str
     inputs: Mapping[str, Any]
-    plan: Plan
+    plan: Plan | None
+    """None where another release wrote what this one cannot read; the objects are kept all the
+    same, and nothing is planned anew by itself."""
     objects: tuple[dict[str, Any], ...]
 
     def serves(self, server: VLLMServer) -> bool:
         """Whether this still is the plan of the server's specification."""
-        return (
-            self.plan_hash == plan_hash(server.spec)
-            and self.pod_hash == pod_hash(server.spec)
-            and self.replan == replan_request(server)
-        )
+        return self.plans(server) and pod_hash(self.spec) == pod_hash(server.spec)
+
+    def plans(self, server: VLLMServer) -> bool:
+        """Whether the plan, though perhaps not the pod template, still is the server's."""
+        same = plan_hash(self.spec) == plan_hash(server.spec)
+        return same and self.replan == replan_request(server)
 
 
 def replan_request(server: VLLMServer) -> str | None:
@@ -94,6 +106,7 @@ def controller_revision(
     inputs: Mapping[str, Any],
     plan: Plan,
     objects: tuple[dict[str, Any], ...],
+    release: str = RELEASE,
 ) -> dict[str, Any]:
     """The ControllerRevision that pins a plan. Its data cannot be changed once it exists."""
     return {
@@ -108,10 +121,9 @@ def controller_revision(
         "revision": revision,
         "data": {
             "schema": DATA_SCHEMA,
-            "planHash": plan_hash(server.spec),
-            "podHash": pod_hash(server.spec),
+            "spec": server.spec.to_json_object(),
             "replan": replan_request(server),
-            "release": RELEASE,
+            "release": release,
             "inputs": dict(inputs),
             "plan": plan.to_json_object(),
             "objects": list(objects),
@@ -120,18 +132,27 @@ def controller_revision(
 
 
 def pinned(record: RevisionRecord) -> Pinned:
-    """What a ControllerRevision pins."""
+    """What a ControllerRevision pins. Raises UnreadableRevision where it holds no objects."""
     data = record.data()
+    try:
+        objects = tuple(data["objects"])
+        spec = VLLMServerSpec.model_validate(data["spec"])
+    except (KeyError, TypeError, ValidationError) as error:
+        raise UnreadableRevision(f"ControllerRevision {record.name}: {error}") from error
+    try:
+        plan = Plan.model_validate(data["plan"])
+    except (KeyError, ValidationError):
+        plan = None
     return Pinned(
         name=record.name,
+        uid=record.uid,
         revision=record.revision,
-        plan_hash=data["planHash"],
-        pod_hash=data["podHash"],
+        spec=spec,
         replan=data.get("replan"),
-        release=data["release"],
-        inputs=data["inputs"],
-        plan=Plan.model_validate(data["plan"]),
-        objects=tuple(data["objects"]),
+        release=str(data.get("release", "")),
+        inputs=data.get("inputs") or {},
+        plan=plan if plan is not None and plan.feasible else None,
+        objects=objects,
     )
 
 

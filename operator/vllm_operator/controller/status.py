@@ -39,6 +39,9 @@ class Observed:
     plan: Plan | None
     """The plan in force."""
 
+    planned: bool
+    """Whether the plan in force is that of the specification as it stands."""
+
     update: str | None
     """What a new plan would change."""
 
@@ -144,12 +147,12 @@ def _planned(observed: Observed) -> ConditionDraft:
         if observed.plan is not None:
             message += "; the last good plan keeps serving"
         return ConditionDraft(type="Planned", status="False", reason=first.reason, message=message)
-    if observed.plan is None:
+    if observed.plan is None or not observed.planned:
         return ConditionDraft(
             type="Planned",
             status="Unknown",
             reason="Paused",
-            message="spec.paused is true, and nothing was planned before",
+            message="spec.paused is true, and the specification as it stands was not planned",
         )
     return ConditionDraft(
         type="Planned", status="True", reason="Sized", message=describe(observed.plan)
@@ -185,7 +188,7 @@ def _progressing(
         return draft("False", "Settled", f"{wanted} of {wanted} replicas are up to date"), None
     progress = f"{deployment.updated_replicas} of {wanted} replicas updated"
     progress += f", {deployment.ready_replicas} ready"
-    if deployment.deadline_exceeded:
+    if deployment.deadline_exceeded and not is_lagging(deployment):
         hint = _pod_hint(observed.pods) or deployment.message
         return draft("False", "RolloutStuck", f"{progress}; {hint}"), None
     waiting = [pod for pod in observed.pods if pod.unschedulable_since and not pod.deleting]
@@ -216,7 +219,7 @@ def _loading(pods: Sequence[PodRecord], now: datetime) -> tuple[list[PodRecord],
     loading = []
     look_again: float | None = None
     for pod in pods:
-        if pod.ready or pod.deleting or not pod.scheduled or pod.started_at is None:
+        if pod.ready or pod.deleting or pod.failed or not pod.scheduled or pod.started_at is None:
             continue
         since = datetime.fromisoformat(pod.started_at) + timedelta(seconds=LOADING_AFTER_SECONDS)
         if now >= since:
@@ -240,6 +243,10 @@ def _unschedulable(plan: Plan, pod: PodRecord) -> tuple[str, str]:
 
 def _pod_hint(pods: Sequence[PodRecord]) -> str:
     for pod in pods:
+        if pod.failed:
+            continue
+        if pod.restarts and pod.last_exit:
+            return f"a pod has restarted, {pod.last_exit}"
         quiet = pod.waiting_reason in {"", "ContainerCreating", "PodInitializing"}
         if not pod.deleting and not quiet:
             detail = f" ({pod.waiting_message})" if pod.waiting_message else ""
@@ -271,7 +278,7 @@ def _available(server: VLLMServer, observed: Observed) -> ConditionDraft:
 
 
 def _update_available(observed: Observed) -> ConditionDraft:
-    if observed.plan is None or observed.problems:
+    if observed.plan is None or observed.problems or not observed.planned:
         return ConditionDraft(
             type="UpdateAvailable",
             status="Unknown",

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -94,6 +95,8 @@ class PodRecord(Record):
     ready: bool
     waiting_reason: str
     waiting_message: str
+    last_exit: str
+    """How the container ended the last time."""
     restarts: int
     started_at: str | None
     failed: bool
@@ -197,9 +200,7 @@ def pod_record(body: Mapping[str, Any]) -> PodRecord:
     state = container.get("state") or {}
     waiting = state.get("waiting") or {}
     last = (container.get("lastState") or {}).get("terminated") or {}
-    message = waiting.get("message") or ""
-    if waiting.get("reason") == "CrashLoopBackOff" and last:
-        message = f"last exit code {last.get('exitCode')} ({last.get('reason', 'Error')})"
+    exited = f"last exit code {last.get('exitCode')} ({last.get('reason', 'Error')})"
     return PodRecord(
         **_metadata(body),
         template_hash=(metadata.get("labels") or {}).get("pod-template-hash"),
@@ -209,7 +210,8 @@ def pod_record(body: Mapping[str, Any]) -> PodRecord:
         unschedulable_message=scheduled.get("message", "") if unschedulable else "",
         ready=conditions.get("Ready", {}).get("status") == "True",
         waiting_reason=waiting.get("reason") or "",
-        waiting_message=message,
+        waiting_message=(waiting.get("message") or "")[:400],
+        last_exit=exited if last else "",
         restarts=container.get("restartCount", 0),
         started_at=status.get("startTime"),
         failed=status.get("phase") == "Failed",
@@ -231,6 +233,9 @@ DEPLOYMENT: Final = "Deployment"
 SERVICE: Final = "Service"
 REVISION: Final = "ControllerRevision"
 POD: Final = "Pod"
+GRAVES_LIMIT: Final = 20_000
+"""How many deleted uids are remembered: an event may come after its object's deletion."""
+
 KINDS: Final = (SERVER, DEPLOYMENT, SERVICE, REVISION, POD)
 
 
@@ -273,29 +278,24 @@ class Store:
     def __init__(self) -> None:
         self._records: dict[str, dict[Key, dict[str, Record]]] = {kind: {} for kind in KINDS}
         self._seen: dict[str, set[tuple[Key, str]]] = {}
-        self._deleted: dict[str, set[str]] = {}
+        self._graves: OrderedDict[str, None] = OrderedDict()
 
-    def observe(self, kind: str, body: Mapping[str, Any], *, listed: bool = False) -> Key | None:
-        """Take in an object; the key of its server where that is news, else None.
-
-        ``listed``: the object comes from a listing that began a while ago, and a deletion that was
-        delivered since then is newer.
-        """
+    def observe(self, kind: str, body: Mapping[str, Any]) -> Key | None:
+        """Take in an object; the key of its server where that is news, else None."""
         key = server_key(kind, body)
         if key is None:
             return None
         name = body["metadata"]["name"]
-        if listed and body["metadata"].get("uid") in self._deleted.get(kind, ()):
-            return None
+        if str(body["metadata"].get("uid")) in self._graves:
+            return None  # an event or a listing from before its deletion
         if kind in self._seen:
             self._seen[kind].add((key, name))
         mine = self._records[kind].setdefault(key, {})
         old = mine.get(name)
-        metadata = body["metadata"]
-        if old is not None and old.uid == metadata.get("uid"):
-            version = metadata.get("resourceVersion", "")
+        if old is not None:
+            version = body["metadata"].get("resourceVersion", "")
             if version == old.resource_version or is_older(version, old.resource_version):
-                return None
+                return None  # of whichever uid: versions of one resource are comparable
         record = record_of(kind, body)
         mine[name] = record
         return None if isinstance(old, PodRecord) and _same_facts(old, record) else key
@@ -305,8 +305,9 @@ class Store:
         key = server_key(kind, body)
         if key is None:
             return None
-        if kind in self._deleted:
-            self._deleted[kind].add(str(body["metadata"].get("uid")))
+        self._graves[str(body["metadata"].get("uid"))] = None
+        if len(self._graves) > GRAVES_LIMIT:
+            self._graves.popitem(last=False)
         mine = self._records[kind].get(key, {})
         old = mine.get(body["metadata"]["name"])
         if old is None or old.uid != body["metadata"].get("uid"):
@@ -317,7 +318,6 @@ class Store:
     def begin_listing(self, kind: str) -> None:
         """From here on, note what is observed of ``kind``."""
         self._seen[kind] = set()
-        self._deleted[kind] = set()
 
     def end_listing(self, kind: str, namespaces: Iterable[str]) -> set[Key]:
         """Drop what was not observed since ``begin_listing``; the keys that lost something.
@@ -325,7 +325,6 @@ class Store:
         ``namespaces`` are those that were listed; empty means all.
         """
         seen = self._seen.pop(kind)
-        del self._deleted[kind]
         listed = set(namespaces)
         lost: set[Key] = set()
         for key, mine in list(self._records[kind].items()):

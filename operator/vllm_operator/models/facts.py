@@ -57,6 +57,10 @@ def facts_from_inline(model: Model) -> ModelFacts:
     return ModelFacts(config=model.config, weight_bytes=model.weight_bytes, source="inline")
 
 
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON number")
+
+
 def facts_from_json(text: str, source: Source) -> ModelFacts:
     """Facts from the text of a ``config.json``.
 
@@ -65,8 +69,8 @@ def facts_from_json(text: str, source: Source) -> ModelFacts:
     """
     error = IllegalPin if source in ("inline", "configMap") else UnknownModel
     try:
-        config = json.loads(text)
-    except ValueError as problem:
+        config = json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as problem:
         raise error(FIELDS[source], f"does not hold JSON: {problem}") from problem
     if not isinstance(config, dict):
         raise error(FIELDS[source], f"must hold a JSON object, and holds a {type(config).__name__}")

@@ -85,16 +85,26 @@ def _offline() -> bool:
 
 def _config(endpoint: str, model_id: str, revision: str | None, token: str | None) -> str:
     url = hf_hub_url(model_id, "config.json", revision=revision, endpoint=endpoint)
-    response = get_session().get(
-        url,
-        headers=build_hf_headers(token=token or False),
-        timeout=TIMEOUT_SECONDS,
-        follow_redirects=True,
-    )
-    hf_raise_for_status(response)
-    if len(response.content) > CONFIG_BYTES_LIMIT:
-        raise UnknownModel(FIELD, f"config.json has {len(response.content)} bytes, too many")
-    return response.text
+    # Uncompressed and read by the piece: what a repository holds must not fill our memory.
+    headers = {**build_hf_headers(token=token or False), "Accept-Encoding": "identity"}
+    content = bytearray()
+    with get_session().stream(
+        "GET", url, headers=headers, timeout=TIMEOUT_SECONDS, follow_redirects=True
+    ) as response:
+        for piece in response.iter_bytes(chunk_size=64 * 1024):
+            content += piece
+            if len(content) > CONFIG_BYTES_LIMIT:
+                raise UnknownModel(
+                    FIELD, f"config.json has more than {CONFIG_BYTES_LIMIT} bytes, too many"
+                )
+        read = type(response)(
+            response.status_code,
+            headers=[(k, v) for k, v in response.headers.items() if k != "content-encoding"],
+            content=bytes(content),
+            request=response.request,
+        )
+    hf_raise_for_status(read)
+    return read.text
 
 
 def _weight_bytes(

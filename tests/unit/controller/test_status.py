@@ -44,13 +44,20 @@ POD = PodRecord(
     ready=False,
     waiting_reason="",
     waiting_message="",
+    last_exit="",
     restarts=0,
     started_at=NOW.isoformat(),
     failed=False,
 )
 PROBLEM = Problem(field="spec.gpu.product", reason="UnknownGPU", message="no such GPU")
 READY = Observed(
-    problems=(), waits=False, plan=make_plan(), update=None, deployment=DEPLOYMENT, pods=()
+    problems=(),
+    waits=False,
+    plan=make_plan(),
+    planned=True,
+    update=None,
+    deployment=DEPLOYMENT,
+    pods=(),
 )
 STARTING = replace(READY, deployment=replace(DEPLOYMENT, ready_replicas=0), pods=(POD,))
 
@@ -82,12 +89,12 @@ def test_the_same_sight_folds_to_the_same_status() -> None:
 
 
 def test_every_condition_is_there_from_the_first_visit_on() -> None:
-    nothing = Observed((PROBLEM,), False, None, None, None, ())
+    nothing = Observed((PROBLEM,), False, None, False, None, None, ())
     assert set(conditions(folded(nothing).status)) == set(conditions(folded(READY).status))
 
 
 def test_a_problem_stops_a_server_that_never_ran() -> None:
-    status = folded(Observed((PROBLEM,), False, None, None, None, ())).status
+    status = folded(Observed((PROBLEM,), False, None, False, None, None, ())).status
     seen = conditions(status)
     assert seen["Planned"] == ("False", "UnknownGPU")
     assert seen["Stalled"] == ("True", "NotPlanned")
@@ -96,7 +103,7 @@ def test_a_problem_stops_a_server_that_never_ran() -> None:
 
 
 def test_a_problem_that_may_pass_is_waiting_and_not_failing() -> None:
-    seen = conditions(folded(Observed((PROBLEM,), True, None, None, None, ())).status)
+    seen = conditions(folded(Observed((PROBLEM,), True, None, False, None, None, ())).status)
     assert seen["Stalled"][0] == "False"
     assert seen["Reconciling"][0] == "True"
 
@@ -137,7 +144,7 @@ def test_an_unschedulable_pod_waits_for_a_gpu_with_the_scheduler_s_words() -> No
 
 
 def test_a_rollout_past_its_deadline_is_stalled_and_says_what_the_pod_says() -> None:
-    pod = replace(POD, waiting_reason="CrashLoopBackOff", waiting_message="last exit code 1")
+    pod = replace(POD, waiting_reason="CrashLoopBackOff", restarts=3, last_exit="last exit code 1")
     stuck = replace(
         STARTING, deployment=replace(DEPLOYMENT, ready_replicas=0, deadline_exceeded=True)
     )
@@ -145,7 +152,7 @@ def test_a_rollout_past_its_deadline_is_stalled_and_says_what_the_pod_says() -> 
     assert conditions(status)["Stalled"] == ("True", "RolloutStuck")
     assert conditions(status)["Ready"] == ("False", "RolloutStuck")
     (stalled,) = [c for c in status["conditions"] if c["type"] == "Stalled"]
-    assert "CrashLoopBackOff" in stalled["message"]
+    assert "last exit code 1" in stalled["message"]
 
 
 def test_a_server_scaled_to_zero_is_ready_and_not_available() -> None:
@@ -187,7 +194,7 @@ def test_an_update_says_how_to_take_it() -> None:
 
 def test_a_long_message_is_cut_to_the_schema_s_bound() -> None:
     long = PROBLEM.model_copy(update={"message": "x" * 5000})
-    status = folded(Observed((long,), False, None, None, None, ())).status
+    status = folded(Observed((long,), False, None, False, None, None, ())).status
     assert max(len(c["message"]) for c in status["conditions"]) == 1024
 
 
@@ -208,13 +215,13 @@ def test_the_metrics_give_a_server_one_state(
 
 
 def test_a_server_that_is_paused_before_it_was_planned_says_so() -> None:
-    seen = conditions(folded(Observed((), False, None, None, None, ()), paused=True).status)
+    seen = conditions(folded(Observed((), False, None, False, None, None, ()), paused=True).status)
     assert seen["Planned"] == ("Unknown", "Paused")
     assert seen["Ready"][0] == "False"
 
 
 def test_a_paused_server_is_not_on_its_way() -> None:
-    seen = conditions(folded(Observed((), False, None, None, None, ()), paused=True).status)
+    seen = conditions(folded(Observed((), False, None, False, None, None, ()), paused=True).status)
     assert seen["Reconciling"] == ("False", "Settled")
 
 

@@ -47,7 +47,7 @@ def test_an_older_version_never_replaces_a_newer_one(store: Store) -> None:
 
 def test_a_successor_of_the_same_name_replaces_the_old_object(store: Store) -> None:
     store.observe(SERVER, body(10, uid="old"))
-    assert store.observe(SERVER, body(4, uid="new")) == KEY
+    assert store.observe(SERVER, body(11, uid="new")) == KEY
 
 
 def test_a_late_deletion_of_a_predecessor_leaves_its_successor(store: Store) -> None:
@@ -86,7 +86,7 @@ def test_a_listing_drops_what_it_did_not_hold(store: Store) -> None:
 def test_a_listing_keeps_what_it_held_and_what_came_meanwhile(store: Store) -> None:
     store.observe(DEPLOYMENT, body(1))
     store.begin_listing(DEPLOYMENT)
-    store.observe(DEPLOYMENT, body(1), listed=True)
+    store.observe(DEPLOYMENT, body(1))
     store.observe(DEPLOYMENT, body(7, name="new", uid="n"))
     assert store.end_listing(DEPLOYMENT, ()) == set()
     assert store.child(DEPLOYMENT, KEY, "new") is not None
@@ -96,7 +96,7 @@ def test_a_listing_does_not_revive_what_was_deleted_while_it_ran(store: Store) -
     store.observe(DEPLOYMENT, body(1))
     store.begin_listing(DEPLOYMENT)
     store.remove(DEPLOYMENT, body(3))
-    store.observe(DEPLOYMENT, body(1), listed=True)
+    store.observe(DEPLOYMENT, body(1))
     store.end_listing(DEPLOYMENT, ())
     assert store.child(DEPLOYMENT, KEY, "qwen") is None
 
@@ -115,3 +115,18 @@ def test_a_server_comes_back_whole_but_for_its_managed_fields(store: Store) -> N
     assert record is not None
     assert record.body()["spec"] == {"model": {"id": "a/b"}}
     assert "managedFields" not in record.body()["metadata"]
+
+
+def test_a_late_event_of_a_predecessor_never_replaces_its_successor(store: Store) -> None:
+    store.observe(SERVER, body(11, uid="new"))
+    assert store.observe(SERVER, body(10, uid="old")) is None
+    record = store.server(KEY)
+    assert record is not None
+    assert record.uid == "new"
+
+
+def test_a_late_event_of_a_deleted_object_does_not_revive_it(store: Store) -> None:
+    store.observe(SERVER, body(1))
+    store.remove(SERVER, body(3))
+    assert store.observe(SERVER, body(2)) is None
+    assert store.server(KEY) is None
