@@ -180,3 +180,57 @@ def test_a_warning_event_says_why(world: World, operator: OperatorProcess) -> No
     assert event["reason"] == "UnknownGPU"
     assert "H1000" in event["note"]
     assert event["regarding"]["name"] == "qwen"
+
+
+REFUSED: list[tuple[str, dict[str, Any], str]] = [
+    (
+        "an operator that no affinity has",
+        {"matchExpressions": [{"key": "zone", "operator": "Equals", "values": ["a"]}]},
+        "operator",
+    ),
+    ("a field that no term has", {"matchExpresions": []}, "matchExpresions"),
+]
+
+
+@pytest.mark.parametrize(
+    ("term", "word"), [case[1:] for case in REFUSED], ids=[case[0] for case in REFUSED]
+)
+def test_an_edit_that_the_api_server_refuses_leaves_the_last_good_state_repaired(
+    world: World, operator: OperatorProcess, term: dict[str, Any], word: str
+) -> None:
+    world.apply()
+    world.wait_ready()
+    before = world.get("Deployment")
+    required = {"nodeSelectorTerms": [term]}
+    key = "requiredDuringSchedulingIgnoredDuringExecution"
+    world.apply(pod={"affinity": {"nodeAffinity": {key: required}}})
+    planned = world.wait_condition("Planned", "False", "IllegalPin")
+    assert word in planned["message"]
+    assert world.get("Deployment")["spec"] == before["spec"]
+    world.delete("Deployment")
+    world.wait(
+        lambda: (
+            (found := world.find("Deployment", "qwen"))
+            and found["metadata"]["uid"] != before["metadata"]["uid"]
+        ),
+        "the Deployment to return",
+    )
+    assert world.get("Deployment")["spec"] == before["spec"]
+    world.apply()
+    world.wait_ready()
+
+
+def test_a_new_server_that_the_api_server_refuses_says_so(
+    world: World, operator: OperatorProcess
+) -> None:
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"}}
+    quota["spec"] = {"hard": {"count/deployments.apps": "0"}}
+    path = f"/api/v1/namespaces/{world.namespace}/resourcequotas"
+    world.cluster.api("POST", path, quota)
+    world.wait(
+        lambda: world.cluster.api("GET", f"{path}/none").get("status", {}).get("used"),
+        "the quota to be counted",
+    )
+    world.apply()
+    planned = world.wait_condition("Planned", "False")
+    assert "exceeded quota" in planned["message"]

@@ -100,6 +100,21 @@ def test_a_new_release_rolls_nothing_and_is_said(
     assert world.status()["plan"]["engine"]["image"] == "vllm/vllm-openai:v0.30.0"
 
 
+def test_a_lost_plan_is_made_again_as_it_was(world: World, start_operator: StartOperator) -> None:
+    operator = start_operator(world)
+    world.apply()
+    world.wait_ready()
+    before = template_of(world)
+    (revision,) = world.list("ControllerRevision")
+    operator.kill()
+    world.delete("ControllerRevision", revision["metadata"]["name"])
+    start_operator(world, default_image="vllm/vllm-openai:v0.31.0")
+    world.wait(lambda: world.list("ControllerRevision"), "a plan to be pinned")
+    world.wait_condition("UpdateAvailable", "True", "PlanDiffers")
+    assert template_of(world) == before
+    assert world.status()["plan"]["engine"]["image"] == "vllm/vllm-openai:v0.30.0"
+
+
 def test_a_restarted_api_server_is_survived(
     own_world: World, own_cluster: Cluster, start_operator: StartOperator
 ) -> None:
@@ -220,3 +235,12 @@ def test_an_operator_of_two_namespaces_acts_in_both_and_in_no_third(
     for one in worlds[:2]:
         one.wait_ready()
     assert worlds[2].status() == {}
+
+
+def test_a_namespace_that_is_gone_does_not_stop_the_others(
+    own_world: World, own_cluster: Cluster, start_operator: StartOperator
+) -> None:
+    both = f"gone,{own_world.namespace}"
+    start_operator(own_world, namespaces=both)
+    own_world.apply()
+    own_world.wait_ready()

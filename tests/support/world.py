@@ -44,7 +44,12 @@ class World:
         if live is None:
             return self.cluster.api("POST", self.path("VLLMServer"), manifest)
         manifest["metadata"] = live["metadata"]
-        return self.cluster.api("PUT", self.path("VLLMServer", name), manifest)
+        try:
+            return self.cluster.api("PUT", self.path("VLLMServer", name), manifest)
+        except ApiError as error:
+            if error.status != 409:
+                raise
+            return self.apply(name, **spec)  # a status was written in between
 
     def patch(self, kind: str, name: str, body: Any, sub: str = "") -> Object:
         """Merge patch, or JSON patch where ``body`` is a list."""

@@ -43,7 +43,13 @@ async def lead(
     async def stopped() -> None:
         return None
 
-    lock = LeaseLock(client, settings.lease_name, settings.lease_namespace, identity)
+    lock = LeaseLock(
+        client,
+        settings.lease_name,
+        settings.lease_namespace,
+        identity,
+        timeout=settings.lease_seconds / 3,
+    )
     config = Config(
         lock,
         lease_duration=settings.lease_seconds,

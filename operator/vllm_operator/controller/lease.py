@@ -7,9 +7,11 @@ JSON through our client.
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Awaitable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from kubernetes.aio.client.exceptions import ApiException
 from kubernetes.aio.leaderelection.leaderelectionrecord import LeaderElectionRecord
@@ -19,15 +21,22 @@ from vllm_operator.errors import TemporaryFailure
 
 from .client import LEASES, ApiError, Client
 
+Answer = TypeVar("Answer")
+
 MICROSECONDS = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 
 class LeaseLock(BaseLock):  # type: ignore[misc]  # the client ships no types for it
     """One Lease, held by at most one identity."""
 
-    def __init__(self, client: Client, name: str, namespace: str, identity: str) -> None:
+    def __init__(
+        self, client: Client, name: str, namespace: str, identity: str, timeout: float
+    ) -> None:
         super().__init__(name, namespace, identity)
         self._client = client
+        self._timeout = timeout
+        """Seconds for one request: a hung one must not outlast the Lease."""
+
         self._lease: dict[str, Any] | None = None
 
     async def get(
@@ -35,8 +44,8 @@ class LeaseLock(BaseLock):  # type: ignore[misc]  # the client ships no types fo
     ) -> tuple[bool, LeaderElectionRecord] | tuple[bool, Exception] | tuple[bool, None]:
         """What stands in the Lease, or the error as the election expects it."""
         try:
-            self._lease = await self._client.get(LEASES, namespace, name)
-        except (ApiError, TemporaryFailure) as error:
+            self._lease = await self._within(self._client.get(LEASES, namespace, name))
+        except (ApiError, TemporaryFailure, TimeoutError) as error:
             return False, _as_expected(getattr(error, "code", 0), str(error))
         if self._lease is None:
             return False, _as_expected(404, "not found")
@@ -61,8 +70,8 @@ class LeaseLock(BaseLock):  # type: ignore[misc]  # the client ships no types fo
             "spec": _spec(election_record, _now()),
         }
         try:
-            self._lease = await self._client.create(LEASES, namespace, body)
-        except (ApiError, TemporaryFailure):
+            self._lease = await self._within(self._client.create(LEASES, namespace, body))
+        except (ApiError, TemporaryFailure, TimeoutError):
             return False
         return True
 
@@ -83,13 +92,18 @@ class LeaseLock(BaseLock):  # type: ignore[misc]  # the client ships no types fo
         if found and holder == self.identity:
             await self._patch({"holderIdentity": "", "leaseDurationSeconds": 1})
 
+    async def _within(self, request: Awaitable[Answer]) -> Answer:
+        return await asyncio.wait_for(request, self._timeout)
+
     async def _patch(self, spec: dict[str, Any]) -> bool:
         assert self._lease is not None
         version = self._lease["metadata"]["resourceVersion"]
         body = {"metadata": {"resourceVersion": version}, "spec": spec}
         try:
-            self._lease = await self._client.merge(LEASES, self.namespace, self.name, body)
-        except (ApiError, TemporaryFailure):
+            self._lease = await self._within(
+                self._client.merge(LEASES, self.namespace, self.name, body)
+            )
+        except (ApiError, TemporaryFailure, TimeoutError):
             return False
         return True
 

@@ -69,6 +69,8 @@ class Operator:
         self.client = client
         self.metrics = metrics
         self.settings = settings
+        self.namespaces = settings.namespaces
+        """Namespaces to act in: those of the settings that can be read."""
         self.store = Store()
         self.nodes = Nodes(visible=settings.watch_nodes)
         self.queue: WorkQueue[Key] = WorkQueue(time.monotonic, random.random)
@@ -120,7 +122,7 @@ class Operator:
 
     async def resync(self) -> None:
         """List everything live: a watch never delivers deletions that fall into a gap of it."""
-        namespaces: tuple[str | None, ...] = self.settings.namespaces or (None,)
+        namespaces: tuple[str | None, ...] = self.namespaces or (None,)
         touched: set[Key] = set()
         for kind, (resource, selector) in LISTED.items():
             self.store.begin_listing(kind)
@@ -129,7 +131,7 @@ class Operator:
                     for body in page:
                         key = self.store.observe(kind, body)
                         touched |= {key} if key else set()
-            touched |= self.store.end_listing(kind, self.settings.namespaces)
+            touched |= self.store.end_listing(kind, self.namespaces)
         if self.settings.watch_nodes:
             names = []
             async for page in self.client.pages(NODES, None):
@@ -211,7 +213,7 @@ class Operator:
         streaming = await self.client.minor_version() >= STREAMING_LISTS_SINCE
         watches = asyncio.create_task(
             handlers.watch_forever(
-                registry, self.settings.namespaces, stop_watching, started, streaming=streaming
+                registry, self.namespaces, stop_watching, started, streaming=streaming
             )
         )
         signals = asyncio.create_task(_stop_on_signals_once(started, stop))
@@ -245,10 +247,33 @@ class Operator:
             if task.done() and not task.cancelled():
                 task.result()
 
+    async def _leave_out_refused_namespaces(self) -> None:
+        """Act in the namespaces that can be read: one that is deleted must not stop the others.
+
+        Raises ApiError where none can be.
+        """
+        readable = []
+        refusal: ApiError | None = None
+        for namespace in self.settings.namespaces:
+            try:
+                async for _ in self.client.pages(SERVERS, namespace):
+                    break
+            except ApiError as error:
+                if error.code not in (403, 404):
+                    raise
+                refusal = error
+                LOG.error("namespace left out", extra={"namespace": namespace, "error": str(error)})
+            else:
+                readable.append(namespace)
+        if refusal is not None and not readable:
+            raise refusal
+        self.namespaces = tuple(readable)
+
     async def _first_sync(self, stop: asyncio.Event) -> None:
         delay = 0.5
         while not stop.is_set():
             try:
+                await self._leave_out_refused_namespaces()
                 await self.resync()
             except (ApiError, TemporaryFailure) as error:
                 if isinstance(error, ApiError) and error.code in (401, 403, 404):

@@ -54,7 +54,7 @@ def choose_strategy(
     if deployment is None or not is_rolling(deployment):
         return Strategy(SURGE)
     if deployment.in_place:
-        return Strategy(IN_PLACE)
+        return Strategy(_in_place(deployment, pods))
     waiting_since = surge_pod_waits_since(pods)
     if waiting_since is None:
         return Strategy(SURGE)
@@ -62,6 +62,23 @@ def choose_strategy(
     if now >= deadline:
         return Strategy(IN_PLACE)
     return Strategy(SURGE, look_again=(deadline - now).total_seconds())
+
+
+def _in_place(deployment: ChildRecord, pods: Sequence[PodRecord]) -> Mapping[str, int]:
+    """In place, with room for replicas that had no GPU before the rollout either.
+
+    Where fewer GPUs than replicas exist, the Deployment controller counts the pod that waits as the
+    one that may be unavailable, and would never replace a running one to make room for it. So once
+    everything that can run does, those that wait are counted on top.
+    """
+    alive = [pod for pod in pods if not pod.failed]
+    waiting = [pod for pod in alive if pod.unschedulable_since and not pod.scheduled]
+    at_rest = not any(pod.deleting for pod in alive) and all(
+        pod.ready for pod in alive if pod.scheduled
+    )
+    if not waiting or not at_rest or deployment.replicas > deployment.spec_replicas:
+        return IN_PLACE
+    return {**IN_PLACE, "maxUnavailable": 1 + len(waiting)}
 
 
 def surge_pod_waits_since(pods: Sequence[PodRecord]) -> datetime | None:

@@ -10,6 +10,7 @@ from typing import Any, Final
 from vllm_operator.api.plan import Plan
 from vllm_operator.api.pod import EnvironmentVariable, KeyReference, PodSpec
 from vllm_operator.api.v1alpha1 import VLLMServerSpec
+from vllm_operator.errors import IllegalPin
 
 from . import labels as names
 
@@ -30,7 +31,8 @@ STARTUP_PERIOD_SECONDS: Final = 5
 PROGRESS_MARGIN_SECONDS: Final = 300
 """Image pull and scheduling, which the startup probe does not see and the deadline does."""
 
-GIBIBYTE: Final = 1024**3
+AFFINITY: Final = "spec.pod.affinity"
+REQUIRED: Final = "requiredDuringSchedulingIgnoredDuringExecution"
 
 
 def pod_values(
@@ -99,7 +101,8 @@ def with_node_labels(
 ) -> dict[str, Any]:
     """The user's affinity, each of its node terms narrowed to the nodes that hold the GPU.
 
-    Node selector terms are alternatives, so the requirement goes into every one of them.
+    Node selector terms are alternatives, so the requirement goes into every one of them. Raises
+    IllegalPin where the free-form affinity is not shaped like one.
     """
     merged: dict[str, Any] = copy.deepcopy(dict(affinity or {}))
     expressions = [
@@ -108,14 +111,29 @@ def with_node_labels(
     ]
     if not expressions:
         return merged
-    node = merged.setdefault("nodeAffinity", {})
-    required = node.setdefault("requiredDuringSchedulingIgnoredDuringExecution", {})
+    node = _member(merged, "nodeAffinity", AFFINITY)
+    required = _member(node, REQUIRED, f"{AFFINITY}.nodeAffinity")
     terms = required.get("nodeSelectorTerms") or [{}]
+    where = f"{AFFINITY}.nodeAffinity.{REQUIRED}.nodeSelectorTerms"
+    if not isinstance(terms, list) or not all(isinstance(term, Mapping) for term in terms):
+        raise IllegalPin(where, "must be a list of node selector terms")
+    if not all(isinstance(term.get("matchExpressions") or [], list) for term in terms):
+        raise IllegalPin(where, "matchExpressions must be a list")
     required["nodeSelectorTerms"] = [
-        {**term, "matchExpressions": [*term.get("matchExpressions", []), *expressions]}
+        {**term, "matchExpressions": [*(term.get("matchExpressions") or []), *expressions]}
         for term in terms
     ]
     return merged
+
+
+def _member(parent: dict[str, Any], name: str, path: str) -> dict[str, Any]:
+    """A member of a free-form object, made where it is missing."""
+    member = parent.get(name)
+    if member is None:
+        member = parent[name] = {}
+    if not isinstance(member, dict):
+        raise IllegalPin(f"{path}.{name}", f"must be an object, and is a {type(member).__name__}")
+    return member
 
 
 def _tolerations(pod: PodSpec, resource_name: str) -> list[dict[str, Any]]:

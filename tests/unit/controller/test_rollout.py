@@ -68,3 +68,15 @@ def test_a_strategy_that_is_asked_for_is_used(wanted: str, expected: dict[str, i
     spec = make_server(rollout={"strategy": wanted}).spec
     later = NOW + timedelta(hours=1)
     assert choose_strategy(spec, ROLLING, [OLD, NEW], later).rolling_update == expected
+
+
+def test_in_place_a_pod_that_never_had_a_gpu_does_not_stop_the_others() -> None:
+    two = replace(DEPLOYMENT, spec_replicas=2, replicas=2, updated_replicas=1, in_place=True)
+    strategy = choose_strategy(SPEC, two, [OLD, NEW], NOW)
+    assert strategy.rolling_update == {"maxSurge": 0, "maxUnavailable": 2}
+
+
+def test_in_place_nothing_more_is_taken_down_while_a_pod_loads() -> None:
+    two = replace(DEPLOYMENT, spec_replicas=2, replicas=2, updated_replicas=1, in_place=True)
+    loading = replace(NEW, name="loading", scheduled=True, unschedulable_since=None, ready=False)
+    assert choose_strategy(SPEC, two, [OLD, NEW, loading], NOW).rolling_update == IN_PLACE

@@ -172,3 +172,20 @@ def test_the_template_hash_says_its_version_and_follows_the_template_alone() -> 
     assert re.fullmatch(r"1-[0-9a-f]{16}", template_hash())
     assert template_hash(replicas=3) == template_hash()
     assert template_hash(pod={"labels": {"a": "b"}}) != template_hash()
+
+
+@pytest.mark.parametrize(
+    "affinity",
+    [
+        {"nodeAffinity": []},
+        {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": "x"}},
+        {
+            "nodeAffinity": {
+                "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [1]}
+            }
+        },
+    ],
+)
+def test_an_affinity_that_is_none_is_refused_with_its_field(affinity: dict[str, Any]) -> None:
+    with pytest.raises(IllegalPin, match=r"spec\.pod\.affinity\.nodeAffinity"):
+        rendered(pod={"affinity": affinity})
