@@ -23,6 +23,14 @@ REFUSALS: Final = (400, 403, 422)
 """Codes by which the API server, a quota or a webhook refuses an object for what it is."""
 
 
+def is_refusal(error: ApiError) -> bool:
+    """Whether the API server, a quota or a webhook refuses the object for what it is.
+
+    An unknown field makes server-side apply answer with status 500.
+    """
+    return error.code in REFUSALS or "typed patch object" in error.message
+
+
 @dataclass(frozen=True, slots=True)
 class Mark:
     """What tells whether a live object is the desired one: its hash, and the fields that we own."""
@@ -130,7 +138,7 @@ class Applier:
         try:
             await self._client.apply(BY_KIND[kind], key[0], name, desired, dry_run=True)
         except ApiError as error:
-            if error.code not in REFUSALS:
+            if not is_refusal(error):
                 raise
             return f"the API server refuses {kind} {name}: {error.message}"
         return None

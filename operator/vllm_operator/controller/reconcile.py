@@ -18,7 +18,7 @@ from vllm_operator.errors import NameConflict, TemporaryFailure
 from vllm_operator.manifests.render import with_live_fields
 
 from . import events
-from .apply import REFUSALS, Applier, controlled_by, differs, with_applied_hash
+from .apply import Applier, controlled_by, differs, is_refusal, with_applied_hash
 from .client import BY_KIND, REVISIONS, SERVERS, ApiError, Client
 from .metrics import Metrics
 from .planning import (
@@ -241,7 +241,7 @@ class Reconciler:
             try:
                 applied = await self._applier.apply(build(), live, key, mark_key)
             except ApiError as error:
-                if error.code in REFUSALS:
+                if is_refusal(error):
                     refusal = f"the API server refuses {kind} {key[1]}: {error.message}"
                     continue
                 if error.code != 409:
