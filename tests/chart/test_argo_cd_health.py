@@ -97,6 +97,16 @@ TABLE: dict[str, tuple[dict[str, tuple[str, str]], str, str]] = {
         "Progressing",
         "Ready",
     ),
+    "waiting for another resource": (
+        {
+            "Progressing": ("True", "Unschedulable"),
+            "Available": ("False", "NoReplicaReady"),
+            "Reconciling": ("True", "Progressing"),
+            "Ready": ("False", "Unschedulable"),
+        },
+        "Progressing",
+        "Ready",
+    ),
     "loading the model": (
         {
             "Progressing": ("True", "Loading"),

@@ -193,7 +193,7 @@ def test_values_reach_the_operator_as_its_environment() -> None:
         "VLLM_OPERATOR_LOG_FORMAT": "json",
         "VLLM_OPERATOR_LOG_LEVEL": "info",
         "VLLM_OPERATOR_RESYNC_SECONDS": "600",
-        "VLLM_OPERATOR_WORKERS": "8",
+        "VLLM_OPERATOR_WORKERS": "24",
         "VLLM_OPERATOR_HUB": "true",
         "HF_HOME": "/tmp/huggingface",
     }
