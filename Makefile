@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python
 WORKERS ?= 2
 export PYTHONPATH := operator:tools:tests
 
-.PHONY: help demo test test-stories check unit bench cluster tools generate lock e2e-kind clean
+.PHONY: help demo test check unit bench cluster tools generate lock e2e-kind clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16

@@ -8,6 +8,7 @@ import pytest
 
 from support.operating import OperatorProcess
 from support.world import World, flag
+from vllm_operator.api.canonical import digest
 
 LLAMA_70B = "meta-llama/Llama-3.1-70B-Instruct"
 UNPLANNABLE: list[tuple[str, dict[str, Any], str, str, list[str]]] = [
@@ -180,6 +181,20 @@ def test_a_warning_event_says_why(world: World, operator: OperatorProcess) -> No
     assert event["reason"] == "UnknownGPU"
     assert "H1000" in event["note"]
     assert event["regarding"]["name"] == "qwen"
+
+
+def test_a_plan_s_name_that_is_somebody_else_s_stays_theirs(
+    world: World, operator: OperatorProcess
+) -> None:
+    created = world.apply(paused=True)
+    name = f"qwen-{digest(created['metadata']['uid'], 6)}-1"
+    metadata = {"name": name}
+    body = {"metadata": metadata, "revision": 1, "data": {"theirs": True}}
+    theirs = world.create("ControllerRevision", body)
+    world.apply()
+    world.wait_ready()
+    assert world.get("ControllerRevision", name) == theirs
+    assert len(world.list("ControllerRevision")) == 2
 
 
 REFUSED: list[tuple[str, dict[str, Any], str]] = [

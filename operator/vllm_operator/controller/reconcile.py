@@ -182,25 +182,12 @@ class Reconciler:
     async def _pin(
         self, key: Key, server: VLLMServer, proposal: Proposal, in_force: Pinned | None
     ) -> Pinned:
-        assert proposal.plan is not None
-        assert proposal.inputs is not None
         records = self._store.revisions(key, server.metadata.uid)
         number = records[-1].revision + 1 if records else 1
-        body = controller_revision(
-            server, number, proposal.inputs, proposal.plan, proposal.objects, proposal.release
-        )
-        try:
-            answer = await self._client.create(REVISIONS, key[0], body)
-        except ApiError as error:
-            if error.reason != "AlreadyExists":
-                raise
-            found = await self._client.get(REVISIONS, key[0], revision_name(server, number))
-            if found is not None:
-                self._store.observe(REVISION, found)
-                if not controlled_by(found, server.metadata.uid):
-                    # An orphan of ours, or somebody's: its name is taken for good.
-                    await self._client.delete(REVISIONS, key[0], found["metadata"]["name"])
-            raise Stale(f"plan {number} was pinned before") from error
+        answer = None
+        while answer is None:
+            answer = await self._create_revision(key, server, proposal, number)
+            number += 1
         self._metrics.writes.labels(REVISION).inc()
         self._store.observe(REVISION, answer)
         records = self._store.revisions(key, server.metadata.uid)
@@ -209,6 +196,30 @@ class Reconciler:
             self._metrics.writes.labels(REVISION).inc()
             self._store.forget_child(REVISION, key, old.name)
         return pinned(records[-1])
+
+    async def _create_revision(
+        self, key: Key, server: VLLMServer, proposal: Proposal, number: int
+    ) -> dict[str, Any] | None:
+        """The new ControllerRevision; None where its name is taken by one that is not ours.
+
+        Raises Stale where it is ours already.
+        """
+        assert proposal.plan is not None
+        assert proposal.inputs is not None
+        body = controller_revision(
+            server, number, proposal.inputs, proposal.plan, proposal.objects, proposal.release
+        )
+        try:
+            return await self._client.create(REVISIONS, key[0], body)
+        except ApiError as error:
+            if error.reason != "AlreadyExists":
+                raise
+            found = await self._client.get(REVISIONS, key[0], revision_name(server, number))
+            if found is not None and not controlled_by(found, server.metadata.uid):
+                return None  # it stays untouched; the next number is as good
+            if found is not None:
+                self._store.observe(REVISION, found)
+            raise Stale(f"plan {number} was pinned before") from error
 
     async def _apply(
         self, key: Key, server: VLLMServer, in_force: Pinned, proposal: Proposal
