@@ -112,7 +112,8 @@ class Operator:
         if key is not None and self.synced:
             if kind == store.SERVER:
                 self.queue.forget(key)  # an edit, or a successor, owes nothing to old failures
-            self.queue.add(key)
+            # Somebody waits for what they created or edited; a child tells how far its server is.
+            self.queue.add(key, urgent=kind == store.SERVER)
 
     def queue_all(self, spread: float = 0.0) -> None:
         """Queue every server, over ``spread`` seconds."""

@@ -4,6 +4,10 @@ A key is queued at most once. A key that is added while it is worked on is *dirt
 when its worker is done, never beside it. A delayed add keeps the earliest time. A failure delays
 the key's next run by a back-off that doubles to a cap, with jitter, and that an add cannot shorten:
 a busy event stream must not turn a failing key into a hot loop.
+
+One thing is not client-go's: keys that were added as urgent (somebody created or edited the object)
+go before those that go on with what was begun. Of every ``ORDINARY_SHARE`` keys that are handed out
+while both wait, one is an ordinary one, so that no stream of edits stops the rest.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ Key = TypeVar("Key", bound=Hashable)
 
 FIRST_BACKOFF_SECONDS: Final = 0.25
 LAST_BACKOFF_SECONDS: Final = 300.0
+ORDINARY_SHARE: Final = 16
 
 
 @dataclass
@@ -29,6 +34,7 @@ class _State:
     active: bool = False
     dirty: bool = False
     queued: bool = False
+    urgent: bool = False
     due: float | None = None  # of the earliest delayed add
     failures: int = 0
     not_before: float = 0.0  # back-off holds every add until then
@@ -47,7 +53,9 @@ class WorkQueue(Generic[Key]):
     def __init__(self, clock: Callable[[], float], jitter: Callable[[], float]) -> None:
         self._clock = clock
         self._jitter = jitter
-        self._ready: OrderedDict[Key, None] = OrderedDict()
+        self._urgent: OrderedDict[Key, None] = OrderedDict()
+        self._ordinary: OrderedDict[Key, None] = OrderedDict()
+        self._urgent_in_a_row = 0
         self._states: dict[Key, _State] = {}
         self._timers: list[_Timer[Key]] = []
         self._order = itertools.count()
@@ -56,15 +64,20 @@ class WorkQueue(Generic[Key]):
 
     def __len__(self) -> int:
         """Keys that wait for a worker now."""
-        return len(self._ready)
+        return len(self._urgent) + len(self._ordinary)
 
     @property
     def idle(self) -> bool:
         """Whether nothing waits and nothing is worked on (delayed adds apart)."""
-        return not self._ready and not any(state.active for state in self._states.values())
+        return not len(self) and not any(state.active for state in self._states.values())
 
-    def add(self, key: Key) -> None:
+    def add(self, key: Key, *, urgent: bool = False) -> None:
         """Work on ``key`` as soon as possible, though not before its back-off ends."""
+        state = self._states.setdefault(key, _State())
+        state.urgent = state.urgent or urgent
+        if urgent and key in self._ordinary:
+            del self._ordinary[key]
+            self._urgent[key] = None
         self.add_after(key, 0.0)
 
     def add_after(self, key: Key, seconds: float) -> None:
@@ -84,12 +97,12 @@ class WorkQueue(Generic[Key]):
             self._release_due()
             if self._closed:
                 return None
-            if self._ready:
-                key, _ = self._ready.popitem(last=False)
+            if len(self):
+                key = self._pop()
                 state = self._states[key]
-                state.queued = False
+                state.queued = state.urgent = False
                 state.active = True
-                if self._ready:
+                if len(self):
                     self._wakeup.set()
                 return key
             self._wakeup.clear()
@@ -145,8 +158,16 @@ class WorkQueue(Generic[Key]):
             state.dirty = True
         elif not state.queued:
             state.queued = True
-            self._ready[key] = None
+            (self._urgent if state.urgent else self._ordinary)[key] = None
             self._wakeup.set()
+
+    def _pop(self) -> Key:
+        fair = self._urgent_in_a_row < ORDINARY_SHARE - 1 or not self._ordinary
+        if self._urgent and fair:
+            self._urgent_in_a_row += 1
+            return self._urgent.popitem(last=False)[0]
+        self._urgent_in_a_row = 0
+        return self._ordinary.popitem(last=False)[0]
 
     def _done(self, key: Key, state: _State) -> None:
         state.active = False

@@ -6,7 +6,12 @@ import asyncio
 
 import pytest
 
-from vllm_operator.controller.queue import FIRST_BACKOFF_SECONDS, LAST_BACKOFF_SECONDS, WorkQueue
+from vllm_operator.controller.queue import (
+    FIRST_BACKOFF_SECONDS,
+    LAST_BACKOFF_SECONDS,
+    ORDINARY_SHARE,
+    WorkQueue,
+)
 
 
 class Clock:
@@ -175,3 +180,36 @@ async def test_of_stale_reads_the_first_in_a_row_does_not_delay_and_the_second_d
     assert await take(queue) == "a"
     assert queue.fail("a", first_at_once=True) > 0.0
     assert await take(queue) is None
+
+
+async def test_an_urgent_key_goes_before_ordinary_ones(queue: WorkQueue[str]) -> None:
+    queue.add("a")
+    queue.add("b")
+    queue.add("c", urgent=True)
+    assert [await take(queue) for _ in "abc"] == ["c", "a", "b"]
+
+
+async def test_a_waiting_key_becomes_urgent_where_it_is_added_as_such(
+    queue: WorkQueue[str],
+) -> None:
+    queue.add("a")
+    queue.add("b")
+    queue.add("b", urgent=True)
+    assert [await take(queue), await take(queue), await take(queue)] == ["b", "a", None]
+
+
+async def test_a_key_is_urgent_once(queue: WorkQueue[str]) -> None:
+    queue.add("a", urgent=True)
+    assert await take(queue) == "a"
+    queue.succeed("a")
+    queue.add("b")
+    queue.add("a")
+    assert [await take(queue) for _ in "ab"] == ["b", "a"]
+
+
+async def test_a_stream_of_urgent_keys_does_not_stop_the_others(queue: WorkQueue[str]) -> None:
+    queue.add("ordinary")
+    for number in range(ORDINARY_SHARE):
+        queue.add(f"urgent-{number}", urgent=True)
+    taken = [await take(queue) for _ in range(ORDINARY_SHARE)]
+    assert taken[-1] == "ordinary"
