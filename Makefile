@@ -43,6 +43,8 @@ test: check tools ## Everything but the engine: what CI runs
 
 bench: $(VENV)/.installed tools ## Benchmarks: tables on the terminal, JSON under build/
 	$(RUN) benchmarks/planning.py
+	-$(RUN) benchmarks/memory_accuracy.py
+	-$(RUN) benchmarks/performance_accuracy.py
 	$(RUN) benchmarks/scale.py
 
 generate: $(VENV)/.installed ## Write the generated files

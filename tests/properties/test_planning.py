@@ -15,6 +15,8 @@ from vllm_operator.hardware import catalogue as gpus
 from vllm_operator.models import catalogue as models
 from vllm_operator.models.architecture import Architecture, architecture_from_config
 from vllm_operator.sizing import memory, parallelism
+from vllm_operator.sizing.memory import Load
+from vllm_operator.sizing.parallelism import SINGLE, Parallelism
 from vllm_operator.sizing.planner import PlanningInputs, make_plan
 
 MODELS = models.known_models()
@@ -62,6 +64,10 @@ def pinned(planned: VLLMServer) -> dict[str, Any]:
     return planned.spec.engine.to_json_object() if planned.spec.engine else {}
 
 
+def pins_of_block(planned: VLLMServer) -> int:
+    return pinned(planned).get("blockSize", 1)
+
+
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(specifications())
 def test_a_plan_is_made_of_everything_and_always_the_same(given_: tuple):
@@ -80,14 +86,17 @@ def test_a_feasible_plan_is_legal_adds_up_and_keeps_the_pins(given_: tuple):
     if not plan.feasible:
         return
     placement, ledger, capacity = plan.placement, plan.memory, plan.capacity
-    assert parallelism.illegal_because(architecture_of(planned), placement.tensor) is None
+    assert (
+        parallelism.illegal_because(architecture_of(planned), Parallelism(placement.tensor)) is None
+    )
     assert placement.gpus_per_replica <= placement.gpus_per_node
     inside = ledger.weights + ledger.activation_peak + ledger.cuda_graphs + ledger.non_torch
     assert ledger.budget == inside + ledger.kv_cache.expected
     assert ledger.margin == ledger.kv_cache.expected - ledger.kv_cache.low >= 0
     assert ledger.free_at_start.low >= ledger.budget
     assert capacity.max_concurrency.low >= 1
-    assert capacity.kv_tokens.low >= capacity.max_model_len
+    # Recurrent layers raise the block size; up to 0.20 hybrids print the tokens of one group.
+    assert capacity.block_size % pins_of_block(planned) == 0
     assert capacity.max_num_batched_tokens >= capacity.max_num_seqs
     assert capacity.max_model_len <= architecture_of(planned).context_length
     chosen = {
@@ -95,7 +104,6 @@ def test_a_feasible_plan_is_legal_adds_up_and_keeps_the_pins(given_: tuple):
         "maxNumSeqs": capacity.max_num_seqs,
         "maxNumBatchedTokens": capacity.max_num_batched_tokens,
         "gpuMemoryUtilization": ledger.utilization,
-        "blockSize": capacity.block_size,
     }
     pins = pinned(planned)
     assert {name: chosen[name] for name in chosen if name in pins} == {
@@ -125,10 +133,8 @@ def test_more_utilization_never_leaves_less_for_the_cache(
     found = memory.footprint(
         architecture_from_config(models.find(model).config),
         Version.parse(version),
-        tensor_parallel=tensor,
-        max_num_seqs=256,
-        max_num_batched_tokens=2048,
-        element_bytes=2,
+        Parallelism(tensor),
+        Load(256, 2048, element_bytes=2),
         enforce_eager=False,
     )
     total = 80 * 2**30
@@ -151,10 +157,8 @@ def test_more_sequences_never_leave_more_for_the_cache(
         memory.footprint(
             architecture,
             Version.parse(version),
-            tensor_parallel=1,
-            max_num_seqs=count,
-            max_num_batched_tokens=tokens,
-            element_bytes=2,
+            SINGLE,
+            Load(count, tokens, element_bytes=2),
             enforce_eager=False,
         ).kv_cache(80 * 2**30, 0.9)
         for count in (seqs, seqs * 2)

@@ -74,6 +74,14 @@ def _feasible(plan: Plan) -> list[RenderableType]:
         f"at most {capacity.max_num_seqs:,} requests and "
         f"{capacity.max_num_batched_tokens:,} tokens a step",
     )
+    if plan.performance is not None:
+        speed = plan.performance
+        facts.add_row(
+            "speed",
+            f"about {speed.output_tokens_per_second:,.0f} output tokens a second, "
+            f"{1000 * speed.inter_token_latency:.3g} ms between tokens, at {speed.concurrency} "
+            f"requests of {speed.prompt_tokens} + {speed.output_tokens} tokens",
+        )
     if plan.startup is not None:
         facts.add_row(
             "start",

@@ -83,3 +83,22 @@ def accepts_block_size(size: int, version: Version) -> bool:
     if str(size) in accepted_values("--block-size", version):
         return True
     return version.release >= (0, 18, 0) and size % DEFAULT_BLOCK_SIZE == 0
+
+
+def has_hybrid_cache(version: Version) -> bool:
+    """Whether sliding windows and recurrent states have block tables of their own.
+
+    vllm 0.10.2 has ``--disable-hybrid-kv-cache-manager``; logs of 0.8.4 (Gemma 3) count every
+    layer as a full one.
+    """
+    return version.release >= (0, 10, 0)
+
+
+def counts_batches_in_flight(version: Version) -> bool:
+    """Whether a window keeps the tokens of every batch in flight, not of one (0.26 on)."""
+    return version.release >= (0, 26, 0)
+
+
+def caches_prefixes_of_states(version: Version) -> bool:
+    """Whether prefix caching covers recurrent layers unless it is switched off (0.26 on)."""
+    return version.release >= (0, 26, 0)

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from vllm_operator.errors import UnknownModel
 
-UNSCALED: Final = frozenset({"default", "llama3", "longrope", "su", "mrope"})
+UNSCALED: Final = frozenset({"default", "llama3", "longrope", "su", "mrope", "proportional"})
 MULTIPLIED: Final = frozenset({"linear", "dynamic", "yarn", "ntk"})
 
 
@@ -23,6 +23,9 @@ def rope_scaling_of(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
             continue
         if not isinstance(value, Mapping):
             raise UnknownModel(f"spec.model.config.{fact}", "must be an object or null")
+        # Families with two tables have parameters for each kind of layer; the full layers' count.
+        nested = value.get("full_attention")
+        value = nested if isinstance(nested, Mapping) else value
         if fact == "rope_scaling" or value.get("rope_type", "default") != "default":
             return value
     return None

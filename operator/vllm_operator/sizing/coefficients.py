@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -42,9 +43,36 @@ class Bytes:
 NOTHING: Final = Bytes(0, 0)
 
 
-@lru_cache(maxsize=1)
+_in_use: list[str] = []
+
+
 def _text() -> str:
+    return _in_use[-1] if _in_use else _committed()
+
+
+@lru_cache(maxsize=1)
+def _committed() -> str:
     return files(__package__).joinpath("coefficients.csv").read_text(encoding="utf-8")
+
+
+@contextmanager
+def use(text: str) -> Iterator[None]:
+    """Inside, figures come from this text instead of the committed file: for fits and judgements.
+
+    Not for servers: it changes the whole process.
+    """
+    _in_use.append(text)
+    _forget()
+    try:
+        yield
+    finally:
+        _in_use.pop()
+        _forget()
+
+
+def _forget() -> None:
+    for cached in (fingerprint, _rows, coefficient, gibibytes):
+        cached.cache_clear()
 
 
 @lru_cache(maxsize=1)

@@ -14,10 +14,11 @@ from typing import Final
 from vllm_operator.engine import defaults
 from vllm_operator.errors import IllegalPin, Infeasible, PlanningError
 
-from . import kvcache, memory
+from . import memory
 from .gpus import GPUCandidate, image_suits
-from .memory import Footprint
-from .parallelism import illegal_because
+from .kvcache import CacheLayout, CacheSettings, cache_layout
+from .memory import Footprint, Load
+from .parallelism import Parallelism, illegal_because
 from .request import Request
 from .weights import BYTES_OF
 
@@ -28,6 +29,8 @@ SHORTEST_USEFUL_LENGTH: Final = 1024
 """A server whose requests must be shorter than this is not worth starting unasked."""
 BFLOAT16_CAPABILITY: Final = (8, 0)
 FP8_CACHE_CAPABILITY: Final = (8, 0)
+KV_ELEMENT_BITS: Final = {"fp8": 8.0, "nvfp4": 4.5}
+"""nvfp4: half a byte and an fp8 scale for 16 elements (vllm 0.33.0 ``kv_cache_interface.py``)."""
 OLDEST_CAPABILITY: Final = (7, 5)
 """Compute capability that the default CUDA-13 builds of vLLM start at (vllm 0.33.0 CMakeLists)."""
 
@@ -49,7 +52,8 @@ class Layout:
     dtype: Chosen | None
     """Whether ``--dtype float16`` is forced by the GPU, with the reason."""
     element_bytes: int
-    kv_element_bytes: int
+    kv_element_bits: float
+    cache: CacheLayout
     utilization: float
     utilization_reason: str
     max_model_len: Chosen
@@ -90,7 +94,7 @@ def _refused(request: Request, gpu: GPUCandidate, tensor: int) -> PlanningError 
     capability = offer.compute_capability
     if (why := image_suits(offer.resource_name, request.image, request.image_pinned)) is not None:
         return IllegalPin("spec.engine.image", why)
-    if (why := illegal_because(request.architecture, tensor)) is not None:
+    if (why := illegal_because(request.architecture, Parallelism(tensor))) is not None:
         return IllegalPin("spec.parallelism.tensor", why)
     if capability is None:
         return None
@@ -99,6 +103,13 @@ def _refused(request: Request, gpu: GPUCandidate, tensor: int) -> PlanningError 
         return Infeasible(
             "spec.gpu.product",
             f"{shown}, and vLLM's images start at 7.5, for example T4, A10, L4 or H100",
+        )
+    quantization = request.architecture.quantization
+    needed = quantization.min_capability
+    if needed is not None and capability < _capability(needed):
+        return Infeasible(
+            "spec.gpu.product",
+            f"{shown}, and vLLM's {quantization.method} needs {needed:g} at least",
         )
     if request.engine.dtype == "bfloat16" and capability < BFLOAT16_CAPABILITY:
         return IllegalPin(
@@ -120,10 +131,8 @@ class _Search:
         self.request, self.gpu, self.tensor = request, gpu, tensor
         self.total = gpu.offer.memory_bytes
         self.element_bytes, self.dtype = _element_bytes(request, gpu)
-        fp8 = engine.kv_cache_dtype not in (None, "auto")
-        self.kv_element_bytes = 1 if fp8 else self.element_bytes
-        self.block_size = engine.block_size or defaults.DEFAULT_BLOCK_SIZE
-        self.token_bytes = kvcache.bytes_per_token(architecture, tensor, self.kv_element_bytes)
+        self.parallelism = Parallelism(tensor)
+        self.kv_element_bits = _kv_element_bits(request, self.element_bytes)
         self.length = engine.max_model_len or architecture.context_length
         self.chunked = engine.chunked_prefill is not False
         batch = defaults.batch_defaults(request.version, self.total, gpu.offer.product)
@@ -154,13 +163,14 @@ class _Search:
             if utilization is None:
                 return self._rejection(Infeasible("spec.engine.gpuMemoryUtilization", reason), 0)
             _, low = footprint.kv_cache(self.total, utilization)
-            if kvcache.bytes_for(self.length, self.token_bytes, self.block_size) <= low:
+            cache = self._cache()
+            if cache.bytes_for(self.length) <= low:
                 return self._layout(footprint, utilization, reason, self.length)
             # Lower limits free no memory for weights that are too large by themselves.
             hopeless = footprint.weights.high >= memory.budget_of(self.total, utilization)
             if not hopeless and self._lower():
                 continue
-            longest = kvcache.longest_request(low, self.token_bytes, self.block_size)
+            longest = cache.longest_request(max(0, low), self.length)
             if not self.chunked:
                 longest = min(longest, self.tokens)
             return self._last(footprint, utilization, reason, low, longest)
@@ -171,7 +181,7 @@ class _Search:
         pinned = self.request.engine.max_model_len is not None
         if not pinned and longest >= min(SHORTEST_USEFUL_LENGTH, self.length):
             return self._layout(footprint, utilization, reason, longest)
-        needed = kvcache.bytes_for(self.length, self.token_bytes, self.block_size)
+        needed = self._cache().bytes_for(self.length)
         inside = footprint.inside_budget.high
         text = (
             f"one request of {self.length} tokens needs {gib(needed)} of KV cache a GPU, and "
@@ -185,14 +195,28 @@ class _Search:
     def _rejection(self, problem: PlanningError, longest: int) -> Rejection:
         return Rejection(self.gpu, self.tensor, problem, longest)
 
+    @property
+    def _load(self) -> Load:
+        return Load(self.seqs, self.tokens, self.element_bytes)
+
+    def _cache(self) -> CacheLayout:
+        engine = self.request.engine
+        settings = CacheSettings(
+            version=self.request.version,
+            parallelism=self.parallelism,
+            element_bits=self.kv_element_bits,
+            block_size=engine.block_size or defaults.DEFAULT_BLOCK_SIZE,
+            max_num_batched_tokens=self.tokens,
+            prefix_caching=engine.prefix_caching is not False,
+        )
+        return cache_layout(self.request.architecture, settings)
+
     def _footprint(self) -> Footprint:
         return memory.footprint(
             self.request.architecture,
             self.request.version,
-            tensor_parallel=self.tensor,
-            max_num_seqs=self.seqs,
-            max_num_batched_tokens=self.tokens,
-            element_bytes=self.element_bytes,
+            self.parallelism,
+            self._load,
             enforce_eager=self.request.engine.enforce_eager is True,
             unexplained_bytes=self.request.unexplained_bytes,
         )
@@ -230,12 +254,7 @@ class _Search:
         if not seqs and not tokens:
             return False
         prefers_seqs = memory.sampler_dominates(
-            self.request.architecture,
-            self.request.version,
-            tensor_parallel=self.tensor,
-            max_num_seqs=self.seqs,
-            max_num_batched_tokens=self.tokens,
-            element_bytes=self.element_bytes,
+            self.request.architecture, self.request.version, self.parallelism, self._load
         )
         # Lowering the limit that does not drive the peak frees nothing.
         if prefers_seqs and seqs:
@@ -251,7 +270,8 @@ class _Search:
         """Without chunked prefill, halve the length that is not asked for, and the step with it."""
         if self.request.engine.max_model_len is not None or self.length <= SHORTEST_USEFUL_LENGTH:
             return False
-        half = self.length // 2 // self.block_size * self.block_size
+        block = self._cache().block_size
+        half = self.length // 2 // block * block
         if half < SHORTEST_USEFUL_LENGTH:
             return False
         self.length = half
@@ -265,7 +285,8 @@ class _Search:
             tensor=self.tensor,
             dtype=self.dtype,
             element_bytes=self.element_bytes,
-            kv_element_bytes=self.kv_element_bytes,
+            kv_element_bits=self.kv_element_bits,
+            cache=self._cache(),
             utilization=utilization,
             utilization_reason=reason,
             max_model_len=Chosen(length, self._length_reason(length)),
@@ -273,7 +294,7 @@ class _Search:
             max_num_batched_tokens=self._explained(
                 "maxNumBatchedTokens", self.tokens, self.first_tokens
             ),
-            block_size=self.block_size,
+            block_size=self._cache().block_size,
             footprint=footprint,
             whole_context=length == asked,
         )
@@ -328,3 +349,19 @@ def _element_bytes(request: Request, gpu: GPUCandidate) -> tuple[int, Chosen | N
             f"{gpu.offer.product} has {shown}",
         )
     return 2, None
+
+
+def _kv_element_bits(request: Request, element_bytes: int) -> float:
+    """Bits of an element of keys and values; a checkpoint may bring an fp8 cache with it."""
+    kind = request.engine.kv_cache_dtype
+    if kind in (None, "auto"):
+        kind = request.architecture.quantization.kv_cache
+    if kind is None:
+        return 8 * element_bytes
+    return KV_ELEMENT_BITS["nvfp4" if kind == "nvfp4" else "fp8"]
+
+
+def _capability(number: float) -> tuple[int, int]:
+    """8.9 as (8, 9), 10.0 as (10, 0)."""
+    major, _, minor = f"{number:.1f}".partition(".")
+    return int(major), int(minor)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from vllm_operator.api.plan import (
     Capacity,
     MemoryLedger,
+    Performance,
     Placement,
     PlannedModel,
     RatioEstimate,
     TokenEstimate,
 )
+from vllm_operator.hardware import performance as gpu_performance
 from vllm_operator.models.architecture import relevant_facts
 
-from . import kvcache, memory
+from . import memory, performance
 from .layout import Layout
 from .request import Request
 
@@ -41,13 +45,8 @@ def memory_ledger(layout: Layout) -> MemoryLedger:
 def capacity(request: Request, layout: Layout, ledger: MemoryLedger) -> Capacity:
     """Tokens and concurrency as the planned version prints them, for both KV-cache figures."""
     length, size = layout.max_model_len.value, layout.block_size
-    token_bytes = kvcache.bytes_per_token(
-        request.architecture, layout.tensor, layout.kv_element_bytes
-    )
     figures = [
-        kvcache.printed(
-            request.version, kvcache.blocks_in(kv_bytes, token_bytes, size), size, length
-        )
+        layout.cache.printed(kv_bytes, length)
         for kv_bytes in (ledger.kv_cache.expected, ledger.kv_cache.low)
     ]
     return Capacity(
@@ -60,6 +59,54 @@ def capacity(request: Request, layout: Layout, ledger: MemoryLedger) -> Capacity
             expected=round(figures[0][1], 2), low=round(figures[1][1], 2)
         ),
     )
+
+
+PROMPT_TOKENS: Final = 1024
+OUTPUT_TOKENS: Final = 256
+"""The request that performance is stated for."""
+
+
+def expected_performance(
+    request: Request, layout: Layout, ledger: MemoryLedger
+) -> Performance | None:
+    """One replica under as many requests as it holds; None where nothing is known of the GPU."""
+    gpu = gpu_performance.find(layout.gpu.offer.product)
+    if gpu is None:
+        return None
+    length = layout.max_model_len.value
+    output = min(OUTPUT_TOKENS, max(1, length // 2))
+    prompt = max(1, min(PROMPT_TOKENS, length - output))
+    _, held = layout.cache.printed(ledger.kv_cache.low, prompt + output)
+    concurrency = max(1, min(layout.max_num_seqs.value, int(held)))
+    found = performance.estimate(
+        request.architecture,
+        gpu,
+        tensor=layout.tensor,
+        element_bytes=layout.element_bytes,
+        kv_element_bytes=layout.kv_element_bits / 8,
+        version=request.version,
+        max_num_batched_tokens=layout.max_num_batched_tokens.value,
+        max_num_seqs=layout.max_num_seqs.value,
+        enforce_eager=request.engine.enforce_eager is True,
+        prompt_tokens=prompt,
+        output_tokens=output,
+        concurrency=concurrency,
+    )
+    return Performance(
+        prompt_tokens=prompt,
+        output_tokens=output,
+        concurrency=concurrency,
+        time_to_first_token=_rounded(found.time_to_first_token),
+        inter_token_latency=_rounded(found.inter_token_latency),
+        output_tokens_per_second=_rounded(found.output_tokens_per_second),
+        requests_per_second=_rounded(found.requests_per_second),
+        napkin_tokens_per_second=_rounded(found.napkin_tokens_per_second),
+    )
+
+
+def _rounded(value: float) -> float:
+    """Three digits: nobody knows more."""
+    return float(f"{value:.3g}")
 
 
 def placement(layout: Layout) -> Placement:

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from vllm_operator.engine.defaults import counts_cuda_graphs
 from vllm_operator.engine.versions import Version
 from vllm_operator.models.architecture import Architecture
+from vllm_operator.models.shapes import AttentionCache, Layer
 
 from .coefficients import NOTHING, Bytes, coefficient, gibibytes
-from .weights import bytes_per_rank, key_value_heads_per_rank
+from .parallelism import Parallelism
+from .weights import bytes_per_rank
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,103 +68,111 @@ def budget_of(total: int, utilization: float) -> int:
     return math.ceil(total * utilization)
 
 
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What the profiling run works on."""
+
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    element_bytes: int
+    """Bytes of an element of weights and activations."""
+
+
 def footprint(
     architecture: Architecture,
     version: Version,
+    parallelism: Parallelism,
+    load: Load,
     *,
-    tensor_parallel: int,
-    max_num_seqs: int,
-    max_num_batched_tokens: int,
-    element_bytes: int,
     enforce_eager: bool,
     unexplained_bytes: int = 0,
 ) -> Footprint:
     """Bytes of one rank. ``unexplained_bytes`` of the checkpoint are taken to lie on every rank."""
     counted = counts_cuda_graphs(version)
-    graphs = NOTHING if enforce_eager else gibibytes("graphs", version, tensor_parallel)
+    ranks = parallelism.tensor
+    graphs = NOTHING if enforce_eager else gibibytes("graphs", version, ranks)
+    exact = bytes_per_rank(architecture, parallelism, load.element_bytes) + unexplained_bytes
+    factor, fixed = coefficient("weights", version), gibibytes("weights_fixed", version)
     return Footprint(
-        weights=_weights(architecture, version, tensor_parallel, element_bytes, unexplained_bytes),
-        activation_peak=activation_peak(
-            architecture,
-            version,
-            tensor_parallel=tensor_parallel,
-            max_num_seqs=max_num_seqs,
-            max_num_batched_tokens=max_num_batched_tokens,
-            element_bytes=element_bytes,
+        weights=Bytes(
+            math.ceil(exact * factor.expected) + fixed.expected,
+            math.ceil(exact * factor.high) + fixed.high,
         ),
+        activation_peak=activation_peak(architecture, version, parallelism, load),
         cuda_graphs=graphs if counted else NOTHING,
-        non_torch=gibibytes("non_torch", version, tensor_parallel),
-        context=gibibytes("context", version, tensor_parallel),
+        non_torch=gibibytes("non_torch", version, ranks),
+        context=gibibytes("context", version, ranks),
         cuda_graphs_outside=NOTHING if counted else graphs,
         device_total=gibibytes("device_total", version),
     )
 
 
-def _weights(
-    architecture: Architecture,
-    version: Version,
-    tensor_parallel: int,
-    element_bytes: int,
-    unexplained_bytes: int,
-) -> Bytes:
-    exact = bytes_per_rank(architecture, tensor_parallel, element_bytes) + unexplained_bytes
-    factor = coefficient("weights", version)
-    fixed = gibibytes("weights_fixed", version)
-    return Bytes(exact, math.ceil(exact * factor.high) + fixed.high)
-
-
-def sampler_logits(architecture: Architecture, max_num_seqs: int, tokens: int) -> int:
+def sampler_logits(architecture: Architecture, load: Load) -> int:
     """Logits that the profiling run samples from: one row a sequence, on every rank."""
-    return min(max_num_seqs, tokens) * architecture.vocabulary_size
+    return min(load.max_num_seqs, load.max_num_batched_tokens) * architecture.vocabulary_size
 
 
-def forward_bytes(
-    architecture: Architecture, tensor_parallel: int, tokens: int, element_bytes: int
-) -> int:
-    """Largest transient of one forward pass over ``tokens``: the MLP's or the attention's."""
-    a = architecture
-    wide = 3 if a.gated_mlp else 2
-    mlp = 2 * a.hidden_size + wide * a.intermediate_size // tensor_parallel
-    heads = a.attention_heads // tensor_parallel
-    key_value = key_value_heads_per_rank(a, tensor_parallel)
-    attention = 2 * a.hidden_size + (2 * heads + 2 * key_value) * a.head_dim
-    return element_bytes * tokens * max(mlp, attention)
+def layer_bytes(layer: Layer, hidden: int, parallelism: Parallelism, load: Load) -> int:
+    """Largest transient of one layer: its MLP's, its experts' or its attention's.
+
+    Source: vllm 0.33.0 ``layers/fused_moe/modular_kernel.py`` (workspaces of the experts) and the
+    models' forward passes: residual and hidden state, projections, the activation's output.
+    """
+    ranks = parallelism.tensor
+    sizes = [2 * hidden + 3 * layer.intermediate // ranks]
+    if layer.experts_per_token:
+        width = layer.expert_intermediate
+        if not parallelism.expert:
+            width = width // parallelism.expert_ranks
+        chosen = layer.experts_per_token
+        sizes.append(3 * hidden + chosen * (max(width, hidden) + max(2 * width, hidden)))
+    if layer.query_heads:
+        heads = layer.query_heads // ranks
+        key_value = 0
+        if isinstance(layer.cache, AttentionCache):
+            groups = max(1, layer.cache.heads // ranks)
+            key_value = groups * (layer.cache.key_dim + layer.cache.value_dim)
+        queries = heads * (layer.query_dim + layer.value_dim)
+        sizes.append(2 * hidden + queries + key_value)
+    return load.element_bytes * load.max_num_batched_tokens * max(sizes)
+
+
+def forward_bytes(architecture: Architecture, parallelism: Parallelism, load: Load) -> int:
+    """Largest transient of one forward pass over all tokens of a step."""
+    return max(
+        layer_bytes(kind, architecture.hidden_size, parallelism, load)
+        for kind in architecture.kinds
+    )
+
+
+def tower_bytes(architecture: Architecture, load: Load) -> int:
+    """Transient of encoding the largest picture: the tower's widest layer over its patches."""
+    width = 4 * architecture.tower_hidden + 2 * architecture.tower_intermediate
+    return load.element_bytes * architecture.tower_tokens * width
 
 
 def activation_peak(
-    architecture: Architecture,
-    version: Version,
-    *,
-    tensor_parallel: int,
-    max_num_seqs: int,
-    max_num_batched_tokens: int,
-    element_bytes: int,
+    architecture: Architecture, version: Version, parallelism: Parallelism, load: Load
 ) -> Bytes:
-    """Largest transient of the profiling run: the forward pass or the sampler, the larger one."""
-    forward = forward_bytes(architecture, tensor_parallel, max_num_batched_tokens, element_bytes)
-    logits = sampler_logits(architecture, max_num_seqs, max_num_batched_tokens)
-    of_forward = coefficient("forward", version)
-    of_sampler = coefficient("sampler", version)
+    """Largest transient of the profiling run: the forward pass, the sampler or the towers."""
+    parts = (
+        (coefficient("forward", version), forward_bytes(architecture, parallelism, load)),
+        (coefficient("sampler", version), sampler_logits(architecture, load)),
+        (coefficient("tower", version), tower_bytes(architecture, load)),
+    )
     fixed = gibibytes("transient_fixed", version)
     return Bytes(
-        math.ceil(max(forward * of_forward.expected, logits * of_sampler.expected))
-        + fixed.expected,
-        math.ceil(max(forward * of_forward.high, logits * of_sampler.high)) + fixed.high,
+        math.ceil(max(factor.expected * size for factor, size in parts)) + fixed.expected,
+        math.ceil(max(factor.high * size for factor, size in parts)) + fixed.high,
     )
 
 
 def sampler_dominates(
-    architecture: Architecture,
-    version: Version,
-    *,
-    tensor_parallel: int,
-    max_num_seqs: int,
-    max_num_batched_tokens: int,
-    element_bytes: int,
+    architecture: Architecture, version: Version, parallelism: Parallelism, load: Load
 ) -> bool:
     """Whether fewer sequences, rather than fewer tokens a step, would lower the peak."""
-    forward = forward_bytes(architecture, tensor_parallel, max_num_batched_tokens, element_bytes)
-    logits = sampler_logits(architecture, max_num_seqs, max_num_batched_tokens)
+    forward = forward_bytes(architecture, parallelism, load)
+    logits = sampler_logits(architecture, load)
     return (
         logits * coefficient("sampler", version).high
         >= forward * coefficient("forward", version).high

@@ -1,28 +1,64 @@
-"""Which tensor-parallel sizes vLLM accepts for a model."""
+"""How a model is divided over GPUs, and which divisions vLLM accepts."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 from vllm_operator.models.architecture import Architecture
+from vllm_operator.models.quantization import Scheme
+from vllm_operator.models.shapes import Matrix, Split, padded_vocabulary
 
-from .weights import padded_vocabulary
+
+@dataclass(frozen=True, slots=True)
+class Parallelism:
+    """Ranks of one server: ``tensor`` x ``pipeline`` x ``data`` GPUs."""
+
+    tensor: int = 1
+    pipeline: int = 1
+    data: int = 1
+    expert: bool = False
+    """Whole experts on each rank, instead of a part of each."""
+
+    @property
+    def gpus(self) -> int:
+        """GPUs of one server."""
+        return self.tensor * self.pipeline * self.data
+
+    @property
+    def expert_ranks(self) -> int:
+        """Ranks that share the routed experts (vllm ``FusedMoEParallelConfig``: TP x DP)."""
+        return self.tensor * self.data
+
+
+SINGLE = Parallelism()
 
 
 @lru_cache(maxsize=4096)
-def illegal_because(architecture: Architecture, tensor_parallel: int) -> str | None:
-    """Why vLLM refuses this size, or None where it accepts it.
+def illegal_because(architecture: Architecture, parallelism: Parallelism) -> str | None:
+    """Why vLLM refuses this division, or None where it accepts it.
 
     Source: vllm 0.33.0 ``config/model.py`` (heads), ``model_executor/layers/linear.py`` (key/value
-    heads, intermediate size) and ``layers/vocab_parallel_embedding.py`` (vocabulary).
+    heads, intermediate size), ``layers/vocab_parallel_embedding.py`` (vocabulary) and
+    ``quantization/utils/fp8_utils.py`` (blocks).
     """
-    a, size = architecture, tensor_parallel
+    a, size = architecture, parallelism.tensor
+    if parallelism.pipeline > a.layers:
+        return f"{a.layers} layers cannot be spread over {parallelism.pipeline} stages"
+    if parallelism.expert and not a.has_experts:
+        return "the model has no experts"
+    if size == 1 and parallelism.expert_ranks == 1:
+        return None
     if a.attention_heads % size:
         return f"{a.attention_heads} attention heads are not divisible by {size}"
-    if a.key_value_heads % size and size % a.key_value_heads:
-        return f"{a.key_value_heads} key/value heads neither divide nor are divided by {size}"
-    if a.intermediate_size % size:
-        return f"intermediate size {a.intermediate_size} is not divisible by {size}"
+    stored, _ = a.stored_layers
+    for layer, schemes in stored:
+        if layer.query_heads % size:
+            return f"{layer.query_heads} attention heads are not divisible by {size}"
+        for matrix, scheme in zip(layer.matrices, schemes, strict=True):
+            why = _illegal_matrix(matrix, scheme, parallelism, a.quantization.group)
+            if why is not None:
+                return why
     if padded_vocabulary(a.vocabulary_size) % size:
         return (
             f"the vocabulary, padded to {padded_vocabulary(a.vocabulary_size)}, "
@@ -31,8 +67,46 @@ def illegal_because(architecture: Architecture, tensor_parallel: int) -> str | N
     return None
 
 
+def _illegal_matrix(
+    matrix: Matrix, scheme: Scheme | None, parallelism: Parallelism, group: int
+) -> str | None:
+    size = parallelism.tensor
+    if matrix.experts:
+        if parallelism.expert:
+            return None
+        size = parallelism.expert_ranks
+    if size == 1 or matrix.split in (Split.WHOLE, Split.VOCABULARY):
+        return None
+    if matrix.split is Split.HEADS:
+        if matrix.heads % size and size % matrix.heads:
+            return f"{matrix.heads} key/value heads neither divide nor are divided by {size}"
+        return None
+    width = matrix.outputs if matrix.split is Split.OUTPUTS else matrix.inputs
+    what = matrix.name.rpartition(".")[2]
+    if width % size:
+        if what in ("gate_proj", "up_proj", "down_proj"):
+            return f"intermediate size {width} is not divisible by {size}"
+        return f"{what}'s width {width} is not divisible by {size}"
+    part = width // size
+    if scheme is None:
+        return None
+    if scheme.block and part % scheme.block and width % scheme.block == 0:
+        return (
+            f"{what}'s {width} over {size} GPUs is {part}, no multiple of the quantisation's "
+            f"block of {scheme.block}"
+        )
+    if group and scheme.group and matrix.split is Split.INPUTS and part % group:
+        return (
+            f"{what}'s {width} over {size} GPUs is {part}, no multiple of the quantisation's "
+            f"group of {group}"
+        )
+    return None
+
+
 def legal_sizes(architecture: Architecture, largest: int) -> tuple[int, ...]:
-    """Every accepted size up to ``largest``, ascending; 1 is always among them."""
+    """Every accepted tensor-parallel size up to ``largest``, ascending; 1 is always among them."""
     return tuple(
-        size for size in range(1, largest + 1) if illegal_because(architecture, size) is None
+        size
+        for size in range(1, largest + 1)
+        if illegal_because(architecture, Parallelism(tensor=size)) is None
     )

@@ -11,8 +11,9 @@ from vllm_operator.api.plan import SCHEMA_VERSION, Plan, Problem, RejectedCandid
 from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.errors import PlanningError
 from vllm_operator.hardware import catalogue as gpu_catalogue
+from vllm_operator.hardware import performance as gpu_performance
 
-from . import coefficients, command, ledger
+from . import coefficients, command, ledger, performance
 from .choice import choose
 from .difference import plan_difference
 from .gpus import GPUCandidate, gpu_candidates, offer_of
@@ -64,6 +65,8 @@ def inputs_hash(server: VLLMServer, inputs: PlanningInputs) -> str:
         inputs.to_json_object(),
         gpu_catalogue.fingerprint(),
         coefficients.fingerprint(),
+        gpu_performance.fingerprint(),
+        performance.fingerprint(),
     ]
     return hashlib.sha256(canonical_json(document).encode()).hexdigest()
 
@@ -85,6 +88,7 @@ def _feasible(
         placement=ledger.placement(layout),
         memory=bytes_of_gpu,
         capacity=ledger.capacity(request, layout, bytes_of_gpu),
+        performance=ledger.expected_performance(request, layout, bytes_of_gpu),
         startup=start,
         flags=arguments,
         rejected=rejected,

@@ -1,56 +1,124 @@
-"""Bytes of the weights on each GPU, from the shapes.
+"""Bytes of the weights on each GPU, from the shapes and the quantisation.
 
 Sharding follows vLLM's layers (0.33.0, ``model_executor/layers``): attention and MLP matrices are
 split over tensor-parallel ranks, key and value heads are replicated where there are fewer of them
-than ranks, the vocabulary is padded to a multiple of 64 and split, norms are replicated.
+than ranks, routed experts are split over tensor x data parallel ranks, the vocabulary is padded to
+a multiple of 64 and split, norms are replicated.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 from vllm_operator.errors import IllegalPin, PlanningError, UnknownModel
 from vllm_operator.models.architecture import Architecture
 from vllm_operator.models.facts import FIELDS, ModelFacts
+from vllm_operator.models.quantization import Scheme
+from vllm_operator.models.shapes import LatentCache, Layer, Matrix
 
-VOCABULARY_PADDING: Final = 64
-"""``DEFAULT_VOCAB_PADDING_SIZE`` of vllm ``layers/vocab_parallel_embedding.py``."""
+from .parallelism import Parallelism
+
 BYTES_OF: Final = {"bfloat16": 2, "float16": 2, "float32": 4}
 
 
-def padded_vocabulary(vocabulary_size: int) -> int:
-    """Rows of the embedding as vLLM allocates them."""
-    return -(-vocabulary_size // VOCABULARY_PADDING) * VOCABULARY_PADDING
+def stage_ranges(layers: int, pipeline: int) -> tuple[range, ...]:
+    """The layers of each pipeline stage.
+
+    Source: ``get_pp_indices`` of vllm 0.33.0 ``distributed/utils.py``: equal shares, the remainder
+    one by one to the stages before the last, from the second last on.
+    """
+    share, rest = divmod(layers, pipeline)
+    sizes = [share] * pipeline
+    for number in range(2, rest + 2):
+        sizes[-number] += 1
+    ranges, start = [], 0
+    for size in sizes:
+        ranges.append(range(start, start + size))
+        start += size
+    return tuple(ranges)
 
 
-def key_value_heads_per_rank(architecture: Architecture, tensor_parallel: int) -> int:
-    """Key/value heads that one rank holds."""
-    return max(1, architecture.key_value_heads // tensor_parallel)
-
-
-def bytes_per_rank(architecture: Architecture, tensor_parallel: int, element_bytes: int) -> int:
-    """Bytes of weights and of the rotary table on one of ``tensor_parallel`` ranks.
+@lru_cache(maxsize=4096)
+def bytes_per_rank(
+    architecture: Architecture, parallelism: Parallelism, element_bytes: int, *, draft: bool = False
+) -> int:
+    """Bytes of weights and of the rotary tables on the fullest rank.
 
     Llama-3.1-8B on one GPU at 2 bytes: 14.9888 GiB; vLLM 0.8.5 logs 14.9889.
     """
+    return max(stage_bytes(architecture, parallelism, element_bytes, draft=draft))
+
+
+def stage_bytes(
+    architecture: Architecture, parallelism: Parallelism, element_bytes: int, *, draft: bool
+) -> tuple[int, ...]:
+    """Bytes on a rank of each pipeline stage, first stage first."""
     a = architecture
-    heads = a.attention_heads // tensor_parallel
-    query = heads * a.head_dim
-    key_value = 2 * key_value_heads_per_rank(a, tensor_parallel) * a.head_dim
-    intermediate = a.intermediate_size // tensor_parallel
-    wide = 2 if a.gated_mlp else 1
-    layer = a.hidden_size * (2 * query + key_value)
-    layer += (query + key_value) * a.query_key_value_bias + a.hidden_size * a.output_bias
-    layer += 2 * a.head_dim * a.query_key_norm
-    layer += (wide + 1) * a.hidden_size * intermediate
-    layer += (wide * intermediate + a.hidden_size) * a.mlp_bias
-    norm = a.hidden_size * (2 if a.norm_bias else 1)
-    rows = padded_vocabulary(a.vocabulary_size) // tensor_parallel
-    elements = a.layers * (layer + 2 * norm) + norm
-    elements += rows * a.hidden_size * (1 if a.tied_embeddings else 2)
-    elements += a.learned_position_rows * a.hidden_size
-    elements += a.rotary_positions * a.rotary_dim
-    return elements * element_bytes
+    ranges = stage_ranges(a.layers, parallelism.pipeline)
+    stored, pattern = a.stored_layers
+    sizes = [_layer_bytes(layer, schemes, parallelism, element_bytes) for layer, schemes in stored]
+    found = []
+    for number, stage in enumerate(ranges):
+        first, last = number == 0, number == len(ranges) - 1
+        total = sum(
+            sizes[kind] * count
+            for kind, count in Counter(pattern[stage.start : stage.stop]).items()
+        )
+        if first or (last and a.head is None):
+            total += _matrix_bytes(a.embedding, None, parallelism, element_bytes)
+        if first:
+            outside = [(one, a.quantization.scheme(one.name, None)) for one in a.outside]
+            total += sum(_matrix_bytes(*one, parallelism, element_bytes) for one in outside)
+            total += a.outside_norms * element_bytes
+        if last and a.head is not None:
+            scheme = a.quantization.scheme(a.head.name, None)
+            total += _matrix_bytes(a.head, scheme, parallelism, element_bytes)
+        if last and draft:
+            total += _draft_bytes(a, parallelism, element_bytes)
+        total += (a.extra_norms + a.rotary_elements) * element_bytes
+        found.append(total)
+    return tuple(found)
+
+
+def _draft_bytes(architecture: Architecture, parallelism: Parallelism, element_bytes: int) -> int:
+    """Multi-token-prediction layers, which share embedding and head with the model."""
+    total = 0
+    for offset, layer in enumerate(architecture.draft):
+        schemes = architecture.schemes(layer, architecture.layers + offset)
+        total += _layer_bytes(layer, schemes, parallelism, element_bytes)
+    for one in architecture.draft_extra:
+        total += _matrix_bytes(one, None, parallelism, element_bytes)
+    return total
+
+
+def _layer_bytes(
+    layer: Layer, schemes: Sequence[Scheme | None], parallelism: Parallelism, element_bytes: int
+) -> int:
+    total = layer.norms * element_bytes
+    for matrix, scheme in zip(layer.matrices, schemes, strict=True):
+        total += _matrix_bytes(matrix, scheme, parallelism, element_bytes)
+        if isinstance(layer.cache, LatentCache) and scheme and matrix.name.endswith("kv_b_proj"):
+            # vllm layers/attention/mla_attention.py keeps W_UK and W_UV of a quantised projection
+            # once more, in the model's data type.
+            total += _matrix_bytes(matrix, None, parallelism, element_bytes)
+    return total
+
+
+def _matrix_bytes(
+    matrix: Matrix, scheme: Scheme | None, parallelism: Parallelism, element_bytes: int
+) -> int:
+    shard = matrix.on_rank(
+        parallelism.tensor, parallelism.expert_ranks, whole_experts=parallelism.expert
+    )
+    one = (
+        shard.inputs * shard.outputs * element_bytes
+        if scheme is None
+        else scheme.bytes(shard.inputs, shard.outputs)
+    )
+    return shard.copies * (one + shard.bias * element_bytes)
 
 
 def checkpoint_bytes(
@@ -59,24 +127,26 @@ def checkpoint_bytes(
     """Bytes of the checkpoint's tensors, and of those the bytes that the shapes do not explain.
 
     Raises ``IllegalPin`` (a pinned figure) or ``UnknownModel`` (a source's figure) where the
-    checkpoint is smaller than the shapes at two bytes a parameter: something shrinks it that the
-    config does not tell, most often a quantisation.
+    checkpoint is smaller than the shapes: something shrinks it that the config does not tell, most
+    often a quantisation.
     """
     known = pinned if pinned is not None else facts.weight_bytes
-    computed = architecture.parameters * BYTES_OF[architecture.dtype]
+    stored = architecture.stored_bytes
     if known is None:
-        return computed, 0
+        return stored, 0
     embedding = architecture.vocabulary_size * architecture.hidden_size
-    smallest = 2 * (architecture.parameters - embedding)
-    if known < smallest * 0.98:
+    smallest = stored - 2 * embedding - 2 * sum(one.parameters for one in architecture.outside)
+    if known < smallest * 0.95:
         error: type[PlanningError] = UnknownModel if pinned is None else IllegalPin
         field = FIELDS[facts.source] if pinned is None else "spec.model.weightBytes"
         raise error(
             field,
             f"the checkpoint has {known} bytes and its config describes "
-            f"{architecture.parameters} parameters, {2 * architecture.parameters} bytes at two "
-            "bytes each: the config does not tell all; give this very checkpoint's config.json",
+            f"{architecture.parameters} parameters in {stored} bytes: the config does not tell "
+            "all; give this very checkpoint's config.json",
         )
+    if architecture.quantization.method is not None or architecture.draft:
+        return known, 0
     # Tied embeddings may be stored twice, and a checkpoint may be stored at four bytes and loaded
     # at two; neither is loaded as such. What goes beyond both is taken to be loaded.
     duplicate = embedding if architecture.tied_embeddings else 0

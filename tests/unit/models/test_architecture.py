@@ -8,7 +8,9 @@ import pytest
 
 from vllm_operator.errors import UnknownModel
 from vllm_operator.models import catalogue
-from vllm_operator.models.architecture import architecture_from_config, families, relevant_facts
+from vllm_operator.models.architecture import architecture_from_config, relevant_facts
+from vllm_operator.models.families import FAMILIES
+from vllm_operator.models.shapes import AttentionCache, LatentCache, StateCache
 
 LLAMA = dict(catalogue.find("meta-llama/Llama-3.1-8B-Instruct").config)
 QWEN3 = dict(catalogue.find("Qwen/Qwen3-0.6B").config)
@@ -44,7 +46,7 @@ def test_parameter_counts_agree_with_the_model_cards(model: str, parameters: int
 
 
 def test_an_explicit_head_dim_wins_over_hidden_size_by_heads():
-    assert architecture_from_config(QWEN3).head_dim == 128
+    assert architecture_from_config(QWEN3).kinds[0].query_dim == 128
     assert QWEN3["hidden_size"] // QWEN3["num_attention_heads"] == 64
 
 
@@ -99,15 +101,15 @@ def test_a_window_that_no_request_outgrows_is_no_obstacle():
 @pytest.mark.parametrize(
     ("change", "fact"),
     [
-        ({"architectures": ["MixtralForCausalLM"]}, "architectures"),
+        ({"architectures": ["MambaForCausalLM"]}, "architectures"),
         ({"architectures": None, "model_type": "mamba"}, "architectures"),
         ({"architectures": "LlamaForCausalLM"}, "architectures"),
-        ({"quantization_config": {"quant_method": "fp8"}}, "quantization_config"),
+        ({"quantization_config": {"quant_method": "exl3"}}, "quantization_config.quant_method"),
         ({"num_local_experts": 8}, "num_local_experts"),
         ({"kv_lora_rank": 512}, "kv_lora_rank"),
         ({"vision_config": {"depth": 32}}, "vision_config"),
-        ({"sliding_window": 4096}, "sliding_window"),
         ({"layer_types": ["sliding_attention", "full_attention"]}, "layer_types"),
+        ({"layer_types": ["chunked_attention"] * 32}, "layer_types"),
         ({"is_encoder_decoder": True}, "is_encoder_decoder"),
         ({"hidden_size": None}, "hidden_size"),
         ({"hidden_size": "4096"}, "hidden_size"),
@@ -140,12 +142,61 @@ def test_facts_that_mean_nothing_when_they_are_empty_are_no_obstacle():
     assert architecture_from_config(config).layers == 32
 
 
-def test_only_the_facts_that_are_read_are_kept():
+def test_facts_without_influence_are_not_kept():
     kept = relevant_facts({**LLAMA, "eos_token_id": 2, "head_dim": None})
     assert kept == LLAMA
 
 
-def test_every_family_names_its_source():
-    text = files("vllm_operator.models").joinpath("families.csv").read_text(encoding="utf-8")
-    assert all(line.rpartition(",")[2] for line in text.splitlines())
-    assert len(families()) >= 8
+def caches(model: str) -> set[type]:
+    return {
+        type(kind.cache) for kind in architecture_from_config(catalogue.find(model).config).kinds
+    }
+
+
+def test_a_quantised_config_is_cut_without_a_change_of_its_bytes():
+    config = dict(catalogue.find("openai/gpt-oss-20b").config)
+    once = relevant_facts(config)
+    assert architecture_from_config(once).stored_bytes == 13_761_264_768
+
+
+def test_gpt_oss_has_as_many_sliding_layers_as_full_ones():
+    model = architecture_from_config(catalogue.find("openai/gpt-oss-120b").config)
+    windows = [kind.cache.window for kind, count in model.counts for _ in range(count)]
+    assert sorted(windows, key=str) == [128] * 18 + [None] * 18
+
+
+def test_deepseek_keeps_a_latent_state_of_576_elements():
+    model = architecture_from_config(catalogue.find("deepseek-ai/DeepSeek-V3").config)
+    assert {kind.cache for kind in model.kinds} == {LatentCache(512, 64)}
+
+
+def test_sparse_attention_keeps_the_indexers_keys_besides():
+    model = architecture_from_config(catalogue.find("deepseek-ai/DeepSeek-V3.2").config)
+    assert {kind.cache for kind in model.kinds} == {LatentCache(512, 64, 128)}
+
+
+def test_hybrids_have_recurrent_and_attending_layers():
+    assert caches("Qwen/Qwen3-Next-80B-A3B-Instruct") == {StateCache, AttentionCache}
+    assert caches("ai21labs/AI21-Jamba-1.5-Mini") == {StateCache, AttentionCache}
+
+
+def test_layers_that_read_another_layers_cache_keep_nothing():
+    model = architecture_from_config(catalogue.find("google/gemma-4-E2B").config)
+    assert sum(count for kind, count in model.counts if kind.cache is None) == 20
+
+
+def test_layers_without_attention_keep_nothing():
+    model = architecture_from_config(
+        catalogue.find("nvidia/Llama-3_3-Nemotron-Super-49B-v1_5-FP8").config
+    )
+    assert 0 < sum(count for kind, count in model.counts if kind.cache is None) < model.layers
+
+
+def test_draft_layers_are_counted_apart():
+    model = architecture_from_config(catalogue.find("deepseek-ai/DeepSeek-V3").config)
+    assert model.parameters == pytest.approx(671_026_404_352, rel=1e-7)
+    assert model.draft_parameters > 10**10
+
+
+def test_every_family_has_a_label():
+    assert all(family.label for family in FAMILIES.values())

@@ -2,7 +2,6 @@
 
 import csv
 import math
-from dataclasses import replace
 from importlib.resources import files
 
 import pytest
@@ -13,7 +12,10 @@ from vllm_operator.errors import IllegalPin, UnknownModel
 from vllm_operator.models import catalogue
 from vllm_operator.models.architecture import Architecture, architecture_from_config
 from vllm_operator.models.facts import ModelFacts
+from vllm_operator.models.shapes import padded_vocabulary
 from vllm_operator.sizing import kvcache, memory, parallelism, weights
+from vllm_operator.sizing.memory import Load
+from vllm_operator.sizing.parallelism import SINGLE, Parallelism
 
 GIBIBYTE = 1024**3
 V30 = Version((0, 30, 0))
@@ -24,59 +26,135 @@ def architecture(model: str) -> Architecture:
 
 
 def test_weights_of_llama_8b_are_what_vllm_logs():
-    loaded = weights.bytes_per_rank(architecture(LLAMA_8B), 1, 2) / GIBIBYTE
+    loaded = weights.bytes_per_rank(architecture(LLAMA_8B), SINGLE, 2) / GIBIBYTE
     assert loaded == pytest.approx(14.9889, abs=0.0002)
     assert 2 * architecture(LLAMA_8B).parameters / GIBIBYTE == pytest.approx(14.9575, abs=0.0001)
 
 
 def test_weights_of_qwen_32b_on_two_gpus_are_what_vllm_logs():
-    loaded = weights.bytes_per_rank(architecture("Qwen/Qwen3-32B"), 2, 2) / GIBIBYTE
+    loaded = weights.bytes_per_rank(architecture("Qwen/Qwen3-32B"), Parallelism(2), 2) / GIBIBYTE
     assert loaded == pytest.approx(30.59, abs=0.1)
 
 
 def test_ranks_hold_the_whole_model_together_and_norms_each():
     model = architecture(LLAMA_70B)
-    whole, half = (weights.bytes_per_rank(model, tensor, 2) for tensor in (1, 2))
+    whole, half = (weights.bytes_per_rank(model, Parallelism(tensor), 2) for tensor in (1, 2))
     replicated = 2 * (model.layers * 2 + 1) * model.hidden_size
-    rotary = 2 * model.rotary_positions * model.rotary_dim
+    rotary = 2 * model.rotary_elements
     assert 2 * half == whole + replicated + rotary
 
 
-def test_key_value_heads_are_replicated_where_there_are_fewer_than_ranks():
-    model = architecture(LLAMA_70B)
-    assert weights.key_value_heads_per_rank(model, 8) == 1
-    assert weights.key_value_heads_per_rank(model, 16) == 1
-
-
 def test_the_vocabulary_is_padded_to_a_multiple_of_64():
-    assert weights.padded_vocabulary(32001) == 32064
-    assert weights.padded_vocabulary(128256) == 128256
+    assert padded_vocabulary(32001) == 32064
+    assert padded_vocabulary(128256) == 128256
+
+
+def test_the_remaining_layers_go_to_the_stages_before_the_last():
+    assert [len(stage) for stage in weights.stage_ranges(10, 4)] == [2, 3, 3, 2]
+    assert [len(stage) for stage in weights.stage_ranges(32, 2)] == [16, 16]
+
+
+LOGGED_WEIGHTS = [
+    # model, tensor, GiB that vLLM logged, tolerance
+    ("openai/gpt-oss-120b", 1, 65.9651, 0.002),
+    ("RedHatAI/Llama-3.3-70B-Instruct-FP8-dynamic", 2, 33.88, 0.001),
+    ("TechxGenus/Meta-Llama-3-70B-Instruct-AWQ", 2, 18.55, 0.003),
+    ("Qwen/Qwen3-30B-A3B", 2, 28.4571, 0.001),
+    ("mistralai/Mistral-Small-3.2-24B-Instruct-2506", 1, 44.76, 0.001),
+    ("zai-org/GLM-5-FP8", 8, 89.0, 0.002),
+    ("cyankiwi/Qwen3.5-9B-AWQ-BF16-INT8", 1, 13.04, 0.003),
+    ("llava-hf/llava-1.5-7b-hf", 1, 13.1343, 0.001),
+    ("Qwen/Qwen2.5-0.5B-Instruct-AWQ", 1, 0.4315, 0.003),
+]
+
+
+@pytest.mark.parametrize(("model", "tensor", "logged_gib", "tolerance"), LOGGED_WEIGHTS)
+def test_weights_are_what_vllm_logs(model: str, tensor: int, logged_gib: float, tolerance: float):
+    # benchmarks/data/vllm_startup_logs.csv, column model_loading_gib
+    loaded = weights.bytes_per_rank(architecture(model), Parallelism(tensor), 2) / GIBIBYTE
+    assert loaded == pytest.approx(logged_gib, rel=tolerance)
+
+
+def layout(model: str, version: str, tensor: int = 1, bits: float = 16, tokens: int = 2048):
+    settings = kvcache.CacheSettings(
+        Version.parse(version), Parallelism(tensor), bits, 16, tokens, prefix_caching=True
+    )
+    return kvcache.cache_layout(architecture(model), settings)
 
 
 @pytest.mark.parametrize(
-    ("model", "tensor", "element_bytes", "expected"),
-    [(LLAMA_8B, 1, 2, 131_072), (LLAMA_8B, 1, 1, 65_536), (LLAMA_70B, 8, 2, 40_960)],
+    ("model", "tensor", "bits", "expected"),
+    [
+        (LLAMA_8B, 1, 16, 131_072),
+        (LLAMA_8B, 1, 8, 65_536),
+        (LLAMA_70B, 8, 16, 40_960),
+        (LLAMA_70B, 16, 16, 40_960),
+        ("deepseek-ai/DeepSeek-V3", 8, 16, 70_272),
+        ("deepseek-ai/DeepSeek-V3", 1, 8, 35_136),
+    ],
 )
 def test_cache_bytes_of_a_token_are_the_published_ones(
-    model: str, tensor: int, element_bytes: int, expected: int
+    model: str, tensor: int, bits: float, expected: int
 ):
-    assert kvcache.bytes_per_token(architecture(model), tensor, element_bytes) == expected
-
-
-def test_replication_stops_the_cache_from_shrinking():
-    model = architecture(LLAMA_70B)
-    assert kvcache.bytes_per_token(model, 16, 2) == kvcache.bytes_per_token(model, 8, 2)
+    found = layout(model, "0.30.0", tensor, bits)
+    assert found.bytes_per_block == 16 * expected
 
 
 def test_one_block_is_the_null_block():
-    assert kvcache.bytes_for(16, 1, 16) == 32
-    assert kvcache.longest_request(32, 1, 16) == 16
-    assert kvcache.longest_request(31, 1, 16) == 0
+    found = layout(LLAMA_8B, "0.30.0")
+    assert found.bytes_for(16) == 2 * found.bytes_per_block
+    assert found.longest_request(2 * found.bytes_per_block, 1000) == 16
+    assert found.longest_request(2 * found.bytes_per_block - 1, 1000) == 0
 
 
 def test_tokens_are_printed_as_the_version_prints_them():
-    assert kvcache.printed(Version((0, 20, 0)), 101, 16, 1000) == (1616, 101 / 63)
-    assert kvcache.printed(Version((0, 21, 0)), 101, 16, 1000) == (int(101 / 63 * 1000), 101 / 63)
+    old, new = (layout(LLAMA_8B, version) for version in ("0.20.0", "0.21.0"))
+    assert old.printed(101 * old.bytes_per_block, 1000) == (1616, 101 / 63)
+    assert new.printed(101 * new.bytes_per_block, 1000) == (int(101 / 63 * 1000), 101 / 63)
+
+
+LOGGED_TOKENS = [
+    # benchmarks/data/vllm_startup_logs.csv: KV GiB, length -> tokens, concurrency
+    ("Qwen/Qwen3.5-27B", "0.19.0", 4, 16, 2048, False, 7.56, 50000, 123_088, 9.42),
+    ("huihui-ai/Huihui-gpt-oss-20b-mxfp4-abliterated-v2", "0.13.0", 1, 16, 2048, True, 12.94, 8192,
+     282_624, 54.44),
+    ("lukealonso/GLM-5.1-NVFP4-MTP", "0.20.2", 8, 8, 8192, True, 19.55, 202_752, 341_504, 1.684),
+    ("google/gemma-4-E2B", "0.21.0", 1, 16, 2048, True, 9.92, 8192, 1_062_157, 129.66),
+    ("rednote-hilab/dots.ocr", "0.10.0", 1, 16, 2048, True, 12.20, 131_072, 456_816, 3.49),
+    ("MiniMaxAI/MiniMax-M2.5", "0.16.0", 4, 16, 8192, True, 120.07, 131_072, 2_030_656, 15.49),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("model", "version", "tensor", "bits", "tokens", "prefixes", "kv_gib", "length", "logged",
+     "concurrency"),
+    LOGGED_TOKENS,
+)  # fmt: skip
+def test_the_printed_figures_are_those_of_the_logs(
+    model: str,
+    version: str,
+    tensor: int,
+    bits: float,
+    tokens: int,
+    prefixes: bool,
+    kv_gib: float,
+    length: int,
+    logged: int,
+    concurrency: float,
+):
+    settings = kvcache.CacheSettings(
+        Version.parse(version), Parallelism(tensor), bits, 16, tokens, prefix_caching=prefixes
+    )
+    found = kvcache.cache_layout(architecture(model), settings)
+    printed, times = found.printed(int(kv_gib * GIBIBYTE), length)
+    # The log rounds GiB to two digits.
+    assert printed == pytest.approx(logged, rel=0.001)
+    assert times == pytest.approx(concurrency, rel=0.002)
+
+
+def test_recurrent_layers_raise_the_block_to_the_size_of_a_state():
+    # "Setting attention block size to 1056 tokens" of Qwen3.5-9B with an fp8 cache.
+    assert layout("cyankiwi/Qwen3.5-9B-AWQ-BF16-INT8", "0.16.0", 1, 8).block_size == 1056
 
 
 def test_the_budget_is_the_sum_of_its_parts():
@@ -99,10 +177,8 @@ def test_the_sure_cache_stays_under_what_was_measured_on_an_h100(
     found = memory.footprint(
         architecture(model),
         Version((0, 10, 0)),
-        tensor_parallel=tensor,
-        max_num_seqs=1024,
-        max_num_batched_tokens=8192,
-        element_bytes=2,
+        Parallelism(tensor),
+        Load(1024, 8192, element_bytes=2),
         enforce_eager=False,
     )
     expected, low = found.kv_cache(int(79.18 * GIBIBYTE), 0.9)
@@ -130,10 +206,8 @@ def test_the_sure_cache_stays_under_other_boot_logs(
     found = memory.footprint(
         architecture(model),
         Version(version),
-        tensor_parallel=1,
-        max_num_seqs=seqs,
-        max_num_batched_tokens=tokens,
-        element_bytes=2,
+        SINGLE,
+        Load(seqs, tokens, element_bytes=2),
         enforce_eager=False,
     )
     _, low = found.kv_cache(int(total_gib * GIBIBYTE), 0.9)
@@ -163,15 +237,27 @@ def test_eager_execution_needs_no_graphs():
     ],
 )
 def test_an_illegal_split_says_which_shape_stops_it(model: str, tensor: int, why: str):
-    assert why in str(parallelism.illegal_because(architecture(model), tensor))
+    assert why in str(parallelism.illegal_because(architecture(model), Parallelism(tensor)))
+
+
+def narrow(**facts: int) -> Architecture:
+    return architecture_from_config({**catalogue.find(LLAMA_8B).config, **facts})
 
 
 def test_the_intermediate_size_and_the_padded_vocabulary_must_divide_too():
-    model = architecture(LLAMA_8B)
-    narrow = replace(model, intermediate_size=14337)
-    assert "intermediate size 14337" in str(parallelism.illegal_because(narrow, 2))
-    odd = replace(model, attention_heads=33, key_value_heads=33, intermediate_size=33)
-    assert "padded to 128256" in str(parallelism.illegal_because(odd, 11))
+    odd = narrow(intermediate_size=14337)
+    assert "intermediate size 14337" in str(parallelism.illegal_because(odd, Parallelism(2)))
+    odd = narrow(
+        num_attention_heads=33, num_key_value_heads=33, intermediate_size=33, hidden_size=33 * 128
+    )
+    assert "padded to 128256" in str(parallelism.illegal_because(odd, Parallelism(11)))
+
+
+def test_blocks_of_a_quantised_expert_must_not_be_cut():
+    model = architecture("Qwen/Qwen3-235B-A22B-FP8")
+    assert "block of 128" in str(parallelism.illegal_because(model, Parallelism(8)))
+    assert parallelism.illegal_because(model, Parallelism(4)) is None
+    assert parallelism.illegal_because(model, Parallelism(8, expert=True)) is None
 
 
 def test_legal_splits_of_qwen_7b_divide_its_28_heads():

@@ -315,13 +315,13 @@ def test_why_there_are_no_facts_is_passed_on():
     assert only_problem(plan) == ("spec.model.id", "ModelAccessDenied", "is gated")
 
 
-def test_a_quantised_checkpoint_is_refused_by_the_fact():
+def test_an_unknown_quantisation_is_refused_by_the_fact():
     planned = server({"id": "a/b", "config": {"quantization_config": {}}}, gpu={"product": "H100"})
     facts = inputs_for(server()).model
-    config = {**facts.config, "quantization_config": {"quant_method": "awq"}}
+    config = {**facts.config, "quantization_config": {"quant_method": "exl3"}}
     changed = type(facts)(config, None, "inline")
     plan = make_plan(planned, inputs_for(planned, model=changed))
-    assert only_problem(plan)[0] == "spec.model.config.quantization_config"
+    assert only_problem(plan)[0] == "spec.model.config.quantization_config.quant_method"
 
 
 def test_without_nodes_and_without_gpu_the_fields_to_set_are_named():

@@ -1,0 +1,314 @@
+"""How close predicted times per token and throughputs come to published benchmark runs.
+
+    PYTHONPATH=operator:tools python benchmarks/performance_accuracy.py
+
+Cross-validated: every model is predicted with coefficients fitted on the runs of all other models
+(a model's quantised siblings are held out with it). Prints tables, every run that is left out and
+why, and writes build/benchmarks/performance_accuracy.json and a picture beside it. Target: a median
+error of at most 15 % of the time per token and of the output throughput.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from fitting.fit_performance import DATA, HELD_OUT, LeftOut, Run, held_out, read_runs
+from vllm_operator.sizing.performance import PerformanceEstimate
+
+TARGET: Final = 0.15
+RESULT: Final = Path("build/benchmarks/performance_accuracy.json")
+
+Pair = tuple[Run, PerformanceEstimate]
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Relative errors of one figure over some runs, sorted."""
+
+    errors: tuple[float, ...]
+    signed: tuple[float, ...]
+
+    @classmethod
+    def of(cls, ratios: Iterable[float]) -> Accuracy:
+        """From predicted over measured."""
+        signed = sorted(ratio - 1 for ratio in ratios)
+        return cls(tuple(sorted(abs(one) for one in signed)), tuple(signed))
+
+    def quantile(self, share: float) -> float:
+        """The error that this share of the runs stays within (linear between runs)."""
+        return _quantile(self.errors, share)
+
+    @property
+    def bias(self) -> float:
+        """Median of predicted over measured, less one."""
+        return _quantile(self.signed, 0.5)
+
+    def to_json_object(self) -> dict[str, float | int]:
+        """As it stands in the results."""
+        if not self.errors:
+            return {"runs": 0}
+        return {
+            "runs": len(self.errors),
+            "median": round(self.quantile(0.5), 4),
+            "p90": round(self.quantile(0.9), 4),
+            "bias": round(self.bias, 4),
+        }
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float:
+    place = share * (len(ordered) - 1)
+    low = math.floor(place)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
+
+
+def time_ratios(pairs: Iterable[Pair]) -> list[float]:
+    """Predicted over measured mean time per token."""
+    return [found.inter_token_latency / run.tpot for run, found in pairs if run.tpot]
+
+
+def throughput_ratios(pairs: Iterable[Pair]) -> list[float]:
+    """Predicted over measured output tokens a second."""
+    return [
+        found.output_tokens_per_second / run.throughput for run, found in pairs if run.throughput
+    ]
+
+
+def grouped(pairs: Iterable[Pair], key: Callable[[Run], str]) -> dict[str, list[Pair]]:
+    """The runs by a property, sorted by its name."""
+    groups: dict[str, list[Pair]] = defaultdict(list)
+    for run, found in pairs:
+        groups[key(run)].append((run, found))
+    return dict(sorted(groups.items()))
+
+
+def accuracy_table(title: str, groups: dict[str, list[Pair]]) -> Table:
+    """One line a group."""
+    table = Table(title=title)
+    table.add_column("")
+    table.add_column("runs", justify="right")
+    for figure in ("time per token", "throughput"):
+        for name in ("median", "p90", "bias"):
+            table.add_column(f"{figure},\n{name}", justify="right")
+    for name, pairs in groups.items():
+        cells: list[str] = []
+        for ratios in (time_ratios(pairs), throughput_ratios(pairs)):
+            found = Accuracy.of(ratios)
+            if not found.errors:
+                cells += ["-"] * 3
+                continue
+            figures = (found.quantile(0.5), found.quantile(0.9))
+            cells += [*(f"{one:.1%}" for one in figures), f"{found.bias:+.1%}"]
+        table.add_row(name, str(len(pairs)), *cells)
+    return table
+
+
+def runs_table(pairs: Iterable[Pair]) -> Table:
+    """Every run that is judged."""
+    table = Table(title="Every run")
+    for name in ("run", "model", "GPU", "TP", "prompt/output", "requests"):
+        table.add_column(name, justify="left" if name in ("model", "GPU") else "right")
+    for name in ("ms per token,\nmeasured", "predicted", "tokens/s,\nmeasured", "predicted"):
+        table.add_column(name, justify="right")
+    for run, found in sorted(pairs, key=lambda pair: pair[0].number):
+        table.add_row(
+            str(run.number),
+            run.model.rpartition("/")[2],
+            run.gpu_name.removeprefix("NVIDIA "),
+            str(run.tensor),
+            f"{run.prompt:.0f}/{run.output:.0f}",
+            str(run.requests),
+            f"{run.tpot * 1e3:.1f}" if run.tpot else "-",
+            f"{found.inter_token_latency * 1e3:.1f}",
+            f"{run.throughput:.0f}" if run.throughput else "-",
+            f"{found.output_tokens_per_second:.0f}",
+        )
+    return table
+
+
+def left_out_table(left_out: Iterable[LeftOut]) -> Table:
+    """Every run that is not judged."""
+    table = Table(title="Runs left out")
+    table.add_column("run", justify="right")
+    for name in ("model", "GPU", "reason"):
+        table.add_column(name)
+    for one in left_out:
+        table.add_row(str(one.number), one.model, one.gpu_name, one.reason)
+    return table
+
+
+SIDE: Final = 420
+MARGIN: Final = 60
+COLOURS: Final = (
+    "#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#8c564b",
+    "#e377c2", "#17becf", "#7f7f7f", "#bcbd22", "#393b79", "#637939",
+)  # fmt: skip
+
+
+def picture(pairs: Sequence[Pair]) -> str:
+    """Predicted over measured as SVG, both axes logarithmic; the band is 15 % to either side."""
+    models = sorted({run.model for run, _ in pairs})
+    colour = {model: COLOURS[number % len(COLOURS)] for number, model in enumerate(models)}
+    panels = (
+        (
+            "time per token, ms",
+            [
+                (run.model, run.tpot * 1e3, found.inter_token_latency * 1e3)
+                for run, found in pairs
+                if run.tpot
+            ],
+        ),
+        (
+            "output tokens a second",
+            [
+                (run.model, run.throughput, found.output_tokens_per_second)
+                for run, found in pairs
+                if run.throughput
+            ],
+        ),
+    )
+    width = 2 * (SIDE + 2 * MARGIN)
+    height = SIDE + 2 * MARGIN + 18 * ((len(models) + 2) // 3) + 20
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
+        'font-family="sans-serif" font-size="12">',
+        f'<rect width="{width}" height="{height}" fill="white"/>',
+    ]
+    for number, (title, points) in enumerate(panels):
+        parts += _panel(MARGIN + number * (SIDE + 2 * MARGIN), title, points, colour)
+    for number, model in enumerate(models):
+        x = MARGIN + number % 3 * (width - MARGIN) // 3
+        y = SIDE + 2 * MARGIN + 18 * (number // 3) + 10
+        parts.append(f'<circle cx="{x}" cy="{y - 4}" r="4" fill="{colour[model]}"/>')
+        parts.append(f'<text x="{x + 10}" y="{y}">{model}</text>')
+    return "\n".join([*parts, "</svg>", ""])
+
+
+def _panel(
+    left: int, title: str, points: Sequence[tuple[str, float, float]], colour: dict[str, str]
+) -> list[str]:
+    values = [value for _, measured, predicted in points for value in (measured, predicted)]
+    low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
+
+    def at(value: float) -> float:
+        return SIDE * (math.log10(value) - low) / (high - low)
+
+    top, bottom = MARGIN, MARGIN + SIDE
+    shift = SIDE * math.log10(1 + TARGET) / (high - low)
+    corners = (
+        (left, bottom - shift), (left + SIDE - shift, top), (left + SIDE, top),
+        (left + SIDE, top + shift), (left + shift, bottom), (left, bottom),
+    )  # fmt: skip
+    parts = [
+        f'<polygon points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in corners)}" fill="#e8e8e8"/>',
+        f'<rect x="{left}" y="{top}" width="{SIDE}" height="{SIDE}" fill="none" stroke="black"/>',
+        f'<line x1="{left}" y1="{bottom}" x2="{left + SIDE}" y2="{top}" stroke="gray"/>',
+        f'<text x="{left + SIDE / 2}" y="{top - 12}" text-anchor="middle">{title}</text>',
+        f'<text x="{left + SIDE / 2}" y="{bottom + 36}" text-anchor="middle">measured</text>',
+        f'<text x="{left - 40}" y="{top + SIDE / 2}" text-anchor="middle" '
+        f'transform="rotate(-90 {left - 40} {top + SIDE / 2})">predicted</text>',
+    ]
+    for power in range(low, high + 1):
+        offset, label = at(10.0**power), f"{10.0**power:g}"
+        parts.append(
+            f'<text x="{left + offset:.1f}" y="{bottom + 16}" text-anchor="middle">{label}</text>'
+            f'<text x="{left - 6}" y="{bottom - offset + 4:.1f}" text-anchor="end">{label}</text>'
+        )
+    parts += [
+        f'<circle cx="{left + at(measured):.1f}" cy="{bottom - at(predicted):.1f}" r="3.5" '
+        f'fill="{colour[model]}" fill-opacity="0.7"/>'
+        for model, measured, predicted in points
+    ]
+    return parts
+
+
+def results(pairs: Sequence[Pair], left_out: Sequence[LeftOut]) -> dict[str, Any]:
+    """Everything, for the JSON file."""
+
+    def both(some: Sequence[Pair]) -> dict[str, Any]:
+        return {
+            "timePerToken": Accuracy.of(time_ratios(some)).to_json_object(),
+            "outputThroughput": Accuracy.of(throughput_ratios(some)).to_json_object(),
+        }
+
+    return {
+        "all": both(pairs),
+        "byModel": {key: both(some) for key, some in grouped(pairs, lambda r: r.model).items()},
+        "byGPU": {key: both(some) for key, some in grouped(pairs, lambda r: r.gpu_name).items()},
+        "target": TARGET,
+        "runs": [
+            {
+                "run": run.number,
+                "model": run.model,
+                "gpu": run.gpu_name,
+                "source": run.source,
+                "measuredSecondsPerToken": run.tpot,
+                "predictedSecondsPerToken": round(found.inter_token_latency, 6),
+                "measuredTokensPerSecond": run.throughput,
+                "predictedTokensPerSecond": round(found.output_tokens_per_second, 2),
+            }
+            for run, found in sorted(pairs, key=lambda pair: pair[0].number)
+        ],
+        "leftOut": [
+            {"run": one.number, "model": one.model, "gpu": one.gpu_name, "reason": one.reason}
+            for one in left_out
+        ],
+    }
+
+
+@click.command()
+@click.option(
+    "--rows",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    default=DATA,
+    help="Another file with the columns of the default one, to be judged in its place.",
+)
+@click.option(
+    "--hold-out",
+    type=click.Choice(sorted(HELD_OUT)),
+    default="model",
+    show_default=True,
+    help="What the fit that predicts a run has not seen.",
+)
+@click.option("--rounds", default=8, show_default=True, help="Rounds of each fit.")
+@click.option("--every/--summary", default=False, help="Print every run, not only groups.")
+@click.option("--output", type=click.Path(path_type=Path), default=RESULT, show_default=True)
+def main(rows: Path, hold_out: str, rounds: int, every: bool, output: Path) -> None:
+    """Judge the performance model; exit status 1 where a median misses the target."""
+    console = Console()
+    judged, left_out = read_runs(rows)
+    if not judged:
+        console.print(left_out_table(left_out))
+        raise click.ClickException(f"no run of {rows} can be judged")
+    others = [] if rows.resolve() == DATA.resolve() else read_runs(DATA)[0]
+    pairs = held_out(judged, by=hold_out, rounds=rounds, others=others)
+    if every:
+        console.print(runs_table(pairs))
+    console.print(accuracy_table("By model", grouped(pairs, lambda run: run.model)))
+    console.print(accuracy_table("By GPU", grouped(pairs, lambda run: run.gpu_name)))
+    console.print(accuracy_table("All runs", {f"held out by {hold_out}": pairs}))
+    console.print(left_out_table(left_out))
+    console.print(f"{len(pairs)} runs judged, {len(left_out)} left out")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    found = {**results(pairs, left_out), "heldOutBy": hold_out}
+    output.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    output.with_suffix(".svg").write_text(picture(pairs), encoding="utf-8")
+    medians = [
+        found["all"][figure].get("median", 0.0) for figure in ("timePerToken", "outputThroughput")
+    ]
+    sys.exit(int(max(medians) > TARGET))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,280 @@
+"""The parts that decoder layers are made of, as vLLM builds and divides them.
+
+Source: vllm 0.33.0 ``model_executor/layers/linear.py``, ``fused_moe``, ``mamba`` and ``models``;
+names are those of the checkpoints.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .shapes import AttentionCache, Cache, LatentCache, Layer, Matrix, Split, StateCache
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a part adds to its layer."""
+
+    matrices: tuple[Matrix, ...]
+    norms: int = 0
+    cache: Cache | None = None
+    intermediate: int = 0
+    expert_intermediate: int = 0
+    experts_per_token: int = 0
+    query_heads: int = 0
+    query_dim: int = 0
+    value_dim: int = 0
+
+
+def layer(*parts: Part, norms: int) -> Layer:
+    """A layer of parts; ``norms`` are the elements of its own norms."""
+    return Layer(
+        matrices=tuple(matrix for part in parts for matrix in part.matrices),
+        norms=norms + sum(part.norms for part in parts),
+        cache=next((part.cache for part in parts if part.cache is not None), None),
+        intermediate=max(part.intermediate for part in parts),
+        expert_intermediate=max(part.expert_intermediate for part in parts),
+        experts_per_token=max(part.experts_per_token for part in parts),
+        query_heads=max(part.query_heads for part in parts),
+        query_dim=max(part.query_dim for part in parts),
+        value_dim=max(part.value_dim for part in parts),
+    )
+
+
+def attention(
+    hidden: int,
+    heads: int,
+    key_value_heads: int,
+    head_dim: int,
+    *,
+    value_dim: int | None = None,
+    bias: bool = False,
+    output_bias: bool = False,
+    query_key_norm: int = 0,
+    window: int | None = None,
+    output_gate: bool = False,
+    head_gate: bool = False,
+    shared_cache: bool = False,
+    key_is_value: bool = False,
+    sinks: bool = False,
+    prefix: str = "self_attn",
+) -> Part:
+    """Multi-head, grouped-query or multi-query attention.
+
+    ``output_gate``: the query projection also gives a gate of the output's size; ``head_gate``: one
+    gate a head; ``shared_cache``: keys and values are another layer's; ``key_is_value``: one
+    projection serves both; ``query_key_norm``: elements of its norms.
+    """
+    value = head_dim if value_dim is None else value_dim
+    query = heads * head_dim * (2 if output_gate else 1)
+    split = Split.HEADS
+    matrices = [Matrix(f"{prefix}.q_proj", hidden, query, Split.OUTPUTS, bias=bias)]
+    if not shared_cache:
+        matrices.append(
+            Matrix(f"{prefix}.k_proj", hidden, key_value_heads * head_dim, split,
+                   heads=key_value_heads, bias=bias)
+        )  # fmt: skip
+        if not key_is_value:
+            matrices.append(
+                Matrix(f"{prefix}.v_proj", hidden, key_value_heads * value, split,
+                       heads=key_value_heads, bias=bias)
+            )  # fmt: skip
+    matrices.append(
+        Matrix(f"{prefix}.o_proj", heads * value, hidden, Split.INPUTS, bias=output_bias)
+    )
+    if head_gate:
+        matrices.append(Matrix(f"{prefix}.g_proj", hidden, heads, Split.OUTPUTS))
+    cache = None if shared_cache else AttentionCache(key_value_heads, head_dim, value, window)
+    return Part(
+        tuple(matrices),
+        norms=query_key_norm + (heads if sinks else 0),
+        cache=cache,
+        query_heads=heads,
+        query_dim=head_dim,
+        value_dim=value,
+    )
+
+
+def mlp(
+    hidden: int, intermediate: int, *, gated: bool = True, bias: bool = False, prefix: str = "mlp"
+) -> Part:
+    """A dense MLP."""
+    up = ("gate_proj", "up_proj") if gated else ("up_proj",)
+    matrices = [
+        Matrix(f"{prefix}.{name}", hidden, intermediate, Split.OUTPUTS, bias=bias) for name in up
+    ]
+    matrices.append(Matrix(f"{prefix}.down_proj", intermediate, hidden, Split.INPUTS, bias=bias))
+    return Part(tuple(matrices), intermediate=intermediate)
+
+
+def experts(
+    hidden: int,
+    intermediate: int,
+    number: int,
+    active: int,
+    *,
+    gated: bool = True,
+    bias: bool = False,
+    shared: int = 0,
+    shared_gate: bool = False,
+    router_bias: bool = False,
+    prefix: str = "mlp",
+) -> Part:
+    """A mixture of ``number`` experts, ``active`` of them for a token.
+
+    ``shared``: width of the experts that every token goes through; ``shared_gate``: with a gate.
+    """
+    up = ("gate_proj", "up_proj") if gated else ("up_proj",)
+    kinds = [(name, hidden, intermediate, Split.OUTPUTS) for name in up]
+    kinds.append(("down_proj", intermediate, hidden, Split.INPUTS))
+    matrices = [
+        Matrix(f"{prefix}.experts.{name}", inputs, outputs, split,
+               experts=number, active=active, bias=bias)
+        for name, inputs, outputs, split in kinds
+    ]  # fmt: skip
+    matrices.append(Matrix(f"{prefix}.gate", hidden, number, Split.WHOLE, kind="other"))
+    if shared:
+        matrices.extend(
+            mlp(hidden, shared, gated=gated, prefix=f"{prefix}.shared_experts").matrices
+        )
+    if shared_gate:
+        matrices.append(
+            Matrix(f"{prefix}.shared_expert_gate", hidden, 1, Split.WHOLE, kind="other")
+        )
+    return Part(
+        tuple(matrices),
+        norms=number if router_bias else 0,
+        intermediate=shared,
+        expert_intermediate=intermediate,
+        experts_per_token=active,
+    )
+
+
+def latent_attention(
+    hidden: int,
+    heads: int,
+    *,
+    query_rank: int,
+    rank: int,
+    nope_dim: int,
+    rope_dim: int,
+    value_dim: int,
+    index_heads: int = 0,
+    index_dim: int = 0,
+    bias: bool = False,
+) -> Part:
+    """Multi-head latent attention, with the indexer of sparse attention where it has heads.
+
+    The down-projections and the indexer are whole on every rank (vllm ``models/deepseek_v2.py``).
+    """
+    query = heads * (nope_dim + rope_dim)
+    name = "self_attn"
+    norms = rank
+    if query_rank:
+        matrices = [
+            Matrix(f"{name}.q_a_proj", hidden, query_rank, Split.WHOLE, bias=bias),
+            Matrix(f"{name}.q_b_proj", query_rank, query, Split.OUTPUTS),
+        ]
+        norms += query_rank
+    else:
+        matrices = [Matrix(f"{name}.q_proj", hidden, query, Split.OUTPUTS)]
+    matrices += [
+        Matrix(f"{name}.kv_a_proj_with_mqa", hidden, rank + rope_dim, Split.WHOLE, bias=bias),
+        Matrix(f"{name}.kv_b_proj", rank, heads * (nope_dim + value_dim), Split.OUTPUTS),
+        Matrix(f"{name}.o_proj", heads * value_dim, hidden, Split.INPUTS, bias=bias),
+    ]
+    if index_heads:
+        matrices += [
+            Matrix(f"{name}.indexer.wq_b", query_rank, index_heads * index_dim, Split.WHOLE),
+            Matrix(f"{name}.indexer.wk", hidden, index_dim, Split.WHOLE),
+            Matrix(f"{name}.indexer.weights_proj", hidden, index_heads, Split.WHOLE, kind="other"),
+        ]
+        norms += 2 * index_dim
+    return Part(
+        tuple(matrices),
+        norms=norms,
+        cache=LatentCache(rank, rope_dim, index_dim if index_heads else 0),
+        query_heads=heads,
+        query_dim=nope_dim + rope_dim,
+        value_dim=value_dim,
+    )
+
+
+def gated_delta_net(
+    hidden: int,
+    *,
+    key_heads: int,
+    value_heads: int,
+    key_dim: int,
+    value_dim: int,
+    kernel: int,
+    state_bytes: int,
+) -> Part:
+    """The gated delta net of Qwen3-Next and Qwen3.5 (vllm ``models/qwen3_next.py``)."""
+    keys, values = key_heads * key_dim, value_heads * value_dim
+    name = "linear_attn"
+    channels = 2 * keys + values
+    return Part(
+        (
+            Matrix(f"{name}.in_proj_qkv", hidden, channels, Split.OUTPUTS),
+            Matrix(f"{name}.in_proj_z", hidden, values, Split.OUTPUTS),
+            Matrix(f"{name}.in_proj_ba", hidden, 2 * value_heads, Split.OUTPUTS),
+            Matrix(f"{name}.conv1d", kernel, channels, Split.OUTPUTS, kind="other"),
+            Matrix(f"{name}.out_proj", values, hidden, Split.INPUTS),
+        ),
+        norms=2 * value_heads + value_dim,
+        cache=StateCache(
+            "gdn", channels, kernel, value_heads * key_dim * value_dim,
+            state_bytes=state_bytes, heads=value_heads,
+        ),
+    )  # fmt: skip
+
+
+def mamba1(
+    hidden: int, *, inner: int, state: int, kernel: int, rank: int, conv_bias: bool, bias: bool
+) -> Part:
+    """A Mamba layer with Jamba's norms (vllm ``layers/mamba/mamba_mixer.py``)."""
+    name = "mamba"
+    return Part(
+        (
+            Matrix(f"{name}.in_proj", hidden, 2 * inner, Split.OUTPUTS, bias=bias),
+            Matrix(f"{name}.conv1d", kernel, inner, Split.OUTPUTS, bias=conv_bias, kind="other"),
+            Matrix(f"{name}.x_proj", inner, rank + 2 * state, Split.INPUTS),
+            Matrix(f"{name}.dt_proj", rank, inner, Split.OUTPUTS, bias=True),
+            Matrix(f"{name}.A", state, inner, Split.OUTPUTS, kind="other"),
+            Matrix(f"{name}.out_proj", inner, hidden, Split.INPUTS, bias=bias),
+        ),
+        norms=inner + rank + 2 * state,
+        cache=StateCache("mamba1", inner, kernel, inner * state, heads=inner),
+    )
+
+
+def mamba2(
+    hidden: int,
+    *,
+    heads: int,
+    head_dim: int,
+    groups: int,
+    state: int,
+    kernel: int,
+    conv_bias: bool,
+    bias: bool,
+    state_bytes: int,
+    prefix: str = "mixer",
+) -> Part:
+    """A Mamba2 layer (vllm ``layers/mamba/mamba_mixer2.py``)."""
+    inner = heads * head_dim
+    channels = inner + 2 * groups * state
+    return Part(
+        (
+            Matrix(f"{prefix}.in_proj", hidden, inner + channels + heads, Split.OUTPUTS, bias=bias),
+            Matrix(f"{prefix}.conv1d", kernel, channels, Split.OUTPUTS, bias=conv_bias,
+                   kind="other"),
+            Matrix(f"{prefix}.out_proj", inner, hidden, Split.INPUTS, bias=bias),
+        ),
+        norms=3 * heads + inner,
+        cache=StateCache(
+            "mamba2", inner, kernel, heads * head_dim * state,
+            state_bytes=state_bytes, groups=groups, group_state=2 * state, heads=heads,
+        ),
+    )  # fmt: skip

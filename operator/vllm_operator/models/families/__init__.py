@@ -1,0 +1,139 @@
+"""Which reader builds which architecture, and where in the config its decoder stands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final
+
+from vllm_operator.models.reader import Facts
+
+from . import dense, experts, gemma, latent, recurrent
+from .common import Decoder
+
+__all__ = ["FAMILIES", "Decoder", "Family"]
+
+Reader = Callable[[Facts], Decoder]
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """An architecture that sizing knows."""
+
+    model_type: str
+    read: Reader
+    label: str
+    """Name of the family, for tables."""
+    multimodal: bool = False
+    text_defaults: Mapping[str, Any] = field(default_factory=dict)
+    """What the config class of its decoder assumes where the config is silent."""
+    positions: int | None = None
+    """``max_position_embeddings`` where the config is silent."""
+    ignores_rope_factor: bool = False
+    """vLLM does not multiply this family's positions (``_get_and_verify_max_len``)."""
+    rotary_rows: int = 1
+    """Rows of the rotary table for each position (4 with multimodal rotary embedding)."""
+    pipeline: bool = True
+
+
+llama = dense.llama_like
+_mistral = partial(
+    llama, query_key_value_bias="no", output_bias="no", mlp_bias="no", key_value_heads_required=True
+)
+_qwen2 = partial(
+    llama, query_key_value_bias="yes", output_bias="no", mlp_bias="no",
+    key_value_heads_required=True,
+)  # fmt: skip
+_qwen3 = partial(
+    llama, mlp_bias="no", query_key_norm=True, head_dim_default=128, key_value_heads_required=True
+)
+_phi3 = partial(llama, query_key_value_bias="no", output_bias="no", mlp_bias="no")
+_gemma = partial(
+    llama, mlp_bias="no", head_dim_default=256, tied_by_default=True,
+    key_value_heads_required=True,
+)  # fmt: skip
+_LLAMA_DEFAULTS: Final = {
+    "hidden_size": 4096,
+    "intermediate_size": 11008,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "vocab_size": 32000,
+    "max_position_embeddings": 2048,
+}
+"""transformers 4.57 models/llama/configuration_llama.py."""
+_MROPE: Final = 4
+"""vllm 0.33.0 ``layers/rotary_embedding/mrope.py`` caches four times the positions."""
+
+FAMILIES: Final[Mapping[str, Family]] = {
+    "LlamaForCausalLM": Family("llama", llama, "Llama"),
+    "MistralForCausalLM": Family("mistral", _mistral, "Mistral"),
+    "Qwen2ForCausalLM": Family("qwen2", _qwen2, "Qwen2"),
+    "Qwen3ForCausalLM": Family("qwen3", _qwen3, "Qwen3"),
+    "Phi3ForCausalLM": Family("phi3", _phi3, "Phi"),
+    "GemmaForCausalLM": Family("gemma", _gemma, "Gemma"),
+    "GraniteForCausalLM": Family("granite", llama, "Granite"),
+    "OPTForCausalLM": Family("opt", dense.opt, "OPT"),
+    "Starcoder2ForCausalLM": Family("starcoder2", dense.starcoder2, "StarCoder2"),
+    "GraniteMoeHybridForCausalLM": Family("granitemoehybrid", dense.granite_hybrid, "Granite 4"),
+    "DeciLMForCausalLM": Family("nemotron-nas", dense.decilm, "Nemotron-NAS"),
+    "Gemma3ForCausalLM": Family(
+        "gemma3_text", gemma.gemma3, "Gemma 3", positions=131072, ignores_rope_factor=True,
+        text_defaults={"vocab_size": 262208, "hidden_size": 2304},
+    ),
+    "Gemma3ForConditionalGeneration": Family(
+        "gemma3", gemma.gemma3, "Gemma 3", multimodal=True, positions=131072,
+        ignores_rope_factor=True, text_defaults={"vocab_size": 262208, "hidden_size": 2304},
+    ),
+    "Gemma4ForConditionalGeneration": Family("gemma4", gemma.gemma4, "Gemma 4", multimodal=True),
+    "Qwen3MoeForCausalLM": Family("qwen3_moe", experts.qwen3_moe, "Qwen3 MoE"),
+    "MixtralForCausalLM": Family("mixtral", experts.mixtral, "Mixtral"),
+    "MiniMaxM2ForCausalLM": Family("minimax_m2", experts.minimax_m2, "MiniMax-M2"),
+    "Glm4MoeForCausalLM": Family("glm4_moe", experts.glm4_moe, "GLM-4 MoE"),
+    "HYV3ForCausalLM": Family("hy_v3", experts.hunyuan_v3, "Hy3"),
+    "GptOssForCausalLM": Family("gpt_oss", experts.gpt_oss, "gpt-oss"),
+    "MiMoV2ForCausalLM": Family("mimo_v2", experts.mimo_v2, "MiMo-V2"),
+    "LagunaForCausalLM": Family("laguna", experts.laguna, "Laguna"),
+    "Step3p5ForCausalLM": Family("step3p5", experts.step3p5, "Step-3.5"),
+    "Llama4ForConditionalGeneration": Family(
+        "llama4", experts.llama4, "Llama 4", multimodal=True
+    ),
+    "DeepseekV2ForCausalLM": Family("deepseek_v2", latent.deepseek, "DeepSeek"),
+    "DeepseekV3ForCausalLM": Family("deepseek_v3", latent.deepseek, "DeepSeek"),
+    "DeepseekV32ForCausalLM": Family(
+        "deepseek_v32", partial(latent.deepseek, sparse=True), "DeepSeek"
+    ),
+    "GlmMoeDsaForCausalLM": Family("glm_moe_dsa", partial(latent.deepseek, sparse=True), "GLM-5"),
+    "Qwen3NextForCausalLM": Family("qwen3_next", recurrent.qwen3_next, "Qwen3-Next"),
+    "Qwen3_5ForConditionalGeneration": Family(
+        "qwen3_5", recurrent.qwen3_next, "Qwen3.5", multimodal=True, rotary_rows=_MROPE
+    ),
+    "Qwen3_5MoeForConditionalGeneration": Family(
+        "qwen3_5_moe", recurrent.qwen3_next, "Qwen3.5", multimodal=True, rotary_rows=_MROPE
+    ),
+    "JambaForCausalLM": Family("jamba", recurrent.jamba, "Jamba"),
+    "NemotronHForCausalLM": Family("nemotron_h", recurrent.nemotron_h, "Nemotron-H"),
+    "Qwen2VLForConditionalGeneration": Family(
+        "qwen2_vl", _qwen2, "Qwen-VL", multimodal=True, rotary_rows=_MROPE
+    ),
+    "Qwen2_5_VLForConditionalGeneration": Family(
+        "qwen2_5_vl", _qwen2, "Qwen-VL", multimodal=True, rotary_rows=_MROPE
+    ),
+    "Qwen3VLForConditionalGeneration": Family(
+        "qwen3_vl", _qwen3, "Qwen-VL", multimodal=True, rotary_rows=_MROPE
+    ),
+    "Qwen3VLMoeForConditionalGeneration": Family(
+        "qwen3_vl_moe", experts.qwen3_moe, "Qwen-VL", multimodal=True, rotary_rows=_MROPE
+    ),
+    "DotsOCRForCausalLM": Family("dots_ocr", _qwen2, "dots.ocr", multimodal=True),
+    "Mistral3ForConditionalGeneration": Family("mistral3", _mistral, "Mistral", multimodal=True),
+    "LlavaForConditionalGeneration": Family(
+        "llava", llama, "LLaVA", multimodal=True, text_defaults=_LLAMA_DEFAULTS
+    ),
+    "LlavaLlamaForCausalLM": Family(
+        "llava_llama", llama, "LLaVA", multimodal=True, text_defaults=_LLAMA_DEFAULTS
+    ),
+    "LlavaNextVideoForConditionalGeneration": Family(
+        "llava_next_video", llama, "LLaVA", multimodal=True, text_defaults=_LLAMA_DEFAULTS
+    ),
+}  # fmt: skip

@@ -1,0 +1,86 @@
+"""What the readers of the families share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from vllm_operator.models.reader import Facts, shown
+from vllm_operator.models.shapes import Layer, Matrix
+
+
+@dataclass(frozen=True, slots=True)
+class Decoder:
+    """The decoder of a model: what its family's reader makes of the config."""
+
+    layers: Sequence[Layer]
+    attention_heads: int
+    key_value_heads: int
+    rotary_dims: tuple[int, ...]
+    """Rotated dimensions of each rotary table that vLLM builds."""
+    draft: tuple[Layer, ...] = ()
+    draft_extra: tuple[Matrix, ...] = ()
+    outside: tuple[Matrix, ...] = ()
+    extra_norms: int = 0
+    tied_by_default: bool = False
+    rotary_bytes: int = 2
+    notes: tuple[str, ...] = field(default=())
+
+
+def head_dim(facts: Facts, hidden: int, heads: int, default: int | None = None) -> int:
+    """``head_dim``, or what stands for it where it is absent."""
+    if facts.has("head_dim"):
+        return facts.count("head_dim")
+    if default is not None:
+        return default
+    if hidden % heads:
+        raise facts.refusal(
+            "head_dim",
+            f"is missing, and hidden_size {hidden} is no multiple of num_attention_heads {heads}",
+        )
+    return hidden // heads
+
+
+def key_value_heads(facts: Facts, heads: int, *, required: bool = False) -> int:
+    """``num_key_value_heads``; all query heads where it is absent and not ``required``."""
+    count = facts.count("num_key_value_heads", None if required else heads)
+    if heads % count:
+        raise facts.refusal(
+            "num_key_value_heads", f"{count} does not divide num_attention_heads {heads}"
+        )
+    return count
+
+
+def rotary_dim(facts: Facts, size: int) -> int:
+    """Rotated dimensions of a head of ``size``."""
+    if facts.has("rotary_dim"):
+        return facts.count("rotary_dim")
+    parameters = facts.part("rope_parameters")
+    factor = facts.fraction("partial_rotary_factor", 1.0)
+    if parameters is not None and parameters.has("partial_rotary_factor"):
+        factor = parameters.fraction("partial_rotary_factor", 1.0)
+    return int(size * factor)
+
+
+def layer_types(facts: Facts, layers: int, known: Sequence[str]) -> Sequence[str]:
+    """``layer_types``, each one of ``known``; raises UnknownModel for another."""
+    kinds = facts.list_of("layer_types", layers)
+    for kind in kinds:
+        if kind not in known:
+            raise facts.refusal(
+                "layer_types", f"names {shown(kind)}, which this family does not have"
+            )
+    return [str(kind) for kind in kinds]
+
+
+def window_of(facts: Facts, positions: int) -> int | None:
+    """``sliding_window``, None where it is switched off or no request can outgrow it."""
+    if facts.config.get("use_sliding_window") is False or not facts.has("sliding_window"):
+        return None
+    window = facts.count("sliding_window")
+    return None if window >= positions else window
+
+
+def repeated(layer: Layer, times: int) -> list[Layer]:
+    """The same layer several times."""
+    return [layer] * times

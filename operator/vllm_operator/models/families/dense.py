@@ -1,0 +1,185 @@
+"""Dense decoders with ordinary attention."""
+
+from __future__ import annotations
+
+from vllm_operator.models.blocks import attention, layer, mamba2, mlp
+from vllm_operator.models.reader import Facts
+
+from .common import Decoder, head_dim, key_value_heads, layer_types, repeated, rotary_dim, window_of
+
+
+def llama_like(
+    facts: Facts,
+    *,
+    query_key_value_bias: str = "attention_bias",
+    output_bias: str = "attention_bias",
+    mlp_bias: str = "mlp_bias",
+    query_key_norm: bool = False,
+    head_dim_default: int | None = None,
+    tied_by_default: bool = False,
+    key_value_heads_required: bool = False,
+) -> Decoder:
+    """Llama and what is built like it; bias arguments are facts, or "yes", or "no".
+
+    Source: transformers 4.57 and vllm 0.33.0 ``models/llama.py``, ``qwen2.py``, ``qwen3.py``.
+    """
+
+    def bias(rule: str) -> bool:
+        return rule == "yes" or (rule != "no" and facts.flag(rule, False))
+
+    hidden = facts.count("hidden_size")
+    heads = facts.count("num_attention_heads")
+    size = head_dim(facts, hidden, heads, head_dim_default)
+    groups = key_value_heads(facts, heads, required=key_value_heads_required)
+    positions = facts.count("max_position_embeddings")
+    number = facts.count("num_hidden_layers")
+    window = window_of(facts, positions)
+    dense = mlp(hidden, facts.count("intermediate_size"), bias=bias(mlp_bias))
+
+    def one(kept: int | None) -> object:
+        return layer(
+            attention(
+                hidden, heads, groups, size,
+                bias=bias(query_key_value_bias), output_bias=bias(output_bias),
+                query_key_norm=2 * size if query_key_norm else 0, window=kept,
+            ),
+            dense,
+            norms=2 * hidden,
+        )  # fmt: skip
+
+    full, sliding = one(None), one(window)
+    if facts.has("layer_types"):
+        kinds = layer_types(facts, number, ("full_attention", "sliding_attention"))
+        layers = [full if kind == "full_attention" else sliding for kind in kinds]
+    elif window is not None and facts.has("max_window_layers"):
+        # transformers 4.57 models/qwen2/configuration_qwen2.py: the first layers stay full.
+        whole = facts.count("max_window_layers", least=0)
+        layers = [full if index < whole else sliding for index in range(number)]
+    else:
+        layers = [sliding] * number
+    return Decoder(
+        layers=layers,  # type: ignore[arg-type]
+        attention_heads=heads,
+        key_value_heads=groups,
+        rotary_dims=(rotary_dim(facts, size),),
+        tied_by_default=tied_by_default,
+    )
+
+
+def opt(facts: Facts) -> Decoder:
+    """OPT: learned positions, biases everywhere (transformers 4.57 models/opt)."""
+    hidden = facts.count("hidden_size")
+    if facts.count("word_embed_proj_dim", hidden) != hidden:
+        raise facts.refusal("word_embed_proj_dim", "must equal hidden_size")
+    heads = facts.count("num_attention_heads")
+    size = head_dim(facts, hidden, heads)
+    one = layer(
+        attention(hidden, heads, heads, size, bias=True, output_bias=True),
+        mlp(hidden, facts.count("ffn_dim"), gated=False, bias=True),
+        norms=4 * hidden,
+    )
+    # OPT's table has two rows more than it has positions (modeling_opt.py, offset = 2).
+    positions = (facts.count("max_position_embeddings") + 2) * hidden
+    return Decoder(
+        layers=repeated(one, facts.count("num_hidden_layers")),
+        attention_heads=heads,
+        key_value_heads=heads,
+        rotary_dims=(),
+        extra_norms=positions + hidden,
+        tied_by_default=True,
+    )
+
+
+def starcoder2(facts: Facts) -> Decoder:
+    """StarCoder2: an MLP without a gate, biases, layer norms (transformers 4.57)."""
+    hidden = facts.count("hidden_size")
+    heads = facts.count("num_attention_heads")
+    size = head_dim(facts, hidden, heads)
+    groups = key_value_heads(facts, heads)
+    bias = facts.flag("use_bias", True)
+    window = window_of(facts, facts.count("max_position_embeddings"))
+    one = layer(
+        attention(hidden, heads, groups, size, bias=bias, output_bias=bias, window=window),
+        mlp(hidden, facts.count("intermediate_size"), gated=False, bias=bias),
+        norms=4 * hidden,
+    )
+    return Decoder(
+        layers=repeated(one, facts.count("num_hidden_layers")),
+        attention_heads=heads,
+        key_value_heads=groups,
+        rotary_dims=(size,),
+        extra_norms=hidden,
+        tied_by_default=True,
+    )
+
+
+def granite_hybrid(facts: Facts) -> Decoder:
+    """Granite 4 without experts: attention and Mamba2 layers with one shared MLP."""
+    hidden = facts.count("hidden_size")
+    heads = facts.count("num_attention_heads")
+    groups = key_value_heads(facts, heads)
+    size = head_dim(facts, hidden, heads)
+    number = facts.count("num_hidden_layers")
+    if facts.count("num_local_experts", 0, least=0):
+        raise facts.refusal("num_local_experts", "Granite 4 with experts is not known yet")
+    dense = mlp(hidden, facts.count("shared_intermediate_size"), prefix="shared_mlp")
+    kinds = layer_types(facts, number, ("attention", "mamba"))
+    attending = layer(attention(hidden, heads, groups, size), dense, norms=2 * hidden)
+    layers = []
+    for kind in kinds:
+        if kind == "attention":
+            layers.append(attending)
+            continue
+        state = mamba2(
+            hidden,
+            heads=facts.count("mamba_n_heads"),
+            head_dim=facts.count("mamba_d_head"),
+            groups=facts.count("mamba_n_groups"),
+            state=facts.count("mamba_d_state"),
+            kernel=facts.count("mamba_d_conv"),
+            conv_bias=facts.flag("mamba_conv_bias", True),
+            bias=facts.flag("mamba_proj_bias", False),
+            state_bytes=2,
+            prefix="mamba",
+        )
+        layers.append(layer(state, dense, norms=2 * hidden))
+    return Decoder(
+        layers=layers,
+        attention_heads=heads,
+        key_value_heads=groups,
+        rotary_dims=(size,),
+        tied_by_default=True,
+    )
+
+
+def decilm(facts: Facts) -> Decoder:
+    """Nemotron-NAS: layers of different widths, some without attention (vllm nemotron_nas.py)."""
+    hidden = facts.count("hidden_size")
+    heads = facts.count("num_attention_heads")
+    size = head_dim(facts, hidden, heads)
+    number = facts.count("num_hidden_layers")
+    layers = []
+    fewest = heads
+    for index, block in enumerate(facts.list_of("block_configs", number)):
+        part = Facts(block, f"{facts.path}.block_configs[{index}]")
+        attends, feeds = part.part("attention"), part.part("ffn")
+        parts = []
+        norms = 0
+        if attends is not None and not attends.flag("no_op", False):
+            if attends.flag("replace_with_linear", False):
+                raise attends.refusal("replace_with_linear", "is not known to sizing")
+            groups = heads // attends.count("n_heads_in_group")
+            fewest = min(fewest, groups)
+            parts.append(attention(hidden, heads, groups, size))
+            norms += hidden
+        if feeds is not None and not feeds.flag("no_op", False):
+            if feeds.flag("replace_with_linear", False):
+                raise feeds.refusal("replace_with_linear", "is not known to sizing")
+            # transformers_utils: the width is a multiple of 256 from 2/3 of ffn_mult x hidden.
+            width = -(-int(2 * feeds.number("ffn_mult", 1.0) * hidden / 3) // 256) * 256
+            parts.append(mlp(hidden, width))
+            norms += hidden
+        if not parts:
+            raise part.refusal("attention", "a layer with neither attention nor MLP is not known")
+        layers.append(layer(*parts, norms=norms))
+    return Decoder(layers, heads, fewest, (size,))

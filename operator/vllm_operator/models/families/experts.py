@@ -1,0 +1,337 @@
+"""Mixtures of experts with ordinary attention."""
+
+from __future__ import annotations
+
+from vllm_operator.models.blocks import attention, experts, layer, mlp
+from vllm_operator.models.reader import Facts
+from vllm_operator.models.shapes import Layer, Matrix, Split
+
+from .common import (
+    Decoder,
+    head_dim,
+    key_value_heads,
+    layer_types,
+    repeated,
+    rotary_dim,
+    window_of,
+)
+
+
+def qwen3_moe(facts: Facts) -> Decoder:
+    """Qwen3-MoE (vllm 0.33.0 ``models/qwen3_moe.py``)."""
+    hidden = facts.count("hidden_size")
+    heads = facts.count("num_attention_heads")
+    size = head_dim(facts, hidden, heads)
+    groups = key_value_heads(facts, heads, required=True)
+    bias = facts.flag("attention_bias", False)
+    attends = attention(
+        hidden, heads, groups, size, bias=bias, output_bias=bias, query_key_norm=2 * size
+    )
+    routed = experts(
+        hidden,
+        facts.count("moe_intermediate_size"),
+        facts.count("num_experts"),
+        facts.count("num_experts_per_tok"),
+    )
+    sparse = layer(attends, routed, norms=2 * hidden)
+    dense = layer(attends, mlp(hidden, facts.count("intermediate_size", 1)), norms=2 * hidden)
+    only = set(facts.config.get("mlp_only_layers") or ())
+    step = facts.count("decoder_sparse_step", 1)
+    layers = [
+        dense if index in only or (index + 1) % step else sparse
+        for index in range(facts.count("num_hidden_layers"))
+    ]
+    return Decoder(layers, heads, groups, (rotary_dim(facts, size),))
+
+
+def mixtral(facts: Facts) -> Decoder:
+    """Mixtral (vllm 0.33.0 ``models/mixtral.py``)."""
+    hidden = facts.count("hidden_size")
+    heads = facts.count("num_attention_heads")
+    size = head_dim(facts, hidden, heads)
+    groups = key_value_heads(facts, heads)
+    window = window_of(facts, facts.count("max_position_embeddings"))
+    one = layer(
+        attention(hidden, heads, groups, size, window=window),
+        experts(
+            hidden,
+            facts.count("intermediate_size"),
+            facts.count("num_local_experts"),
+            facts.count("num_experts_per_tok"),
+            prefix="block_sparse_moe",
+        ),
+        norms=2 * hidden,
+    )
+    layers = repeated(one, facts.count("num_hidden_layers"))
+    return Decoder(layers, heads, groups, (size,))
+
+
+def minimax_m2(facts: Facts) -> Decoder:
+    """MiniMax-M2: norms over all heads' dimensions (vllm 0.33.0 ``models/minimax_m2.py``)."""
+    hidden = facts.count("hidden_size")
+    heads = facts.count("num_attention_heads")
+    size = head_dim(facts, hidden, heads)
+    groups = key_value_heads(facts, heads)
+    norm = (heads + groups) * size if facts.flag("use_qk_norm", True) else 0
+    one = layer(
+        attention(hidden, heads, groups, size, query_key_norm=norm),
+        experts(
+            hidden,
+            facts.count("intermediate_size"),
+            facts.count("num_local_experts"),
+            facts.count("num_experts_per_tok"),
+            router_bias=facts.flag("use_routing_bias", True),
+            prefix="block_sparse_moe",
+        ),
+        norms=2 * hidden,
+    )
+    layers = repeated(one, facts.count("num_hidden_layers"))
+    return Decoder(layers, heads, groups, (rotary_dim(facts, size),))
+
+
+def glm4_moe(facts: Facts) -> Decoder:
+    """GLM-4.5 and 4.6 (vllm 0.33.0 ``models/glm4_moe.py``)."""
+    hidden = facts.count("hidden_size")
+    heads = facts.count("num_attention_heads")
+    size = head_dim(facts, hidden, heads)
+    groups = key_value_heads(facts, heads)
+    wide = facts.count("moe_intermediate_size")
+    attends = attention(
+        hidden, heads, groups, size,
+        bias=facts.flag("attention_bias", False),
+        query_key_norm=2 * size if facts.flag("use_qk_norm", False) else 0,
+    )  # fmt: skip
+    routed = experts(
+        hidden,
+        wide,
+        facts.count("n_routed_experts"),
+        facts.count("num_experts_per_tok"),
+        shared=facts.count("n_shared_experts", 0, least=0) * wide,
+        router_bias=True,
+    )
+    dense = layer(attends, mlp(hidden, facts.count("intermediate_size")), norms=2 * hidden)
+    sparse = layer(attends, routed, norms=2 * hidden)
+    first = facts.count("first_k_dense_replace", 0, least=0)
+    number = facts.count("num_hidden_layers")
+    drafts = facts.count("num_nextn_predict_layers", 0, least=0)
+    return Decoder(
+        layers=[dense if index < first else sparse for index in range(number)],
+        attention_heads=heads,
+        key_value_heads=groups,
+        rotary_dims=(rotary_dim(facts, size),),
+        draft=(sparse,) * drafts,
+        draft_extra=(Matrix("eh_proj", 2 * hidden, hidden, Split.WHOLE),) * drafts,
+    )
+
+
+def hunyuan_v3(facts: Facts) -> Decoder:
+    """Hy3 (vllm 0.33.0 ``models/hy_v3.py``)."""
+    hidden = facts.count("hidden_size")
+    heads = facts.count("num_attention_heads")
+    size = head_dim(facts, hidden, heads)
+    groups = key_value_heads(facts, heads)
+    wide = facts.count(facts.first("moe_intermediate_size", "expert_hidden_dim"))
+    attends = attention(
+        hidden, heads, groups, size,
+        query_key_norm=2 * size if facts.flag("qk_norm", False) else 0,
+    )  # fmt: skip
+    routed = experts(
+        hidden,
+        wide,
+        facts.count("num_experts"),
+        facts.count("num_experts_per_tok"),
+        shared=facts.count("num_shared_experts", 0, least=0) * wide,
+        router_bias=facts.flag("moe_router_enable_expert_bias", False),
+    )
+    dense = layer(attends, mlp(hidden, facts.count("intermediate_size")), norms=2 * hidden)
+    sparse = layer(attends, routed, norms=2 * hidden)
+    first = facts.count("first_k_dense_replace", 0, least=0)
+    number = facts.count("num_hidden_layers")
+    drafts = facts.count("num_nextn_predict_layers", 0, least=0)
+    return Decoder(
+        layers=[dense if index < first else sparse for index in range(number)],
+        attention_heads=heads,
+        key_value_heads=groups,
+        rotary_dims=(rotary_dim(facts, size),),
+        draft=(sparse,) * drafts,
+        draft_extra=(Matrix("eh_proj", 2 * hidden, hidden, Split.WHOLE),) * drafts,
+    )
+
+
+def gpt_oss(facts: Facts) -> Decoder:
+    """gpt-oss: sliding and full layers in turn, sinks, biases (vllm ``models/gpt_oss.py``)."""
+    hidden = facts.count("hidden_size")
+    heads = facts.count("num_attention_heads")
+    size = head_dim(facts, hidden, heads, 64)
+    groups = key_value_heads(facts, heads)
+    number = facts.count("num_hidden_layers")
+    window = facts.count("sliding_window")
+    routed = experts(
+        hidden,
+        facts.count("intermediate_size"),
+        facts.count("num_local_experts"),
+        facts.count(facts.first("num_experts_per_tok", "experts_per_token")),
+        bias=True,
+        router_bias=True,
+    )
+
+    def one(kept: int | None) -> Layer:
+        attends = attention(
+            hidden, heads, groups, size, bias=True, output_bias=True, window=kept, sinks=True
+        )
+        return layer(attends, routed, norms=2 * hidden)
+
+    full, sliding = one(None), one(window)
+    if facts.has("layer_types"):
+        kinds = layer_types(facts, number, ("full_attention", "sliding_attention"))
+    else:
+        kinds = ["full_attention" if index % 2 else "sliding_attention" for index in range(number)]
+    layers = [full if kind == "full_attention" else sliding for kind in kinds]
+    return Decoder(layers, heads, groups, (size,))
+
+
+def mimo_v2(facts: Facts) -> Decoder:
+    """MiMo-V2: sliding layers with more key/value heads (vllm ``models/mimo_v2_flash.py``)."""
+    hidden = facts.count("hidden_size")
+    number = facts.count("num_hidden_layers")
+    heads = facts.count("num_attention_heads")
+    groups = key_value_heads(facts, heads)
+    size = head_dim(facts, hidden, heads)
+    value = facts.count("v_head_dim", size)
+    window = facts.count("sliding_window")
+    wide_heads = facts.count("swa_num_attention_heads", heads)
+    wide_groups = facts.count("swa_num_key_value_heads", groups)
+    wide_size = facts.count("swa_head_dim", size)
+    wide_value = facts.count("swa_v_head_dim", value)
+    full = attention(
+        hidden, heads, groups, size, value_dim=value,
+        sinks=facts.flag("add_full_attention_sink_bias", False),
+    )  # fmt: skip
+    sliding = attention(
+        hidden, wide_heads, wide_groups, wide_size, value_dim=wide_value, window=window,
+        sinks=facts.flag("add_swa_attention_sink_bias", False),
+    )  # fmt: skip
+    routed = experts(
+        hidden,
+        facts.count("moe_intermediate_size"),
+        facts.count("n_routed_experts"),
+        facts.count("num_experts_per_tok"),
+        shared=facts.count("n_shared_experts", 0, least=0) * facts.count("moe_intermediate_size"),
+        router_bias=True,
+    )
+    dense = mlp(hidden, facts.count("intermediate_size"))
+    slides = facts.list_of("hybrid_layer_pattern", number)
+    routes = facts.list_of("moe_layer_freq", number)
+    layers = [
+        layer(sliding if slide else full, routed if route else dense, norms=2 * hidden)
+        for slide, route in zip(slides, routes, strict=True)
+    ]
+    return Decoder(
+        layers=layers,
+        attention_heads=heads,
+        key_value_heads=groups,
+        rotary_dims=(rotary_dim(facts, size), rotary_dim(facts, wide_size)),
+    )
+
+
+def laguna(facts: Facts) -> Decoder:
+    """Laguna: query heads by layer, a gate a head (vllm ``models/laguna.py``)."""
+    hidden = facts.count("hidden_size")
+    number = facts.count("num_hidden_layers")
+    groups = facts.count("num_key_value_heads")
+    size = facts.count("head_dim")
+    window = facts.count("sliding_window")
+    kinds = layer_types(facts, number, ("full_attention", "sliding_attention"))
+    heads = [int(one) for one in facts.list_of("num_attention_heads_per_layer", number)]
+    feeds = facts.list_of("mlp_layer_types", number)
+    routed = experts(
+        hidden,
+        facts.count("moe_intermediate_size"),
+        facts.count("num_experts"),
+        facts.count("num_experts_per_tok"),
+        shared=facts.count("shared_expert_intermediate_size", 0, least=0),
+        router_bias=True,
+    )
+    dense = mlp(hidden, facts.count("intermediate_size"))
+    gated = facts.config.get("gating") == "per-head"
+    layers = [
+        layer(
+            attention(
+                hidden, heads[index], groups, size, query_key_norm=2 * size, head_gate=gated,
+                window=None if kind == "full_attention" else window,
+            ),
+            routed if feeds[index] == "sparse" else dense,
+            norms=2 * hidden,
+        )
+        for index, kind in enumerate(kinds)
+    ]  # fmt: skip
+    return Decoder(layers, min(heads), groups, (size, size))
+
+
+def step3p5(facts: Facts) -> Decoder:
+    """Step-3.5: sliding layers with more query heads (vllm ``models/step3p5.py``)."""
+    hidden = facts.count("hidden_size")
+    number = facts.count("num_hidden_layers")
+    heads = facts.count("num_attention_heads")
+    groups = facts.count(facts.first("num_attention_groups", "num_key_value_heads"))
+    size = facts.count("head_dim")
+    window = facts.count("sliding_window")
+    kinds = layer_types(facts, number, ("full_attention", "sliding_attention"))
+    other = facts.part("attention_other_setting")
+    norm = 2 * size if facts.flag("use_qk_norm", False) else 0
+    gate = facts.flag("use_head_wise_attn_gate", False)
+    routed = experts(
+        hidden,
+        facts.count("moe_intermediate_size"),
+        facts.count("moe_num_experts"),
+        facts.count("moe_top_k"),
+        shared=facts.count("share_expert_dim", 0, least=0),
+        router_bias=facts.flag("use_moe_router_bias", False),
+        prefix="moe",
+    )
+    dense = mlp(hidden, facts.count("intermediate_size"))
+    text = facts.config.get("moe_layers_enum")
+    if not isinstance(text, str):
+        raise facts.refusal("moe_layers_enum", "is missing; give the model's config.json as it is")
+    routes = {int(one) for one in text.split(",") if one.strip().isdigit()}
+    layers = []
+    for index, kind in enumerate(kinds):
+        slides = kind == "sliding_attention"
+        mine, theirs = heads, groups
+        if slides and other is not None:
+            mine = other.count("num_attention_heads", heads)
+            theirs = other.count("num_attention_groups", groups)
+        attends = attention(
+            hidden, mine, theirs, size, query_key_norm=norm, head_gate=gate,
+            window=window if slides else None,
+        )  # fmt: skip
+        layers.append(layer(attends, routed if index in routes else dense, norms=2 * hidden))
+    return Decoder(layers, heads, groups, (size, size))
+
+
+def llama4(facts: Facts) -> Decoder:
+    """Llama 4's decoder. vLLM keeps whole keys and values of its chunked layers by default."""
+    hidden = facts.count("hidden_size")
+    heads = facts.count("num_attention_heads")
+    groups = key_value_heads(facts, heads)
+    size = head_dim(facts, hidden, heads)
+    number = facts.count("num_hidden_layers")
+    wide = facts.count("intermediate_size")
+    attends = attention(hidden, heads, groups, size)
+    routed = experts(
+        hidden,
+        wide,
+        facts.count("num_local_experts"),
+        facts.count("num_experts_per_tok"),
+        shared=wide,
+        prefix="feed_forward",
+    )
+    dense = layer(
+        attends,
+        mlp(hidden, facts.count("intermediate_size_mlp"), prefix="feed_forward"),
+        norms=2 * hidden,
+    )
+    sparse = layer(attends, routed, norms=2 * hidden)
+    step = facts.count("interleave_moe_layer_step", 1)
+    layers = [dense if (index + 1) % step else sparse for index in range(number)]
+    return Decoder(layers, heads, groups, (size,))

@@ -1,0 +1,59 @@
+"""DeepSeek V2 to V3.2, Kimi K2 and GLM-5: latent attention and experts."""
+
+from __future__ import annotations
+
+from vllm_operator.models.blocks import experts, latent_attention, layer, mlp
+from vllm_operator.models.reader import Facts
+from vllm_operator.models.shapes import Matrix, Split
+
+from .common import Decoder
+
+
+def deepseek(facts: Facts, *, sparse: bool = False) -> Decoder:
+    """Multi-head latent attention (vllm 0.33.0 ``models/deepseek_v2.py``).
+
+    ``sparse``: with the indexer of V3.2 and GLM-5.
+    """
+    hidden = facts.count("hidden_size")
+    heads = facts.count("num_attention_heads")
+    number = facts.count("num_hidden_layers")
+    rope = facts.count("qk_rope_head_dim")
+    attends = latent_attention(
+        hidden,
+        heads,
+        query_rank=facts.count("q_lora_rank", 0, least=0),
+        rank=facts.count("kv_lora_rank"),
+        nope_dim=facts.count("qk_nope_head_dim"),
+        rope_dim=rope,
+        value_dim=facts.count("v_head_dim"),
+        index_heads=facts.count("index_n_heads") if sparse else 0,
+        index_dim=facts.count("index_head_dim") if sparse else 0,
+        bias=facts.flag("attention_bias", False),
+    )
+    wide = facts.count("moe_intermediate_size")
+    routed = experts(
+        hidden,
+        wide,
+        facts.count("n_routed_experts"),
+        facts.count("num_experts_per_tok"),
+        shared=facts.count("n_shared_experts", 0, least=0) * wide,
+        router_bias=facts.config.get("topk_method") == "noaux_tc",
+    )
+    dense = layer(attends, mlp(hidden, facts.count("intermediate_size")), norms=2 * hidden)
+    sparse_layer = layer(attends, routed, norms=2 * hidden)
+    first = facts.count("first_k_dense_replace", 0, least=0)
+    every = facts.count("moe_layer_freq", 1)
+    layers = [
+        sparse_layer if index >= first and index % every == 0 else dense for index in range(number)
+    ]
+    drafts = facts.count("num_nextn_predict_layers", 0, least=0)
+    return Decoder(
+        layers=layers,
+        attention_heads=heads,
+        # Latent attention has one key for all heads: nothing to divide and nothing to respect.
+        key_value_heads=heads,
+        rotary_dims=(rope,),
+        draft=(sparse_layer,) * drafts,
+        draft_extra=(Matrix("eh_proj", 2 * hidden, hidden, Split.WHOLE),) * drafts,
+        rotary_bytes=4,
+    )

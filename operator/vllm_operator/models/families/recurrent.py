@@ -1,0 +1,179 @@
+"""Hybrids of attention and recurrent layers: Qwen3-Next, Qwen3.5, Jamba, Nemotron-H."""
+
+from __future__ import annotations
+
+from vllm_operator.models.blocks import (
+    attention,
+    experts,
+    gated_delta_net,
+    layer,
+    mamba1,
+    mamba2,
+    mlp,
+)
+from vllm_operator.models.reader import Facts, shown
+from vllm_operator.models.shapes import Matrix, Split
+
+from .common import Decoder, head_dim, key_value_heads, layer_types, rotary_dim
+
+LETTERS = {"mamba": "M", "attention": "*", "mlp": "-", "moe": "E"}
+STATE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "auto": 2}
+
+
+def _state_bytes(facts: Facts, fact: str) -> int:
+    value = facts.config.get(fact) or "auto"
+    if value not in STATE_BYTES:
+        raise facts.refusal(fact, f"{shown(value)} is none of {', '.join(STATE_BYTES)}")
+    return STATE_BYTES[str(value)]
+
+
+def qwen3_next(facts: Facts) -> Decoder:
+    """Qwen3-Next and Qwen3.5, dense or with experts (vllm ``models/qwen3_next.py``)."""
+    hidden = facts.count("hidden_size")
+    heads = facts.count("num_attention_heads")
+    groups = key_value_heads(facts, heads)
+    size = head_dim(facts, hidden, heads, 256)
+    number = facts.count("num_hidden_layers")
+    attends = attention(
+        hidden, heads, groups, size, query_key_norm=2 * size,
+        output_gate=facts.flag("attn_output_gate", True),
+    )  # fmt: skip
+    recurs = gated_delta_net(
+        hidden,
+        key_heads=facts.count("linear_num_key_heads"),
+        value_heads=facts.count("linear_num_value_heads"),
+        key_dim=facts.count("linear_key_head_dim"),
+        value_dim=facts.count("linear_value_head_dim"),
+        kernel=facts.count("linear_conv_kernel_dim"),
+        state_bytes=_state_bytes(facts, "mamba_ssm_dtype"),
+    )
+    if facts.count("num_experts", 0, least=0):
+        feeds = experts(
+            hidden,
+            facts.count("moe_intermediate_size"),
+            facts.count("num_experts"),
+            facts.count("num_experts_per_tok"),
+            shared=facts.count("shared_expert_intermediate_size", 0, least=0),
+            shared_gate=True,
+        )
+    else:
+        feeds = mlp(hidden, facts.count("intermediate_size"))
+    full = layer(attends, feeds, norms=2 * hidden)
+    linear = layer(recurs, feeds, norms=2 * hidden)
+    if facts.has("layer_types"):
+        kinds = layer_types(facts, number, ("full_attention", "linear_attention"))
+    else:
+        every = facts.count("full_attention_interval", 4)
+        kinds = [
+            "linear_attention" if (index + 1) % every else "full_attention"
+            for index in range(number)
+        ]
+    drafts = facts.count("mtp_num_hidden_layers", 0, least=0)
+    return Decoder(
+        layers=[full if kind == "full_attention" else linear for kind in kinds],
+        attention_heads=heads,
+        key_value_heads=groups,
+        rotary_dims=(rotary_dim(facts, size),),
+        draft=(full,) * drafts,
+        draft_extra=(Matrix("mtp.fc", 2 * hidden, hidden, Split.WHOLE),) * min(1, drafts),
+    )
+
+
+def jamba(facts: Facts) -> Decoder:
+    """Jamba (vllm 0.33.0 ``models/jamba.py``)."""
+    hidden = facts.count("hidden_size")
+    heads = facts.count("num_attention_heads")
+    groups = key_value_heads(facts, heads)
+    size = head_dim(facts, hidden, heads)
+    wide = facts.count("intermediate_size")
+    recurs = mamba1(
+        hidden,
+        inner=facts.count("mamba_expand") * hidden,
+        state=facts.count("mamba_d_state"),
+        kernel=facts.count("mamba_d_conv"),
+        rank=facts.count("mamba_dt_rank"),
+        conv_bias=facts.flag("mamba_conv_bias", True),
+        bias=facts.flag("mamba_proj_bias", False),
+    )
+    attends = attention(hidden, heads, groups, size)
+    routed = experts(
+        hidden,
+        wide,
+        facts.count("num_experts"),
+        facts.count("num_experts_per_tok"),
+        prefix="feed_forward",
+    )
+    dense = mlp(hidden, wide, prefix="feed_forward")
+    every, offset = facts.count("attn_layer_period"), facts.count("attn_layer_offset", least=0)
+    expert_every = facts.count("expert_layer_period")
+    expert_offset = facts.count("expert_layer_offset", least=0)
+    layers = [
+        layer(
+            attends if index % every == offset else recurs,
+            routed if index % expert_every == expert_offset else dense,
+            norms=2 * hidden,
+        )
+        for index in range(facts.count("num_hidden_layers"))
+    ]
+    return Decoder(layers, heads, groups, ())
+
+
+def nemotron_h(facts: Facts) -> Decoder:
+    """Nemotron-H: one mixer a layer, by the letters of the pattern (vllm ``nemotron_h.py``).
+
+    M: Mamba2, ``*``: attention, ``-``: an MLP without a gate, E: experts without a gate.
+    """
+    hidden = facts.count("hidden_size")
+    heads = facts.count("num_attention_heads")
+    groups = key_value_heads(facts, heads)
+    size = head_dim(facts, hidden, heads)
+    number = facts.count("num_hidden_layers")
+    pattern = facts.config.get("hybrid_override_pattern")
+    if pattern is None and facts.has("layers_block_type"):
+        kinds = facts.list_of("layers_block_type", number)
+        pattern = "".join(LETTERS.get(str(kind), "?") for kind in kinds)
+    if not isinstance(pattern, str) or len(pattern) != number or set(pattern) - set("M*-E"):
+        raise facts.refusal(
+            "hybrid_override_pattern",
+            f"must have one of M, *, - and E for each of {number} layers, and is {shown(pattern)}",
+        )
+    built = {}
+    if "M" in pattern:
+        built["M"] = layer(
+            mamba2(
+                hidden,
+                heads=facts.count("mamba_num_heads"),
+                head_dim=facts.count("mamba_head_dim"),
+                groups=facts.count("n_groups"),
+                state=facts.count("ssm_state_size"),
+                kernel=facts.count("conv_kernel"),
+                conv_bias=facts.flag("use_conv_bias", True),
+                bias=facts.flag("mamba_proj_bias", False),
+                state_bytes=_state_bytes(facts, "mamba_ssm_cache_dtype"),
+            ),
+            norms=hidden,
+        )
+    if "*" in pattern:
+        bias = facts.flag("attention_bias", False)
+        part = attention(hidden, heads, groups, size, bias=bias, output_bias=bias, prefix="mixer")
+        built["*"] = layer(part, norms=hidden)
+    if "-" in pattern:
+        bias = facts.flag("mlp_bias", False)
+        width = facts.count("intermediate_size")
+        built["-"] = layer(mlp(hidden, width, gated=False, bias=bias, prefix="mixer"), norms=hidden)
+    if "E" in pattern:
+        built["E"] = layer(
+            experts(
+                hidden,
+                facts.count("moe_intermediate_size"),
+                facts.count("n_routed_experts"),
+                facts.count("num_experts_per_tok"),
+                gated=False,
+                shared=facts.count("moe_shared_expert_intermediate_size", 0, least=0)
+                * min(1, facts.count("n_shared_experts", 1, least=0)),
+                router_bias=True,
+                prefix="mixer",
+            ),
+            norms=hidden,
+        )
+    return Decoder([built[letter] for letter in pattern], heads, groups, ())

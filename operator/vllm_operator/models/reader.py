@@ -1,0 +1,118 @@
+"""Reads facts out of a ``config.json``: whole numbers, switches and lists, refused by their name.
+
+A config is understood whole or refused by the name of the fact that is not understood: a wrong
+guess about a layer becomes an out-of-memory error on somebody's GPUs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from vllm_operator.errors import UnknownModel
+
+FIELD: Final = "spec.model.config"
+
+LIMITS: Final[Mapping[str, int]] = {
+    "hidden_size": 2**18,
+    "intermediate_size": 2**20,
+    "ffn_dim": 2**20,
+    "num_hidden_layers": 4096,
+    "num_attention_heads": 2**14,
+    "num_key_value_heads": 2**14,
+    "head_dim": 4096,
+    "vocab_size": 2**26,
+    "max_position_embeddings": 2**30,
+    "word_embed_proj_dim": 2**18,
+}
+OTHER_LIMIT: Final = 2**20
+"""Largest value of facts: far above any model, and small enough that all byte figures fit the
+64-bit integers of the Kubernetes API."""
+
+
+def shown(value: object) -> str:
+    """A value for a message, cut to 80 characters."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:79]}…"
+
+
+class Facts:
+    """A ``config.json``, or the part of it under ``path``."""
+
+    def __init__(self, config: Mapping[str, Any], path: str = FIELD) -> None:
+        self.config = config
+        self.path = path
+        self.read: set[str] = set()
+        """Facts that were asked for by their number."""
+
+    def refusal(self, fact: str, message: str) -> UnknownModel:
+        """What to raise about a fact."""
+        return UnknownModel(f"{self.path}.{fact}"[:200], message)
+
+    def has(self, fact: str) -> bool:
+        """Whether the fact is given; null counts as absent."""
+        return self.config.get(fact) is not None
+
+    def first(self, *facts: str) -> str:
+        """The first of several spellings that is given, else the first one."""
+        return next((fact for fact in facts if self.has(fact)), facts[0])
+
+    def count(self, fact: str, default: int | None = None, *, least: int = 1) -> int:
+        """A whole number from ``least`` on; raises UnknownModel by the fact's name."""
+        self.read.add(fact)
+        value = self.config.get(fact)
+        if value is None:
+            if default is None:
+                raise self.refusal(fact, "is missing; give the model's config.json as it is")
+            return default
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        limit = LIMITS.get(fact, OTHER_LIMIT)
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= limit:
+            raise self.refusal(
+                fact, f"must be a whole number from {least} to {limit}, and is {shown(value)}"
+            )
+        return value
+
+    def flag(self, fact: str, default: bool) -> bool:
+        """True or false."""
+        value = self.config.get(fact)
+        if value is None:
+            return default
+        if not isinstance(value, bool):
+            raise self.refusal(fact, f"must be true or false, and is {shown(value)}")
+        return value
+
+    def fraction(self, fact: str, default: float) -> float:
+        """A number in (0, 1]."""
+        value = self.config.get(fact)
+        if value is None:
+            return default
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 1:
+            raise self.refusal(fact, f"must lie in (0, 1], and is {shown(value)}")
+        return float(value)
+
+    def number(self, fact: str, default: float) -> float:
+        """A positive number."""
+        value = self.config.get(fact)
+        if value is None:
+            return default
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 2**30:
+            raise self.refusal(fact, f"must be a positive number, and is {shown(value)}")
+        return float(value)
+
+    def list_of(self, fact: str, length: int) -> Sequence[Any]:
+        """A list with one entry a layer (longer ones carry entries of draft layers)."""
+        value = self.config.get(fact)
+        if not isinstance(value, (list, tuple)) or len(value) < length:
+            raise self.refusal(fact, f"must be a list of {length} entries, and is {shown(value)}")
+        return value[:length]
+
+    def part(self, fact: str) -> Facts | None:
+        """A nested object, None where it is absent."""
+        value = self.config.get(fact)
+        if value is None:
+            return None
+        if not isinstance(value, Mapping):
+            raise self.refusal(fact, f"must be an object, and is {shown(value)}")
+        return Facts(value, f"{self.path}.{fact}")

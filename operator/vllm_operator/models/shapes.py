@@ -1,0 +1,326 @@
+"""What sizing knows of a model: every weight matrix, and what each layer keeps of a sequence.
+
+Counts, not bytes: how many bytes an element takes is the quantisation's business
+(``quantization.py``), how matrices lie on GPUs is sizing's (``sizing/weights.py``). The readers of
+``config.json`` in ``families`` build these objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from functools import cached_property
+from typing import Final, Literal
+
+from .quantization import UNQUANTIZED, Quantization, Scheme
+
+DataType = Literal["bfloat16", "float16", "float32"]
+
+VOCABULARY_PADDING: Final = 64
+"""``DEFAULT_VOCAB_PADDING_SIZE`` of vllm 0.33.0 ``layers/vocab_parallel_embedding.py``."""
+
+
+class Split(Enum):
+    """How tensor parallelism divides a matrix (vllm 0.33.0 ``model_executor/layers/linear.py``)."""
+
+    OUTPUTS = "outputs"
+    """Column parallel: each rank has its share of the outputs, and of the bias."""
+    INPUTS = "inputs"
+    """Row parallel: each rank has its share of the inputs; the bias is whole on every rank."""
+    HEADS = "heads"
+    """As OUTPUTS, in whole heads; with fewer heads than ranks, heads are replicated."""
+    VOCABULARY = "vocabulary"
+    """Outputs padded to a multiple of 64, then divided."""
+    WHOLE = "whole"
+    """Replicated on every rank."""
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """A weight matrix: ``outputs`` x ``inputs`` elements and, with ``bias``, ``outputs`` more."""
+
+    name: str
+    """Name below its layer, as checkpoints have it: ``self_attn.q_proj``."""
+    inputs: int
+    outputs: int
+    split: Split
+    heads: int = 0
+    """Heads that ``outputs`` consist of, where the split is HEADS."""
+    bias: bool = False
+    experts: int = 0
+    """Routed experts that have one such matrix each; 0 where it is no expert's."""
+    active: int = 0
+    """Experts that one token goes through, where it is an expert's."""
+    copies: int = 1
+    """How often the same shape stands in the module (the equal layers of a vision tower)."""
+    kind: Literal["linear", "embedding", "other"] = "linear"
+    """Only ``linear`` ones are quantised; ``other``: convolutions, routers kept in full, tables."""
+
+    @property
+    def parameters(self) -> int:
+        """Elements in the checkpoint."""
+        one = self.outputs * self.inputs + (self.outputs if self.bias else 0)
+        return one * max(1, self.experts) * self.copies
+
+    def on_rank(self, tensor: int, expert_ranks: int = 1, *, whole_experts: bool = False) -> Shard:
+        """The part on the fullest of ``tensor`` ranks.
+
+        Routed experts are divided over ``expert_ranks`` (tensor x data parallel ranks): their
+        intermediate dimension, or with ``whole_experts`` (expert parallelism) their number.
+        """
+        inputs, outputs, copies = self.inputs, self.outputs, self.copies
+        bias = outputs if self.bias else 0
+        ranks = tensor
+        if self.experts:
+            copies *= -(-self.experts // expert_ranks) if whole_experts else self.experts
+            ranks = 1 if whole_experts else expert_ranks
+        if self.split is Split.OUTPUTS:
+            outputs = -(-outputs // ranks)
+            bias = -(-bias // ranks)
+        elif self.split is Split.INPUTS:
+            inputs = -(-inputs // ranks)
+        elif self.split is Split.HEADS:
+            outputs = outputs // self.heads * max(1, self.heads // ranks)
+            bias = outputs if self.bias else 0
+        elif self.split is Split.VOCABULARY:
+            outputs = padded_vocabulary(outputs) // ranks
+            bias = outputs if self.bias else 0
+        return Shard(inputs, outputs, bias, copies)
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """The part of a matrix on one rank: ``copies`` times ``outputs`` x ``inputs`` and a bias."""
+
+    inputs: int
+    outputs: int
+    bias: int
+    copies: int
+
+
+def padded_vocabulary(vocabulary_size: int) -> int:
+    """Rows of the embedding as vLLM allocates them."""
+    return -(-vocabulary_size // VOCABULARY_PADDING) * VOCABULARY_PADDING
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionCache:
+    """Keys and values of one layer with multi-head, grouped-query or multi-query attention."""
+
+    heads: int
+    key_dim: int
+    value_dim: int
+    window: int | None = None
+    """Tokens that are kept, where the layer attends to a sliding window."""
+
+
+@dataclass(frozen=True, slots=True)
+class LatentCache:
+    """The compressed state of multi-head latent attention: the same on every rank."""
+
+    rank: int
+    rope_dim: int
+    indexer_dim: int = 0
+    """Head dimension of the indexer's keys (sparse attention); 0 where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class CompressedCache:
+    """DeepSeek-V4: states of fixed bytes, one for ``tokens_per_state`` tokens, and a window."""
+
+    state_dim: int
+    tokens_per_state: int
+    window: int
+    indexer_dim: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StateCache:
+    """A recurrent layer: a state of constant size for each sequence.
+
+    Element counts before tensor parallelism, which divides both.
+    """
+
+    kind: Literal["mamba1", "mamba2", "gdn", "kda", "linear"]
+    convolution: int
+    """Channels of the convolution's window."""
+    convolution_kernel: int
+    """Width of the convolution; ``kernel - 1`` columns are kept."""
+    state: int
+    """Elements of the recurrent state."""
+    state_bytes: int = 2
+    """Bytes of one element of the recurrent state."""
+    groups: int = 0
+    """Mamba2's groups; extended so that tensor parallelism divides them."""
+    group_state: int = 0
+    """Convolution channels that one group adds (2 x state size)."""
+    heads: int = 0
+    """Heads that tensor parallelism divides."""
+
+
+Cache = AttentionCache | LatentCache | CompressedCache | StateCache
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One decoder layer."""
+
+    matrices: tuple[Matrix, ...]
+    norms: int
+    """Elements that are replicated and never quantised: norms, sinks, router biases."""
+    cache: Cache | None
+    """What the layer keeps of a sequence; None for none, or where it reads another layer's."""
+    intermediate: int = 0
+    """Width of the dense MLP (gated MLPs have twice as many columns)."""
+    expert_intermediate: int = 0
+    """Width of one routed expert."""
+    experts_per_token: int = 0
+    query_heads: int = 0
+    """Query heads of the attention, 0 where there is none."""
+    query_dim: int = 0
+    """Dimension of a query head."""
+    value_dim: int = 0
+    """Dimension of a head's output."""
+
+    @property
+    def parameters(self) -> int:
+        """Elements in the checkpoint."""
+        return sum(matrix.parameters for matrix in self.matrices) + self.norms
+
+
+@dataclass(frozen=True, eq=False)
+class Architecture:
+    """A model, as far as sizing needs to know it."""
+
+    name: str
+    hidden_size: int
+    kinds: tuple[Layer, ...]
+    """The different layers."""
+    pattern: tuple[int, ...]
+    """Which of ``kinds`` each layer is, first layer first."""
+    embedding: Matrix
+    head: Matrix | None
+    """The output head; None where the embedding is used (tied), or where there is none."""
+    extra_norms: int
+    """Elements outside the layers that are replicated: the final norm, learned positions."""
+    attention_heads: int
+    key_value_heads: int
+    """Of the layers with ordinary attention: the smallest number."""
+    vocabulary_size: int
+    context_length: int
+    """Longest request in tokens that the model's positions allow (vLLM's derived max_model_len)."""
+    rotary_elements: int
+    """Elements of the rotary tables, which vLLM keeps on the GPU in the model's data type."""
+    dtype: DataType
+    """Data type that the checkpoint names."""
+    quantization: Quantization = UNQUANTIZED
+    outside: tuple[Matrix, ...] = ()
+    """Matrices outside the decoder: vision and audio towers, projectors, per-layer embeddings."""
+    outside_norms: int = 0
+    """Replicated elements outside the decoder."""
+    draft: tuple[Layer, ...] = ()
+    """Multi-token-prediction layers that the checkpoint carries; loaded only to speculate."""
+    draft_extra: tuple[Matrix, ...] = ()
+    """What such a draft has beside its layers: its projection and own embeddings."""
+    multimodal: bool = False
+    tower_intermediate: int = 0
+    """Width of the vision tower's MLP, for its activations; 0 without a tower."""
+    tower_hidden: int = 0
+    tower_tokens: int = 0
+    """Patches of the largest picture that the profiling run encodes; 0 where unknown."""
+    notes: tuple[str, ...] = field(default=())
+    """What was read between the lines, for the plan's reader."""
+
+    @property
+    def layers(self) -> int:
+        """Number of decoder layers."""
+        return len(self.pattern)
+
+    @property
+    def tied_embeddings(self) -> bool:
+        """Whether the output head is the embedding."""
+        return self.head is None
+
+    @cached_property
+    def counts(self) -> tuple[tuple[Layer, int], ...]:
+        """Each kind of layer with how often it stands in the model."""
+        return tuple((kind, self.pattern.count(number)) for number, kind in enumerate(self.kinds))
+
+    @cached_property
+    def parameters(self) -> int:
+        """Elements in the checkpoint, without the draft; tied embeddings count once."""
+        total = sum(kind.parameters * count for kind, count in self.counts)
+        total += self.embedding.parameters + (self.head.parameters if self.head else 0)
+        total += sum(matrix.parameters for matrix in self.outside)
+        return total + self.extra_norms + self.outside_norms
+
+    @cached_property
+    def draft_parameters(self) -> int:
+        """Elements of the multi-token-prediction layers."""
+        layers = sum(layer.parameters for layer in self.draft)
+        return layers + sum(matrix.parameters for matrix in self.draft_extra)
+
+    def schemes(self, layer: Layer, index: int) -> tuple[Scheme | None, ...]:
+        """How each matrix of a layer at ``index`` is stored; None: in the model's data type."""
+        choose = self.quantization.scheme
+        return tuple(
+            choose(one.name, index, expert=one.experts > 0) if one.kind == "linear" else None
+            for one in layer.matrices
+        )
+
+    @cached_property
+    def stored_layers(
+        self,
+    ) -> tuple[tuple[tuple[Layer, tuple[Scheme | None, ...]], ...], tuple[int, ...]]:
+        """The different layers as they are stored, and which of them each layer is."""
+        if self.quantization.method is None:
+            plain = tuple((kind, (None,) * len(kind.matrices)) for kind in self.kinds)
+            return plain, self.pattern
+        found: dict[tuple[int, tuple[Scheme | None, ...]], int] = {}
+        pattern = []
+        for index, kind in enumerate(self.pattern):
+            key = (kind, self.schemes(self.kinds[kind], index))
+            pattern.append(found.setdefault(key, len(found)))
+        return tuple((self.kinds[kind], schemes) for kind, schemes in found), tuple(pattern)
+
+    @cached_property
+    def stored_bytes(self) -> int:
+        """Bytes of the checkpoint's tensors by the shapes, without the draft."""
+        element = {"bfloat16": 2, "float16": 2, "float32": 4}[self.dtype]
+        stored, pattern = self.stored_layers
+        total = (self.extra_norms + self.outside_norms) * element
+        for number, (layer, schemes) in enumerate(stored):
+            one = layer.norms * element
+            for matrix, scheme in zip(layer.matrices, schemes, strict=True):
+                one += _stored(matrix, scheme, element)
+            total += one * pattern.count(number)
+        total += _stored(self.embedding, None, element)
+        for matrix in (*self.outside, *((self.head,) if self.head else ())):
+            total += _stored(matrix, self.quantization.scheme(matrix.name, None), element)
+        return total
+
+    @property
+    def routed_experts(self) -> int:
+        """Experts of a layer that routes, 0 in a dense model."""
+        return max((matrix.experts for matrix in self.matrices()), default=0)
+
+    @property
+    def has_experts(self) -> bool:
+        """Whether any layer routes tokens to experts."""
+        return self.routed_experts > 0
+
+    def matrices(self) -> Iterator[Matrix]:
+        """The matrices of every kind of layer, each once."""
+        for kind in self.kinds:
+            yield from kind.matrices
+
+
+def _stored(matrix: Matrix, scheme: Scheme | None, element: int) -> int:
+    """Bytes of a whole matrix in the checkpoint, before any padding."""
+    copies = max(1, matrix.experts) * matrix.copies
+    bias = matrix.outputs * element if matrix.bias else 0
+    if scheme is None:
+        return copies * (matrix.inputs * matrix.outputs * element + bias)
+    unpadded = replace(scheme, pad_inputs=1, pad_outputs=1)
+    return copies * (unpadded.bytes(matrix.inputs, matrix.outputs) + bias)
