@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from vllm_operator.models.blocks import Part, layer, mlp
 from vllm_operator.models.reader import Facts, shown
-from vllm_operator.models.shapes import Layer, Matrix
+from vllm_operator.models.shapes import Layer, Matrix, Split
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,26 @@ def window_of(facts: Facts, positions: int) -> int | None:
     return None if window >= positions else window
 
 
-def repeated(layer: Layer, times: int) -> list[Layer]:
+def dense_then_routed(
+    facts: Facts, hidden: int, attends: Part, routed: Part
+) -> tuple[list[Layer], tuple[Layer, ...], tuple[Matrix, ...]]:
+    """Layers of which the first have a dense MLP and the others experts; and the draft.
+
+    The draft (``num_nextn_predict_layers``) has layers of the latter kind, and a projection each.
+    """
+    dense = layer(attends, mlp(hidden, facts.count("intermediate_size")), norms=2 * hidden)
+    sparse = layer(attends, routed, norms=2 * hidden)
+    first = facts.count("first_k_dense_replace", 0, least=0)
+    every = facts.count("moe_layer_freq", 1)
+    layers = [
+        sparse if index >= first and index % every == 0 else dense
+        for index in range(facts.count("num_hidden_layers"))
+    ]
+    drafts = facts.count("num_nextn_predict_layers", 0, least=0)
+    projection = Matrix("eh_proj", 2 * hidden, hidden, Split.WHOLE)
+    return layers, (sparse,) * drafts, (projection,) * drafts
+
+
+def repeated(one: Layer, times: int) -> list[Layer]:
     """The same layer several times."""
-    return [layer] * times
+    return [one] * times

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from vllm_operator.models.blocks import attention, experts, layer, mlp
 from vllm_operator.models.reader import Facts
-from vllm_operator.models.shapes import Layer, Matrix, Split
+from vllm_operator.models.shapes import Layer
 
 from .common import (
     Decoder,
+    dense_then_routed,
     head_dim,
     key_value_heads,
     layer_types,
@@ -109,18 +110,14 @@ def glm4_moe(facts: Facts) -> Decoder:
         shared=facts.count("n_shared_experts", 0, least=0) * wide,
         router_bias=True,
     )
-    dense = layer(attends, mlp(hidden, facts.count("intermediate_size")), norms=2 * hidden)
-    sparse = layer(attends, routed, norms=2 * hidden)
-    first = facts.count("first_k_dense_replace", 0, least=0)
-    number = facts.count("num_hidden_layers")
-    drafts = facts.count("num_nextn_predict_layers", 0, least=0)
+    layers, draft, draft_extra = dense_then_routed(facts, hidden, attends, routed)
     return Decoder(
-        layers=[dense if index < first else sparse for index in range(number)],
+        layers=layers,
         attention_heads=heads,
         key_value_heads=groups,
         rotary_dims=(rotary_dim(facts, size),),
-        draft=(sparse,) * drafts,
-        draft_extra=(Matrix("eh_proj", 2 * hidden, hidden, Split.WHOLE),) * drafts,
+        draft=draft,
+        draft_extra=draft_extra,
     )
 
 
@@ -143,18 +140,14 @@ def hunyuan_v3(facts: Facts) -> Decoder:
         shared=facts.count("num_shared_experts", 0, least=0) * wide,
         router_bias=facts.flag("moe_router_enable_expert_bias", False),
     )
-    dense = layer(attends, mlp(hidden, facts.count("intermediate_size")), norms=2 * hidden)
-    sparse = layer(attends, routed, norms=2 * hidden)
-    first = facts.count("first_k_dense_replace", 0, least=0)
-    number = facts.count("num_hidden_layers")
-    drafts = facts.count("num_nextn_predict_layers", 0, least=0)
+    layers, draft, draft_extra = dense_then_routed(facts, hidden, attends, routed)
     return Decoder(
-        layers=[dense if index < first else sparse for index in range(number)],
+        layers=layers,
         attention_heads=heads,
         key_value_heads=groups,
         rotary_dims=(rotary_dim(facts, size),),
-        draft=(sparse,) * drafts,
-        draft_extra=(Matrix("eh_proj", 2 * hidden, hidden, Split.WHOLE),) * drafts,
+        draft=draft,
+        draft_extra=draft_extra,
     )
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from vllm_operator.models.blocks import experts, latent_attention, layer, mlp
+from vllm_operator.models.blocks import experts, latent_attention
 from vllm_operator.models.reader import Facts
-from vllm_operator.models.shapes import Matrix, Split
 
-from .common import Decoder
+from .common import Decoder, dense_then_routed
 
 
 def deepseek(facts: Facts, *, sparse: bool = False) -> Decoder:
@@ -16,7 +15,6 @@ def deepseek(facts: Facts, *, sparse: bool = False) -> Decoder:
     """
     hidden = facts.count("hidden_size")
     heads = facts.count("num_attention_heads")
-    number = facts.count("num_hidden_layers")
     rope = facts.count("qk_rope_head_dim")
     attends = latent_attention(
         hidden,
@@ -39,21 +37,14 @@ def deepseek(facts: Facts, *, sparse: bool = False) -> Decoder:
         shared=facts.count("n_shared_experts", 0, least=0) * wide,
         router_bias=facts.config.get("topk_method") == "noaux_tc",
     )
-    dense = layer(attends, mlp(hidden, facts.count("intermediate_size")), norms=2 * hidden)
-    sparse_layer = layer(attends, routed, norms=2 * hidden)
-    first = facts.count("first_k_dense_replace", 0, least=0)
-    every = facts.count("moe_layer_freq", 1)
-    layers = [
-        sparse_layer if index >= first and index % every == 0 else dense for index in range(number)
-    ]
-    drafts = facts.count("num_nextn_predict_layers", 0, least=0)
+    layers, draft, draft_extra = dense_then_routed(facts, hidden, attends, routed)
     return Decoder(
         layers=layers,
         attention_heads=heads,
         # Latent attention has one key for all heads: nothing to divide and nothing to respect.
         key_value_heads=heads,
         rotary_dims=(rope,),
-        draft=(sparse_layer,) * drafts,
-        draft_extra=(Matrix("eh_proj", 2 * hidden, hidden, Split.WHOLE),) * drafts,
+        draft=draft,
+        draft_extra=draft_extra,
         rotary_bytes=4,
     )
