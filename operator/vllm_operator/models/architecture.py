@@ -7,8 +7,9 @@ weights in ``quantization``.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import replace
+from functools import lru_cache
 from typing import Any, Final
 
 from vllm_operator.errors import UnknownModel
@@ -73,11 +74,24 @@ def _kept(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def architecture_from_config(config: Mapping[str, Any]) -> Architecture:
-    """Read a ``config.json``.
+    """Read a ``config.json``; equal ones give the same object, which later figures are kept by.
 
     Raises ``UnknownModel`` with the field ``spec.model.config.<fact>`` for the first fact that is
     missing, malformed or not supported.
     """
+    try:
+        text = json.dumps(config, sort_keys=True)
+    except (TypeError, ValueError, RecursionError):
+        return _read(config)
+    return _read_once(text)
+
+
+@lru_cache(maxsize=256)
+def _read_once(text: str) -> Architecture:
+    return _read(json.loads(text))
+
+
+def _read(config: Mapping[str, Any]) -> Architecture:
     top = Facts(config)
     name, family = _family(top)
     _refuse(top, family)
@@ -120,18 +134,7 @@ def architecture_from_config(config: Mapping[str, Any]) -> Architecture:
         tower_hidden=max((tower.hidden_size for tower in towers), default=0),
         tower_intermediate=max((tower.intermediate_size for tower in towers), default=0),
         tower_tokens=max((tower.max_tokens for tower in towers), default=0),
-        notes=decoder.notes,
     )
-
-
-def without_head(architecture: Architecture) -> Architecture:
-    """The same model as embedding checkpoints store it: without an output head."""
-    return replace(architecture, head=None)
-
-
-def family_label(architecture: Architecture) -> str:
-    """The family's name, for tables."""
-    return FAMILIES[architecture.name].label
 
 
 def _family(top: Facts) -> tuple[str, Family]:

@@ -8,7 +8,7 @@ Counts, not bytes: how many bytes an element takes is the quantisation's busines
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cached_property
 from typing import Final, Literal
@@ -126,16 +126,6 @@ class LatentCache:
 
 
 @dataclass(frozen=True, slots=True)
-class CompressedCache:
-    """DeepSeek-V4: states of fixed bytes, one for ``tokens_per_state`` tokens, and a window."""
-
-    state_dim: int
-    tokens_per_state: int
-    window: int
-    indexer_dim: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class StateCache:
     """A recurrent layer: a state of constant size for each sequence.
 
@@ -159,7 +149,7 @@ class StateCache:
     """Heads that tensor parallelism divides."""
 
 
-Cache = AttentionCache | LatentCache | CompressedCache | StateCache
+Cache = AttentionCache | LatentCache | StateCache
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,8 +219,6 @@ class Architecture:
     tower_hidden: int = 0
     tower_tokens: int = 0
     """Patches of the largest picture that the profiling run encodes; 0 where unknown."""
-    notes: tuple[str, ...] = field(default=())
-    """What was read between the lines, for the plan's reader."""
 
     @property
     def layers(self) -> int:

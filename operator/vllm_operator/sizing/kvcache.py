@@ -135,7 +135,7 @@ def caches_states(settings: CacheSettings) -> bool:
     return settings.prefix_caching and defaults.caches_prefixes_of_states(settings.version)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def cache_layout(architecture: Architecture, settings: CacheSettings) -> CacheLayout:
     """The layout on the stage whose blocks are the largest: the fewest blocks decide."""
     ranges = stage_ranges(architecture.layers, settings.parallelism.pipeline)

@@ -34,7 +34,7 @@ class Parallelism:
 SINGLE = Parallelism()
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def illegal_because(architecture: Architecture, parallelism: Parallelism) -> str | None:
     """Why vLLM refuses this division, or None where it accepts it.
 

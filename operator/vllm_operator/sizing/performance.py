@@ -24,7 +24,6 @@ from vllm_operator.hardware.performance import GPUPerformance
 from vllm_operator.models.shapes import (
     Architecture,
     AttentionCache,
-    CompressedCache,
     LatentCache,
     Layer,
     Matrix,
@@ -451,9 +450,6 @@ def _attention(layer: Layer, count: int, tensor: int, kv_bytes: float) -> _Atten
         cache = (kept.rank + kept.rope_dim) * kv_bytes
         if kept.indexer_dim:
             index, window = float(kept.indexer_dim), SPARSE_TOKENS
-    elif isinstance(kept, CompressedCache):
-        index = kept.state_dim * kv_bytes / kept.tokens_per_state
-        cache, window = kept.state_dim * kv_bytes, kept.window
     elif isinstance(kept, StateCache):
         state = 2.0 * kept.state * kept.state_bytes / tensor
     return _Attention(

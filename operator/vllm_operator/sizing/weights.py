@@ -41,7 +41,7 @@ def stage_ranges(layers: int, pipeline: int) -> tuple[range, ...]:
     return tuple(ranges)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def bytes_per_rank(
     architecture: Architecture, parallelism: Parallelism, element_bytes: int, *, draft: bool = False
 ) -> int:

@@ -198,5 +198,9 @@ def test_draft_layers_are_counted_apart():
     assert model.draft_parameters > 10**10
 
 
+def test_equal_configs_are_read_once():
+    assert architecture_from_config(dict(LLAMA)) is architecture_from_config(dict(LLAMA))
+
+
 def test_every_family_has_a_label():
     assert all(family.label for family in FAMILIES.values())

@@ -34,7 +34,6 @@ class Family:
     """vLLM does not multiply this family's positions (``_get_and_verify_max_len``)."""
     rotary_rows: int = 1
     """Rows of the rotary table for each position (4 with multimodal rotary embedding)."""
-    pipeline: bool = True
 
 
 llama = dense.llama_like

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from vllm_operator.models.blocks import Part, layer, mlp
 from vllm_operator.models.reader import Facts, shown
@@ -25,7 +25,6 @@ class Decoder:
     extra_norms: int = 0
     tied_by_default: bool = False
     rotary_bytes: int = 2
-    notes: tuple[str, ...] = field(default=())
 
 
 def head_dim(facts: Facts, hidden: int, heads: int, default: int | None = None) -> int:
