@@ -32,6 +32,7 @@ from support_peers import PEERS, PeerFacts, facts_of
 
 from vllm_operator.api.plan import Plan
 from vllm_operator.api.v1alpha1 import VLLMServer
+from vllm_operator.engine.defaults import OFFICIAL_IMAGE
 from vllm_operator.engine.versions import DEFAULT_IMAGE
 from vllm_operator.models import catalogue
 from vllm_operator.models.architecture import architecture_from_config
@@ -45,6 +46,8 @@ RESULT: Final = Path("build/benchmarks/memory_accuracy.json")
 PICTURE: Final = RESULT.with_suffix(".svg")
 ONLINE: Final = frozenset({"fp8", "bitsandbytes"})
 """Methods that quantise a checkpoint on the fly, where the checkpoint itself is not quantised."""
+WHEEL_IMAGE: Final = "example.com/vllm-wheel"
+"""Stands for an engine of which nobody says how it was installed."""
 ROUNDING_GIB: Final = 0.005
 """Logs round to two digits: a bound that is above by less is not broken."""
 
@@ -115,7 +118,7 @@ def manifest(start: LoggedStart, facts: ModelFacts | None, *, length: bool = Tru
     quantised = facts is not None and bool(facts.config.get("quantization_config"))
     online = start.quantization in ONLINE and facts is not None and not quantised
     engine = {
-        "image": f"{DEFAULT_IMAGE.partition(':')[0]}:v{start.version}",
+        "image": f"{OFFICIAL_IMAGE if start.flashinfer else WHEEL_IMAGE}:v{start.version}",
         "version": start.version,
         "gpuMemoryUtilization": start.utilization,
         "maxModelLen": start.max_model_len if length else None,

@@ -27,7 +27,9 @@ GIBIBYTE: Final = 1024**3
 Row = Mapping[str, str]
 Context = Literal["serve", "LLM"]
 
-PATCHED: Final = re.compile(r"patched vLLM|patched image|custom vLLM build", re.IGNORECASE)
+PATCHED: Final = re.compile(
+    r"patched vLLM|vLLM patched|patched image|custom vLLM build", re.IGNORECASE
+)
 SHARED: Final = re.compile(
     r"two engines|second (?:engine|instance)|an?other process|same GPU", re.IGNORECASE
 )
@@ -87,6 +89,10 @@ class LoggedStart:
     speculative: str
     """As the log has it; empty where there is none."""
     lora: bool
+    language_model_only: bool
+    """Whether ``--language-model-only`` was given: no tower is loaded."""
+    flashinfer: bool
+    """Whether the log says that FlashInfer samples, in versions where what is installed decides."""
     engine: Literal["V0", "V1"]
     context: Context
     """Whether ``vllm serve`` or a program with ``LLM()`` started it: their defaults differ."""
@@ -177,7 +183,7 @@ def _classified(row: Row, found: Mapping[str, Row], memory: Mapping[str, float])
     if reason := _left_out(row, found):
         return verdict(Class.LEFT_OUT, reason)
     start = _start(row, found, memory)
-    if reason := _apart(row, start):
+    if reason := _apart(row, start, found):
         return verdict(Class.APART, reason, start)
     return verdict(Class.SCORED, "", start)
 
@@ -195,10 +201,12 @@ def _left_out(row: Row, found: Mapping[str, Row]) -> str | None:
     return None
 
 
-def _apart(row: Row, start: LoggedStart) -> str | None:
+def _apart(row: Row, start: LoggedStart, found: Mapping[str, Row]) -> str | None:
     notes = row["notes"]
     local = row["vllm_version"].partition("+")[2]
     if "PR diff" in row["vllm_version"] or "rebase" in local or PATCHED.search(notes):
+        return "a patched engine"
+    if "patched" in found:
         return "a patched engine"
     if start.kv_gib is not None and start.kv_gib <= 0:
         return "nothing was left for the KV cache"
@@ -259,6 +267,8 @@ def _start(row: Row, found: Mapping[str, Row], memory: Mapping[str, float]) -> L
         prefix_caching={"True": True, "False": False}.get(row["prefix_caching"]),
         speculative=_unless_none(row["speculative"]),
         lora=row["lora"] == "true",
+        language_model_only="--language-model-only" in row["notes"],
+        flashinfer="flashinfer" in found,
         engine=_engine(row, version),
         context=context,
         outcome=row["outcome"],

@@ -10,7 +10,7 @@ Starts from ``memory_start.csv`` (figures taken from single logs, each with its 
 with a pull towards the start, so that a coefficient that no start tells about keeps its figure.
 ``high``: the distances from ``expected`` to ``high`` of the start keep their proportions and are
 scaled by one factor, the smallest that leaves at most one start in a hundred with a sure cache
-above the measured one (with fewer than a hundred starts: one).
+above the measured one, of those that the largest factor covers.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ from vllm_operator.hardware import catalogue as products
 from vllm_operator.models import catalogue as models
 from vllm_operator.models.architecture import Architecture, architecture_from_config
 from vllm_operator.sizing import coefficients
+from vllm_operator.sizing.devices import device_of
 from vllm_operator.sizing.kvcache import CacheSettings, cache_layout
-from vllm_operator.sizing.memory import Load, footprint
+from vllm_operator.sizing.memory import ANY_DEVICE, Device, Load, footprint
 from vllm_operator.sizing.parallelism import Parallelism, illegal_because
 
 ROOT: Final = Path(__file__).parents[2]
@@ -42,11 +43,14 @@ FACTORS: Final = (0.6, 0.75, 0.88, 0.95, 1.05, 1.13, 1.3, 1.6)
 PASSES: Final = 4
 OUTLIER: Final = 0.25
 """Relative errors beyond this count no more: such starts have causes of their own."""
-PULL: Final = 0.0004
-"""What doubling or halving a coefficient costs in mean error."""
+PULL: Final = 0.004
+"""What it costs in mean error to double a coefficient: they come from code and from logs that print
+the parts, and one start more or less shall not move them."""
 UNFITTED: Final = ("context", "device_total", "weights")
 """They lie outside the budget, or are known exactly: logs of the KV cache say nothing of them."""
-SCALES: Final = tuple(step / 20 for step in range(2, 81))
+SCALES: Final = tuple(step / 20 for step in range(10, 31))
+"""A start that is not covered at the largest has a cause that the model does not know; covering it
+too would cost every other plan more than the promise is worth."""
 
 Row = dict[str, str]
 
@@ -71,6 +75,7 @@ class Start(Protocol):
     kv_cache_dtype: str
     prefix_caching: bool | None
     speculative: str
+    flashinfer: bool
     kv_gib: float | None
     kv_tokens: int | None
 
@@ -87,6 +92,7 @@ class Case:
     utilization: float
     enforce_eager: bool
     measured: float
+    device: Device = ANY_DEVICE
 
     def forecast(self) -> tuple[float, float]:
         """KV-cache bytes, expected and low, with the coefficients in force."""
@@ -96,6 +102,7 @@ class Case:
             self.parallelism,
             self.load,
             enforce_eager=self.enforce_eager,
+            device=self.device,
         )
         expected, low = found.kv_cache(self.total, self.utilization)
         return expected, low
@@ -134,16 +141,24 @@ def case_of(start: Start) -> Case | None:
         return None
     if measured <= 0:
         return None
-    total = start.gpu_memory_gib * GIBIBYTE if start.gpu_memory_gib else 0.0
+    reported = int(start.gpu_memory_gib * GIBIBYTE) if start.gpu_memory_gib else 0
+    total = reported or (gpu.memory_bytes if gpu else 0)
     return Case(
         architecture=architecture,
         version=version,
         parallelism=parallelism,
-        load=Load(start.max_num_seqs, start.max_num_batched_tokens, element_bytes=2),
-        total=int(total) or (gpu.memory_bytes if gpu else 0),
+        load=Load(
+            start.max_num_seqs,
+            start.max_num_batched_tokens,
+            element_bytes=2,
+            max_model_len=start.max_model_len or architecture.context_length,
+            flashinfer=start.flashinfer,
+        ),
+        total=total,
         utilization=start.utilization,
         enforce_eager=start.enforce_eager,
         measured=measured,
+        device=device_of(start.gpu, total),
     )
 
 
@@ -188,19 +203,17 @@ def _with_bounds(
     rows: Sequence[Row], values: Sequence[float], origin: Sequence[float], cases: Sequence[Case]
 ) -> str:
     gaps = [float(row["high"]) - first for row, first in zip(rows, origin, strict=True)]
-    allowed = max(1, len(cases) // 100)
-    text = ""
+    texts, above = [], []
     for scale in SCALES:
         highs = [
             value + gap * (1 if row["name"] in UNFITTED else scale)
             for row, value, gap in zip(rows, values, gaps, strict=True)
         ]
-        text = _text(rows, values, highs, len(cases))
-        with coefficients.use(text):
-            over = sum(case.forecast()[1] > case.measured for case in cases)
-        if over <= allowed:
-            break
-    return text
+        texts.append(_text(rows, values, highs, len(cases)))
+        with coefficients.use(texts[-1]):
+            above.append(sum(case.forecast()[1] > case.measured for case in cases))
+    allowed = above[-1] + len(cases) // 100
+    return texts[next(number for number, count in enumerate(above) if count <= allowed)]
 
 
 def _text(rows: Sequence[Row], values: Sequence[float], highs: Sequence[float], starts: int) -> str:

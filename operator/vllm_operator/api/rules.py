@@ -157,21 +157,6 @@ ENV_HAS_ONE_SOURCE: Final = Rule(
     ),
 )
 
-TENSOR_FITS_ONE_NODE: Final = Rule(
-    cel=(
-        "!has(self.gpu) || !has(self.gpu.perNode) || !has(self.parallelism) || "
-        "!has(self.parallelism.tensor) || self.parallelism.tensor <= self.gpu.perNode"
-    ),
-    message=(
-        "spec.parallelism.tensor is more than spec.gpu.perNode, and in this release a replica runs "
-        "on one node; lower spec.parallelism.tensor or correct spec.gpu.perNode"
-    ),
-    holds=lambda spec: bool(
-        "perNode" not in spec.get("gpu", {})
-        or spec.get("parallelism", {}).get("tensor", 1) <= spec["gpu"]["perNode"]
-    ),
-)
-
 OWN_PREFIXES: Final = Rule(
     cel="self.all(k, !k.startsWith('vllm-operator.io/') && !k.startsWith('app.kubernetes.io/'))",
     message=(
@@ -256,7 +241,6 @@ RULES: Final = (
     BATCH_HOLDS_SEQUENCES,
     BATCH_HOLDS_PROMPT,
     ENV_HAS_ONE_SOURCE,
-    TENSOR_FITS_ONE_NODE,
     OWN_PREFIXES,
     QUALIFIED_KEYS,
     REQUESTABLE,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from . import rules
 from .base import ResourceModel, validations
@@ -220,9 +220,22 @@ class Parallelism(ResourceModel):
     """Pins of how the model is split. What is left out, the operator computes."""
 
     tensor: int | None = field("Tensor-parallel size (--tensor-parallel-size).", ge=1, le=64)
-    pipeline: int | None = later("Pipeline-parallel size.", accepts=1, ge=1, le=64)
-    data: int | None = later("Data-parallel size inside one server.", accepts=1, ge=1, le=64)
-    expert: bool | None = later("Expert parallelism.", accepts=False)
+    pipeline: int | None = field(
+        "Pipeline-parallel size (--pipeline-parallel-size): stages of consecutive layers.",
+        ge=1,
+        le=64,
+    )
+    data: int | None = field(
+        "Data-parallel size inside one server (--data-parallel-size): so many engines behind one "
+        "address, each with a KV cache of its own, which share routed experts. 1 by default; for "
+        "models without experts, spec.replicas does the same and scales.",
+        ge=1,
+        le=64,
+    )
+    expert: bool | None = field(
+        "Expert parallelism (--enable-expert-parallel): whole experts on each GPU instead of a "
+        "part of each. By default only where nothing else makes a tensor-parallel size legal."
+    )
 
 
 class ServiceLevelObjective(ResourceModel):
@@ -243,9 +256,18 @@ class Workload(ResourceModel):
     profile: Literal["Balanced", "Throughput", "Latency", "LongContext", "Cost"] | None = later(
         "What to favour when sizing.", accepts="Balanced"
     )
-    prompt_tokens: int | None = later("Expected prompt length in tokens.", ge=1, le=16_777_216)
-    output_tokens: int | None = later("Expected output length in tokens.", ge=1, le=16_777_216)
-    concurrency: int | None = later("Expected requests at once.", ge=1, le=65_536)
+    prompt_tokens: int | None = field(
+        "Expected prompt length in tokens; 1024 by default.", ge=1, le=16_777_216
+    )
+    output_tokens: int | None = field(
+        "Expected output length in tokens; 256 by default.", ge=1, le=16_777_216
+    )
+    concurrency: int | None = field(
+        "Expected requests at once on one replica: it is sized so that the KV cache surely holds "
+        "them. By default, one request of the longest length is.",
+        ge=1,
+        le=65_536,
+    )
     slo: ServiceLevelObjective | None = later("Latency objective.")
 
 
@@ -293,8 +315,6 @@ class Autotune(ResourceModel):
 
 class VLLMServerSpec(ResourceModel):
     """The desired model server. Only spec.model.id is required."""
-
-    model_config = ConfigDict(json_schema_extra=validations(rules.TENSOR_FITS_ONE_NODE))
 
     model: Model = required(
         "What is served, and where its facts and weights come from.",

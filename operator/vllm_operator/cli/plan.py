@@ -30,6 +30,8 @@ from .table import show_plans
 ALL_FEASIBLE: Final = 0
 SOME_INFEASIBLE: Final = 1
 UNREADABLE: Final = 2
+PLANNED_NODES: Final = 8
+"""Nodes of one replica that are looked at unless ``--max-nodes`` says otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,8 @@ class Surroundings:
     gpu: str | None = None
     gpus_per_node: int | None = None
     offline: bool = False
+    max_nodes: int = 1
+    """Nodes that one replica may have; the operator runs servers on one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,11 @@ def plan_manifests(manifests: Manifests, around: Surroundings) -> list[Planned]:
 
 
 def surroundings(
-    nodes: str | None, gpu: str | None, gpus_per_node: int | None, offline: bool
+    nodes: str | None,
+    gpu: str | None,
+    gpus_per_node: int | None,
+    offline: bool,
+    max_nodes: int = 1,
 ) -> Surroundings:
     """The options of the command line, read; raises ``InputError``."""
     found = read_nodes(nodes) if nodes is not None else []
@@ -68,6 +76,7 @@ def surroundings(
         gpu=gpu,
         gpus_per_node=gpus_per_node,
         offline=offline,
+        max_nodes=max_nodes,
     )
 
 
@@ -91,6 +100,7 @@ def _planned(manifest: Mapping[str, Any], manifests: Manifests, around: Surround
         nodes_visible=around.nodes_visible,
         default_image=DEFAULT_IMAGE,
         preferred_product=None,
+        max_nodes=around.max_nodes,
     )
     return Planned(make_plan(server, inputs), server, inputs)
 
@@ -209,6 +219,14 @@ def exit_status(plans: Sequence[Plan]) -> int:
     metavar="N",
     help="GPUs in one node, instead of spec.gpu.perNode.",
 )
+@click.option(
+    "--max-nodes",
+    type=click.IntRange(1, 64),
+    default=PLANNED_NODES,
+    show_default=True,
+    metavar="N",
+    help="Nodes that one replica may have where one node is not enough; the operator runs one.",
+)
 @click.option("--offline", is_flag=True, help="Do not ask the Hugging Face Hub.")
 def plan_command(
     filename: str,
@@ -216,6 +234,7 @@ def plan_command(
     nodes: str | None,
     gpu: str | None,
     gpus_per_node: int | None,
+    max_nodes: int,
     offline: bool,
 ) -> None:
     """Show what the operator would do with a manifest, and why.
@@ -223,7 +242,7 @@ def plan_command(
     Exit status: 0 if every server can be planned, 1 if some cannot, 2 for unreadable input.
     """
     try:
-        around = surroundings(nodes, gpu, gpus_per_node, offline)
+        around = surroundings(nodes, gpu, gpus_per_node, offline, max_nodes)
         plans = [planned.plan for planned in plan_manifests(read_manifests(filename), around)]
     except InputError as problem:
         click.echo(f"Error: {problem}", err=True)

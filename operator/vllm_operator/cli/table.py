@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from rich.console import Console, Group, RenderableType
@@ -12,10 +12,18 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from vllm_operator.api.plan import MemoryLedger, Plan
+from vllm_operator.api.plan import (
+    MemoryLedger,
+    Performance,
+    Placement,
+    Plan,
+    RejectedCandidate,
+)
 
 GIBIBYTE: Final = 1024**3
-BAR_WIDTH: Final = 64
+WIDEST_BAR: Final = 96
+WIDE: Final = 100
+"""Columns from which reasons stand beside their arguments; below, each stands under its own."""
 
 Segment = tuple[str, int, str, str]
 """Name, bytes, style, and the character that draws it (so that it reads without colour)."""
@@ -26,15 +34,15 @@ def show_plans(console: Console, plans: Sequence[Plan]) -> None:
     for number, plan in enumerate(plans):
         if number:
             console.print()
-        console.print(_plan(plan))
+        console.print(_plan(plan, console.width))
 
 
-def _plan(plan: Plan) -> RenderableType:
+def _plan(plan: Plan, width: int) -> RenderableType:
     name = f"{plan.namespace}/{plan.name}" if plan.name else "a server without a name"
     style = "green" if plan.feasible else "red"
     parts: list[RenderableType] = [Rule(Text(name, style=f"bold {style}"), style=style)]
     if plan.feasible:
-        parts += _feasible(plan)
+        parts += _feasible(plan, width)
     else:
         parts.append(_problems(plan))
     if plan.rejected:
@@ -42,59 +50,91 @@ def _plan(plan: Plan) -> RenderableType:
     return Group(*parts)
 
 
-def _feasible(plan: Plan) -> list[RenderableType]:
-    assert plan.model is not None
-    assert plan.engine is not None
+def _feasible(plan: Plan, width: int) -> list[RenderableType]:
     assert plan.placement is not None
     assert plan.memory is not None
-    assert plan.capacity is not None
-    place, capacity = plan.placement, plan.capacity
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="dim")
     facts.add_column()
+    for name, text in _facts(plan):
+        facts.add_row(name, text)
+    shown: list[RenderableType] = [Padding(facts, (0, 1))]
+    if plan.placement.nodes > 1:
+        note = (
+            f"One replica needs {plan.placement.nodes} nodes. The operator of this release runs "
+            "servers on one node and refuses this one."
+        )
+        shown.append(Padding(Text(note, style="yellow"), (1, 1, 0, 1)))
+    return [
+        *shown,
+        _heading(f"Memory of one {plan.placement.gpu}"),
+        Padding(_memory(plan.memory, width), (0, 1)),
+        _heading("Arguments of vllm serve"),
+        _flags(plan) if width >= WIDE else _stacked_flags(plan),
+    ]
+
+
+def _facts(plan: Plan) -> Iterator[tuple[str, str]]:
+    assert plan.model is not None
+    assert plan.engine is not None
+    assert plan.placement is not None
+    assert plan.capacity is not None
+    capacity = plan.capacity
     billions = plan.model.parameters / 1e9
-    facts.add_row(
-        "model", f"{plan.model.id}  ({billions:.2f} billion parameters, {plan.model.source})"
-    )
-    facts.add_row("engine", f"vLLM {plan.engine.version}  {plan.engine.image}")
-    facts.add_row(
-        "GPUs",
-        f"{place.gpus_per_replica} x {place.gpu}, tensor parallel {place.tensor}, "
-        f"{place.nodes} node of {place.gpus_per_node}",
-    )
-    facts.add_row("requests", f"up to {capacity.max_model_len:,} tokens each")
-    facts.add_row(
+    yield "model", f"{plan.model.id}  ({billions:.2f} billion parameters, {plan.model.source})"
+    yield "engine", f"vLLM {plan.engine.version}  {plan.engine.image}"
+    yield "GPUs", _gpus(plan.placement)
+    yield "requests", f"up to {capacity.max_model_len:,} tokens each"
+    each = "" if plan.placement.data == 1 else " in each data-parallel rank"
+    yield (
         "KV cache",
-        f"{capacity.kv_tokens.low:,} to {capacity.kv_tokens.expected:,} tokens: "
+        f"{capacity.kv_tokens.low:,} to {capacity.kv_tokens.expected:,} tokens{each}: "
         f"{capacity.max_concurrency.low:g} to {capacity.max_concurrency.expected:g} such requests "
         "at once, more of shorter ones",
     )
-    facts.add_row(
+    yield (
         "batch",
         f"at most {capacity.max_num_seqs:,} requests and "
-        f"{capacity.max_num_batched_tokens:,} tokens a step",
+        f"{capacity.max_num_batched_tokens:,} tokens a step{each}",
     )
     if plan.performance is not None:
-        speed = plan.performance
-        facts.add_row(
-            "speed",
-            f"about {speed.output_tokens_per_second:,.0f} output tokens a second, "
-            f"{1000 * speed.inter_token_latency:.3g} ms between tokens, at {speed.concurrency} "
-            f"requests of {speed.prompt_tokens} + {speed.output_tokens} tokens",
-        )
+        yield from _speed(plan.performance)
     if plan.startup is not None:
-        facts.add_row(
+        yield (
             "start",
             f"about {plan.startup.seconds:.0f} s, "
             f"given up after {plan.startup.budget_seconds:.0f} s",
         )
-    return [
-        Padding(facts, (0, 1)),
-        _heading(f"Memory of one {place.gpu}"),
-        Padding(_memory(plan.memory), (0, 1)),
-        _heading("Arguments of vllm serve"),
-        _flags(plan),
-    ]
+
+
+def _gpus(place: Placement) -> str:
+    parts = [f"tensor parallel {place.tensor}"]
+    parts += [f"pipeline parallel {place.pipeline}"] if place.pipeline > 1 else []
+    parts += [f"data parallel {place.data}"] if place.data > 1 else []
+    parts += ["whole experts"] if place.expert else []
+    nodes = "1 node" if place.nodes == 1 else f"{place.nodes} nodes"
+    split = ", ".join(parts)
+    return f"{place.gpus_per_replica} x {place.gpu}, {split}, {nodes} of {place.gpus_per_node}"
+
+
+def _speed(speed: Performance) -> Iterator[tuple[str, str]]:
+    yield (
+        "speed",
+        f"about {speed.output_tokens_per_second:,.0f} output tokens a second "
+        f"({speed.requests_per_second:g} requests/s) with {speed.concurrency:,} requests of "
+        f"{speed.prompt_tokens} + {speed.output_tokens} tokens at once; "
+        f"{_seconds(speed.time_to_first_token)} to the first token, "
+        f"{_seconds(speed.inter_token_latency)} between tokens",
+    )
+    yield (
+        "on a napkin",
+        f"at most {speed.napkin_tokens_per_second:,.0f} tokens a second for a request alone: "
+        "memory bandwidth over the bytes read for a token",
+    )
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.3g} s" if value >= 1 else f"{1000 * value:.3g} ms"
 
 
 def _heading(text: str) -> RenderableType:
@@ -116,11 +156,12 @@ def _segments(memory: MemoryLedger) -> list[Segment]:
     return [part for part in parts if part[1] > 0]
 
 
-def _memory(memory: MemoryLedger) -> RenderableType:
+def _memory(memory: MemoryLedger, width: int) -> RenderableType:
     segments = _segments(memory)
     bar = Text()
-    for (_, _, style, mark), width in zip(segments, _widths(segments, BAR_WIDTH), strict=True):
-        bar.append(mark * width, style=style)
+    widths = _widths(segments, max(len(segments), min(WIDEST_BAR, width - 2)))
+    for (_, _, style, mark), cells in zip(segments, widths, strict=True):
+        bar.append(mark * cells, style=style)
     legend = Table.grid(padding=(0, 2))
     legend.add_column()
     legend.add_column()
@@ -167,11 +208,29 @@ def _flags(plan: Plan) -> RenderableType:
     return table
 
 
+def _stacked_flags(plan: Plan) -> RenderableType:
+    """Arguments for a narrow terminal: a column of reasons would be a few words wide."""
+    lines: list[RenderableType] = []
+    for flag in plan.flags:
+        line = Text(flag.name)
+        if flag.value is not None:
+            line.append(f" {flag.value}", style="cyan")
+        lines += [Padding(line, (0, 1)), Padding(Text(flag.reason, style="dim"), (0, 1, 0, 5))]
+    return Group(*lines)
+
+
 def _rejected(plan: Plan) -> RenderableType:
-    table = _table("GPUs", "why not")
+    table = _table("layout", "why not")
     for candidate in plan.rejected:
-        table.add_row(Text(f"{candidate.tensor} x {candidate.gpu}"), Text(candidate.reason))
+        table.add_row(_layout(candidate), Text(candidate.reason))
     return table
+
+
+def _layout(candidate: RejectedCandidate) -> Text:
+    split = f"TP{candidate.tensor}"
+    split += f" x PP{candidate.pipeline}" if candidate.pipeline > 1 else ""
+    split += f", {candidate.nodes} nodes" if candidate.nodes > 1 else ""
+    return Text(f"{candidate.gpu} {split}")
 
 
 def _problems(plan: Plan) -> RenderableType:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Final, Literal
 
 from .tables import rows_for
 from .versions import Version
@@ -55,6 +55,9 @@ def batch_defaults(version: Version, memory_bytes: int, gpu: str) -> BatchDefaul
             continue
         if any(name in gpu.casefold() for name in excluded):
             continue
+        required = [name for name in row["required_name"].split("|") if name]
+        if required and not any(name in gpu.casefold() for name in required):
+            continue
         floor = row["min_memory_gib"]
         device = "this GPU" if floor == "0" else f"a GPU with at least {floor} GiB"
         return BatchDefaults(
@@ -65,10 +68,57 @@ def batch_defaults(version: Version, memory_bytes: int, gpu: str) -> BatchDefaul
     raise AssertionError("batching.csv has a row for every supported version and device")
 
 
+@lru_cache(maxsize=512)
+def model_runner(
+    architecture: str, version: Version, *, dense: bool, recurrent: bool, quantized: bool
+) -> Literal[1, 2]:
+    """Which of vLLM's model runners serves a generating model unless it is told otherwise.
+
+    ``recurrent``: with states beside or instead of attention. Source: ``use_v2_model_runner`` in
+    ``config/vllm.py`` of each version.
+    """
+    for row in rows_for("runners.csv", version):
+        names = row["architectures"].split("|")
+        if quantized and row["quantized"] == "no":
+            return 1
+        if architecture in names or "*" in names:
+            return 2
+        return 2 if row["dense"] == "yes" and dense and not recurrent else 1
+    return 1
+
+
 @lru_cache(maxsize=64)
-def counts_cuda_graphs(version: Version) -> bool:
+def counts_cuda_graphs(version: Version, runner: Literal[1, 2] = 1) -> bool:
     """Whether the budget pays for CUDA graphs (they are captured after the KV cache either way)."""
-    return rows_for("graphs.csv", version)[0]["counted"] == "yes"
+    rows = rows_for("graphs.csv", version)
+    return any(row["counted"] == "yes" and row["runner"] == str(runner) for row in rows)
+
+
+def counts_all_that_is_taken(version: Version) -> bool:
+    """Whether the budget pays for all that the engine holds after loading (0.27 on), or for the
+    model's weights alone (``v1/worker/gpu_worker.py``, ``determine_available_memory``)."""
+    return version.release >= (0, 27, 0)
+
+
+def expands_pictures(version: Version) -> bool:
+    """Whether the profiling run pads each encoded item to the encoder's budget (0.11 and 0.12)."""
+    return (0, 11, 0) <= version.release < (0, 13, 0)
+
+
+OFFICIAL_IMAGE: Final = "vllm/vllm-openai"
+
+
+def samples_with_flashinfer(version: Version, image: str) -> bool:
+    """Whether FlashInfer samples because the image holds it: in 0.9.0 to 0.11.0 it does where it is
+    installed, as it is in the official images; before and after, what is installed decides nothing
+    (``v1/sample/ops/topk_topp_sampler.py``)."""
+    official = image.partition("@")[0].partition(":")[0].removeprefix("docker.io/")
+    return (0, 9, 0) <= version.release <= (0, 11, 0) and official == OFFICIAL_IMAGE
+
+
+def has_first_engine(version: Version, capability: tuple[int, int] | None) -> bool:
+    """Whether the engine before V1 serves a GPU below compute capability 8.0 (up to 0.10)."""
+    return version.release < (0, 11, 0) and capability is not None and capability < (8, 0)
 
 
 @lru_cache(maxsize=64)
@@ -102,3 +152,17 @@ def counts_batches_in_flight(version: Version) -> bool:
 def caches_prefixes_of_states(version: Version) -> bool:
     """Whether prefix caching covers recurrent layers unless it is switched off (0.26 on)."""
     return version.release >= (0, 26, 0)
+
+
+@lru_cache(maxsize=512)
+def prompt_logprobs_bytes(
+    version: Version, runner: Literal[1, 2], max_num_batched_tokens: int, vocabulary: int
+) -> int:
+    """Bytes of the logits that a step of prompts with ``prompt_logprobs`` makes on each rank.
+
+    ``vocabulary`` is padded. The first model runner makes those of all tokens at once.
+    """
+    rows = rows_for("prompt_logprobs.csv", version)
+    (row,) = [row for row in rows if row["runner"] == str(runner)]
+    at_once = int(row["rows"]) if row["rows"] else max_num_batched_tokens
+    return min(max_num_batched_tokens, at_once) * vocabulary * int(row["bytes_per_logit"])

@@ -15,8 +15,9 @@ from typing import Any, Final
 from vllm_operator.errors import UnknownModel
 
 from .families import FAMILIES, Family
+from .pictures import pictures_of
 from .quantization import quantization_from_config, relevant_quantization
-from .reader import FIELD, Facts, shown
+from .reader import FIELD, RUNNER, Facts, shown
 from .rope import context_length_of, rope_scaling_of
 from .shapes import Architecture, DataType, Layer, Matrix, Split
 from .towers import towers_of
@@ -37,6 +38,15 @@ UNREAD: Final = frozenset(
 )  # fmt: skip
 """Facts without influence on sizing that most configs carry: not kept in the plan."""
 
+
+POOLING_SUFFIXES: Final = (
+    "ForSequenceClassification",
+    "ForTokenClassification",
+    "EmbeddingModel",
+    "Model",
+)
+"""Ends of names for which vLLM takes the generating architecture's decoder and pools what it gives
+(0.33.0 ``config/model.py``, ``_SUFFIX_TO_DEFAULTS``); not reward models, which have own heads."""
 
 STRUCTURE: Final = (
     "num_experts",
@@ -94,6 +104,7 @@ def _read_once(text: str) -> Architecture:
 def _read(config: Mapping[str, Any]) -> Architecture:
     top = Facts(config)
     name, family = _family(top)
+    pooling = _pooling(top, name)
     _refuse(top, family)
     text = _text_facts(top, family)
     decoder = family.read(text)
@@ -117,7 +128,7 @@ def _read(config: Mapping[str, Any]) -> Architecture:
         kinds=tuple(kinds),
         pattern=pattern,
         embedding=embedding,
-        head=None if tied else Matrix("lm_head", hidden, vocabulary, Split.VOCABULARY),
+        head=None if tied or pooling else Matrix("lm_head", hidden, vocabulary, Split.VOCABULARY),
         extra_norms=hidden + decoder.extra_norms,
         attention_heads=decoder.attention_heads,
         key_value_heads=decoder.key_value_heads,
@@ -131,9 +142,8 @@ def _read(config: Mapping[str, Any]) -> Architecture:
         draft=decoder.draft,
         draft_extra=decoder.draft_extra,
         multimodal=family.multimodal,
-        tower_hidden=max((tower.hidden_size for tower in towers), default=0),
-        tower_intermediate=max((tower.intermediate_size for tower in towers), default=0),
-        tower_tokens=max((tower.max_tokens for tower in towers), default=0),
+        pooling=pooling,
+        pictures=pictures_of(name, config, hidden, towers),
     )
 
 
@@ -151,12 +161,39 @@ def _family(top: Facts) -> tuple[str, Family]:
         )
     if not isinstance(names, (list, tuple)) or len(names) != 1 or not isinstance(names[0], str):
         raise top.refusal("architectures", f"must be a list of one name, and is {shown(names)}")
-    if names[0] not in FAMILIES:
+    found = _converted(names[0])
+    if found is None:
         raise top.refusal(
             "architectures",
             f"{shown(names[0])} cannot be sized in this release, which knows {', '.join(FAMILIES)}",
         )
-    return names[0], FAMILIES[names[0]]
+    return names[0], FAMILIES[found]
+
+
+def _converted(name: str) -> str | None:
+    """The architecture whose decoder a name stands for; None where it is not known."""
+    if name in FAMILIES:
+        return name
+    for suffix in POOLING_SUFFIXES:
+        base = name.removesuffix(suffix)
+        if base != name and f"{base}ForCausalLM" in FAMILIES:
+            return f"{base}ForCausalLM"
+    return None
+
+
+def _pooling(top: Facts, name: str) -> bool:
+    """Whether vLLM chooses the pooling runner: by the architecture's name, or as ``runner`` says.
+
+    Source: vllm 0.33.0 ``config/model.py``, ``_get_default_runner_type`` (the same from 0.8 on):
+    sentence-transformers' ``modules.json`` first, then the name. ``config.json`` knows nothing of
+    the former, so that catalogue and Hub put it in as ``runner``, the name of vLLM's flag.
+    """
+    value = top.config.get(RUNNER)
+    if value is None:
+        return name not in FAMILIES
+    if value not in ("pooling", "generate"):
+        raise top.refusal(RUNNER, f"{shown(value)} is neither pooling nor generate")
+    return bool(value == "pooling")
 
 
 def _refuse(top: Facts, family: Family) -> None:
@@ -165,6 +202,10 @@ def _refuse(top: Facts, family: Family) -> None:
     for fact in ("vision_config", "audio_config", "text_config"):
         if not family.multimodal and top.has(fact):
             raise top.refusal(fact, f"{family.label} models have no such part")
+    if top.config.get("is_causal") is False:
+        raise top.refusal(
+            "is_causal", "attention in both directions keeps no cache and cannot be sized"
+        )
     if top.has("dual_chunk_attention_config"):
         raise top.refusal(
             "dual_chunk_attention_config", "dual-chunk attention cannot be sized in this release"

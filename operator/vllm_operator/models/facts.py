@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from vllm_operator.api.v1alpha1 import Model
 from vllm_operator.errors import IllegalPin, UnknownModel
@@ -59,6 +59,30 @@ def facts_from_inline(model: Model) -> ModelFacts:
 
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON number")
+
+
+POOLING_MODULES: Final = frozenset(
+    {
+        "sentence_transformers.models.Pooling",
+        "sentence_transformers.sentence_transformer.modules.pooling.Pooling",
+    }
+)
+"""``_ST_POOLING_MODULE_TYPES`` of vllm 0.33.0 ``transformers_utils/config.py``."""
+
+
+def pools(modules: str) -> bool:
+    """Whether the text of a ``modules.json`` makes vLLM choose its pooling runner.
+
+    It does where one of the modules pools; text that is no list of modules does not, and nor does
+    it in vLLM (``get_pooling_config``).
+    """
+    try:
+        found = json.loads(modules)
+    except (ValueError, RecursionError):
+        return False
+    if not isinstance(found, list):
+        return False
+    return any(isinstance(one, dict) and one.get("type") in POOLING_MODULES for one in found)
 
 
 def facts_from_json(text: str, source: Source) -> ModelFacts:

@@ -1,5 +1,8 @@
 """Facts of a model from the Hugging Face Hub: ``config.json`` and the size of the tensors.
 
+Two more files change what vLLM makes of a ``config.json`` and are read where the repository has
+them: ``hf_quant_config.json`` (its quantisation) and ``modules.json`` (its runner).
+
 Honours ``HF_ENDPOINT`` and ``HF_HUB_OFFLINE`` as they stand when it is called. Nothing is written
 to a cache: the operator's root file system may be read-only.
 """
@@ -8,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 
 from huggingface_hub import HfApi, ModelInfo, constants, hf_hub_url
@@ -33,11 +37,18 @@ from vllm_operator.errors import (
 )
 
 from . import catalogue
-from .facts import ModelFacts, facts_from_json
+from .facts import ModelFacts, facts_from_json, pools
+from .quantization import with_hf_quant_config
+from .reader import RUNNER
 
 TIMEOUT_SECONDS: Final = 10.0
+CONFIG: Final = "config.json"
+QUANTIZATION: Final = "hf_quant_config.json"
+"""Where ModelOpt up to 0.29 says how it quantised, beside a ``config.json`` that does not."""
+MODULES: Final = "modules.json"
+"""The modules of a sentence-transformers checkpoint."""
 CONFIG_BYTES_LIMIT: Final = 1_000_000
-"""Largest ``config.json`` that is read; the largest known is 60 kB."""
+"""Largest file that is read; the largest known ``config.json`` has 60 kB."""
 FIELD: Final = "spec.model.id"
 REVISION_FIELD: Final = "spec.model.revision"
 
@@ -64,9 +75,15 @@ def fetch(model_id: str, revision: str | None, token: str | None = None) -> Mode
             f"spec.model.config or spec.model.configMapRef{_nearest(model_id)}",
         )
     endpoint = os.environ.get("HF_ENDPOINT", constants.ENDPOINT).rstrip("/")
+    read = partial(_text, endpoint, model_id, revision, token)
     try:
-        text = _config(endpoint, model_id, revision, token)
-        weight_bytes = _weight_bytes(endpoint, model_id, revision, token)
+        config = dict(facts_from_json(read(CONFIG), "hub").config)
+        info = _info(endpoint, model_id, revision, token)
+        names = {sibling.rfilename for sibling in info.siblings or ()}
+        if QUANTIZATION in names:
+            config = with_hf_quant_config(config, facts_from_json(read(QUANTIZATION), "hub").config)
+        if MODULES in names and pools(read(MODULES)):
+            config[RUNNER] = "pooling"
     except (HfHubHTTPError, HFValidationError) as problem:
         raise _explained(problem, model_id, revision) from problem
     except PlanningError:
@@ -75,16 +92,15 @@ def fetch(model_id: str, revision: str | None, token: str | None = None) -> Mode
         # The client lets its HTTP library's errors through, and which library that is has changed
         # from release to release: whatever is no answer of the Hub is a failure to reach it.
         raise TemporaryFailure(f"{FIELD}: {endpoint} cannot be reached: {problem}") from problem
-    facts = facts_from_json(text, "hub")
-    return ModelFacts(config=facts.config, weight_bytes=weight_bytes, source="hub")
+    return ModelFacts(config=config, weight_bytes=_tensor_bytes(info), source="hub")
 
 
 def _offline() -> bool:
     return os.environ.get("HF_HUB_OFFLINE", "").strip().casefold() in {"1", "on", "yes", "true"}
 
 
-def _config(endpoint: str, model_id: str, revision: str | None, token: str | None) -> str:
-    url = hf_hub_url(model_id, "config.json", revision=revision, endpoint=endpoint)
+def _text(endpoint: str, model_id: str, revision: str | None, token: str | None, name: str) -> str:
+    url = hf_hub_url(model_id, name, revision=revision, endpoint=endpoint)
     # Uncompressed and read by the piece: what a repository holds must not fill our memory.
     headers = {**build_hf_headers(token=token or False), "Accept-Encoding": "identity"}
     content = bytearray()
@@ -95,7 +111,7 @@ def _config(endpoint: str, model_id: str, revision: str | None, token: str | Non
             content += piece
             if len(content) > CONFIG_BYTES_LIMIT:
                 raise UnknownModel(
-                    FIELD, f"config.json has more than {CONFIG_BYTES_LIMIT} bytes, too many"
+                    FIELD, f"{name} has more than {CONFIG_BYTES_LIMIT} bytes, too many"
                 )
         read = type(response)(
             response.status_code,
@@ -107,14 +123,11 @@ def _config(endpoint: str, model_id: str, revision: str | None, token: str | Non
     return read.text
 
 
-def _weight_bytes(
-    endpoint: str, model_id: str, revision: str | None, token: str | None
-) -> int | None:
+def _info(endpoint: str, model_id: str, revision: str | None, token: str | None) -> ModelInfo:
     api = HfApi(endpoint=endpoint, token=token or False)
-    info = api.model_info(
-        model_id, revision=revision, timeout=TIMEOUT_SECONDS, expand=["safetensors"]
+    return api.model_info(
+        model_id, revision=revision, timeout=TIMEOUT_SECONDS, expand=["safetensors", "siblings"]
     )
-    return _tensor_bytes(info)
 
 
 def _tensor_bytes(info: ModelInfo) -> int | None:

@@ -12,6 +12,9 @@ from typing import Any, Final
 from vllm_operator.errors import UnknownModel
 
 FIELD: Final = "spec.model.config"
+RUNNER: Final = "runner"
+"""The one fact that is no key of ``config.json``: ``pooling`` where the repository's other files
+(sentence-transformers' ``modules.json``) make vLLM serve the model with its pooling runner."""
 
 LIMITS: Final[Mapping[str, int]] = {
     "hidden_size": 2**18,

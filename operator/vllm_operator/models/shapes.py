@@ -179,6 +179,64 @@ class Layer:
         return sum(matrix.parameters for matrix in self.matrices) + self.norms
 
 
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """The largest item of a multimodal model and the width of the tower that encodes it."""
+
+    patches: int
+    """Patches of the largest image, before they are merged."""
+    tokens: int
+    """Tokens of the decoder that the largest image becomes."""
+    hidden_size: int
+    """Width of the tower."""
+    intermediate_size: int
+    """Width of its MLP."""
+    output: int
+    """Elements that are kept of each token: the decoder's width, and more with deepstack."""
+    patch_elements: int
+    """Elements of a patch as it is read."""
+    rotary: bool
+    """Whether the tower's attention rotates queries and keys, which takes copies of them."""
+    frame_pairs: int = 0
+    """Pairs of frames in the longest video, each as large as the largest image and each counted
+    against the longest request; 0 where a video is no larger than an image."""
+    expanded_tokens: int = 0
+    """Tokens that vLLM 0.11.0 to 0.12.0 took a video to be, far more than it encodes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What speculative decoding loads beside the model (``drafts.py``)."""
+
+    method: str
+    """vLLM's name of the method."""
+    layers: tuple[Layer, ...]
+    """Decoder layers; what they keep of a sequence lies in the model's KV cache."""
+    matrices: tuple[Matrix, ...]
+    """Matrices outside the layers that it does not share with the model."""
+    elements: int
+    """Replicated elements: norms, rotary tables."""
+    quantization: Quantization
+    first_layer: int
+    """Number that the quantisation's lists know the first layer by."""
+
+    def schemes(self, index: int) -> tuple[Scheme | None, ...]:
+        """How each matrix of the layer at ``index`` is stored."""
+        number = self.first_layer + index
+        return tuple(
+            self.quantization.scheme(one.name, number, expert=one.experts > 0)
+            if one.kind == "linear"
+            else None
+            for one in self.layers[index].matrices
+        )
+
+    def scheme(self, matrix: Matrix) -> Scheme | None:
+        """How a matrix outside the layers is stored."""
+        if matrix.kind != "linear":
+            return None
+        return self.quantization.scheme(matrix.name, None)
+
+
 @dataclass(frozen=True, eq=False)
 class Architecture:
     """A model, as far as sizing needs to know it."""
@@ -191,7 +249,7 @@ class Architecture:
     """Which of ``kinds`` each layer is, first layer first."""
     embedding: Matrix
     head: Matrix | None
-    """The output head; None where the embedding is used (tied), or where there is none."""
+    """The output head; None where the embedding is used (tied), or where nothing is generated."""
     extra_norms: int
     """Elements outside the layers that are replicated: the final norm, learned positions."""
     attention_heads: int
@@ -213,12 +271,15 @@ class Architecture:
     """Multi-token-prediction layers that the checkpoint carries; loaded only to speculate."""
     draft_extra: tuple[Matrix, ...] = ()
     """What such a draft has beside its layers: its projection and own embeddings."""
+    speculator: Draft | None = None
+    """What is loaded to speculate; None where nothing is."""
     multimodal: bool = False
-    tower_intermediate: int = 0
-    """Width of the vision tower's MLP, for its activations; 0 without a tower."""
-    tower_hidden: int = 0
-    tower_tokens: int = 0
-    """Patches of the largest picture that the profiling run encodes; 0 where unknown."""
+    pooling: bool = False
+    """Whether vLLM serves it with the pooling runner: it then loads no output head, and its
+    profiling run samples nothing (0.33.0 ``models/adapters.py``, ``_create_pooling_model_cls``;
+    before 0.20 the head was made and deleted, with the same bytes left)."""
+    pictures: Pictures | None = None
+    """What the profiling run encodes; None without a tower, and where its input is not known."""
 
     @property
     def layers(self) -> int:
@@ -228,7 +289,7 @@ class Architecture:
     @property
     def tied_embeddings(self) -> bool:
         """Whether the output head is the embedding."""
-        return self.head is None
+        return self.head is None and not self.pooling
 
     @cached_property
     def counts(self) -> tuple[tuple[Layer, int], ...]:
@@ -274,18 +335,22 @@ class Architecture:
 
     @cached_property
     def stored_bytes(self) -> int:
-        """Bytes of the checkpoint's tensors by the shapes, without the draft."""
+        """Bytes of the checkpoint's tensors by the shapes, without the draft.
+
+        Without an output head where the model is pooled: embedding models' checkpoints mostly have
+        none, and where one does, it is not loaded.
+        """
         element = {"bfloat16": 2, "float16": 2, "float32": 4}[self.dtype]
         stored, pattern = self.stored_layers
         total = (self.extra_norms + self.outside_norms) * element
         for number, (layer, schemes) in enumerate(stored):
             one = layer.norms * element
             for matrix, scheme in zip(layer.matrices, schemes, strict=True):
-                one += _stored(matrix, scheme, element)
+                one += stored_bytes_of(matrix, scheme, element)
             total += one * pattern.count(number)
-        total += _stored(self.embedding, None, element)
+        total += stored_bytes_of(self.embedding, None, element)
         for matrix in (*self.outside, *((self.head,) if self.head else ())):
-            total += _stored(matrix, self.quantization.scheme(matrix.name, None), element)
+            total += stored_bytes_of(matrix, self.quantization.scheme(matrix.name, None), element)
         return total
 
     @property
@@ -304,7 +369,7 @@ class Architecture:
             yield from kind.matrices
 
 
-def _stored(matrix: Matrix, scheme: Scheme | None, element: int) -> int:
+def stored_bytes_of(matrix: Matrix, scheme: Scheme | None, element: int) -> int:
     """Bytes of a whole matrix in the checkpoint, before any padding."""
     copies = max(1, matrix.experts) * matrix.copies
     bias = matrix.outputs * element if matrix.bias else 0

@@ -10,6 +10,7 @@ from vllm_operator.engine.versions import version_note
 
 from .layout import Layout
 from .request import SWITCHES, Request
+from .splitting import split_flags
 from .startup import serves_from_volume
 
 PORT: Final = 8000
@@ -102,11 +103,7 @@ def _sizes(request: Request, layout: Layout) -> list[Flag]:
     note = version_note(request.version)
     suffix = f" ({note})" if note else ""
     return [
-        Flag(
-            name="--tensor-parallel-size",
-            value=str(layout.tensor),
-            reason=_tensor_reason(request, layout),
-        ),
+        *split_flags(request, layout),
         *(
             Flag(name=name, value=str(chosen.value), reason=(chosen.reason + suffix)[:512])
             for name, chosen in (
@@ -121,18 +118,6 @@ def _sizes(request: Request, layout: Layout) -> list[Flag]:
             reason=(layout.utilization_reason + suffix)[:512],
         ),
     ]
-
-
-def _tensor_reason(request: Request, layout: Layout) -> str:
-    if request.tensor is not None:
-        return "pinned in spec.parallelism.tensor"
-    held = "the weights and one whole request"
-    if not layout.whole_context:
-        held = "the weights and the longest requests that fit"
-    reason = f"the fewest {layout.gpu.offer.product} that hold {held}"
-    if not layout.gpu.per_node_known:
-        reason += f"; nodes of {layout.gpu.offer.per_node} are assumed, set spec.gpu.perNode"
-    return reason
 
 
 def _kinds(request: Request, layout: Layout) -> list[Flag]:

@@ -8,6 +8,12 @@ from vllm_operator.api.plan import Plan
 
 GIBIBYTE = 1024**3
 SHOWN = 6
+TOLD_BY_PLACEMENT = (
+    "--tensor-parallel-size",
+    "--pipeline-parallel-size",
+    "--data-parallel-size",
+    "--enable-expert-parallel",
+)
 
 
 def plan_difference(old: Plan, new: Plan) -> str | None:
@@ -50,6 +56,8 @@ def _placement(old: Plan, new: Plan) -> Iterator[str]:
     yield from _changed("tensor parallel", before.tensor, after.tensor)
     yield from _changed("pipeline parallel", before.pipeline, after.pipeline)
     yield from _changed("data parallel", before.data, after.data)
+    yield from _changed("expert parallel", before.expert, after.expert)
+    yield from _changed("nodes", before.nodes, after.nodes)
 
 
 def _engine(old: Plan, new: Plan) -> Iterator[str]:
@@ -60,7 +68,7 @@ def _engine(old: Plan, new: Plan) -> Iterator[str]:
     before = {flag.name: flag.value or "on" for flag in old.flags}
     after = {flag.name: flag.value or "on" for flag in new.flags}
     for name in [*after, *(name for name in before if name not in after)]:
-        if name != "--tensor-parallel-size":
+        if name not in TOLD_BY_PLACEMENT:
             yield from _changed(
                 name.removeprefix("--"), before.get(name, "unset"), after.get(name, "unset")
             )

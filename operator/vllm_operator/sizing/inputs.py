@@ -54,6 +54,8 @@ class PlanningInputs:
     """Products that nodes offer only time-sliced: no server is planned on them."""
     preferred_product: str | None = None
     """Product of the plan in force: kept where the specification names none and it still fits."""
+    max_nodes: int = 1
+    """Nodes that one replica may have. The controller runs servers on one."""
 
     def to_json_object(self) -> dict[str, Any]:
         """The inputs as plain JSON, for pinning."""
@@ -65,6 +67,7 @@ class PlanningInputs:
             "defaultImage": self.default_image,
             "sharedProducts": list(self.shared_products),
             "preferredProduct": self.preferred_product,
+            "maxNodes": self.max_nodes,
         }
 
     @classmethod
@@ -79,6 +82,7 @@ class PlanningInputs:
             default_image=document["defaultImage"],
             shared_products=tuple(document["sharedProducts"]),
             preferred_product=document["preferredProduct"],
+            max_nodes=document.get("maxNodes", 1),  # absent in what earlier releases pinned
         )
 
     def fingerprint(self) -> str:

@@ -145,8 +145,8 @@ def cache_layout(architecture: Architecture, settings: CacheSettings) -> CacheLa
             architecture.kinds[architecture.pattern[index]].cache
             for index in range(stage.start, stage.stop)
         ]
-        if number == len(ranges) - 1 and settings.speculative_tokens:
-            caches += [layer.cache for layer in architecture.draft[:1]]
+        if number == len(ranges) - 1 and architecture.speculator is not None:
+            caches += [layer.cache for layer in architecture.speculator.layers]
         kept = [cache for cache in caches if cache is not None]
         if kept:
             layouts.append(_layout(kept, settings))

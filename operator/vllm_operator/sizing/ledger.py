@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from vllm_operator.api.plan import (
     Capacity,
     MemoryLedger,
@@ -61,27 +59,33 @@ def capacity(request: Request, layout: Layout, ledger: MemoryLedger) -> Capacity
     )
 
 
-PROMPT_TOKENS: Final = 1024
-OUTPUT_TOKENS: Final = 256
-"""The request that performance is stated for."""
-
-
 def expected_performance(
     request: Request, layout: Layout, ledger: MemoryLedger
 ) -> Performance | None:
-    """One replica under as many requests as it holds; None where nothing is known of the GPU."""
+    """One replica under the expected load, or as many such requests as it surely holds.
+
+    None where nothing is known of the GPU. Data-parallel ranks are taken for servers of their own
+    that share the load evenly: each reads its tensor-parallel share of every expert, which with
+    experts spread over the ranks is more than it really reads. Pipeline stages are taken for filled
+    with batches of equal size. Links between nodes are taken for as fast as those inside one:
+    over several nodes the figures are upper bounds.
+    """
     gpu = gpu_performance.find(layout.gpu.offer.product)
     if gpu is None:
         return None
-    length = layout.max_model_len.value
-    output = min(OUTPUT_TOKENS, max(1, length // 2))
-    prompt = max(1, min(PROMPT_TOKENS, length - output))
+    load, length, ranks = request.load, layout.max_model_len.value, request.pins.ranks
+    output = min(load.output_tokens, max(1, length // 2)) if not load.stated else load.output_tokens
+    prompt = max(1, min(load.prompt_tokens, length - output))
     _, held = layout.cache.printed(ledger.kv_cache.low, prompt + output)
-    concurrency = max(1, min(layout.max_num_seqs.value, int(held)))
+    held_at_once = max(1, min(layout.max_num_seqs.value, int(held)))
+    each = load.concurrency or held_at_once
+    workload = request.spec.workload
+    asked = workload.concurrency if workload else None
     found = performance.estimate(
         request.architecture,
         gpu,
-        tensor=layout.tensor,
+        tensor=layout.parallelism.tensor,
+        pipeline=layout.parallelism.pipeline,
         element_bytes=layout.element_bytes,
         kv_element_bytes=layout.kv_element_bits / 8,
         version=request.version,
@@ -90,16 +94,16 @@ def expected_performance(
         enforce_eager=request.engine.enforce_eager is True,
         prompt_tokens=prompt,
         output_tokens=output,
-        concurrency=concurrency,
+        concurrency=each,
     )
     return Performance(
         prompt_tokens=prompt,
         output_tokens=output,
-        concurrency=concurrency,
+        concurrency=asked or each * ranks,
         time_to_first_token=_rounded(found.time_to_first_token),
         inter_token_latency=_rounded(found.inter_token_latency),
-        output_tokens_per_second=_rounded(found.output_tokens_per_second),
-        requests_per_second=_rounded(found.requests_per_second),
+        output_tokens_per_second=_rounded(ranks * found.output_tokens_per_second),
+        requests_per_second=_rounded(ranks * found.requests_per_second),
         napkin_tokens_per_second=_rounded(found.napkin_tokens_per_second),
     )
 
@@ -116,12 +120,12 @@ def placement(layout: Layout) -> Placement:
         gpu=offer.product,
         gpu_memory_bytes=offer.memory_bytes,
         gpus_per_node=offer.per_node,
-        tensor=layout.tensor,
-        pipeline=1,
-        data=1,
-        expert=False,
-        nodes=1,
-        gpus_per_replica=layout.tensor,
+        tensor=layout.parallelism.tensor,
+        pipeline=layout.parallelism.pipeline,
+        data=layout.parallelism.data,
+        expert=layout.parallelism.expert,
+        nodes=layout.division.nodes,
+        gpus_per_replica=layout.division.gpus,
     )
 
 

@@ -9,13 +9,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final, Literal
 
-from vllm_operator.engine.defaults import counts_cuda_graphs
+from vllm_operator.engine.defaults import (
+    counts_all_that_is_taken,
+    counts_cuda_graphs,
+    expands_pictures,
+    has_first_engine,
+    model_runner,
+)
 from vllm_operator.engine.versions import Version
 from vllm_operator.models.architecture import Architecture
-from vllm_operator.models.shapes import AttentionCache, Layer
+from vllm_operator.models.shapes import AttentionCache, Layer, Pictures, StateCache
 
-from .coefficients import NOTHING, Bytes, coefficient, gibibytes
+from .coefficients import NOTHING, Bytes, Coefficient, coefficient, gibibytes, sum_of
 from .parallelism import Parallelism
 from .weights import bytes_per_rank
 
@@ -35,12 +43,14 @@ class Footprint:
     """CUDA graphs where the budget does not pay for them."""
     device_total: Bytes
     """How far the device's total may lie under the catalogue's figure."""
+    unexplained: Bytes
+    """How far starts with equal settings differ from each other."""
 
     @property
     def inside_budget(self) -> Bytes:
         """All that the budget pays for beside the KV cache."""
-        parts = self.weights + self.activation_peak + self.cuda_graphs + self.non_torch
-        return Bytes(parts.expected, parts.high + self.device_total.high)
+        parts = (self.weights, self.activation_peak, self.cuda_graphs, self.non_torch)
+        return sum_of((*parts, self.device_total, self.unexplained))
 
     def kv_cache(self, total: int, utilization: float) -> tuple[int, int]:
         """KV-cache bytes (expected, low); negative where the rest alone is too much."""
@@ -52,6 +62,13 @@ class Footprint:
         """Free bytes (expected, low) when vLLM looks."""
         low = total - self.context.high - self.device_total.high
         return total - self.context.expected, low
+
+    def startable_budget(self, total: int) -> int:
+        """The largest budget that vLLM starts with: it is free then, and graphs find their room as
+        far as can be expected."""
+        expected, free = self.free_at_start(total)
+        graphs = self.cuda_graphs_outside.expected
+        return min(free, expected - graphs + self.activation_peak.expected)
 
     def largest_budget(self, total: int) -> int:
         """The largest budget that vLLM surely starts with and can keep.
@@ -69,6 +86,22 @@ def budget_of(total: int, utilization: float) -> int:
 
 
 @dataclass(frozen=True, slots=True)
+class Device:
+    """The GPU, as far as memory depends on it."""
+
+    memory_bytes: int = 0
+    """As the device reports it."""
+    capability: tuple[int, int] | None = None
+    """Compute capability, where it is known."""
+    linked: bool = True
+    """Whether GPUs of a node are joined by more than PCIe: communicators then hold buffers in each
+    other's memory."""
+
+
+ANY_DEVICE: Final = Device()
+
+
+@dataclass(frozen=True, slots=True)
 class Load:
     """What the profiling run works on."""
 
@@ -76,6 +109,10 @@ class Load:
     max_num_batched_tokens: int
     element_bytes: int
     """Bytes of an element of weights and activations."""
+    max_model_len: int = 0
+    """Longest request in tokens: it bounds the videos that some models are profiled with."""
+    flashinfer: bool = False
+    """Whether FlashInfer samples because it is installed (``samples_with_flashinfer``)."""
 
 
 def footprint(
@@ -86,29 +123,72 @@ def footprint(
     *,
     enforce_eager: bool,
     unexplained_bytes: int = 0,
+    device: Device = ANY_DEVICE,
 ) -> Footprint:
     """Bytes of one rank. ``unexplained_bytes`` of the checkpoint are taken to lie on every rank."""
-    counted = counts_cuda_graphs(version)
-    ranks = parallelism.tensor
+    runner = runner_of(architecture, version)
+    counted = counts_cuda_graphs(version, runner)
+    ranks = parallelism.tensor * parallelism.pipeline
     graphs = NOTHING if enforce_eager else gibibytes("graphs", version, ranks)
     exact = bytes_per_rank(architecture, parallelism, load.element_bytes) + unexplained_bytes
-    factor, fixed = coefficient("weights", version), gibibytes("weights_fixed", version)
+    quantized = architecture.quantization.method is not None
+    factor = coefficient("weights_quantized" if quantized else "weights", version)
+    fixed = gibibytes("weights_fixed", version)
+    weights = Bytes(
+        math.ceil(exact * factor.expected) + fixed.expected,
+        math.ceil(exact * factor.high) + fixed.high,
+    )
+    states = request_states(architecture, load) if runner == 2 else 0
+    inside = states if counts_all_that_is_taken(version) else 0
+    non_torch = gibibytes(_communication(version, device), version, ranks)
+    unexplained = coefficient("unexplained", version).high * device.memory_bytes
     return Footprint(
-        weights=Bytes(
-            math.ceil(exact * factor.expected) + fixed.expected,
-            math.ceil(exact * factor.high) + fixed.high,
-        ),
+        weights=weights,
         activation_peak=activation_peak(architecture, version, parallelism, load),
         cuda_graphs=graphs if counted else NOTHING,
-        non_torch=gibibytes("non_torch", version, ranks),
+        non_torch=Bytes(non_torch.expected + inside, non_torch.high + inside),
         context=gibibytes("context", version, ranks),
         cuda_graphs_outside=NOTHING if counted else graphs,
         device_total=gibibytes("device_total", version),
+        unexplained=Bytes(0, math.ceil(unexplained)),
     )
+
+
+def _communication(version: Version, device: Device) -> str:
+    if has_first_engine(version, device.capability):
+        return "non_torch_first_engine"
+    return "non_torch_linked" if device.linked else "non_torch"
+
+
+@lru_cache(maxsize=512)
+def runner_of(architecture: Architecture, version: Version) -> Literal[1, 2]:
+    """The model runner that serves a model, 1 or 2."""
+    if architecture.pooling and version.release < (0, 29, 0):
+        return 1
+    return model_runner(
+        architecture.name,
+        version,
+        dense=not architecture.has_experts,
+        recurrent=any(isinstance(kind.cache, StateCache) for kind in architecture.kinds),
+        quantized=architecture.quantization.method is not None,
+    )
+
+
+def request_states(architecture: Architecture, load: Load) -> int:
+    """Bytes that the second model runner holds for penalties: of each request, how often each token
+    came (four bytes) and whether it stands in the prompt (a bit).
+
+    Source: vllm 0.33.0 ``v1/worker/gpu/sample/penalties.py``.
+    """
+    if architecture.pooling:
+        return 0
+    return load.max_num_seqs * architecture.vocabulary_size * 33 // 8
 
 
 def sampler_logits(architecture: Architecture, load: Load) -> int:
     """Logits that the profiling run samples from: one row a sequence, on every rank."""
+    if architecture.pooling:
+        return 0
     return min(load.max_num_seqs, load.max_num_batched_tokens) * architecture.vocabulary_size
 
 
@@ -134,7 +214,9 @@ def layer_bytes(layer: Layer, hidden: int, parallelism: Parallelism, load: Load)
             key_value = groups * (layer.cache.key_dim + layer.cache.value_dim)
         queries = heads * (layer.query_dim + layer.value_dim)
         sizes.append(2 * hidden + queries + key_value)
-    return load.element_bytes * load.max_num_batched_tokens * max(sizes)
+    # An all-reduce does not work in place: what it gives stands beside what it takes.
+    reduced = hidden if ranks > 1 else 0
+    return load.element_bytes * load.max_num_batched_tokens * (max(sizes) + reduced)
 
 
 def forward_bytes(architecture: Architecture, parallelism: Parallelism, load: Load) -> int:
@@ -145,35 +227,103 @@ def forward_bytes(architecture: Architecture, parallelism: Parallelism, load: Lo
     )
 
 
-def tower_bytes(architecture: Architecture, load: Load) -> int:
-    """Transient of encoding the largest picture: the tower's widest layer over its patches."""
-    width = 4 * architecture.tower_hidden + 2 * architecture.tower_intermediate
-    return load.element_bytes * architecture.tower_tokens * width
+def encoded_items(pictures: Pictures, load: Load) -> int:
+    """Largest items that the profiling run encodes at once: as many as the encoder's budget of
+    tokens holds, which is a step's, or one item's where that is more."""
+    most = min(load.max_num_batched_tokens // pictures.tokens, load.max_num_seqs)
+    return max(1, most)
+
+
+def frames_of(pictures: Pictures, load: Load) -> int:
+    """How many images the longest video is as large as; 1 for models whose videos are no larger."""
+    if not pictures.frame_pairs:
+        return 1
+    return min(max(1, load.max_model_len // pictures.tokens), pictures.frame_pairs)
+
+
+def tower_bytes(architecture: Architecture, load: Load, units: Coefficient) -> tuple[int, int]:
+    """Transient of encoding the items (expected, high): the tower's attention or its MLP.
+
+    ``units``: copies of the hidden state that an attention with rotary positions holds at its
+    widest, the queries and keys in float32 among them (``models/qwen2_vl.py``). The MLP holds the
+    residual, its input, and what goes into and comes out of its activation.
+    """
+    pictures = architecture.pictures
+    if pictures is None:
+        return 0, 0
+    mlp = 2 * pictures.hidden_size + 2 * pictures.intermediate_size
+    patches = pictures.patches * max(encoded_items(pictures, load), frames_of(pictures, load))
+    each = load.element_bytes * patches
+    attention = pictures.hidden_size if pictures.rotary else 0
+    return (
+        math.ceil(each * max(mlp, units.expected * attention)),
+        math.ceil(each * max(mlp, units.high * attention)),
+    )
+
+
+def kept_pictures(architecture: Architecture, version: Version, load: Load) -> int:
+    """Bytes of the encoded items and of their pixels, kept until the profiling run ends.
+
+    vLLM 0.11 and 0.12 pad each item to the encoder's budget. Source: ``profile_run`` of
+    ``v1/worker/gpu_model_runner.py``.
+    """
+    pictures = architecture.pictures
+    if pictures is None:
+        return 0
+    items = max(encoded_items(pictures, load), frames_of(pictures, load))
+    kept = items * pictures.tokens
+    if expands_pictures(version):
+        longest = max(pictures.tokens * frames_of(pictures, load), pictures.expanded_tokens)
+        budget = max(load.max_num_batched_tokens, longest)
+        if pictures.tokens < budget:
+            kept += budget * max(1, budget // longest)
+    pixels = items * pictures.patches * pictures.patch_elements
+    return load.element_bytes * (kept * pictures.output + pixels)
+
+
+def _sampler(architecture: Architecture, version: Version, load: Load) -> str:
+    if load.flashinfer:
+        return "sampler_flashinfer"
+    return "sampler" if runner_of(architecture, version) == 1 else "sampler_v2"
 
 
 def activation_peak(
     architecture: Architecture, version: Version, parallelism: Parallelism, load: Load
 ) -> Bytes:
-    """Largest transient of the profiling run: the forward pass, the sampler or the towers."""
-    parts = (
-        (coefficient("forward", version), forward_bytes(architecture, parallelism, load)),
-        (coefficient("sampler", version), sampler_logits(architecture, load)),
-        (coefficient("tower", version), tower_bytes(architecture, load)),
-    )
+    """Largest transient of the profiling run: encoding, then the forward pass, then the sampler.
+
+    What was encoded is kept during both, and the last hidden states during the sampler.
+    """
+    sampler = _sampler(architecture, version, load)
+    logits = sampler_logits(architecture, load)
+    kept = kept_pictures(architecture, version, load)
+    tokens = load.max_num_batched_tokens
+    last = load.element_bytes * tokens * architecture.hidden_size if logits else 0
+    forward = forward_bytes(architecture, parallelism, load)
+    tower, tower_high = tower_bytes(architecture, load, coefficient("tower", version))
+    factor, rows = coefficient("forward", version), coefficient(sampler, version)
     fixed = gibibytes("transient_fixed", version)
-    return Bytes(
-        math.ceil(max(factor.expected * size for factor, size in parts)) + fixed.expected,
-        math.ceil(max(factor.high * size for factor, size in parts)) + fixed.high,
+    expected = max(
+        factor.expected * forward + kept + fixed.expected,
+        rows.expected * logits + kept + last,
+        tower + fixed.expected,
     )
+    high = max(
+        factor.high * forward + kept + fixed.high,
+        rows.high * logits + kept + last,
+        tower_high + fixed.high,
+    )
+    return Bytes(math.ceil(expected), math.ceil(high))
 
 
 def sampler_dominates(
     architecture: Architecture, version: Version, parallelism: Parallelism, load: Load
 ) -> bool:
     """Whether fewer sequences, rather than fewer tokens a step, would lower the peak."""
+    sampler = _sampler(architecture, version, load)
     forward = forward_bytes(architecture, parallelism, load)
     logits = sampler_logits(architecture, load)
     return (
-        logits * coefficient("sampler", version).high
+        logits * coefficient(sampler, version).high
         >= forward * coefficient("forward", version).high
     )

@@ -45,7 +45,7 @@ def make_plan(server: VLLMServer, inputs: PlanningInputs) -> Plan:
         return _infeasible(server, inputs, problems, [])
     gpu = server.spec.gpu
     preferred = inputs.preferred_product if gpu is None or gpu.product is None else None
-    choice = choose(request, candidates, preferred)
+    choice = choose(request, candidates, preferred, inputs.max_nodes)
     if choice.layout is None:
         stopped = [choice.problem] if choice.problem else []
         return _infeasible(server, inputs, stopped, choice.rejected)

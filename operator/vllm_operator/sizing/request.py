@@ -17,14 +17,19 @@ from vllm_operator.models import catalogue
 from vllm_operator.models.architecture import Architecture, architecture_from_config
 from vllm_operator.models.facts import ModelFacts
 
+from .divisions import Pins
 from .inputs import PlanningInputs
 from .weights import checkpoint_bytes
+from .workload import ExpectedLoad, expected_load, load_problems
 
 SWITCHES: Final = (
     ("prefix_caching", "prefixCaching", "--enable-prefix-caching"),
     ("chunked_prefill", "chunkedPrefill", "--enable-chunked-prefill"),
 )
 """Pins that are written as ``--x`` or ``--no-x``: attribute, field, flag."""
+
+DATA_FLAG: Final = "--data-parallel-size"
+EXPERT_FLAG: Final = "--enable-expert-parallel"
 
 Result = TypeVar("Result")
 
@@ -43,6 +48,10 @@ class Request:
     version: Version
     engine: Engine
     """The pins; empty where there are none."""
+    pins: Pins
+    """What is pinned of the parallelism."""
+    load: ExpectedLoad
+    """The expected requests on one engine."""
 
     @property
     def spec(self) -> VLLMServerSpec:
@@ -50,10 +59,9 @@ class Request:
         return self.server.spec
 
     @property
-    def tensor(self) -> int | None:
-        """The pinned tensor-parallel size."""
-        parallelism = self.server.spec.parallelism
-        return parallelism.tensor if parallelism else None
+    def whole_experts(self) -> bool:
+        """Whether expert parallelism may be chosen."""
+        return defaults.has_flag(EXPERT_FLAG, self.version)
 
 
 def read_request(
@@ -72,14 +80,24 @@ def read_request(
         problems.append(problem)
     architecture = _collected(problems, lambda: _architecture(spec, inputs))
     problems.extend(_pin_problems(engine, version, architecture))
+    pins = _parallelism_pins(spec)
+    problems.extend(_parallelism_problems(pins, version, architecture))
+    load = None
+    if architecture is not None:
+        context = architecture.context_length
+        limit = min(engine.max_model_len or context, context)
+        load = expected_load(spec.workload, limit, pins.ranks)
+        problems.extend(load_problems(load, spec.workload, engine, context, pins.ranks))
     facts = inputs.model
     weights = None
     if architecture is not None and facts is not None:
         known, pinned = facts, spec.model.weight_bytes
         described = architecture
         weights = _collected(problems, lambda: checkpoint_bytes(described, known, pinned))
-    if problems or version is None or architecture is None or facts is None or weights is None:
+    if problems or version is None or facts is None or weights is None:
         return None, problems
+    assert architecture is not None
+    assert load is not None
     request = Request(
         server=server,
         facts=facts,
@@ -90,6 +108,8 @@ def read_request(
         image_pinned=engine.image is not None,
         version=version,
         engine=engine,
+        pins=pins,
+        load=load,
     )
     return request, []
 
@@ -171,6 +191,40 @@ def _pin_problems(
             yield IllegalPin(
                 f"spec.engine.{field}",
                 f"needs {name}, which vLLM {version} does not have; remove it",
+            )
+
+
+def _parallelism_pins(spec: VLLMServerSpec) -> Pins:
+    given = spec.parallelism
+    if given is None:
+        return Pins()
+    return Pins(given.tensor, given.pipeline, given.data, given.expert)
+
+
+def _parallelism_problems(
+    pins: Pins, version: Version | None, architecture: Architecture | None
+) -> Iterator[PlanningError]:
+    """What no GPU makes right; whether a tensor size is legal is the layout's business."""
+    if architecture is not None and (pins.pipeline or 1) > architecture.layers:
+        yield IllegalPin(
+            "spec.parallelism.pipeline",
+            f"is {pins.pipeline}, and {architecture.layers} layers make at most "
+            f"{architecture.layers} stages; set it to at most {architecture.layers}",
+        )
+    if pins.expert and architecture is not None and not architecture.has_experts:
+        yield IllegalPin(
+            "spec.parallelism.expert", "is true, and the model has no experts; remove it"
+        )
+    if version is None:
+        return
+    for field, flag, wanted in (
+        ("data", DATA_FLAG, pins.ranks > 1),
+        ("expert", EXPERT_FLAG, pins.expert is True),
+    ):
+        if wanted and not defaults.has_flag(flag, version):
+            yield IllegalPin(
+                f"spec.parallelism.{field}",
+                f"needs {flag}, which vLLM {version} does not have; remove it",
             )
 
 

@@ -60,7 +60,12 @@ FULL = server(
             "resourceName": "nvidia.com/gpu",
         },
         "parallelism": {"tensor": 2, "pipeline": 1, "data": 1, "expert": False},
-        "workload": {"profile": "Balanced"},
+        "workload": {
+            "profile": "Balanced",
+            "promptTokens": 1024,
+            "outputTokens": 256,
+            "concurrency": 64,
+        },
         "replicas": 2,
         "rollout": {
             "strategy": "Auto",
@@ -197,29 +202,24 @@ RULE_EXAMPLES = (
     ), tuple(f"spec.engine.{name}" for name in (
         "quantization", "lora", "speculative", "extraArgs", "toolCallParser", "reasoningParser"
     ))),
-    Example("parallelism of a later release", {
-        "parallelism": {"pipeline": 2, "data": 2, "expert": True}
-    }, ("spec.parallelism.pipeline", "spec.parallelism.data", "spec.parallelism.expert")),
-    Example("parallelism of this release", {
-        "parallelism": {"pipeline": 1, "data": 1, "expert": False}
+    Example("every kind of parallelism", {
+        "parallelism": {"tensor": 4, "pipeline": 2, "data": 2, "expert": True}
+    }),
+    Example("an expected workload", {
+        "workload": {"profile": "Balanced", "promptTokens": 1024, "outputTokens": 256,
+                     "concurrency": 64}
     }),
     Example("a workload of a later release", {
-        "workload": {"profile": "Latency", "promptTokens": 1024, "outputTokens": 256,
-                     "concurrency": 64, "slo": {"percentile": 95}}
-    }, tuple(f"spec.workload.{name}" for name in (
-        "profile", "promptTokens", "outputTokens", "concurrency", "slo"
-    ))),
+        "workload": {"profile": "Latency", "slo": {"percentile": 95}}
+    }, ("spec.workload.profile", "spec.workload.slo")),
     Example("tuning of a later release", {
         "autotune": {"mode": "Auto", "disruption": "Allow", "window": "Sun", "maxRestartsPerDay": 0,
                      "bounds": {}}
     }, tuple(f"spec.autotune.{name}" for name in (
         "mode", "disruption", "window", "maxRestartsPerDay", "bounds"
     ))),
-    Example("more ranks than a node has GPUs", {
+    Example("more ranks than a node has GPUs, which is the planner's to refuse", {
         "gpu": {"perNode": 4}, "parallelism": {"tensor": 8}
-    }, ("spec",)),
-    Example("as many ranks as a node has GPUs", {
-        "gpu": {"perNode": 8}, "parallelism": {"tensor": 8}
     }),
     Example("labels under the operator's prefixes", _pod(
         labels={"app.kubernetes.io/name": "x"}, annotations={"vllm-operator.io/x": "y"}

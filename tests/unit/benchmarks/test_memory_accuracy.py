@@ -88,7 +88,7 @@ def test_the_manifest_pins_what_the_start_was_given():
     engine = accuracy.manifest(LLAMA, None).spec.engine
     assert engine is not None
     assert (engine.version, engine.gpu_memory_utilization, engine.max_num_seqs) == (
-        "0.11.0",
+        "0.11.2",
         0.9,
         1024,
     )

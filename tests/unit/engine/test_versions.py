@@ -1,5 +1,7 @@
 """The vLLM version comes from the field or the tag, and tables follow the version."""
 
+from typing import Literal
+
 import pytest
 
 from vllm_operator.engine import defaults
@@ -104,6 +106,9 @@ def test_memory_utilization_follows_the_version(version: str, utilization: float
         ("0.8.5", A100, 8192, 1024),
         ("0.9.0", A100, 2048, 256),
         ("0.8.0", L4, 2048, 1024),
+        ("0.8.4", L4, 2048, 256),
+        ("0.8.4", A100, 2048, 256),
+        ("0.8.4", H100, 8192, 1024),
         ("0.33.0", (100 * GIBIBYTE, "NVIDIA-GB10"), 2048, 256),
         ("0.32.0", (100 * GIBIBYTE, "NVIDIA-GB10"), 8192, 1024),
     ],
@@ -116,11 +121,59 @@ def test_batch_limits_follow_version_memory_and_name(
 
 
 @pytest.mark.parametrize(
-    ("version", "counted"),
-    [("0.17.0", False), ("0.20.2", True), ("0.22.0", False), ("0.28.1", False), ("0.30.0", True)],
+    ("version", "runner", "counted"),
+    [
+        ("0.17.0", 1, False),
+        ("0.20.2", 1, True),
+        ("0.22.0", 1, True),
+        ("0.22.0", 2, False),
+        ("0.28.1", 2, False),
+        ("0.30.0", 2, True),
+    ],
 )
-def test_graphs_are_paid_by_the_budget_in_some_versions(version: str, counted: bool):
-    assert defaults.counts_cuda_graphs(Version.parse(version)) is counted
+def test_graphs_are_paid_by_the_budget_of_some_versions_and_runners(
+    version: str, runner: Literal[1, 2], counted: bool
+):
+    assert defaults.counts_cuda_graphs(Version.parse(version), runner) is counted
+
+
+@pytest.mark.parametrize(
+    ("version", "architecture", "kind", "runner"),
+    [
+        ("0.21.0", "Qwen3ForCausalLM", {}, 1),
+        ("0.22.0", "Qwen3ForCausalLM", {}, 2),
+        ("0.22.0", "Qwen3ForCausalLM", {"quantized": True}, 1),
+        ("0.22.0", "LlamaForCausalLM", {}, 1),
+        ("0.23.0", "LlamaForCausalLM", {}, 2),
+        ("0.24.0", "LlamaForCausalLM", {"quantized": True}, 2),
+        ("0.25.0", "Gemma3ForCausalLM", {}, 2),
+        ("0.25.0", "Qwen3MoeForCausalLM", {"dense": False}, 1),
+        ("0.25.0", "Qwen2MoeForCausalLM", {"dense": False}, 2),
+        ("0.28.0", "Qwen3_5ForConditionalGeneration", {"recurrent": True}, 1),
+        ("0.29.0", "Qwen3MoeForCausalLM", {"dense": False}, 2),
+    ],
+)
+def test_the_second_model_runner_serves_more_models_with_each_version(
+    version: str, architecture: str, kind: dict[str, bool], runner: int
+):
+    facts = {"dense": True, "recurrent": False, "quantized": False, **kind}
+    assert defaults.model_runner(architecture, Version.parse(version), **facts) == runner
+
+
+@pytest.mark.parametrize(
+    ("image", "version", "flashinfer"),
+    [
+        ("vllm/vllm-openai:v0.11.0", "0.11.0", True),
+        ("docker.io/vllm/vllm-openai@sha256:00", "0.9.1", True),
+        ("vllm/vllm-openai:v0.11.1", "0.11.1", False),
+        ("vllm/vllm-openai:v0.8.5", "0.8.5", False),
+        ("registry.example/own:v0.11.0", "0.11.0", False),
+    ],
+)
+def test_flashinfer_samples_in_official_images_of_some_versions(
+    image: str, version: str, flashinfer: bool
+):
+    assert defaults.samples_with_flashinfer(Version.parse(version), image) is flashinfer
 
 
 def test_shutdown_timeout_exists_from_0_18():
@@ -168,6 +221,7 @@ def test_other_variables_are_the_users(name: str):
         "utilization.csv",
         "batching.csv",
         "graphs.csv",
+        "runners.csv",
         "reserved_environment.csv",
     ],
 )

@@ -111,6 +111,9 @@ def test_a_window_that_no_request_outgrows_is_no_obstacle():
         ({"layer_types": ["sliding_attention", "full_attention"]}, "layer_types"),
         ({"layer_types": ["chunked_attention"] * 32}, "layer_types"),
         ({"is_encoder_decoder": True}, "is_encoder_decoder"),
+        ({"is_causal": False}, "is_causal"),
+        ({"runner": "draft"}, "runner"),
+        ({"architectures": ["BertModel"]}, "architectures"),
         ({"hidden_size": None}, "hidden_size"),
         ({"hidden_size": "4096"}, "hidden_size"),
         ({"hidden_size": True}, "hidden_size"),
@@ -145,6 +148,23 @@ def test_facts_that_mean_nothing_when_they_are_empty_are_no_obstacle():
 def test_facts_without_influence_are_not_kept():
     kept = relevant_facts({**LLAMA, "eos_token_id": 2, "head_dim": None})
     assert kept == LLAMA
+
+
+def test_a_pooled_model_has_no_output_head():
+    pooled = architecture_from_config({**LLAMA, "runner": "pooling"})
+    generating = architecture_from_config({**LLAMA, "runner": "generate"})
+    assert pooled.pooling
+    assert pooled.parameters == generating.parameters - 128256 * 4096
+
+
+@pytest.mark.parametrize("name", ["LlamaForSequenceClassification", "LlamaModel"])
+def test_an_architecture_that_pools_is_the_generating_one_without_its_head(name: str):
+    pooled = architecture_from_config({**LLAMA, "architectures": [name]})
+    assert (pooled.pooling, pooled.head, pooled.layers) == (True, None, 32)
+
+
+def test_a_model_without_a_head_is_not_one_with_tied_embeddings():
+    assert not architecture_from_config({**LLAMA, "runner": "pooling"}).tied_embeddings
 
 
 def caches(model: str) -> set[type]:

@@ -4,7 +4,7 @@ import pytest
 
 from vllm_operator.api.v1alpha1 import Model
 from vllm_operator.errors import IllegalPin, UnknownModel
-from vllm_operator.models.facts import ModelFacts, facts_from_inline, facts_from_json
+from vllm_operator.models.facts import ModelFacts, facts_from_inline, facts_from_json, pools
 
 
 def test_inline_facts_carry_the_given_size():
@@ -37,3 +37,18 @@ def test_facts_survive_a_round_trip_through_json():
     facts = ModelFacts({"hidden_size": 8, "eos_token_id": 2}, None, "hub")
     restored = ModelFacts.from_json_object(facts.to_json_object())
     assert restored == ModelFacts({"hidden_size": 8}, None, "hub")
+
+
+@pytest.mark.parametrize(
+    ("modules", "found"),
+    [
+        ('[{"type": "sentence_transformers.models.Pooling"}]', True),
+        ('[{"type": "sentence_transformers.models.Normalize"}]', False),
+        ("[]", False),
+        ('["Pooling"]', False),
+        ('{"type": "sentence_transformers.models.Pooling"}', False),
+        ("<html>", False),
+    ],
+)
+def test_a_pooling_module_makes_an_embedding_model(modules: str, found: bool):
+    assert pools(modules) is found

@@ -57,17 +57,28 @@ class HubHandler(BaseHTTPRequestHandler):
             self.answer(404, {"error": "no revision"}, code="RevisionNotFound")
         elif "html/model" in path and "resolve" in path:
             self.answer_text(200, "<html>")
+        elif path.endswith("modules.json"):
+            self.answer(
+                200, [{"type": "sentence_transformers.models.Pooling", "path": "1_Pooling"}]
+            )
+        elif path.endswith("hf_quant_config.json"):
+            self.answer(200, {"quantization": {"quant_algo": "FP8"}})
         elif "/resolve/" in path:
             self.answer(200, CONFIG)
         elif "exotic/model" in path:
             self.info({"parameters": {"X13": 4}, "total": 4})
         elif "pickled/model" in path:
             self.info(None)
+        elif "pooled/model" in path:
+            self.info(None, "config.json", "modules.json")
+        elif "modelopt/model" in path:
+            self.info(None, "config.json", "hf_quant_config.json")
         else:
             self.info({"parameters": {"BF16": 1000, "F32": 10}, "total": 1010})
 
-    def info(self, safetensors: object) -> None:
-        document = {"id": "org/model", "sha": COMMIT}
+    def info(self, safetensors: object, *names: str) -> None:
+        document: dict[str, object] = {"id": "org/model", "sha": COMMIT}
+        document["siblings"] = [{"rfilename": name} for name in names]
         if safetensors is not None:
             document["safetensors"] = safetensors
         self.answer(200, document)
@@ -105,6 +116,20 @@ def local_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 def test_a_repository_gives_its_config_and_the_bytes_of_its_tensors(local_hub: Hub):
     facts = hub.fetch("org/model", None)
     assert (facts.config, facts.weight_bytes, facts.source) == (CONFIG, 2040, "hub")
+
+
+def test_a_repository_with_a_pooling_module_is_served_by_the_pooling_runner(local_hub: Hub):
+    assert hub.fetch("pooled/model", None).config == {**CONFIG, "runner": "pooling"}
+
+
+def test_what_modelopt_wrote_beside_the_config_is_read(local_hub: Hub):
+    config = hub.fetch("modelopt/model", None).config
+    assert config["quantization_config"] == {"quantization": {"quant_algo": "FP8"}}
+
+
+def test_files_that_a_repository_does_not_have_are_not_asked_for(local_hub: Hub):
+    hub.fetch("org/model", None)
+    assert len(local_hub.paths) == 2
 
 
 def test_a_revision_is_asked_for(local_hub: Hub):

@@ -62,14 +62,14 @@ def rotary_dim(facts: Facts, size: int) -> int:
     return int(size * factor)
 
 
-def layer_types(facts: Facts, layers: int, known: Sequence[str]) -> Sequence[str]:
+def layer_types(
+    facts: Facts, layers: int, known: Sequence[str], *, fact: str = "layer_types"
+) -> Sequence[str]:
     """``layer_types``, each one of ``known``; raises UnknownModel for another."""
-    kinds = facts.list_of("layer_types", layers)
+    kinds = facts.list_of(fact, layers)
     for kind in kinds:
         if kind not in known:
-            raise facts.refusal(
-                "layer_types", f"names {shown(kind)}, which this family does not have"
-            )
+            raise facts.refusal(fact, f"names {shown(kind)}, which this family does not have")
     return [str(kind) for kind in kinds]
 
 
@@ -97,7 +97,7 @@ def dense_then_routed(
         for index in range(facts.count("num_hidden_layers"))
     ]
     drafts = facts.count("num_nextn_predict_layers", 0, least=0)
-    projection = Matrix("eh_proj", 2 * hidden, hidden, Split.WHOLE)
+    projection = Matrix("eh_proj", 2 * hidden, hidden, Split.WHOLE, kind="other")
     return layers, (sparse,) * drafts, (projection,) * drafts
 
 

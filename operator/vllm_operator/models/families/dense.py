@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from vllm_operator.models.blocks import attention, layer, mamba2, mlp
+from typing import Final
+
+from vllm_operator.models.blocks import Part, attention, experts, layer, mamba2, mlp
 from vllm_operator.models.reader import Facts
+from vllm_operator.models.shapes import Layer
 
 from .common import Decoder, head_dim, key_value_heads, layer_types, repeated, rotary_dim, window_of
 
@@ -113,23 +116,47 @@ def starcoder2(facts: Facts) -> Decoder:
     )
 
 
+GRANITE_LAYERS: Final = {
+    "attention": "attention",
+    "full_attention": "attention",
+    "mamba": "mamba",
+    "linear_attention": "mamba",
+}
+"""Names of Granite 4's layers, older and newer (transformers 5 renamed them)."""
+
+
 def granite_hybrid(facts: Facts) -> Decoder:
-    """Granite 4 without experts: attention and Mamba2 layers with one shared MLP."""
+    """Granite 4: attention and Mamba2 layers, a shared MLP, experts or both.
+
+    Source: vllm 0.33.0 ``models/granitemoehybrid.py``. Heads have hidden_size / heads dimensions.
+    """
     hidden = facts.count("hidden_size")
     heads = facts.count("num_attention_heads")
     groups = key_value_heads(facts, heads)
     size = head_dim(facts, hidden, heads)
     number = facts.count("num_hidden_layers")
+    fact = facts.first("layer_types", "layers_block_type")
+    kinds = layer_types(facts, number, tuple(GRANITE_LAYERS), fact=fact)
+    bias = facts.flag("attention_bias", False)
+    feeds: list[Part] = []
     if facts.count("num_local_experts", 0, least=0):
-        raise facts.refusal("num_local_experts", "Granite 4 with experts is not known yet")
-    dense = mlp(hidden, facts.count("shared_intermediate_size"), prefix="shared_mlp")
-    kinds = layer_types(facts, number, ("attention", "mamba"))
-    attending = layer(attention(hidden, heads, groups, size), dense, norms=2 * hidden)
-    layers = []
-    for kind in kinds:
-        if kind == "attention":
-            layers.append(attending)
-            continue
+        feeds.append(
+            experts(
+                hidden,
+                facts.count("intermediate_size"),
+                facts.count("num_local_experts"),
+                facts.count("num_experts_per_tok"),
+                prefix="block_sparse_moe",
+            )
+        )
+    if shared := facts.count("shared_intermediate_size", 0, least=0):
+        feeds.append(mlp(hidden, shared, prefix="shared_mlp"))
+    built: dict[str, Layer] = {}
+    named = {GRANITE_LAYERS[kind] for kind in kinds}
+    if "attention" in named:
+        attends = attention(hidden, heads, groups, size, bias=bias, output_bias=bias)
+        built["attention"] = layer(attends, *feeds, norms=2 * hidden)
+    if "mamba" in named:
         state = mamba2(
             hidden,
             heads=facts.count("mamba_n_heads"),
@@ -142,12 +169,13 @@ def granite_hybrid(facts: Facts) -> Decoder:
             state_bytes=2,
             prefix="mamba",
         )
-        layers.append(layer(state, dense, norms=2 * hidden))
+        built["mamba"] = layer(state, *feeds, norms=2 * hidden)
+    rotates = facts.config.get("position_embedding_type", "rope") == "rope"
     return Decoder(
-        layers=layers,
+        layers=[built[GRANITE_LAYERS[kind]] for kind in kinds],
         attention_heads=heads,
         key_value_heads=groups,
-        rotary_dims=(size,),
+        rotary_dims=(size,) if rotates else (),
         tied_by_default=True,
     )
 

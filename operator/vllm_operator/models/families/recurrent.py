@@ -75,7 +75,7 @@ def qwen3_next(facts: Facts) -> Decoder:
         key_value_heads=groups,
         rotary_dims=(rotary_dim(facts, size),),
         draft=(full,) * drafts,
-        draft_extra=(Matrix("mtp.fc", 2 * hidden, hidden, Split.WHOLE),) * min(1, drafts),
+        draft_extra=(Matrix("mtp.fc", 2 * hidden, hidden, Split.OUTPUTS),) * min(1, drafts),
     )
 
 

@@ -1,0 +1,59 @@
+"""Which reader builds the towers of which architecture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from vllm_operator.models.reader import Facts, shown
+
+from .gemma import gemma4
+from .glm import glm5_next
+from .llama import llama4, mllama
+from .llava import gemma3, llava, llava_llama, llava_next_video, mistral3
+from .parts import AUDIO, MOST_PARAMETERS, VISION, Tower
+from .qwen import dots_ocr, qwen2_5_vl, qwen2_vl, qwen3_5, qwen3_vl
+
+
+def towers_of(config: Mapping[str, Any]) -> tuple[Tower, ...]:
+    """The towers of a model, none for a text model.
+
+    Raises UnknownModel for a multimodal architecture that is not known here, and by its name for
+    a fact that is not understood.
+    """
+    top = Facts(config)
+    names = config.get("architectures")
+    name = names[0] if isinstance(names, (list, tuple)) and names else None
+    family = FAMILIES.get(name) if isinstance(name, str) else None
+    if family is None:
+        for part in (VISION, AUDIO):
+            if top.has(part):
+                raise top.refusal(
+                    part, f"the towers of {shown(name)} are not known; known: {', '.join(FAMILIES)}"
+                )
+        return ()
+    towers = family(top)
+    for tower in towers:
+        if tower.parameters > MOST_PARAMETERS:
+            raise top.refusal(VISION, f"describes an encoder of {tower.parameters} parameters")
+    return towers
+
+
+FAMILIES: Final[Mapping[str, Callable[[Facts], tuple[Tower, ...]]]] = {
+    "Qwen2VLForConditionalGeneration": qwen2_vl,
+    "Qwen2_5_VLForConditionalGeneration": qwen2_5_vl,
+    "Qwen3VLForConditionalGeneration": qwen3_vl,
+    "Qwen3VLMoeForConditionalGeneration": qwen3_vl,
+    "Qwen3_5ForConditionalGeneration": qwen3_5,
+    "Qwen3_5MoeForConditionalGeneration": qwen3_5,
+    "Gemma3ForConditionalGeneration": gemma3,
+    "Gemma4ForConditionalGeneration": gemma4,
+    "Mistral3ForConditionalGeneration": mistral3,
+    "LlavaForConditionalGeneration": llava,
+    "LlavaLlamaForCausalLM": llava_llama,
+    "LlavaNextVideoForConditionalGeneration": llava_next_video,
+    "MllamaForConditionalGeneration": mllama,
+    "Llama4ForConditionalGeneration": llama4,
+    "DotsOCRForCausalLM": dots_ocr,
+    "Glm5NextForConditionalGeneration": glm5_next,
+}

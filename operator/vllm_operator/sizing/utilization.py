@@ -1,0 +1,146 @@
+"""The fraction of a GPU's memory that an engine may take, with room for what nobody profiles.
+
+vLLM's profiling run never computes the log-probabilities of prompts: a request with
+``prompt_logprobs`` makes logits of a whole chunk of its prompt, in the model's data type and in
+float32 (``engine/prompt_logprobs.csv``). They find room in what the profiled peak has left behind
+and outside the budget, or the engine ends with an out-of-memory error under load.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+from vllm_operator.engine import defaults
+from vllm_operator.engine.versions import Version
+from vllm_operator.models.shapes import padded_vocabulary
+
+from . import memory
+from .memory import Footprint
+from .request import Request
+
+GIBIBYTE: Final = 1024**3
+SMALLEST: Final = 0.05
+"""Below this the GPU holds no engine at all."""
+
+
+def gib(size: float) -> str:
+    """Bytes for a message, in GiB."""
+    return f"{size / GIBIBYTE:.2f} GiB"
+
+
+@dataclass(frozen=True, slots=True)
+class Utilization:
+    """A fraction of ``total`` bytes, and what it was taken from."""
+
+    value: float | None
+    """None where the engine could not start."""
+    total: int
+    wanted: float
+    """The pin, or the default of the version."""
+    pinned: bool
+    version: Version
+    startable: int
+    """The largest budget that the engine surely starts with and can keep."""
+    roomy: int
+    """The largest that leaves room for what the profiling run does not count."""
+    room: bool
+    """Whether that room is left."""
+    tokens: int
+    """Prompt tokens of a step."""
+    unprofiled: int
+    """Bytes that their log-probabilities take."""
+
+    @property
+    def lowered_for_prompts(self) -> bool:
+        """Whether fewer tokens a step would raise it."""
+        lowered = not self.pinned and self.value != self.wanted
+        return lowered and self.room and self.roomy < self.startable
+
+    @property
+    def reason(self) -> str:
+        """Why this value, or why none."""
+        if self.pinned:
+            return self._pinned()
+        default = f"default of vLLM {self.version}"
+        if self.value == self.wanted:
+            if memory.budget_of(self.total, self.wanted) <= self.roomy:
+                return default
+            return f"{default}; no room is left for requests with {self._logprobs}"
+        largest = max(0, self.roomy if self.room else self.startable)
+        if self.value is None:
+            return f"{gib(self.total)} hold no engine: {gib(largest)} are free"
+        if self.lowered_for_prompts:
+            why = f"{self._logprobs}, which vLLM's profiling run does not count"
+        else:
+            free = f"{gib(largest)} of {gib(self.total)}"
+            why = f"only {free} are sure to be free when the engine starts"
+        return f"lowered from {self.wanted:g}, the {default}: {why}"
+
+    def _pinned(self) -> str:
+        if self.value is None:
+            safe = max(0.0, _rounded_down(self.startable, self.total))
+            return (
+                f"{self.wanted:g} of {gib(self.total)} is {gib(self.total * self.wanted)}, and "
+                f"only {gib(max(0, self.startable))} are sure to be free when the engine starts; "
+                f"set it to at most {safe:g}"
+            )
+        reason = "pinned in spec.engine.gpuMemoryUtilization"
+        if memory.budget_of(self.total, self.value) > self.roomy:
+            safe = max(0.0, _rounded_down(self.roomy, self.total))
+            reason += (
+                f"; above {safe:g} a request may end the engine: {self._logprobs}, which vLLM's "
+                "profiling run does not count"
+            )
+        return reason
+
+    @property
+    def _logprobs(self) -> str:
+        return f"prompt_logprobs of {self.tokens} tokens a step take up to {gib(self.unprofiled)}"
+
+
+def unprofiled_bytes(request: Request, max_num_batched_tokens: int) -> int:
+    """Bytes of the logits that a step with ``prompt_logprobs`` makes on each rank."""
+    runner = memory.runner_of(request.architecture, request.version)
+    width = padded_vocabulary(request.architecture.vocabulary_size)
+    return defaults.prompt_logprobs_bytes(request.version, runner, max_num_batched_tokens, width)
+
+
+def utilization(
+    request: Request, footprint: Footprint, total: int, tokens: int, *, room: bool
+) -> Utilization:
+    """The pin, else vLLM's default, lowered until the engine surely starts.
+
+    With ``room``, lowered further until a step of ``tokens`` prompt tokens can have its
+    log-probabilities computed.
+    """
+    pin = request.engine.gpu_memory_utilization
+    wanted = pin or defaults.gpu_memory_utilization(request.version)
+    keepable = footprint.largest_budget(total)
+    _, free = footprint.free_at_start(total)
+    unprofiled = unprofiled_bytes(request, tokens)
+    spare = free - footprint.cuda_graphs_outside.high + footprint.activation_peak.expected
+    roomy = min(keepable, spare - unprofiled)
+    startable = footprint.startable_budget(total) if pin else keepable
+    largest = roomy if room and not pin else startable
+    value: float | None = wanted
+    if memory.budget_of(total, wanted) > largest:
+        safe = _rounded_down(largest, total)
+        value = safe if safe >= SMALLEST and not pin else None
+    return Utilization(
+        value=value,
+        total=total,
+        wanted=wanted,
+        pinned=pin is not None,
+        version=request.version,
+        startable=startable,
+        roomy=roomy,
+        room=room,
+        tokens=tokens,
+        unprofiled=unprofiled,
+    )
+
+
+def _rounded_down(budget: int, total: int) -> float:
+    return math.floor(budget / total * 100) / 100

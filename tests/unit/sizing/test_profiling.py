@@ -1,0 +1,158 @@
+"""The profiling run's peak: what the code of each vLLM version makes, against what logs print."""
+
+import pytest
+
+from vllm_operator.engine.versions import Version
+from vllm_operator.models import catalogue
+from vllm_operator.models.architecture import Architecture, architecture_from_config
+from vllm_operator.sizing import memory
+from vllm_operator.sizing.memory import ANY_DEVICE, Device, Load
+from vllm_operator.sizing.parallelism import SINGLE, Parallelism
+
+GIBIBYTE = 1024**3
+QWEN_7B = "Qwen/Qwen2.5-7B-Instruct"
+VISION = "Qwen/Qwen3-VL-30B-A3B-Instruct"
+EMBEDDING = "Qwen/Qwen3-Embedding-8B"
+
+
+def architecture(model: str) -> Architecture:
+    return architecture_from_config(catalogue.find(model).config)
+
+
+def peak(model: str, version: str, load: Load, ranks: int = 1) -> float:
+    """Expected GiB."""
+    found = memory.activation_peak(
+        architecture(model), Version.parse(version), Parallelism(ranks), load
+    )
+    return found.expected / GIBIBYTE
+
+
+@pytest.mark.parametrize(
+    ("model", "ranks", "logged"),
+    [
+        ("meta-llama/Llama-3.1-8B-Instruct", 1, 4.76),
+        ("Qwen/Qwen3-0.6B", 1, 5.56),
+        ("Qwen/Qwen3-32B", 1, 5.64),
+        ("openai/gpt-oss-20b", 1, 7.38),
+        ("RedHatAI/Llama-3.3-70B-Instruct-FP8-dynamic", 2, 4.84),
+    ],
+)
+def test_pytorchs_sampler_makes_the_peak_of_a_thousand_sequences(
+    model: str, ranks: int, logged: float
+):
+    # Source: llm-d-benchmark config_explorer/empirical-vllm-memory-results.md
+    found = peak(model, "0.11.2", Load(1024, 8192, 2), ranks)
+    assert found == pytest.approx(logged, rel=0.02)
+
+
+def test_the_last_hidden_states_are_held_beside_the_sampler():
+    wide, narrow = (peak(QWEN_7B, "0.11.2", Load(1024, tokens, 2)) for tokens in (8192, 4096))
+    assert wide - narrow == pytest.approx(4096 * 3584 * 2 / GIBIBYTE)
+
+
+def test_flashinfers_sampler_takes_less_than_pytorchs():
+    load = {"max_num_seqs": 1024, "max_num_batched_tokens": 2048, "element_bytes": 2}
+    own, flashinfer = (Load(**load, flashinfer=given) for given in (False, True))
+    assert peak(QWEN_7B, "0.11.0", flashinfer) < peak(QWEN_7B, "0.11.0", own) / 2
+
+
+def test_a_pooling_server_samples_nothing():
+    one, many = (peak(EMBEDDING, "0.11.0", Load(seqs, 8192, 2)) for seqs in (1, 1024))
+    assert one == many
+
+
+def test_an_unquantised_start_of_one_embedding_server_leaves_what_it_logged():
+    # Boot log of Qwen3-Embedding-8B on H100, 0.11.0: 14.1062 GiB of weights and 56.18 of cache.
+    found = memory.footprint(
+        architecture(EMBEDDING),
+        Version((0, 11, 0)),
+        SINGLE,
+        Load(1024, 8192, 2),
+        enforce_eager=False,
+    )
+    expected, _ = found.kv_cache(int(79.18 * GIBIBYTE), 0.9)
+    assert expected / GIBIBYTE == pytest.approx(56.18, abs=0.15)
+
+
+def test_pictures_of_0_11_are_padded_to_a_video_that_nobody_encodes():
+    # 12.5 tokens were counted for each of the 12288 that a video makes; each keeps four levels of
+    # 2048 elements. With pixels and what was encoded: 2.75 GiB in logs of 0.11.0 and 0.12.0.
+    model, load = architecture(VISION), Load(64, 8192, 2)
+    padded = memory.kept_pictures(model, Version((0, 11, 0)), load) / GIBIBYTE
+    bare = memory.kept_pictures(model, Version((0, 13, 0)), load) / GIBIBYTE
+    assert padded == pytest.approx(2.75, abs=0.05)
+    assert bare < 0.5
+
+
+def test_small_pictures_are_encoded_many_at_a_time():
+    pictures = architecture("gaunernst/gemma-3-12b-it-qat-autoawq").pictures
+    assert memory.encoded_items(pictures, Load(256, 8192, 2)) == 32
+    assert memory.encoded_items(pictures, Load(8, 8192, 2)) == 8
+
+
+def test_a_long_context_makes_long_videos():
+    pictures = architecture("Qwen/Qwen2-VL-2B-Instruct").pictures
+    frames = [memory.frames_of(pictures, Load(1, 2048, 2, length)) for length in (4096, 65536)]
+    assert frames == [1, 4]
+
+
+def test_a_text_model_keeps_no_pictures():
+    assert memory.kept_pictures(architecture(QWEN_7B), Version((0, 11, 0)), Load(1, 8192, 2)) == 0
+
+
+@pytest.mark.parametrize(("version", "held"), [("0.26.0", False), ("0.27.0", True)])
+def test_what_the_second_runner_holds_for_penalties_is_paid_for_from_0_27(version: str, held: bool):
+    model, load = architecture(QWEN_7B), Load(1024, 2048, 2)
+    found = memory.footprint(model, Version.parse(version), SINGLE, load, enforce_eager=True)
+    states = 1024 * 152064 * 33 // 8
+    assert memory.request_states(model, load) == states
+    assert (found.non_torch.expected > states) is held
+
+
+@pytest.mark.parametrize(
+    ("device", "least"), [(Device(linked=True), 0.3), (Device(linked=False), 0.0)]
+)
+def test_communicators_of_linked_gpus_hold_buffers(device: Device, least: float):
+    found = memory.footprint(
+        architecture(QWEN_7B),
+        Version((0, 25, 0)),
+        Parallelism(2),
+        Load(256, 2048, 2),
+        enforce_eager=True,
+        device=device,
+    )
+    assert least <= found.non_torch.expected / GIBIBYTE < least + 0.3
+
+
+def test_the_engine_before_v1_counts_no_context():
+    turing, ampere = (
+        memory.footprint(
+            architecture(QWEN_7B),
+            Version((0, 8, 5)),
+            SINGLE,
+            Load(256, 2048, 2),
+            enforce_eager=True,
+            device=Device(capability=capability),
+        ).non_torch.expected
+        for capability in ((7, 5), (8, 6))
+    )
+    assert turing < ampere
+
+
+def test_bounds_of_parts_add_as_independent_errors():
+    found = memory.footprint(
+        architecture(QWEN_7B),
+        Version((0, 25, 0)),
+        SINGLE,
+        Load(256, 2048, 2),
+        enforce_eager=True,
+        device=ANY_DEVICE,
+    )
+    parts = (found.weights, found.activation_peak, found.non_torch)
+    largest = max(part.high - part.expected for part in parts)
+    total = found.inside_budget
+    assert (
+        largest
+        <= total.high - total.expected
+        < sum(p.high - p.expected for p in parts) + (found.device_total.high)
+    )

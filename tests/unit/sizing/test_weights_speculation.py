@@ -1,0 +1,130 @@
+"""What speculative decoding adds to the weights and to the KV cache."""
+
+import pytest
+
+from vllm_operator.engine.versions import Version
+from vllm_operator.errors import IllegalPin, UnknownModel
+from vllm_operator.models import catalogue
+from vllm_operator.models.architecture import Architecture, architecture_from_config
+from vllm_operator.models.shapes import AttentionCache
+from vllm_operator.sizing import kvcache, weights
+from vllm_operator.sizing.parallelism import SINGLE, Parallelism
+from vllm_operator.sizing.speculation import with_draft
+
+LLAMA, MTP = "meta-llama/Llama-3.1-8B-Instruct", "deepseek-ai/DeepSeek-V3"
+NEW = Version((0, 30, 0))
+EAGLE3 = {
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "num_hidden_layers": 1,
+    "vocab_size": 128256,
+    "draft_vocab_size": 32000,
+    "max_position_embeddings": 2048,
+}
+"""The config.json of yuhuili/EAGLE3-LLaMA3.1-Instruct-8B, cut to what is read."""
+EAGLE3_BYTES = 2 * sum(
+    (
+        2 * 4096 * 6144,
+        4096 * 4096,
+        3 * 4096 * 14336,
+        3 * 4096,
+        3 * 4096 * 4096,
+        32000 * 4096,
+    )
+)
+"""Its layer with a doubled input, its projection of three states and its head."""
+
+
+def architecture(model: str) -> Architecture:
+    return architecture_from_config(catalogue.find(model).config)
+
+
+def added(model: str, method: str, **draft: object) -> int:
+    known = architecture(model)
+    drafting = with_draft(known, method, NEW, **draft)  # type: ignore[arg-type]
+    whole = weights.bytes_per_rank(drafting, SINGLE, 2)
+    return whole - weights.bytes_per_rank(known, SINGLE, 2)
+
+
+def block_bytes(model: Architecture, tensor: int = 1) -> int:
+    settings = kvcache.CacheSettings(NEW, Parallelism(tensor), 16, 16, 2048)
+    return kvcache.cache_layout(model, settings).bytes_per_block
+
+
+@pytest.mark.parametrize("method", ["ngram", "suffix"])
+def test_methods_without_a_model_load_nothing(method: str):
+    known = architecture(LLAMA)
+    assert with_draft(known, method, NEW) is known
+
+
+def test_own_layers_are_loaded_with_their_projection():
+    known = architecture(MTP)
+    drafting = with_draft(known, "mtp", NEW)
+    more = weights.bytes_per_rank(drafting, Parallelism(8), 2)
+    more -= weights.bytes_per_rank(known, Parallelism(8), 2)
+    layer = known.draft[0]
+    projection = 2 * 2 * 7168 * 7168
+    assert projection < more < projection + layer.parameters // 4
+
+
+def test_own_layers_keep_a_cache_of_their_own():
+    known = architecture(MTP)
+    drafting = with_draft(known, "mtp", NEW)
+    one = block_bytes(known) // known.layers
+    assert block_bytes(drafting) == block_bytes(known) + one
+
+
+def test_an_eagle_head_of_known_size_shares_the_embedding():
+    rotary = 2 * (2048 * 128 + 4096 + 4 * 32000)
+    found = added(LLAMA, "eagle3", config=EAGLE3, weight_bytes=EAGLE3_BYTES)
+    assert found == EAGLE3_BYTES + rotary
+
+
+def test_an_eagle_head_of_unknown_size_is_taken_to_have_its_own_embedding():
+    shared = added(LLAMA, "eagle3", config=EAGLE3, weight_bytes=EAGLE3_BYTES)
+    assert added(LLAMA, "eagle3", config=EAGLE3) == shared + 2 * 128256 * 4096
+
+
+def test_an_eagle_head_keeps_one_layers_cache():
+    drafting = with_draft(architecture(LLAMA), "eagle3", NEW, config=EAGLE3)
+    assert [layer.cache for layer in drafting.speculator.layers] == [AttentionCache(8, 128, 128)]
+    assert block_bytes(drafting) * 32 == block_bytes(architecture(LLAMA)) * 33
+
+
+def test_a_draft_model_is_loaded_whole():
+    draft = catalogue.find("Qwen/Qwen3-0.6B").config
+    alone = weights.bytes_per_rank(architecture("Qwen/Qwen3-0.6B"), SINGLE, 2)
+    assert added("Qwen/Qwen3-32B", "draft_model", config=draft) == alone
+
+
+def test_a_draft_of_another_vocabulary_is_refused():
+    draft = catalogue.find("Qwen/Qwen3-0.6B").config
+    with pytest.raises(IllegalPin, match="same vocabulary") as refusal:
+        with_draft(architecture(LLAMA), "draft_model", NEW, config=draft)
+    assert refusal.value.field == "spec.engine.speculative.model"
+
+
+def test_a_model_without_own_layers_cannot_draft_by_itself():
+    with pytest.raises(IllegalPin, match="take ngram"):
+        with_draft(architecture(LLAMA), "mtp", NEW)
+
+
+def test_a_method_that_needs_a_draft_asks_for_its_repository():
+    with pytest.raises(IllegalPin, match="repository of the draft"):
+        with_draft(architecture(LLAMA), "eagle3", NEW)
+
+
+@pytest.mark.parametrize(("method", "version"), [("medusa", "0.30.0"), ("draft_model", "0.14.0")])
+def test_a_method_that_is_not_sized_is_refused_with_those_that_are(method: str, version: str):
+    with pytest.raises(IllegalPin, match="take one of ngram"):
+        with_draft(architecture(LLAMA), method, Version.parse(version))
+
+
+def test_a_head_of_another_make_is_refused_by_its_architecture():
+    config = {**EAGLE3, "architectures": ["MedusaModel"]}
+    with pytest.raises(UnknownModel) as refusal:
+        with_draft(architecture(LLAMA), "eagle3", NEW, config=config)
+    assert refusal.value.field == "spec.engine.speculative.model.architectures"
