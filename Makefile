@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python
 WORKERS ?= 2
 export PYTHONPATH := operator:tools:tests
 
-.PHONY: help demo test check unit bench cluster tools generate lock e2e-kind clean
+.PHONY: help demo test test-engine engine check unit bench cluster tools generate lock e2e-kind clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -39,7 +39,13 @@ unit: $(VENV)/.installed ## Tests without a control plane
 	$(RUN) -m pytest -q tests/unit tests/properties
 
 test: check tools ## Everything but the engine: what CI runs
-	$(RUN) -m pytest -q -n $(WORKERS) --dist loadgroup tests
+	$(RUN) -m pytest -q -n $(WORKERS) --dist loadgroup --ignore tests/engine tests
+
+engine: $(VENV)/.installed ## Install the real vLLM in its CPU build, once per user: 5.8 GB
+	@$(RUN) -m realengine
+
+test-engine: $(VENV)/.installed engine ## What was computed, against the real vLLM
+	$(RUN) -m pytest -q tests/engine
 
 bench: $(VENV)/.installed tools ## Benchmarks: tables on the terminal, JSON under build/
 	$(RUN) benchmarks/planning.py
@@ -56,6 +62,8 @@ generate: $(VENV)/.installed ## Write the generated files
 lock: $(VENV)/.installed ## Resolve the hashed requirement locks afresh
 	$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url requirements.in -o requirements.txt
 	$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url requirements-dev.in -o requirements-dev.txt
+	$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --override tools/realengine/locks/overrides.txt tools/realengine/locks/serve-0.32.0.in -o tools/realengine/locks/serve-0.32.0.txt
+	for name in aiconfigurator llm-d-planner; do $(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url benchmarks/requirements-$$name.in -o benchmarks/requirements-$$name.txt || exit 1; done
 
 e2e-kind: $(VENV)/.installed ## The demo on kind, for machines with Docker
 	@command -v kind >/dev/null && docker info >/dev/null 2>&1 || { echo "make e2e-kind needs kind and a running Docker engine; this machine lacks one of them. 'make demo' and 'make test' need neither."; exit 1; }

@@ -28,6 +28,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 from support_logs import LOGS, Class, Classified, LoggedStart, classify, read_rows
+from support_peer_packages import PACKAGES, PackageUnavailable, Planner, planners
 from support_peers import PEERS, PeerFacts, facts_of
 
 from vllm_operator.api.plan import Plan
@@ -114,7 +115,6 @@ class Forecast:
 
 def manifest(start: LoggedStart, facts: ModelFacts | None, *, length: bool = True) -> VLLMServer:
     """The server that runs as the logged one did; without ``length``, as long as fits."""
-    maker = {"resourceName": "amd.com/gpu"} if start.gpu_family.startswith(("RX", "MI")) else {}
     quantised = facts is not None and bool(facts.config.get("quantization_config"))
     online = start.quantization in ONLINE and facts is not None and not quantised
     engine = {
@@ -143,7 +143,7 @@ def manifest(start: LoggedStart, facts: ModelFacts | None, *, length: bool = Tru
                     "product": start.gpu,
                     "perNode": start.tensor * start.pipeline * start.data,
                     **({"memoryGiB": start.gpu_memory_gib} if start.gpu_memory_gib else {}),
-                    **maker,
+                    "resourceName": start.resource_name,
                 },
                 "parallelism": {
                     "tensor": start.tensor,
@@ -318,13 +318,18 @@ def minor_version(start: LoggedStart) -> str:
     return f"{major}.{int(minor):02d}"
 
 
-def peers(found: Sequence[Forecast]) -> list[dict[str, Any]]:
-    """Every planner on the starts that log both weights and KV cache in GiB."""
-    common = [
+def starts_of_peers(found: Sequence[Forecast]) -> list[Forecast]:
+    """The starts that planners are compared on: they log both weights and KV cache in GiB."""
+    return [
         one
         for one in found
         if one.unit == "GiB" and one.measured > 0 and one.start.weights_gib and one.facts
     ]
+
+
+def peers(found: Sequence[Forecast]) -> list[dict[str, Any]]:
+    """Every planner's formula on the starts that log both weights and KV cache in GiB."""
+    common = starts_of_peers(found)
     names = {"vllm-operator, expected": "expected", "vllm-operator, low": "low"}
     rows = [
         _peer_row(name, [(getattr(one, attribute), one.measured) for one in common])
@@ -338,6 +343,45 @@ def peers(found: Sequence[Forecast]) -> list[dict[str, Any]]:
         ]
         rows.append(_peer_row(peer.name, pairs))
     return rows
+
+
+def package_rows(planner: Planner, found: Sequence[Forecast]) -> list[dict[str, Any]]:
+    """A package on the starts that it answers for, with its own weights and with the measured
+    ones, and this project's forecasts of the same starts.
+    """
+    common = [one for one in starts_of_peers(found) if one.start.id in planner.kv_gib]
+    pairs = [(planner.kv_gib[one.start.id], one.measured) for one in common]
+    corrected = [
+        (kv + planner.weights_gib[one.start.id] - one.start.weights_gib, measured)
+        for one, (kv, measured) in zip(common, pairs, strict=True)
+        if one.start.id in planner.weights_gib and one.start.weights_gib
+    ]
+    rows = [_peer_row(planner.name, pairs)]
+    if corrected:
+        rows.append(_peer_row("the same, given the measured weights", corrected))
+    for name in ("expected", "low"):
+        ours = [(getattr(one, name), one.measured) for one in common]
+        rows.append(_peer_row(f"vllm-operator, {name}", ours))
+    return rows
+
+
+def packages(found: Sequence[Forecast]) -> dict[str, Any]:
+    """Other planners as their own packages; what could not be had is listed, never raised."""
+    known = [(one.start, catalogue.find(one.start.model)) for one in starts_of_peers(found)]
+    asked = [(start, facts) for start, facts in known if facts is not None]
+    rows: list[dict[str, Any]] = []
+    unanswered: dict[str, dict[str, int]] = {}
+    problems: list[str] = []
+    for package in PACKAGES:
+        try:
+            answered = planners(package, asked)
+        except PackageUnavailable as problem:
+            problems.append(str(problem))
+            continue
+        for planner in answered:
+            rows += package_rows(planner, found)
+            unanswered[planner.name] = planner.reasons()
+    return {"rows": rows, "unanswered": unanswered, "problems": problems}
 
 
 def _peer_row(name: str, pairs: Sequence[tuple[float, float]]) -> dict[str, Any]:
@@ -421,7 +465,7 @@ def show(console: Console, classified: Sequence[Classified], results: dict[str, 
         console.print(_grouped(title, results[name]))
     console.print(_refusals(results["starts"]))
     console.print(_failed(results["apart"]))
-    console.print(_beside_peers(results["peers"]))
+    console.print(_beside_peers(results["peers"], results["packages"]))
     console.print(_targets(results))
 
 
@@ -488,13 +532,21 @@ def _failed(apart: Sequence[dict[str, Any]]) -> Table:
     return table
 
 
-def _beside_peers(rows: Sequence[dict[str, Any]]) -> Table:
+def _beside_peers(rows: Sequence[dict[str, Any]], own: dict[str, Any] | None) -> Table:
     table = Table(title="Beside published formulas (these are given the measured weights)")
+    if own is None:
+        names = " and ".join(package.name for package in PACKAGES)
+        size = sum(package.installed_gib for package in PACKAGES)
+        table.caption = (
+            f"--packages asks {names} as their own packages, too: installed once, {size:g} GiB"
+        )
     table.add_column("")
     for name in ("starts", "mean error,\nGiB", "bias,\nGiB", "error\nmedian", "error\np90"):
         table.add_column(name, justify="right")
     table.add_column("above\nmeasured", justify="right")
-    for row in rows:
+    for row in (*rows, *(own["rows"] if own else ())):
+        if row["planner"] in (own or {}).get("unanswered", {}):
+            table.add_section()
         table.add_row(
             row["planner"],
             str(row["starts"]),
@@ -503,6 +555,13 @@ def _beside_peers(rows: Sequence[dict[str, Any]]) -> Table:
             _percent(row["errorP90"]),
             str(row["above"]),
         )
+    if own is not None:
+        silent = (
+            f"{name}: no answer for " + (", ".join(f"{n} ({why})" for why, n in reasons.items()))
+            for name, reasons in own["unanswered"].items()
+            if reasons
+        )
+        table.caption = "\n".join((*silent, *own["problems"]))
     return table
 
 
@@ -566,7 +625,13 @@ def _row(one: Forecast, reason: str = "") -> dict[str, Any]:
 )
 @click.option("--in-sample", is_flag=True, help="Take the coefficients as they stand.")
 @click.option("--seed", default=1, show_default=True, help="Seed of the division into folds.")
-def main(file: Path, in_sample: bool, seed: int) -> None:
+@click.option(
+    "--packages",
+    "ask_packages",
+    is_flag=True,
+    help="Ask other planners' own packages, too: installs them once, each apart.",
+)
+def main(file: Path, in_sample: bool, seed: int, ask_packages: bool) -> None:
     """Score the memory model on logged starts; exit status 1 where a target is missed."""
     classified = classify(read_rows(file))
     starts = [one.start for one in classified if one.kind is Class.SCORED and one.start]
@@ -584,6 +649,7 @@ def main(file: Path, in_sample: bool, seed: int) -> None:
         "byVersion": groups(found, minor_version),
         "byEngine": groups(found, lambda start: start.engine),
         "peers": peers(found),
+        "packages": packages(found) if ask_packages else None,
         "starts": [_row(one) for one in found],
         "apart": [
             _row(forecast(one.start), one.reason)

@@ -5,7 +5,8 @@
 Cross-validated: every model is predicted with coefficients fitted on the runs of all other models
 (a model's quantised siblings are held out with it). Prints tables, every run that is left out and
 why, and writes build/benchmarks/performance_accuracy.json and a picture beside it. Target: a median
-error of at most 15 % of the time per token and of the output throughput.
+error of at most 15 % of the time per token and of the output throughput. The baseline, on a napkin,
+is the peak bandwidth over what a full batch reads: weights once, and every request's KV cache.
 """
 
 from __future__ import annotations
@@ -23,10 +24,13 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from fitting.fit_performance import DATA, HELD_OUT, LeftOut, Run, held_out, read_runs
+from fitting.fit_performance import HELD_OUT, held_out
+from fitting.performance_runs import DATA, LeftOut, Run, read_runs
 from vllm_operator.sizing.performance import PerformanceEstimate
 
 TARGET: Final = 0.15
+WIDTH: Final = 118
+"""Characters that the tables need; wider terminals are used."""
 RESULT: Final = Path("build/benchmarks/performance_accuracy.json")
 
 Pair = tuple[Run, PerformanceEstimate]
@@ -85,6 +89,16 @@ def throughput_ratios(pairs: Iterable[Pair]) -> list[float]:
     ]
 
 
+def napkin_time_ratios(pairs: Iterable[Pair]) -> list[float]:
+    """Napkin over measured mean time per token."""
+    return [run.napkin_seconds / run.tpot for run, _ in pairs if run.tpot]
+
+
+def napkin_throughput_ratios(pairs: Iterable[Pair]) -> list[float]:
+    """Napkin over measured output tokens a second."""
+    return [run.napkin_throughput / run.throughput for run, _ in pairs if run.throughput]
+
+
 def grouped(pairs: Iterable[Pair], key: Callable[[Run], str]) -> dict[str, list[Pair]]:
     """The runs by a property, sorted by its name."""
     groups: dict[str, list[Pair]] = defaultdict(list)
@@ -96,21 +110,29 @@ def grouped(pairs: Iterable[Pair], key: Callable[[Run], str]) -> dict[str, list[
 def accuracy_table(title: str, groups: dict[str, list[Pair]]) -> Table:
     """One line a group."""
     table = Table(title=title)
-    table.add_column("")
-    table.add_column("runs", justify="right")
-    for figure in ("time per token", "throughput"):
-        for name in ("median", "p90", "bias"):
-            table.add_column(f"{figure},\n{name}", justify="right")
+    table.add_column("", no_wrap=True)
+    table.add_column("runs", justify="right", no_wrap=True)
+    for figure in ("TPOT", "tok/s"):
+        for name in ("median", "p90", "bias", "napkin"):
+            table.add_column(f"{figure}\n{name}", justify="right", no_wrap=True)
     for name, pairs in groups.items():
         cells: list[str] = []
-        for ratios in (time_ratios(pairs), throughput_ratios(pairs)):
+        for ratios, napkin in (
+            (time_ratios(pairs), napkin_time_ratios(pairs)),
+            (throughput_ratios(pairs), napkin_throughput_ratios(pairs)),
+        ):
             found = Accuracy.of(ratios)
             if not found.errors:
-                cells += ["-"] * 3
+                cells += ["-"] * 4
                 continue
             figures = (found.quantile(0.5), found.quantile(0.9))
             cells += [*(f"{one:.1%}" for one in figures), f"{found.bias:+.1%}"]
-        table.add_row(name, str(len(pairs)), *cells)
+            cells.append(f"{Accuracy.of(napkin).quantile(0.5):.0%}")
+        table.add_row(name.rpartition("/")[2], str(len(pairs)), *cells)
+    table.caption = (
+        "TPOT: mean time per token; tok/s: output throughput; median and p90 of the error, bias:"
+        " median of predicted over measured, less one; napkin: median error of the napkin's figure"
+    )
     return table
 
 
@@ -240,6 +262,10 @@ def results(pairs: Sequence[Pair], left_out: Sequence[LeftOut]) -> dict[str, Any
         return {
             "timePerToken": Accuracy.of(time_ratios(some)).to_json_object(),
             "outputThroughput": Accuracy.of(throughput_ratios(some)).to_json_object(),
+            "napkin": {
+                "timePerToken": Accuracy.of(napkin_time_ratios(some)).to_json_object(),
+                "outputThroughput": Accuracy.of(napkin_throughput_ratios(some)).to_json_object(),
+            },
         }
 
     return {
@@ -257,6 +283,8 @@ def results(pairs: Sequence[Pair], left_out: Sequence[LeftOut]) -> dict[str, Any
                 "predictedSecondsPerToken": round(found.inter_token_latency, 6),
                 "measuredTokensPerSecond": run.throughput,
                 "predictedTokensPerSecond": round(found.output_tokens_per_second, 2),
+                "napkinSecondsPerToken": round(run.napkin_seconds, 6),
+                "napkinTokensPerSecond": round(run.napkin_throughput, 2),
             }
             for run, found in sorted(pairs, key=lambda pair: pair[0].number)
         ],
@@ -287,6 +315,7 @@ def results(pairs: Sequence[Pair], left_out: Sequence[LeftOut]) -> dict[str, Any
 def main(rows: Path, hold_out: str, rounds: int, every: bool, output: Path) -> None:
     """Judge the performance model; exit status 1 where a median misses the target."""
     console = Console()
+    console.width = max(WIDTH, console.width)
     judged, left_out = read_runs(rows)
     if not judged:
         console.print(left_out_table(left_out))

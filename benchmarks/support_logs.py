@@ -109,6 +109,12 @@ class LoggedStart:
     """What the row does not state, and what was taken for it."""
 
     @property
+    def resource_name(self) -> str:
+        """Kubernetes' name for this maker's GPUs."""
+        amd = self.gpu_family.startswith(("RX", "MI"))
+        return gpus.AMD_RESOURCE if amd else gpus.NVIDIA_RESOURCE
+
+    @property
     def started(self) -> bool:
         """Whether the KV cache was found large enough."""
         return self.outcome != "kv_too_small"

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.xdist_group("examples")
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 WAYS = {"client-side": (), "server-side": ("--server-side",)}
-NODES = 8
+NODES = 12
 GPUS_PER_NODE = 8
 
 

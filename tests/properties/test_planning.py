@@ -36,6 +36,23 @@ PINS = {
     "version": st.sampled_from(VERSIONS),
 }
 engines = st.fixed_dictionaries({}, optional=PINS)
+parallelisms = st.fixed_dictionaries(
+    {},
+    optional={
+        "tensor": st.integers(1, 16),
+        "pipeline": st.integers(1, 8),
+        "data": st.integers(1, 8),
+        "expert": st.booleans(),
+    },
+)
+workloads = st.fixed_dictionaries(
+    {},
+    optional={
+        "promptTokens": st.integers(1, 20_000),
+        "outputTokens": st.integers(1, 4000),
+        "concurrency": st.integers(1, 2000),
+    },
+)
 nodes = st.lists(st.sampled_from(PRODUCTS), max_size=3, unique=True)
 
 
@@ -47,17 +64,29 @@ def specifications(draw: st.DrawFn) -> tuple[VLLMServer, PlanningInputs]:
         if draw(st.booleans()):
             spec["gpu"]["perNode"] = draw(st.integers(1, 16))
     if draw(st.booleans()):
-        spec["parallelism"] = {"tensor": draw(st.integers(1, 16))}
+        spec["parallelism"] = draw(parallelisms)
+    if draw(st.booleans()):
+        spec["workload"] = draw(workloads)
     planned = server(draw(st.sampled_from(MODELS)), **spec)
     offers = tuple(
         replace(offer(name, gpus.find(name).memory_bytes / 2**30), per_node=draw(st.integers(1, 8)))
         for name in draw(nodes)
     )
-    return planned, inputs_for(planned, offers=offers, nodes_visible=draw(st.booleans()))
+    return planned, inputs_for(
+        planned,
+        offers=offers,
+        nodes_visible=draw(st.booleans()),
+        max_nodes=draw(st.sampled_from([1, 1, 2, 8])),
+    )
 
 
 def architecture_of(planned: VLLMServer) -> Architecture:
     return architecture_from_config(models.find(planned.spec.model.id).config)
+
+
+def split_of(plan: Plan) -> Parallelism:
+    place = plan.placement
+    return Parallelism(place.tensor, place.pipeline, place.data, place.expert)
 
 
 def pinned(planned: VLLMServer) -> dict[str, Any]:
@@ -86,10 +115,11 @@ def test_a_feasible_plan_is_legal_adds_up_and_keeps_the_pins(given_: tuple):
     if not plan.feasible:
         return
     placement, ledger, capacity = plan.placement, plan.memory, plan.capacity
-    assert (
-        parallelism.illegal_because(architecture_of(planned), Parallelism(placement.tensor)) is None
-    )
-    assert placement.gpus_per_replica <= placement.gpus_per_node
+    assert parallelism.illegal_because(architecture_of(planned), split_of(plan)) is None
+    assert placement.gpus_per_replica == split_of(plan).gpus
+    assert placement.gpus_per_replica <= placement.gpus_per_node * placement.nodes
+    assert placement.gpus_per_replica % placement.nodes == 0
+    assert placement.nodes <= inputs.max_nodes
     inside = ledger.weights + ledger.activation_peak + ledger.cuda_graphs + ledger.non_torch
     assert ledger.budget == inside + ledger.kv_cache.expected
     assert ledger.margin == ledger.kv_cache.expected - ledger.kv_cache.low >= 0
@@ -111,6 +141,28 @@ def test_a_feasible_plan_is_legal_adds_up_and_keeps_the_pins(given_: tuple):
     }
     if pins.get("chunkedPrefill") is False:
         assert capacity.max_num_batched_tokens >= capacity.max_model_len
+    if planned.spec.parallelism is not None:
+        given_pins = planned.spec.parallelism.to_json_object()
+        assert {name: getattr(placement, name) for name in given_pins} == given_pins
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(specifications(), workloads)
+def test_a_feasible_plan_serves_the_asked_load(given_: tuple, workload: dict[str, int]):
+    planned, inputs = given_
+    document = {**planned.spec.to_json_object(), "workload": workload}
+    planned = server(document["model"], **{k: v for k, v in document.items() if k != "model"})
+    plan = make_plan(planned, inputs)
+    if not plan.feasible:
+        return
+    each = -(-workload.get("concurrency", 1) // plan.placement.data)
+    assert plan.capacity.max_num_seqs >= each
+    asked = (workload.get("promptTokens", 0), workload.get("outputTokens", 0))
+    assert plan.capacity.max_model_len >= sum(asked)
+    if plan.performance is not None:
+        stated = plan.performance
+        assert stated.prompt_tokens == workload.get("promptTokens", stated.prompt_tokens)
+        assert stated.concurrency == workload.get("concurrency", stated.concurrency)
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -167,12 +219,101 @@ def test_more_sequences_never_leave_more_for_the_cache(
     assert few[1] >= many[1]
 
 
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("max_nodes", [1, 4])
+def test_every_division_that_is_taken_is_one_that_vllm_accepts(model: str, max_nodes: int):
+    for count in (*range(1, 9), 12, 16):
+        planned = server(model, gpu={"product": "L40S", "perNode": count})
+        plan = make_plan(planned, inputs_for(planned, max_nodes=max_nodes))
+        if plan.feasible:
+            why = parallelism.illegal_because(architecture_of(planned), split_of(plan))
+            assert why is None, (count, why)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    model=st.sampled_from(MODELS),
+    count=st.integers(1, 15),
+    product=st.sampled_from(PRODUCTS),
+    length=st.integers(1024, 40_000),
+)
+def test_a_node_with_more_gpus_serves_whatever_a_smaller_one_does(
+    model: str, count: int, product: str, length: int
+):
+    limit = architecture_from_config(models.find(model).config).context_length
+    engine = {"maxModelLen": min(length, limit)}
+    fewer, more = (
+        plan_of(model, gpu={"product": product, "perNode": size}, engine=engine)
+        for size in (count, count + 1)
+    )
+    assert more.feasible >= fewer.feasible
+
+
+@settings(max_examples=150, deadline=None)
+@given(model=st.sampled_from(MODELS), tensor=st.sampled_from([1, 2, 4]))
+def test_twice_the_ranks_never_hold_fewer_tokens_where_heads_divide(model: str, tensor: int):
+    architecture = architecture_from_config(models.find(model).config)
+    engine = {"maxModelLen": 2048, "gpuMemoryUtilization": 0.8}
+    few, many = (
+        plan_of(model, parallelism={"tensor": size, "pipeline": 1}, engine=engine)
+        for size in (tensor, 2 * tensor)
+    )
+    if few.feasible and many.feasible and architecture.key_value_heads % (2 * tensor) == 0:
+        assert many.capacity.kv_tokens.low >= few.capacity.kv_tokens.low
+
+
+@settings(max_examples=100, deadline=None)
+@given(model=st.sampled_from(MODELS), percent=st.integers(30, 91))
+def test_a_larger_pinned_utilization_never_plans_less_cache(model: str, percent: int):
+    gpu = {"product": "H100", "perNode": 8}
+    less, more = (
+        plan_of(
+            model,
+            gpu=gpu,
+            parallelism={"tensor": 8} if legal_on_eight(model) else None,
+            engine={
+                "gpuMemoryUtilization": value / 100,
+                "maxModelLen": 1024,
+                "maxNumSeqs": 64,
+                "maxNumBatchedTokens": 2048,
+            },
+        )
+        for value in (percent, percent + 1)
+    )
+    if less.feasible and more.feasible and split_of(less) == split_of(more):
+        assert more.memory.kv_cache.low >= less.memory.kv_cache.low
+
+
+def legal_on_eight(model: str) -> bool:
+    architecture = architecture_from_config(models.find(model).config)
+    return parallelism.illegal_because(architecture, Parallelism(8)) is None
+
+
 @given(seqs=st.integers(1, 1024))
 def test_a_larger_pinned_max_num_seqs_never_plans_more_cache(seqs: int):
     gpu = {"product": "H100", "perNode": 1}
     few = plan_of(gpu=gpu, engine={"maxNumSeqs": seqs})
     many = plan_of(gpu=gpu, engine={"maxNumSeqs": seqs + 256})
     assert few.capacity.kv_tokens.low >= many.capacity.kv_tokens.low
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    prompt=st.integers(1, 8000),
+    output=st.integers(1, 4000),
+    concurrency=st.integers(1, 600),
+    product=st.sampled_from(PRODUCTS),
+)
+def test_max_num_seqs_is_no_more_than_the_cache_surely_holds_of_the_expected_requests(
+    prompt: int, output: int, concurrency: int, product: str
+):
+    workload = {"promptTokens": prompt, "outputTokens": output, "concurrency": concurrency}
+    plan = plan_of(gpu={"product": product, "perNode": 8}, workload=workload)
+    if plan.feasible:
+        blocks = -(-(prompt + output) // plan.capacity.block_size)
+        held = plan.capacity.kv_tokens.low // plan.capacity.block_size // blocks
+        assert concurrency <= plan.capacity.max_num_seqs <= max(held, concurrency)
+        assert held >= concurrency
 
 
 json_values = st.recursive(

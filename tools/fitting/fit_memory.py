@@ -9,8 +9,8 @@ Starts from ``memory_start.csv`` (figures taken from single logs, each with its 
 ``expected``: coordinate descent on the mean error of the KV cache, relative to what was measured,
 with a pull towards the start, so that a coefficient that no start tells about keeps its figure.
 ``high``: the distances from ``expected`` to ``high`` of the start keep their proportions and are
-scaled by one factor, the smallest that leaves at most one start in a hundred with a sure cache
-above the measured one, of those that the largest factor covers.
+scaled by one factor of at least one, the smallest that leaves at most one start in a hundred with a
+sure cache above the measured one, of those that the largest factor covers.
 """
 
 from __future__ import annotations
@@ -46,9 +46,15 @@ OUTLIER: Final = 0.25
 PULL: Final = 0.004
 """What it costs in mean error to double a coefficient: they come from code and from logs that print
 the parts, and one start more or less shall not move them."""
-UNFITTED: Final = ("context", "device_total", "weights")
-"""They lie outside the budget, or are known exactly: logs of the KV cache say nothing of them."""
-SCALES: Final = tuple(step / 20 for step in range(10, 31))
+UNFITTED: Final = frozenset(
+    {
+        *("context", "device_total", "weights", "weights_fixed", "weights_quantized"),
+        *("sampler", "sampler_flashinfer", "sampler_rocm", "sampler_v2"),
+    }
+)
+"""They lie outside the budget, so that the KV cache says nothing of them, or they are known better
+than the KV cache can tell: from the code, and from logs that print these very parts."""
+SCALES: Final = tuple(step / 20 for step in range(20, 31))
 """A start that is not covered at the largest has a cause that the model does not know; covering it
 too would cost every other plan more than the promise is worth."""
 
@@ -63,6 +69,7 @@ class Start(Protocol):
     model: str
     gpu: str
     gpu_memory_gib: float | None
+    resource_name: str
     tensor: int
     pipeline: int
     data: int
@@ -158,7 +165,7 @@ def case_of(start: Start) -> Case | None:
         utilization=start.utilization,
         enforce_eager=start.enforce_eager,
         measured=measured,
-        device=device_of(start.gpu, total),
+        device=device_of(start.gpu, total, start.resource_name),
     )
 
 

@@ -140,8 +140,9 @@ class Engine(ResourceModel):
     dtype: Literal["auto", "bfloat16", "float16", "float32"] | None = field(
         "Data type of weights that are not quantised, and of activations (--dtype)."
     )
-    quantization: str | None = later(
-        "Quantisation of a checkpoint on the fly (--quantization).",
+    quantization: str | None = field(
+        "Quantisation of a 16-bit checkpoint while it is loaded (--quantization), for example fp8; "
+        "leave it out for a checkpoint that is quantised already.",
         max_length=64,
         pattern=r"^[a-z0-9_-]+$",
     )

@@ -81,18 +81,20 @@ def find(product: str) -> GPUProduct | None:
     An alias that stands for several products (``H100``) gives a family: all their label values,
     and the smallest memory among them.
     """
-    return _index().get(_normalised(product))
+    return _index().get(normalised(product))
 
 
 def nearest(product: str, others: Iterable[str] = ()) -> str | None:
     """The known name most like ``product``, for messages; ``others`` are known besides."""
-    names = {_normalised(name): name for name in others}
+    names = {normalised(name): name for name in others}
     names |= {key: found.name for key, found in _index().items()}
-    close = difflib.get_close_matches(_normalised(product), sorted(names), n=1, cutoff=0.5)
+    close = difflib.get_close_matches(normalised(product), sorted(names), n=1, cutoff=0.5)
     return names[close[0]] if close else None
 
 
-def _normalised(name: str) -> str:
+def normalised(name: str) -> str:
+    """A product's name without case, maker and what separates its words: names that are equal so
+    mean the same product."""
     words = re.split(r"[\s_.-]+", name.casefold().strip())
     return " ".join(word for word in words if word and word not in MAKERS)
 
@@ -129,12 +131,12 @@ def _index() -> dict[str, GPUProduct]:
     members: dict[str, list[GPUProduct]] = {}
     for product, aliases, families in _rows():
         for name in (product.name, *product.label_values, *aliases):
-            index[_normalised(name)] = product
+            index[normalised(name)] = product
         for family in families:
             members.setdefault(family, []).append(product)
     for family, family_products in members.items():
         capabilities = [p.compute_capability for p in family_products if p.compute_capability]
-        index[_normalised(family)] = replace(
+        index[normalised(family)] = replace(
             family_products[0],
             name=family,
             label_values=tuple(v for p in family_products for v in p.label_values),

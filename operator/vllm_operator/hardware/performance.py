@@ -29,7 +29,8 @@ class GPUPerformance:
 
     name: str
     generation: str
-    """``volta``, ``turing``, ``ampere``, ``ada``, ``hopper``, ``blackwell`` or ``cdna``."""
+    """The maker's architecture: ``volta``, ``turing``, ``ampere``, ``ada``, ``hopper``,
+    ``blackwell``, ``cdna`` or ``rdna``."""
     memory_bandwidth: float
     """Bytes per second of the GPU's memory."""
     flops_16bit: float
@@ -86,6 +87,11 @@ def _rows() -> Mapping[str, GPUPerformance]:
     }
 
 
+@lru_cache(maxsize=1)
+def _named() -> Mapping[str, GPUPerformance]:
+    return {catalogue.normalised(name): row for name, row in _rows().items()}
+
+
 def _tera(cell: str) -> float | None:
     return float(cell) * TERA if cell else None
 
@@ -100,11 +106,12 @@ def find(product: str) -> GPUPerformance | None:
     """The figures of a label value, a product name or an alias; None if unknown.
 
     Of an alias that stands for several products (``A100``), the least of each figure, as
-    ``catalogue.find`` takes the least memory.
+    ``catalogue.find`` takes the least memory. Some products have figures but no memory in the
+    catalogue: they are planned with ``spec.gpu.memoryGiB``.
     """
     known = catalogue.find(product)
     if known is None:
-        return None
+        return _named().get(catalogue.normalised(product))
     if known.name in _rows():
         return _rows()[known.name]
     names = {found.name for label in known.label_values if (found := catalogue.find(label))}

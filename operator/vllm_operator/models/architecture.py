@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from vllm_operator.errors import UnknownModel
 
-from .families import FAMILIES, Family
+from .families import FAMILIES, REFUSED, Family
 from .pictures import pictures_of
 from .quantization import quantization_from_config, relevant_quantization
 from .reader import FIELD, RUNNER, Facts, shown
@@ -139,6 +139,7 @@ def _read(config: Mapping[str, Any]) -> Architecture:
         quantization=quantization_from_config(config),
         outside=(*decoder.outside, *(one for tower in towers for one in tower.matrices)),
         outside_norms=sum(tower.norms for tower in towers),
+        indexed_tokens=decoder.indexed_tokens,
         draft=decoder.draft,
         draft_extra=decoder.draft_extra,
         multimodal=family.multimodal,
@@ -162,6 +163,8 @@ def _family(top: Facts) -> tuple[str, Family]:
     if not isinstance(names, (list, tuple)) or len(names) != 1 or not isinstance(names[0], str):
         raise top.refusal("architectures", f"must be a list of one name, and is {shown(names)}")
     found = _converted(names[0])
+    if found is None and names[0] in REFUSED:
+        raise top.refusal("architectures", f"{shown(names[0])} {REFUSED[names[0]]}")
     if found is None:
         raise top.refusal(
             "architectures",

@@ -1,7 +1,7 @@
 """What sizing knows of a model: every weight matrix, and what each layer keeps of a sequence.
 
 Counts, not bytes: how many bytes an element takes is the quantisation's business
-(``quantization.py``), how matrices lie on GPUs is sizing's (``sizing/weights.py``). The readers of
+(``quantization``), how matrices lie on GPUs is sizing's (``sizing/weights.py``). The readers of
 ``config.json`` in ``families`` build these objects.
 """
 
@@ -149,7 +149,23 @@ class StateCache:
     """Heads that tensor parallelism divides."""
 
 
-Cache = AttentionCache | LatentCache | StateCache
+@dataclass(frozen=True, slots=True)
+class CompressedCache:
+    """DeepSeek-V4: the latest states of a window and, of all tokens, one state for several."""
+
+    dim: int
+    """Elements of a state, rotated ones included."""
+    rope_dim: int
+    window: int
+    """Tokens whose states are kept as they are."""
+    ratio: int
+    """Tokens that share a compressed state; 0 where there is only the window."""
+    indexer_dim: int = 0
+    """Head dimension of the indexer's keys, one for each compressed state; 0 where there is none.
+    """
+
+
+Cache = AttentionCache | LatentCache | CompressedCache | StateCache
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +283,8 @@ class Architecture:
     """Matrices outside the decoder: vision and audio towers, projectors, per-layer embeddings."""
     outside_norms: int = 0
     """Replicated elements outside the decoder."""
+    indexed_tokens: int = 0
+    """Tokens that sparse attention chooses for each query (``index_topk``), 0 without."""
     draft: tuple[Layer, ...] = ()
     """Multi-token-prediction layers that the checkpoint carries; loaded only to speculate."""
     draft_extra: tuple[Matrix, ...] = ()

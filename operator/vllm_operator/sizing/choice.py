@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from vllm_operator.api.plan import RejectedCandidate
 from vllm_operator.errors import IllegalPin, Infeasible, PlanningError
 
-from .divisions import Division, Divisions, divisions
+from .divisions import Division, divisions
 from .gpus import GPUCandidate
 from .layout import Layout, Rejection, find_layout
 from .remedies import problem_of
 from .request import Request
 
 REJECTED_LIMIT = 32
+WORTH_STAGES = 1.5
+"""How much longer requests must be that nobody pinned for pipeline stages to be worth it: a token
+passes through one stage after the other, so that each takes as long as without the further GPUs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +37,20 @@ def choose(
 ) -> Choice:
     """The layout with the fewest GPUs that holds a whole request, else the longest requests.
 
-    What asks for no more than one node goes before what needs several. Ties go to the product with
-    more GPUs in the cluster, then by name. The ``preferred`` product is kept as long as anything
-    fits on it.
+    Tensor parallelism in one node goes before stages, one node before several: where any product
+    holds a whole request without them, they are not looked at. Ties go to the product with more
+    GPUs in the cluster, then by name. The ``preferred`` product is kept as long as anything fits
+    on it.
     """
-    fitting: list[Layout] = []
-    rejections: list[Rejection] = []
-    for candidate in candidates:
-        layout = _best_on(request, candidate, max_nodes, rejections)
-        if layout is not None:
-            fitting.append(layout)
+    products = [_Product(request, candidate, max_nodes) for candidate in candidates]
+    for product in products:
+        product.try_tensor()
+    whole = any(product.whole for product in products)
+    for product in products:
+        if not whole or product.name == preferred:
+            product.try_stages()
+    fitting = [product.best for product in products if product.best is not None]
+    rejections = [rejection for product in products for rejection in product.rejected()]
     if not fitting:
         problem = problem_of(request, candidates, rejections, max_nodes)
         return Choice(None, problem, _listed(rejections, REJECTED_LIMIT))
@@ -56,47 +64,95 @@ def choose(
     return Choice(best, None, others + _listed(rejections, REJECTED_LIMIT - len(others)))
 
 
-def _best_on(
-    request: Request, candidate: GPUCandidate, max_nodes: int, rejections: list[Rejection]
-) -> Layout | None:
-    """The first layout on a product with the whole context, else the one with the longest.
+class _Product:
+    """The search on one product."""
 
-    Several nodes are looked at only where one holds nothing: a model that one node serves with a
-    shorter context is no reason to take two that nobody asked for.
-    """
-    nodes = 1 if candidate.offer.is_partition else max_nodes
-    world, pins = candidate.largest_world, request.pins
-    found = divisions(request.architecture, pins, world, nodes, request.whole_experts)
-    rejected: list[Rejection] = []
-    best = _first_whole(request, candidate, found, rejected)
-    for division, why in found.illegal:
-        # Why not six is of interest where eight are taken, and not where two are.
-        if best is None or division.gpus < best.division.gpus:
-            problem = IllegalPin("spec.parallelism.tensor", why)
-            rejected.append(Rejection(candidate, division, problem, illegal=True))
-    rejections.extend(rejected)
-    return best
+    def __init__(self, request: Request, candidate: GPUCandidate, max_nodes: int) -> None:
+        self.request, self.candidate = request, candidate
+        nodes = 1 if candidate.offer.is_partition else max_nodes
+        self.found = divisions(
+            request.architecture,
+            request.pins,
+            candidate.largest_world,
+            nodes,
+            request.whole_experts,
+        )
+        self.best: Layout | None = None
+        self._rejections: list[Rejection] = []
 
+    @property
+    def name(self) -> str:
+        return self.candidate.offer.product
 
-def _first_whole(
-    request: Request, candidate: GPUCandidate, found: Divisions, rejections: list[Rejection]
-) -> Layout | None:
-    for tried in (found.one_node, found.several_nodes):
+    @property
+    def whole(self) -> bool:
+        """Whether a layout with the whole context was found."""
+        return self.best is not None and self.best.whole_context
+
+    def try_tensor(self) -> None:
+        """Tensor parallelism in one node."""
+        self.best = self._first_whole(self.found.tensor)
+
+    def try_stages(self) -> None:
+        """Stages in one node; several nodes only where one holds nothing.
+
+        A model that one node serves with a shorter context is no reason to take two that nobody
+        asked for.
+        """
+        staged = self.found.staged
+        for single in (False, True):
+            # Stages of one GPU each make the most of them, and are looked at last.
+            tried = tuple(one for one in staged if (one.parallelism.tensor == 1) is single)
+            if self.whole or not tried:
+                continue
+            layout = self._first_whole(tried)
+            if layout is None or self.best is None:
+                self.best = layout or self.best
+            else:
+                self.best = _worth(self.best, layout, self._rejections)
+        if self.best is None:
+            self.best = self._first_whole(self.found.several_nodes)
+
+    def rejected(self) -> Iterator[Rejection]:
+        """What does not fit, and what is illegal below the size that is taken.
+
+        Why not six is of interest where eight are taken, and not where two are.
+        """
+        yield from self._rejections
+        for division, why in self.found.illegal:
+            if self.best is None or division.gpus < self.best.division.gpus:
+                problem = IllegalPin("spec.parallelism.tensor", why)
+                yield Rejection(self.candidate, division, problem, illegal=True)
+
+    def _first_whole(self, tried: tuple[Division, ...]) -> Layout | None:
+        """The first layout with the whole context, else the one with the longest."""
         partial: list[Layout] = []
         for division in tried:
-            layout = find_layout(request, candidate, division)
+            layout = find_layout(self.request, self.candidate, division)
             if isinstance(layout, Rejection):
-                rejections.append(layout)
+                self._rejections.append(layout)
             elif layout.whole_context:
-                rejections.extend(_shorter(shorter) for shorter in partial)
+                self._rejections += [_shorter(shorter) for shorter in partial]
                 return layout
             else:
                 partial.append(layout)
-        if partial:
-            best = min(partial, key=lambda one: (-one.max_model_len.value, one.division.gpus))
-            rejections.extend(_shorter(layout) for layout in partial if layout is not best)
-            return best
-    return None
+        if not partial:
+            return None
+        best = min(partial, key=lambda one: (-one.max_model_len.value, one.division.gpus))
+        self._rejections += [_shorter(layout) for layout in partial if layout is not best]
+        return best
+
+
+def _worth(fewer: Layout, more: Layout, rejections: list[Rejection]) -> Layout:
+    """The layout with more stages if they are worth it, else the one with fewer."""
+    longest, other = fewer.max_model_len.value, more.max_model_len.value
+    if other >= WORTH_STAGES * longest:
+        rejections.append(_shorter(fewer))
+        return more
+    text = f"holds requests of {other} tokens, where {longest} fit with fewer stages, sooner"
+    problem = Infeasible("spec.engine.maxModelLen", text)
+    rejections.append(Rejection(more.gpu, more.division, problem, other))
+    return fewer
 
 
 def _rank(layout: Layout) -> tuple[bool, int, int, int, str]:

@@ -127,6 +127,14 @@ def _kinds(request: Request, layout: Layout) -> list[Flag]:
         found.append(Flag(name="--dtype", value=engine.dtype, reason="pinned in spec.engine.dtype"))
     elif layout.dtype is not None:
         found.append(Flag(name="--dtype", value="float16", reason=layout.dtype.reason))
+    if engine.quantization is not None:
+        found.append(
+            Flag(
+                name="--quantization",
+                value=engine.quantization,
+                reason="pinned in spec.engine.quantization",
+            )
+        )
     if engine.kv_cache_dtype is not None and engine.kv_cache_dtype != "auto":
         found.append(
             Flag(

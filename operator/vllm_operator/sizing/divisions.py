@@ -1,11 +1,15 @@
 """Which ways of dividing a model over GPUs and nodes are worth a look, in order of preference.
 
 Tensor parallelism exchanges activations twice a layer and wants the links inside a node; pipeline
-stages hand over one activation, which a network carries. So: tensor parallelism in one node first;
-pipeline stages inside a node for worlds that no tensor size reaches; then whole nodes, each a stage
+stages hand over one activation, which a network carries, and a token passes through one after the
+other. So: tensor parallelism in one node first; pipeline stages inside a node for what no tensor
+size holds; then whole nodes, each a stage
 of the largest tensor size that is legal and fills it (or several such stages); tensor parallelism
 over nodes only where nothing else is legal. Every node holds equally many GPUs of a world: vLLM
-(0.33.0 ``config/parallel.py``) refuses a world that ``--nnodes`` does not divide.
+refuses a world that ``--nnodes`` does not divide (0.30.0 ``v1/executor/multiproc_executor.py``).
+
+Pipelines: every architecture that sizing reads has them in every version that has the architecture
+(``SupportsPP`` in ``model_executor/models``, 0.8.4 to 0.33.0).
 """
 
 from __future__ import annotations
@@ -58,10 +62,18 @@ class Division:
 class Divisions:
     """Candidates, the preferred first, and what vLLM would refuse."""
 
-    one_node: tuple[Division, ...]
+    tensor: tuple[Division, ...]
+    """In one node, without stages that nobody pinned."""
+    staged: tuple[Division, ...]
+    """In one node, with stages."""
     several_nodes: tuple[Division, ...]
     illegal: tuple[tuple[Division, str], ...]
     """Tensor-parallel sizes inside a node that vLLM refuses, with the reason."""
+
+    @property
+    def one_node(self) -> tuple[Division, ...]:
+        """All candidates inside one node."""
+        return self.tensor + self.staged
 
 
 @lru_cache(maxsize=1024)
@@ -81,7 +93,7 @@ def divisions(
         for nodes in range(2, max_nodes + 1)
         if (division := search.over_nodes(nodes)) is not None
     )
-    return Divisions(tensor + staged, several, tuple(search.illegal))
+    return Divisions(tensor, staged, several, tuple(search.illegal))
 
 
 class _Search:
@@ -119,16 +131,19 @@ class _Search:
                 self.illegal.append((Division(split), found))
 
     def staged_in_one_node(self, tensor: tuple[Division, ...]) -> Iterator[Division]:
-        """Pipelines for worlds beyond the largest that tensor parallelism alone can have."""
+        """Pipelines of the largest tensor-parallel size that divides each world.
+
+        They reach worlds that no tensor size alone may have, and divide caches that tensor
+        parallelism replicates (latent attention, fewer key/value heads than ranks).
+        """
         pins = self.pins
         if pins.pipeline is not None or not tensor:
             return
         sizes = [division.parallelism.tensor for division in tensor]
-        smallest = max(division.gpus for division in tensor) + 1
         staged = []
-        for world in range(smallest, self.per_node + 1):
+        for world in range(2 * pins.ranks, self.per_node + 1):
             ranks, rest = divmod(world, pins.ranks)
-            fitting = [size for size in sizes if ranks % size == 0]
+            fitting = [size for size in sizes if ranks % size == 0 and size < ranks]
             if rest or not fitting:
                 continue
             found = self.legal(fitting[-1], ranks // fitting[-1])

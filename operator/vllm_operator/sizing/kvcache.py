@@ -17,7 +17,13 @@ from typing import Final
 from vllm_operator.engine import defaults
 from vllm_operator.engine.versions import Version
 from vllm_operator.models.architecture import Architecture
-from vllm_operator.models.shapes import AttentionCache, Cache, LatentCache, StateCache
+from vllm_operator.models.shapes import (
+    AttentionCache,
+    Cache,
+    CompressedCache,
+    LatentCache,
+    StateCache,
+)
 
 from .parallelism import Parallelism
 from .weights import stage_ranges
@@ -32,6 +38,18 @@ KERNEL_BLOCK: Final = 16
 SPARSE_LATENT_BYTES: Final = 656
 """A token of sparse latent attention at fp8 (``fp8_ds_mla``: 512 fp8, 4 scales, 64 x 2 bytes)."""
 INDEXER_SCALE_BYTES: Final = 4
+
+COMPRESSED_BLOCK: Final = 256
+"""Tokens in a block of DeepSeek-V4 (vllm 0.33.0 ``models/deepseek_v4/sparse_mla.py``)."""
+COMPRESSED_ALIGNMENT: Final = 576
+"""Its pages are rounded up to a multiple of this (``attention.py``, ``get_kv_cache_spec``)."""
+WINDOW_BLOCK: Final = 64
+"""Tokens in a block of its windows (``v1/attention/backends/mla/sparse_swa.py``)."""
+STATE_BLOCKS: Final = {4: 4, 128: 8}
+"""Tokens in a block of a compressor's own state, by its ratio (``compressor.py``)."""
+PACKED_SINCE: Final = Version((0, 29, 0))
+"""``_get_packed_kv_cache_groups``: pages of different sizes lie side by side in a block. Before,
+a block was as many times all page sizes as the group with the most layers needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +172,9 @@ def cache_layout(architecture: Architecture, settings: CacheSettings) -> CacheLa
 
 
 def _layout(caches: Sequence[Cache], settings: CacheSettings) -> CacheLayout:
+    compressed = [cache for cache in caches if isinstance(cache, CompressedCache)]
+    if compressed:
+        return _compressed(compressed, settings)
     states = [cache for cache in caches if isinstance(cache, StateCache)]
     attending = [cache for cache in caches if not isinstance(cache, StateCache)]
     whole = not defaults.has_hybrid_cache(settings.version)
@@ -203,6 +224,100 @@ def _grouped(
         groups += [Group(kind, each, longer, window or 0)] * -(-count // each)
     groups += [Group("state", each, size)] * (-(-states // each) if states else 0)
     return CacheLayout(tuple(groups), each * page, size, settings)
+
+
+@dataclass(frozen=True, slots=True)
+class _Bucket:
+    """Layers' pages that share a block table, before they are divided into groups."""
+
+    kind: str
+    block_size: int
+    window: int
+    pages: tuple[tuple[int, int], ...]
+    """Bytes of a page, and how many layers have such a page."""
+
+    @property
+    def balanced(self) -> bool:
+        return len({count for _, count in self.pages}) == 1
+
+    @property
+    def repeats(self) -> int:
+        return max(count for _, count in self.pages)
+
+    def block_bytes(self, groups: int) -> int:
+        """Bytes of a block of the largest of ``groups`` groups."""
+        return sum(page * -(-count // groups) for page, count in self.pages)
+
+
+def _compressed(caches: Sequence[CompressedCache], settings: CacheSettings) -> CacheLayout:
+    """DeepSeek-V4's layout: compressed states and their indexes, windows, compressors' states.
+
+    The states are 8-bit whatever the data type of the cache (``fp8_ds_mla``), and the same on
+    every rank. Source: vllm 0.33.0 ``v1/core/kv_cache_planning.py``,
+    ``_get_packed_kv_cache_groups``; 0.20.0 ``kv_cache_utils.py``,
+    ``_get_kv_cache_groups_uniform_groups`` and ``_get_kv_cache_config_deepseek_v4``.
+    """
+    buckets = _buckets(caches)
+    mixed = [one for one in buckets if one.balanced and len(one.pages) > 1]
+    packed = settings.version.release >= PACKED_SINCE.release
+    floor = max((one.repeats for one in mixed), default=0) if packed else buckets[0].repeats
+    each = 0
+    if floor:
+        each = _nearest_divisor(
+            [one.repeats for one in buckets if one.balanced or not packed], floor
+        )
+    groups: list[Group] = []
+    widest = 0
+    for one in buckets:
+        split = -(-one.repeats // each) if each and (one.balanced or not packed) else 1
+        widest = max(widest, one.block_bytes(split))
+        layers = sum(count for _, count in one.pages)
+        group = Group(one.kind, -(-layers // split), one.block_size, one.window)
+        groups += [group] * split
+    if not packed:
+        most = max(-(-one.repeats // -(-one.repeats // each)) for one in buckets)
+        widest = most * sum(page for page, _ in buckets[0].pages)
+    return CacheLayout(tuple(groups), widest, COMPRESSED_BLOCK, settings)
+
+
+def _buckets(caches: Sequence[CompressedCache]) -> list[_Bucket]:
+    pages: dict[tuple[str, int, int], dict[int, int]] = {}
+
+    def add(kind: str, block: int, window: int, size: int) -> None:
+        page = -(-size // COMPRESSED_ALIGNMENT) * COMPRESSED_ALIGNMENT
+        counts = pages.setdefault((kind, block, window), {})
+        counts[page] = counts.get(page, 0) + 1
+
+    # Compressed states first: their pages are the ones that older versions pad the others to.
+    for cache in sorted(caches, key=lambda one: one.ratio == 0):
+        # The rotated part in two bytes, the rest in one with a byte of scale for 64 and one more.
+        plain = cache.dim - cache.rope_dim
+        token = plain + 2 * cache.rope_dim + plain // 64 + 1
+        if ratio := cache.ratio:
+            states = COMPRESSED_BLOCK // ratio
+            width = 2 if ratio == min(STATE_BLOCKS) else 1
+            add("full", COMPRESSED_BLOCK, 0, states * token)
+            block = STATE_BLOCKS[ratio]
+            for dim in (cache.dim, cache.indexer_dim):
+                if dim:
+                    add("window", block, width * ratio, block * 2 * width * dim * 4)
+            if cache.indexer_dim:
+                add("full", COMPRESSED_BLOCK, 0,
+                    states * (cache.indexer_dim + INDEXER_SCALE_BYTES))  # fmt: skip
+        add("window", WINDOW_BLOCK, cache.window, WINDOW_BLOCK * token)
+    return [
+        _Bucket(kind, block, window, tuple(counts.items()))
+        for (kind, block, window), counts in pages.items()
+    ]
+
+
+def _nearest_divisor(values: Sequence[int], least: int) -> int:
+    """The number from ``least`` on that the values, rounded up to its multiples, exceed the least
+    (``_approximate_gcd``)."""
+    return min(
+        range(least, max(*values, least) + 1),
+        key=lambda one: (sum(-value % one for value in values), -one),
+    )
 
 
 def _window(cache: Cache) -> int | None:

@@ -14,6 +14,7 @@ from .kvcache import CacheLayout
 from .limits import Limits
 from .measure import Measure, State
 from .memory import Footprint
+from .online import loading_bytes
 from .parallelism import Parallelism
 from .request import Request
 from .suitability import Chosen, element_bytes, unsuited_because
@@ -82,9 +83,21 @@ def _too_heavy(request: Request, gpu: GPUCandidate, division: Division) -> Plann
     weights = bytes_per_rank(request.architecture, division.parallelism, size)
     weights += request.unexplained_bytes
     total = gpu.offer.memory_bytes
-    if weights < total:
+    if weights >= total:
+        text = f"{gib(weights)} of weights a GPU do not fit into {gib(total)}"
+        return Infeasible("spec.gpu", text)
+    if request.architecture is request.checkpoint or request.engine.quantization is None:
         return None
-    return Infeasible("spec.gpu", f"{gib(weights)} of weights a GPU do not fit into {gib(total)}")
+    method = request.engine.quantization
+    loading = loading_bytes(request.checkpoint, method, request.version, division.parallelism, size)
+    if loading < total:
+        return None
+    return Infeasible(
+        "spec.engine.quantization",
+        f"{gib(weights)} of weights a GPU would fit into {gib(total)}, but vLLM {request.version} "
+        f"holds {gib(loading)} while it quantises them with {method}; take a checkpoint that is "
+        "quantised already",
+    )
 
 
 class _Search:

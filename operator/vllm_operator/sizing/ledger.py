@@ -64,28 +64,25 @@ def expected_performance(
 ) -> Performance | None:
     """One replica under the expected load, or as many such requests as it surely holds.
 
-    None where nothing is known of the GPU. Data-parallel ranks are taken for servers of their own
-    that share the load evenly: each reads its tensor-parallel share of every expert, which with
-    experts spread over the ranks is more than it really reads. Pipeline stages are taken for filled
-    with batches of equal size. Links between nodes are taken for as fast as those inside one:
-    over several nodes the figures are upper bounds.
+    None where nothing is known of the GPU. What is taken of pipelines, data-parallel ranks and the
+    links between nodes stands in ``performance``.
     """
     gpu = gpu_performance.find(layout.gpu.offer.product)
-    if gpu is None:
+    if gpu is None or request.architecture.pooling:
         return None
     load, length, ranks = request.load, layout.max_model_len.value, request.pins.ranks
     output = min(load.output_tokens, max(1, length // 2)) if not load.stated else load.output_tokens
     prompt = max(1, min(load.prompt_tokens, length - output))
     _, held = layout.cache.printed(ledger.kv_cache.low, prompt + output)
     held_at_once = max(1, min(layout.max_num_seqs.value, int(held)))
-    each = load.concurrency or held_at_once
     workload = request.spec.workload
     asked = workload.concurrency if workload else None
+    concurrency = asked or held_at_once * ranks
     found = performance.estimate(
         request.architecture,
         gpu,
-        tensor=layout.parallelism.tensor,
-        pipeline=layout.parallelism.pipeline,
+        layout.parallelism,
+        nodes=layout.division.nodes,
         element_bytes=layout.element_bytes,
         kv_element_bytes=layout.kv_element_bits / 8,
         version=request.version,
@@ -94,16 +91,16 @@ def expected_performance(
         enforce_eager=request.engine.enforce_eager is True,
         prompt_tokens=prompt,
         output_tokens=output,
-        concurrency=each,
+        concurrency=concurrency,
     )
     return Performance(
         prompt_tokens=prompt,
         output_tokens=output,
-        concurrency=asked or each * ranks,
+        concurrency=concurrency,
         time_to_first_token=_rounded(found.time_to_first_token),
         inter_token_latency=_rounded(found.inter_token_latency),
-        output_tokens_per_second=_rounded(ranks * found.output_tokens_per_second),
-        requests_per_second=_rounded(ranks * found.requests_per_second),
+        output_tokens_per_second=_rounded(found.output_tokens_per_second),
+        requests_per_second=_rounded(found.requests_per_second),
         napkin_tokens_per_second=_rounded(found.napkin_tokens_per_second),
     )
 

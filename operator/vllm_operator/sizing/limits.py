@@ -60,11 +60,13 @@ class Limits:
     @property
     def load(self) -> Load:
         """What the profiling run works on."""
+        # The length only matters to the profiling run of models that see pictures.
+        length = self.length if self.request.architecture.pictures else 0
         return Load(
             self.seqs,
             self.tokens,
             self.element_bytes,
-            max_model_len=self.length,
+            max_model_len=length,
             flashinfer=defaults.samples_with_flashinfer(self.request.version, self.request.image),
         )
 

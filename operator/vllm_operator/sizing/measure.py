@@ -68,7 +68,7 @@ class Measure:
     ) -> None:
         self.request, self.parallelism = request, division.parallelism
         self.total = gpu.offer.memory_bytes
-        self.device = device_of(gpu.offer.product, self.total)
+        self.device = device_of(gpu.offer.product, self.total, gpu.offer.resource_name)
         self.kv_element_bits = kv_element_bits(request, element_bytes)
         self._states: dict[tuple[int, int, int, bool], State] = {}
 

@@ -24,8 +24,9 @@ from vllm_operator.models.architecture import Architecture
 from vllm_operator.models.shapes import AttentionCache, Layer, Pictures, StateCache
 
 from .coefficients import NOTHING, Bytes, Coefficient, coefficient, gibibytes, sum_of
+from .kernels import as_loaded
 from .parallelism import Parallelism
-from .weights import bytes_per_rank
+from .weights import bytes_per_rank, input_buffer_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,8 @@ class Device:
     """As the device reports it."""
     capability: tuple[int, int] | None = None
     """Compute capability, where it is known."""
+    rocm: bool = False
+    """Whether PyTorch runs on ROCm, whose sort takes more than CUDA's."""
     linked: bool = True
     """Whether GPUs of a node are joined by more than PCIe: communicators then hold buffers in each
     other's memory."""
@@ -130,7 +133,10 @@ def footprint(
     counted = counts_cuda_graphs(version, runner)
     ranks = parallelism.tensor * parallelism.pipeline
     graphs = NOTHING if enforce_eager else gibibytes("graphs", version, ranks)
-    exact = bytes_per_rank(architecture, parallelism, load.element_bytes) + unexplained_bytes
+    kept = as_loaded(architecture, version, device.capability)
+    exact = bytes_per_rank(kept, parallelism, load.element_bytes, version=version)
+    exact += input_buffer_bytes(architecture, load.max_num_batched_tokens, load.element_bytes)
+    exact += unexplained_bytes
     quantized = architecture.quantization.method is not None
     factor = coefficient("weights_quantized" if quantized else "weights", version)
     fixed = gibibytes("weights_fixed", version)
@@ -144,7 +150,7 @@ def footprint(
     unexplained = coefficient("unexplained", version).high * device.memory_bytes
     return Footprint(
         weights=weights,
-        activation_peak=activation_peak(architecture, version, parallelism, load),
+        activation_peak=activation_peak(architecture, version, parallelism, load, device),
         cuda_graphs=graphs if counted else NOTHING,
         non_torch=Bytes(non_torch.expected + inside, non_torch.high + inside),
         context=gibibytes("context", version, ranks),
@@ -281,20 +287,26 @@ def kept_pictures(architecture: Architecture, version: Version, load: Load) -> i
     return load.element_bytes * (kept * pictures.output + pixels)
 
 
-def _sampler(architecture: Architecture, version: Version, load: Load) -> str:
-    if load.flashinfer:
-        return "sampler_flashinfer"
-    return "sampler" if runner_of(architecture, version) == 1 else "sampler_v2"
+def _sampler(architecture: Architecture, version: Version, load: Load, device: Device) -> str:
+    if runner_of(architecture, version) == 2:
+        return "sampler_v2"
+    if device.rocm:
+        return "sampler_rocm"
+    return "sampler_flashinfer" if load.flashinfer else "sampler"
 
 
 def activation_peak(
-    architecture: Architecture, version: Version, parallelism: Parallelism, load: Load
+    architecture: Architecture,
+    version: Version,
+    parallelism: Parallelism,
+    load: Load,
+    device: Device = ANY_DEVICE,
 ) -> Bytes:
     """Largest transient of the profiling run: encoding, then the forward pass, then the sampler.
 
     What was encoded is kept during both, and the last hidden states during the sampler.
     """
-    sampler = _sampler(architecture, version, load)
+    sampler = _sampler(architecture, version, load, device)
     logits = sampler_logits(architecture, load)
     kept = kept_pictures(architecture, version, load)
     tokens = load.max_num_batched_tokens
@@ -314,16 +326,3 @@ def activation_peak(
         tower_high + fixed.high,
     )
     return Bytes(math.ceil(expected), math.ceil(high))
-
-
-def sampler_dominates(
-    architecture: Architecture, version: Version, parallelism: Parallelism, load: Load
-) -> bool:
-    """Whether fewer sequences, rather than fewer tokens a step, would lower the peak."""
-    sampler = _sampler(architecture, version, load)
-    forward = forward_bytes(architecture, parallelism, load)
-    logits = sampler_logits(architecture, load)
-    return (
-        logits * coefficient(sampler, version).high
-        >= forward * coefficient("forward", version).high
-    )

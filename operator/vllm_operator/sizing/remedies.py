@@ -39,14 +39,15 @@ def problem_of(
     legal = [rejection for rejection in rejections if not rejection.illegal]
     if not legal:
         largest = max(candidates, key=lambda one: one.largest_world)
-        if rejections and rejections[0].gpu.offer.product and rejections[0].illegal:
+        if rejections:
             return _illegal(request, largest, rejections[0])
         return _too_many(request, largest, max_nodes)
     refused = [r for r in legal if isinstance(r.problem, IllegalPin)]
     if refused and len(refused) == len(legal):
         return refused[0].problem
-    if all(r.problem.field in FINAL_FIELDS for r in legal):
-        return legal[0].problem
+    final = [r for r in legal if r.problem.field in FINAL_FIELDS]
+    if final and not any(r.longest for r in legal):
+        return final[0].problem
     nearest = max(legal, key=lambda r: (r.held, r.longest, r.division.gpus))
     where = f"{nearest.division.gpus} x {nearest.gpu.offer.product}"
     if nearest.division.nodes > 1 or nearest.division.parallelism.pipeline > 1:
@@ -69,11 +70,21 @@ def _illegal(request: Request, candidate: GPUCandidate, pin: Rejection) -> Plann
             TENSOR_FIELD,
             f"is {pins.tensor}: {pin.problem.message}; vLLM accepts {accepted} here",
         )
+    accepted = ", ".join(map(str, _legal_data(request, candidate.largest_world)))
     return IllegalPin(
         "spec.parallelism.data",
-        f"is {pins.data}: {pin.problem.message}, and no other tensor-parallel size is legal "
-        "either; remove it",
+        f"is {pins.data}: {pin.problem.message}, and no other tensor-parallel size is legal with "
+        f"it either; vLLM accepts {accepted} here",
     )
+
+
+def _legal_data(request: Request, largest: int) -> list[int]:
+    """Data-parallel sizes with which some tensor-parallel size is legal; 1 is among them."""
+    return [
+        data
+        for data in range(1, largest + 1)
+        if _divided(request, replace(request.pins, data=data), largest, 1).one_node
+    ]
 
 
 def _legal(request: Request, largest: int) -> tuple[int, ...]:

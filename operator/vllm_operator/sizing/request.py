@@ -19,6 +19,7 @@ from vllm_operator.models.facts import ModelFacts
 
 from .divisions import Pins
 from .inputs import PlanningInputs
+from .online import quantized_online
 from .weights import checkpoint_bytes
 from .workload import ExpectedLoad, expected_load, load_problems
 
@@ -30,6 +31,7 @@ SWITCHES: Final = (
 
 DATA_FLAG: Final = "--data-parallel-size"
 EXPERT_FLAG: Final = "--enable-expert-parallel"
+WHOLE_EXPERTS_SINCE: Final = (0, 9, 2)
 
 Result = TypeVar("Result")
 
@@ -41,6 +43,9 @@ class Request:
     server: VLLMServer
     facts: ModelFacts
     architecture: Architecture
+    """As the engine keeps it: quantised, where that happens while loading."""
+    checkpoint: Architecture
+    """As it is stored."""
     weight_bytes: int
     unexplained_bytes: int
     image: str
@@ -60,8 +65,11 @@ class Request:
 
     @property
     def whole_experts(self) -> bool:
-        """Whether expert parallelism may be chosen."""
-        return defaults.has_flag(EXPERT_FLAG, self.version)
+        """Whether expert parallelism may be chosen where nobody pinned it.
+
+        Before 0.9.2 some quantised experts refuse it (0.8.5 ``compressed_tensors_moe.py``).
+        """
+        return self.version.release >= WHOLE_EXPERTS_SINCE
 
 
 def read_request(
@@ -78,7 +86,11 @@ def read_request(
         version = engine_version(image, engine.version)
     except PlanningError as problem:
         problems.append(problem)
-    architecture = _collected(problems, lambda: _architecture(spec, inputs))
+    checkpoint = _collected(problems, lambda: _architecture(spec, inputs))
+    architecture = checkpoint
+    if checkpoint is not None and version is not None and engine.quantization is not None:
+        stored, method, release = checkpoint, engine.quantization, version
+        architecture = _collected(problems, lambda: quantized_online(stored, method, release))
     problems.extend(_pin_problems(engine, version, architecture))
     pins = _parallelism_pins(spec)
     problems.extend(_parallelism_problems(pins, version, architecture))
@@ -90,18 +102,20 @@ def read_request(
         problems.extend(load_problems(load, spec.workload, engine, context, pins.ranks))
     facts = inputs.model
     weights = None
-    if architecture is not None and facts is not None:
+    if checkpoint is not None and facts is not None:
         known, pinned = facts, spec.model.weight_bytes
-        described = architecture
+        described = checkpoint
         weights = _collected(problems, lambda: checkpoint_bytes(described, known, pinned))
     if problems or version is None or facts is None or weights is None:
         return None, problems
     assert architecture is not None
+    assert checkpoint is not None
     assert load is not None
     request = Request(
         server=server,
         facts=facts,
         architecture=architecture,
+        checkpoint=checkpoint,
         weight_bytes=weights[0],
         unexplained_bytes=weights[1],
         image=image,

@@ -74,7 +74,7 @@ def _pipeline_reason(request: Request, layout: Layout) -> str:
     if nodes > 1:
         return f"{nodes} nodes are the fewest that hold {_asked(request, layout)}"
     pin = request.pins.tensor
-    other = "no tensor-parallel size that vLLM accepts makes use of so many alone"
+    other = "no tensor-parallel size that vLLM accepts does alone"
     if pin is not None:
         other = f"spec.parallelism.tensor is pinned to {pin}"
     return f"{gpus} {product} are the fewest that hold {_asked(request, layout)}, and {other}"

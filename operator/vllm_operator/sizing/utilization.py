@@ -102,6 +102,8 @@ class Utilization:
 
 def unprofiled_bytes(request: Request, max_num_batched_tokens: int) -> int:
     """Bytes of the logits that a step with ``prompt_logprobs`` makes on each rank."""
+    if request.architecture.pooling:
+        return 0
     runner = memory.runner_of(request.architecture, request.version)
     width = padded_vocabulary(request.architecture.vocabulary_size)
     return defaults.prompt_logprobs_bytes(request.version, runner, max_num_batched_tokens, width)

@@ -24,6 +24,8 @@ from .allocator import CachingAllocator
 from .parallelism import Parallelism
 
 BYTES_OF: Final = {"bfloat16": 2, "float16": 2, "float32": 4}
+INDEX_BYTES: Final = 4
+"""Of the number of a token (int32)."""
 
 
 def stage_ranges(layers: int, pipeline: int) -> tuple[range, ...]:
@@ -138,13 +140,14 @@ def input_buffer_bytes(
 
     Qwen3-VL has one of the decoder's width for each level of deepstack features (vllm 0.11.0 to
     0.33.0 ``models/qwen3_vl.py``, ``deepstack_input_embeds``): 96 MiB of Qwen3-VL-Embedding-2B's
-    logged 4.3072 GiB at 8,192 tokens a step.
+    logged 4.3072 GiB at 8,192 tokens a step. Sparse attention has one for the numbers of the
+    tokens that it chose, four bytes each (``models/deepseek_v2.py``, ``topk_indices_buffer``).
     """
     pictures = architecture.pictures
-    if pictures is None:
-        return 0
-    levels = pictures.output // architecture.hidden_size - 1
-    return levels * architecture.hidden_size * max_num_batched_tokens * element_bytes
+    levels = 0 if pictures is None else pictures.output // architecture.hidden_size - 1
+    chosen = architecture.indexed_tokens * INDEX_BYTES
+    each = levels * architecture.hidden_size * element_bytes + chosen
+    return max_num_batched_tokens * each
 
 
 def largest_matrix_bytes(

@@ -41,6 +41,7 @@ FULL = server(
             "maxNumBatchedTokens": 8192,
             "gpuMemoryUtilization": 0.29,
             "dtype": "auto",
+            "quantization": "fp8",
             "kvCacheDtype": "fp8",
             "blockSize": 16,
             "enforceEager": False,
@@ -197,10 +198,10 @@ RULE_EXAMPLES = (
         {"name": "C", "value": "c"},
     ]), ("spec.engine.env[0]", "spec.engine.env[1]")),
     Example("flags of a later release", _engine(
-        quantization="awq", lora={"maxLoras": 4}, speculative={}, extraArgs=[],
+        lora={"maxLoras": 4}, speculative={}, extraArgs=[],
         toolCallParser="hermes", reasoningParser="qwen3",
     ), tuple(f"spec.engine.{name}" for name in (
-        "quantization", "lora", "speculative", "extraArgs", "toolCallParser", "reasoningParser"
+        "lora", "speculative", "extraArgs", "toolCallParser", "reasoningParser"
     ))),
     Example("every kind of parallelism", {
         "parallelism": {"tensor": 4, "pipeline": 2, "data": 2, "expert": True}

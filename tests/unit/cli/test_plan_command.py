@@ -172,6 +172,52 @@ def test_the_table_shows_why_a_server_cannot_be_planned(plan):
     assert "spec.engine.maxModelLen" in shown
 
 
+DEEPSEEK = server("r1", {"id": "deepseek-ai/DeepSeek-R1"}, gpu={"product": "H100", "perNode": 8})
+
+
+def test_several_nodes_are_planned_where_one_is_not_enough(plan):
+    (entry,) = json.loads(plan(DEEPSEEK).stdout)
+    placement = entry["placement"]
+    assert (placement["tensor"], placement["pipeline"], placement["nodes"]) == (8, 2, 2)
+
+
+def test_the_number_of_nodes_can_be_bounded(plan):
+    result = plan(DEEPSEEK, options=("-o", "json", "--max-nodes", "1"))
+    assert result.exit_code == 1
+    assert "TP8 x PP2 on 2 nodes" in json.loads(result.stdout)[0]["problems"][0]["message"]
+
+
+def test_the_table_says_that_a_layout_needs_several_nodes(plan):
+    shown = plan(DEEPSEEK, options=("-o", "table")).stdout
+    assert "pipeline parallel 2, 2 nodes of 8" in shown
+    assert "One replica needs 2 nodes." in shown
+    assert "One replica needs" not in plan(GOOD, options=("-o", "table")).stdout
+
+
+def test_the_table_shows_the_layouts_of_several_nodes_that_were_not_taken(plan):
+    small = server("small", {"id": "deepseek-ai/DeepSeek-R1"}, gpu={"product": "L40S"})
+    shown = plan(small, options=("-o", "table")).stdout
+    assert "TP8 x PP2, 2 nodes" in shown
+
+
+def test_the_table_states_the_expected_speed_and_the_napkin(plan):
+    loaded = server("loaded", LLAMA, gpu={"product": "H100"}, workload={"concurrency": 12})
+    shown = plan(loaded, options=("-o", "table")).stdout
+    assert "12 requests of 1024 + 256 tokens" in " ".join(shown.split())
+    assert "on a napkin" in shown
+
+
+@pytest.mark.parametrize(("width", "beside"), [("80", False), ("120", True)])
+def test_reasons_stand_beside_their_arguments_where_there_is_room(
+    plan, width: str, beside: bool, monkeypatch
+):
+    monkeypatch.setenv("COLUMNS", width)
+    lines = plan(GOOD, options=("-o", "table")).stdout.splitlines()
+    (line,) = [line for line in lines if line.strip().startswith("--max-num-seqs")]
+    assert ("default of vLLM" in line) is beside
+    assert all(len(line) <= int(width) for line in lines)
+
+
 @pytest.mark.parametrize("width", ["40", "80", "200"])
 def test_the_bar_is_as_long_as_the_gpu_and_shows_every_part(plan, width: str, monkeypatch):
     monkeypatch.setenv("COLUMNS", width)

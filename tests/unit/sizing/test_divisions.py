@@ -10,6 +10,7 @@ from unit.sizing.examples import (
     QWEN_7B,
     has,
     inputs_for,
+    offer,
     only_problem,
     reason_of,
     server,
@@ -87,11 +88,33 @@ def test_tensor_parallelism_crosses_nodes_only_where_stages_may_not():
     assert (free.placement.tensor, shape(one_stage)) == (8, (16, 1, 1, 2))
 
 
-def test_inside_a_node_stages_make_use_of_what_no_tensor_size_may():
+def test_inside_a_node_stages_reach_what_no_tensor_size_does():
     # 28 heads: vLLM accepts 1, 2 and 4 of six GPUs.
     found = divisions(architecture(QWEN_7B), Pins(), 6, 1, True)
-    assert [str(one) for one in found.one_node] == ["TP1", "TP2", "TP4", "TP2 x PP3", "TP1 x PP5"]
+    assert [str(one) for one in found.tensor] == ["TP1", "TP2", "TP4"]
+    assert [str(one) for one in found.staged] == [
+        "TP2 x PP2",
+        "TP2 x PP3",
+        "TP1 x PP2",
+        "TP1 x PP3",
+        "TP1 x PP5",
+    ]
     assert [one.parallelism.tensor for one, _ in found.illegal] == [3, 5, 6]
+
+
+def test_stages_divide_the_latent_cache_that_tensor_parallelism_replicates():
+    plan = planned("moonshotai/Kimi-K2-Instruct", gpu=node("H200"))
+    assert shape(plan) == (4, 2, 1, 1)
+    (alone,) = [one for one in plan.rejected if one.tensor == 8]
+    shorter = int(alone.reason.partition("at most ")[2].split()[0])
+    assert plan.capacity.max_model_len > 1.5 * shorter
+
+
+def test_stages_are_not_worth_a_little_more_context():
+    plan = planned("Qwen/Qwen3-30B-A3B-Instruct-2507", gpu=node("L4", 4))
+    assert shape(plan) == (4, 1, 1, 1)
+    (staged,) = [one for one in plan.rejected if (one.tensor, one.pipeline) == (2, 2)]
+    assert "fit with fewer stages" in staged.reason
 
 
 def test_six_small_gpus_hold_in_stages_what_four_do_not():
@@ -107,9 +130,30 @@ def test_whole_experts_are_chosen_where_only_they_make_a_size_legal():
     assert "block of 128" in reason_of(plan, "--enable-expert-parallel")
 
 
+def test_whole_experts_are_chosen_from_the_version_on_that_has_them_for_all_quantisations():
+    plan = planned(QWEN_235B, gpu=node("L40S", 8), engine={"version": "0.9.1"})
+    assert not plan.placement.expert
+
+
 def test_whole_experts_that_are_pinned_away_are_not_chosen():
     plan = planned(QWEN_235B, gpu=node("L40S", 8), parallelism={"expert": False})
     assert (shape(plan), plan.placement.expert) == ((4, 2, 1, 1), False)
+
+
+def test_a_product_that_needs_no_stages_goes_before_one_that_does():
+    wanted = server("Qwen/Qwen2.5-32B-Instruct", engine={"maxModelLen": 32_768})
+    offers = (offer("NVIDIA-A10", 21.9, per_node=6), offer("NVIDIA-L40S", 44.3, per_node=8))
+    plan = make_plan(wanted, inputs_for(wanted, offers=offers))
+    assert (plan.placement.gpu, plan.placement.pipeline) == ("NVIDIA-L40S", 1)
+    alone = make_plan(wanted, inputs_for(wanted, offers=offers[:1]))
+    assert (alone.placement.gpu, alone.placement.pipeline) == ("NVIDIA-A10", 3)
+
+
+def test_the_product_in_force_is_kept_though_it_needs_stages():
+    wanted = server("Qwen/Qwen2.5-32B-Instruct", engine={"maxModelLen": 32_768})
+    offers = (offer("NVIDIA-A10", 21.9, per_node=6), offer("NVIDIA-L40S", 44.3, per_node=8))
+    inputs = inputs_for(wanted, offers=offers, preferred_product="NVIDIA-A10")
+    assert make_plan(wanted, inputs).placement.gpu == "NVIDIA-A10"
 
 
 def test_nodes_always_hold_equally_many_gpus():
@@ -186,6 +230,19 @@ def test_more_ranks_than_a_node_has_gpus_are_refused_with_what_fits(
     path, reason, message = only_problem(plan)
     assert (path, reason) == (f"spec.parallelism.{field}", "IllegalPin")
     assert message.endswith(works)
+
+
+def test_a_data_parallel_size_that_cuts_experts_is_answered_with_the_legal_ones():
+    pins = {"data": 5, "expert": False}
+    field, reason, message = only_problem(planned(QWEN_235B, gpu=node("H200"), parallelism=pins))
+    assert (field, reason) == ("spec.parallelism.data", "IllegalPin")
+    assert message.endswith("vLLM accepts 1, 2, 3, 4, 6 here")
+
+
+def test_too_much_utilization_is_told_though_one_gpu_could_not_hold_the_weights():
+    engine = {"gpuMemoryUtilization": 0.99}
+    plan = planned(LLAMA_70B, 1, gpu=node("A10", 8), engine=engine)
+    assert only_problem(plan)[0] == "spec.engine.gpuMemoryUtilization"
 
 
 def test_an_illegal_size_is_listed_only_below_the_size_that_is_taken():

@@ -19,10 +19,16 @@ from vllm_operator.sizing.planner import (
 
 def test_inputs_survive_a_round_trip_through_json():
     planned = server()
-    inputs = inputs_for(planned, offers=(offer("NVIDIA-L4", 22),), nodes_visible=True)
+    inputs = inputs_for(planned, offers=(offer("NVIDIA-L4", 22),), nodes_visible=True, max_nodes=3)
     restored = PlanningInputs.from_json_object(inputs.to_json_object())
     assert restored.fingerprint() == inputs.fingerprint()
     assert make_plan(planned, restored) == make_plan(planned, inputs)
+
+
+def test_inputs_that_an_earlier_release_pinned_are_for_one_node():
+    document = inputs_for(server()).to_json_object()
+    del document["maxNodes"]
+    assert PlanningInputs.from_json_object(document).max_nodes == 1
 
 
 @pytest.mark.parametrize("error", [UnknownModel, ModelAccessDenied, Infeasible])
@@ -82,6 +88,17 @@ def test_a_new_version_tells_image_and_limits():
 def test_a_pin_that_changes_is_told():
     text = plan_difference(plan_of(engine={"maxNumSeqs": 8}), plan_of(engine={"maxNumSeqs": 9}))
     assert text.startswith("max-num-seqs 8 -> 9")
+
+
+def test_another_division_is_told_once():
+    gpu = {"product": "H100", "perNode": 8}
+    pinned = plan_of(LLAMA_8B, gpu=gpu, parallelism={"tensor": 2, "pipeline": 2, "data": 2})
+    text = plan_difference(plan_of(LLAMA_8B, gpu=gpu), pinned)
+    assert text.startswith(
+        "GPUs 1 x H100 -> 8 x H100; tensor parallel 1 -> 2; pipeline parallel 1 -> 2; "
+        "data parallel 1 -> 2"
+    )
+    assert "parallel-size" not in text
 
 
 def test_a_plan_that_is_no_longer_possible_is_told_with_the_problem():

@@ -21,7 +21,7 @@ from vllm_operator.sizing.performance import (
     work_of,
 )
 
-GENERATIONS = ("volta", "turing", "ampere", "ada", "hopper", "blackwell", "cdna")
+GENERATIONS = ("volta", "turing", "ampere", "ada", "hopper", "blackwell", "cdna", "rdna")
 FP8 = Quantization("fp8", lambda name, layer, expert: Scheme("fp8", 8, compute="fp8"))
 
 
@@ -111,6 +111,8 @@ PERFECT = Coefficients(
     sequence_seconds=0,
     all_reduce_seconds=0,
     link_efficiency=1,
+    network_bandwidth=50e9,
+    network_seconds=0,
     recompute=0,
     preempted=0,
     request_seconds=0,
@@ -119,13 +121,13 @@ PERFECT = Coefficients(
 
 def test_one_request_of_a_dense_model_is_bound_by_memory():
     loaded = 2 * (model().parameters - model().embedding.parameters)
-    found = ready(found=PERFECT).rates.step(1, 0, 0, 0)
+    found = ready(found=PERFECT).times.step(1, 0, 0, 0)
     assert found == pytest.approx(loaded / gpu().memory_bandwidth, rel=0.01)
 
 
 def test_a_long_prompt_is_bound_by_arithmetic():
     matrices = sum(one.parameters for one in model().kinds[0].matrices) * 32
-    found = ready(found=PERFECT).rates.step(0, 0, 8192, 0)
+    found = ready(found=PERFECT).times.step(0, 0, 8192, 0)
     assert found == pytest.approx(2 * matrices * 8192 / gpu().flops_16bit, rel=0.01)
 
 
@@ -159,9 +161,9 @@ def test_tokens_visit_distinct_experts_as_balls_fall_into_bins(tokens, touched):
 
 def test_more_requests_read_more_experts():
     sparse = ready(model((layer(experts=8, active=2),)), found=PERFECT)
-    one, two, many = (sparse.rates.step(batch, 0, 0, 0) for batch in (1, 2, 32))
+    one, two, many = (sparse.times.step(batch, 0, 0, 0) for batch in (1, 2, 32))
     assert two > 1.5 * one
-    assert many == pytest.approx(sparse.rates.step(31, 0, 0, 0), rel=0.01)
+    assert many == pytest.approx(sparse.times.step(31, 0, 0, 0), rel=0.01)
 
 
 @pytest.mark.parametrize("tokens", [1, 16, 256, 8192])
@@ -169,7 +171,7 @@ def test_more_gpus_never_make_the_matrices_slower(tokens):
     found = replace(coefficients(NEWEST_KNOWN, "hopper", "nvlink"), all_reduce_seconds=0)
     found = replace(found, ranks_seconds=0, link_efficiency=1e9)
     times = [
-        ready(tensor=tensor, found=found).rates.step(0, 0, tokens, 0) for tensor in (1, 2, 4, 8)
+        ready(tensor=tensor, found=found).times.step(0, 0, tokens, 0) for tensor in (1, 2, 4, 8)
     ]
     assert times == sorted(times, reverse=True)
 
@@ -231,8 +233,8 @@ def test_fewer_bits_make_one_request_faster():
 def test_fp8_arithmetic_needs_hardware_that_has_it():
     ampere = gpu("NVIDIA-A100-SXM4-80GB")
     assert ampere.flops("fp8") == ampere.flops_16bit
-    step = ready(model(quantization=FP8), on=ampere).rates.step(0, 0, 8192, 0)
-    assert step > ready(on=ampere).rates.step(0, 0, 8192, 0)
+    step = ready(model(quantization=FP8), on=ampere).times.step(0, 0, 8192, 0)
+    assert step > ready(on=ampere).times.step(0, 0, 8192, 0)
 
 
 def test_eager_execution_is_slower():
@@ -258,9 +260,9 @@ def test_pipeline_stages_raise_throughput_but_not_the_speed_of_one_request():
 
 def test_a_burst_takes_as_long_as_its_prompts_and_its_tokens():
     found = ready(found=replace(PERFECT, request_seconds=1e-9)).burst(1024, 256, 64)
-    rates = ready(found=PERFECT).rates
-    prompts = 8 * rates.step(4, 1024, 8192, 512)
-    tokens = 255 * rates.step(64, 1152, 0, 0)
+    times = ready(found=PERFECT).times
+    prompts = 8 * times.step(4, 1024, 8192, 512)
+    tokens = 255 * times.step(64, 1152, 0, 0)
     assert found.requests_per_second == pytest.approx(64 / (prompts + tokens), rel=0.02)
 
 
@@ -299,6 +301,19 @@ def test_every_product_has_its_figures(product):
     assert found.generation in GENERATIONS
     assert 100e9 < found.memory_bandwidth < 10e12
     assert found.source
+
+
+def test_a_product_without_a_known_memory_has_its_figures_too():
+    assert catalogue.find("NVIDIA-GB10") is None
+    assert gpu("NVIDIA GB10").memory_bandwidth == 273e9
+
+
+@pytest.mark.parametrize("row", gpus.products(), ids=lambda row: row.name)
+def test_fewer_bits_are_never_multiplied_slower(row):
+    figures = [row.flops_16bit, row.flops_fp8, row.flops_fp4]
+    known = [figure for figure in figures if figure is not None]
+    assert known == sorted(known)
+    assert row.link_bandwidth < row.memory_bandwidth
 
 
 def test_a_family_is_as_fast_as_its_slowest_member():

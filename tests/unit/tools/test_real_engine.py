@@ -13,7 +13,7 @@ from realengine import environments
 from realengine.environments import SERVING, Lock, ensure, installed
 from realengine.errors import InstallError
 
-SMALL = Lock("serve", SERVING.version, gibibytes=0)
+SMALL = Lock("serve", SERVING.version, gibibytes=0, python_below=(4, 0))
 
 # Makes the folder as `uv venv` does, and notes every call.
 UV = """\

@@ -9,10 +9,10 @@ from typing import Any, Final
 
 from vllm_operator.models.reader import Facts
 
-from . import dense, experts, gemma, latent, recurrent
+from . import deepseek_v4, dense, experts, gemma, latent, recurrent
 from .common import Decoder
 
-__all__ = ["FAMILIES", "Decoder", "Family"]
+__all__ = ["FAMILIES", "REFUSED", "Decoder", "Family"]
 
 Reader = Callable[[Facts], Decoder]
 
@@ -102,6 +102,7 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "DeepseekV32ForCausalLM": Family(
         "deepseek_v32", partial(latent.deepseek, sparse=True), "DeepSeek"
     ),
+    "DeepseekV4ForCausalLM": Family("deepseek_v4", deepseek_v4.deepseek_v4, "DeepSeek-V4"),
     "GlmMoeDsaForCausalLM": Family("glm_moe_dsa", partial(latent.deepseek, sparse=True), "GLM-5"),
     "Qwen3NextForCausalLM": Family("qwen3_next", recurrent.qwen3_next, "Qwen3-Next"),
     "Qwen3_5ForConditionalGeneration": Family(
@@ -136,3 +137,25 @@ FAMILIES: Final[Mapping[str, Family]] = {
         "llava_next_video", llama, "LLaVA", multimodal=True, text_defaults=_LLAMA_DEFAULTS
     ),
 }  # fmt: skip
+
+REFUSED: Final[Mapping[str, str]] = {
+    "MllamaForConditionalGeneration": (
+        "has layers that attend to a picture's own cache; vLLM served it with its first engine "
+        "alone, up to 0.10.2"
+    ),
+    "Glm5NextForConditionalGeneration": (
+        "keeps pooled keys of its indexer and a ring of those not yet pooled beside latent and "
+        "recurrent states: index_kpool is not known to sizing"
+    ),
+    "Glm5NextForCausalLM": (
+        "keeps pooled keys of its indexer and a ring of those not yet pooled beside latent and "
+        "recurrent states: index_kpool is not known to sizing"
+    ),
+    "DeepseekV4ForConditionalGeneration": "the tower of vision_n_layers is not known to sizing",
+    "DeepseekV41ForCausalLM": "keeps states in layouts of its own: it is not known to sizing",
+}
+"""Architectures of vLLM that are refused for a reason of their own.
+
+Source: vllm 0.33.0 ``models/registry.py``, ``_PREVIOUSLY_SUPPORTED_MODELS``; ``models/glm5next``,
+``models/deepseek_v4/common/vl_model.py``, ``models/deepseek_v41``.
+"""

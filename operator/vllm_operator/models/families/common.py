@@ -25,6 +25,8 @@ class Decoder:
     extra_norms: int = 0
     tied_by_default: bool = False
     rotary_bytes: int = 2
+    indexed_tokens: int = 0
+    """Tokens that sparse attention chooses for each query."""
 
 
 def head_dim(facts: Facts, hidden: int, heads: int, default: int | None = None) -> int:
@@ -49,6 +51,19 @@ def key_value_heads(facts: Facts, heads: int, *, required: bool = False) -> int:
             "num_key_value_heads", f"{count} does not divide num_attention_heads {heads}"
         )
     return count
+
+
+def attention_facts(
+    facts: Facts, *, size: int | None = None, required: bool = False
+) -> tuple[int, int, int, int]:
+    """``hidden_size``, heads, key/value heads and ``head_dim`` (``size`` where it is absent).
+
+    ``required``: the number of key/value heads must be given.
+    """
+    hidden = facts.count("hidden_size")
+    heads = facts.count("num_attention_heads")
+    dim = head_dim(facts, hidden, heads, size)
+    return hidden, heads, key_value_heads(facts, heads, required=required), dim
 
 
 def rotary_dim(facts: Facts, size: int) -> int:

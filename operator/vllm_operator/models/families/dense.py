@@ -8,7 +8,16 @@ from vllm_operator.models.blocks import Part, attention, experts, layer, mamba2,
 from vllm_operator.models.reader import Facts
 from vllm_operator.models.shapes import Layer
 
-from .common import Decoder, head_dim, key_value_heads, layer_types, repeated, rotary_dim, window_of
+from .common import (
+    Decoder,
+    attention_facts,
+    head_dim,
+    key_value_heads,
+    layer_types,
+    repeated,
+    rotary_dim,
+    window_of,
+)
 
 
 def llama_like(
@@ -95,10 +104,7 @@ def opt(facts: Facts) -> Decoder:
 
 def starcoder2(facts: Facts) -> Decoder:
     """StarCoder2: an MLP without a gate, biases, layer norms (transformers 4.57)."""
-    hidden = facts.count("hidden_size")
-    heads = facts.count("num_attention_heads")
-    size = head_dim(facts, hidden, heads)
-    groups = key_value_heads(facts, heads)
+    hidden, heads, groups, size = attention_facts(facts)
     bias = facts.flag("use_bias", True)
     window = window_of(facts, facts.count("max_position_embeddings"))
     one = layer(
@@ -130,10 +136,7 @@ def granite_hybrid(facts: Facts) -> Decoder:
 
     Source: vllm 0.33.0 ``models/granitemoehybrid.py``. Heads have hidden_size / heads dimensions.
     """
-    hidden = facts.count("hidden_size")
-    heads = facts.count("num_attention_heads")
-    groups = key_value_heads(facts, heads)
-    size = head_dim(facts, hidden, heads)
+    hidden, heads, groups, size = attention_facts(facts)
     number = facts.count("num_hidden_layers")
     fact = facts.first("layer_types", "layers_block_type")
     kinds = layer_types(facts, number, tuple(GRANITE_LAYERS), fact=fact)

@@ -8,9 +8,8 @@ from vllm_operator.models.shapes import Layer
 
 from .common import (
     Decoder,
+    attention_facts,
     dense_then_routed,
-    head_dim,
-    key_value_heads,
     layer_types,
     repeated,
     rotary_dim,
@@ -20,10 +19,7 @@ from .common import (
 
 def qwen3_moe(facts: Facts) -> Decoder:
     """Qwen3-MoE (vllm 0.33.0 ``models/qwen3_moe.py``)."""
-    hidden = facts.count("hidden_size")
-    heads = facts.count("num_attention_heads")
-    size = head_dim(facts, hidden, heads)
-    groups = key_value_heads(facts, heads, required=True)
+    hidden, heads, groups, size = attention_facts(facts, required=True)
     bias = facts.flag("attention_bias", False)
     attends = attention(
         hidden, heads, groups, size, bias=bias, output_bias=bias, query_key_norm=2 * size
@@ -47,10 +43,7 @@ def qwen3_moe(facts: Facts) -> Decoder:
 
 def mixtral(facts: Facts) -> Decoder:
     """Mixtral (vllm 0.33.0 ``models/mixtral.py``)."""
-    hidden = facts.count("hidden_size")
-    heads = facts.count("num_attention_heads")
-    size = head_dim(facts, hidden, heads)
-    groups = key_value_heads(facts, heads)
+    hidden, heads, groups, size = attention_facts(facts)
     window = window_of(facts, facts.count("max_position_embeddings"))
     one = layer(
         attention(hidden, heads, groups, size, window=window),
@@ -69,10 +62,7 @@ def mixtral(facts: Facts) -> Decoder:
 
 def minimax_m2(facts: Facts) -> Decoder:
     """MiniMax-M2: norms over all heads' dimensions (vllm 0.33.0 ``models/minimax_m2.py``)."""
-    hidden = facts.count("hidden_size")
-    heads = facts.count("num_attention_heads")
-    size = head_dim(facts, hidden, heads)
-    groups = key_value_heads(facts, heads)
+    hidden, heads, groups, size = attention_facts(facts)
     norm = (heads + groups) * size if facts.flag("use_qk_norm", True) else 0
     one = layer(
         attention(hidden, heads, groups, size, query_key_norm=norm),
@@ -92,10 +82,7 @@ def minimax_m2(facts: Facts) -> Decoder:
 
 def glm4_moe(facts: Facts) -> Decoder:
     """GLM-4.5 and 4.6 (vllm 0.33.0 ``models/glm4_moe.py``)."""
-    hidden = facts.count("hidden_size")
-    heads = facts.count("num_attention_heads")
-    size = head_dim(facts, hidden, heads)
-    groups = key_value_heads(facts, heads)
+    hidden, heads, groups, size = attention_facts(facts)
     wide = facts.count("moe_intermediate_size")
     attends = attention(
         hidden, heads, groups, size,
@@ -123,10 +110,7 @@ def glm4_moe(facts: Facts) -> Decoder:
 
 def hunyuan_v3(facts: Facts) -> Decoder:
     """Hy3 (vllm 0.33.0 ``models/hy_v3.py``)."""
-    hidden = facts.count("hidden_size")
-    heads = facts.count("num_attention_heads")
-    size = head_dim(facts, hidden, heads)
-    groups = key_value_heads(facts, heads)
+    hidden, heads, groups, size = attention_facts(facts)
     wide = facts.count(facts.first("moe_intermediate_size", "expert_hidden_dim"))
     attends = attention(
         hidden, heads, groups, size,
@@ -153,10 +137,7 @@ def hunyuan_v3(facts: Facts) -> Decoder:
 
 def gpt_oss(facts: Facts) -> Decoder:
     """gpt-oss: sliding and full layers in turn, sinks, biases (vllm ``models/gpt_oss.py``)."""
-    hidden = facts.count("hidden_size")
-    heads = facts.count("num_attention_heads")
-    size = head_dim(facts, hidden, heads, 64)
-    groups = key_value_heads(facts, heads)
+    hidden, heads, groups, size = attention_facts(facts, size=64)
     number = facts.count("num_hidden_layers")
     window = facts.count("sliding_window")
     routed = experts(
@@ -185,11 +166,8 @@ def gpt_oss(facts: Facts) -> Decoder:
 
 def mimo_v2(facts: Facts) -> Decoder:
     """MiMo-V2: sliding layers with more key/value heads (vllm ``models/mimo_v2_flash.py``)."""
-    hidden = facts.count("hidden_size")
+    hidden, heads, groups, size = attention_facts(facts)
     number = facts.count("num_hidden_layers")
-    heads = facts.count("num_attention_heads")
-    groups = key_value_heads(facts, heads)
-    size = head_dim(facts, hidden, heads)
     value = facts.count("v_head_dim", size)
     window = facts.count("sliding_window")
     wide_heads = facts.count("swa_num_attention_heads", heads)
@@ -304,10 +282,7 @@ def step3p5(facts: Facts) -> Decoder:
 
 def llama4(facts: Facts) -> Decoder:
     """Llama 4's decoder. vLLM keeps whole keys and values of its chunked layers by default."""
-    hidden = facts.count("hidden_size")
-    heads = facts.count("num_attention_heads")
-    groups = key_value_heads(facts, heads)
-    size = head_dim(facts, hidden, heads)
+    hidden, heads, groups, size = attention_facts(facts)
     number = facts.count("num_hidden_layers")
     wide = facts.count("intermediate_size")
     attends = attention(hidden, heads, groups, size)

@@ -6,7 +6,7 @@ from vllm_operator.models.blocks import Part, attention, experts, layer, mlp
 from vllm_operator.models.reader import Facts
 from vllm_operator.models.shapes import Matrix, Split
 
-from .common import Decoder, head_dim, key_value_heads, layer_types
+from .common import Decoder, attention_facts, layer_types
 
 
 def gemma3(facts: Facts) -> Decoder:
@@ -47,10 +47,7 @@ def gemma4(facts: Facts) -> Decoder:
     Full layers have wider heads of their own number, and keys that serve as values; the last
     layers read the cache of an earlier one; small models feed an embedding into each layer.
     """
-    hidden = facts.count("hidden_size")
-    heads = facts.count("num_attention_heads")
-    groups = key_value_heads(facts, heads)
-    size = head_dim(facts, hidden, heads, 256)
+    hidden, heads, groups, size = attention_facts(facts, size=256)
     wide = facts.count("global_head_dim", size)
     wide_groups = facts.count("num_global_key_value_heads", groups)
     number = facts.count("num_hidden_layers")

@@ -47,4 +47,5 @@ def deepseek(facts: Facts, *, sparse: bool = False) -> Decoder:
         draft=draft,
         draft_extra=draft_extra,
         rotary_bytes=4,
+        indexed_tokens=facts.count("index_topk") if sparse else 0,
     )

@@ -14,7 +14,7 @@ from vllm_operator.models.blocks import (
 from vllm_operator.models.reader import Facts, shown
 from vllm_operator.models.shapes import Matrix, Split
 
-from .common import Decoder, head_dim, key_value_heads, layer_types, rotary_dim
+from .common import Decoder, attention_facts, layer_types, rotary_dim
 
 LETTERS = {"mamba": "M", "attention": "*", "mlp": "-", "moe": "E"}
 STATE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "auto": 2}
@@ -29,10 +29,7 @@ def _state_bytes(facts: Facts, fact: str) -> int:
 
 def qwen3_next(facts: Facts) -> Decoder:
     """Qwen3-Next and Qwen3.5, dense or with experts (vllm ``models/qwen3_next.py``)."""
-    hidden = facts.count("hidden_size")
-    heads = facts.count("num_attention_heads")
-    groups = key_value_heads(facts, heads)
-    size = head_dim(facts, hidden, heads, 256)
+    hidden, heads, groups, size = attention_facts(facts, size=256)
     number = facts.count("num_hidden_layers")
     attends = attention(
         hidden, heads, groups, size, query_key_norm=2 * size,
@@ -81,10 +78,7 @@ def qwen3_next(facts: Facts) -> Decoder:
 
 def jamba(facts: Facts) -> Decoder:
     """Jamba (vllm 0.33.0 ``models/jamba.py``)."""
-    hidden = facts.count("hidden_size")
-    heads = facts.count("num_attention_heads")
-    groups = key_value_heads(facts, heads)
-    size = head_dim(facts, hidden, heads)
+    hidden, heads, groups, size = attention_facts(facts)
     wide = facts.count("intermediate_size")
     recurs = mamba1(
         hidden,
@@ -123,10 +117,7 @@ def nemotron_h(facts: Facts) -> Decoder:
 
     M: Mamba2, ``*``: attention, ``-``: an MLP without a gate, E: experts without a gate.
     """
-    hidden = facts.count("hidden_size")
-    heads = facts.count("num_attention_heads")
-    groups = key_value_heads(facts, heads)
-    size = head_dim(facts, hidden, heads)
+    hidden, heads, groups, size = attention_facts(facts)
     number = facts.count("num_hidden_layers")
     pattern = facts.config.get("hybrid_override_pattern")
     if pattern is None and facts.has("layers_block_type"):

@@ -16,6 +16,7 @@ _FUSED: Final[dict[str, tuple[str, ...]]] = {
     "in_proj_qkvz": ("in_proj_qkv", "in_proj_z"),
     "in_proj_ba": ("in_proj_b", "in_proj_a"),
     "fused_qkv_a_proj": ("q_a_proj", "kv_a_proj_with_mqa"),
+    "fused_wqa_wkv": ("wq_a", "wkv"),
 }
 
 FUSED_PART: Final[Mapping[str, str]] = {

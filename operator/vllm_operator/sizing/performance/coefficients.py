@@ -1,0 +1,114 @@
+"""What hardware and vLLM reach of a datasheet's figures: ``performance_coefficients.csv``.
+
+Fitted by ``tools/fitting/fit_performance.py``, but for the rows whose source says otherwise.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from importlib.resources import files
+
+from vllm_operator.engine.tables import holds
+from vllm_operator.engine.versions import Version
+
+
+@dataclass(frozen=True, slots=True)
+class Coefficients:
+    """What hardware and vLLM reach; ``performance_coefficients.csv``."""
+
+    compute: float
+    """Share of the peak arithmetic in dense matrix multiplications."""
+    narrow: float
+    """Elements by which a matrix's narrower side is short of full arithmetic: a side of as many
+    reaches half of ``compute``."""
+    expert_compute: float
+    """The same for grouped multiplications of routed experts, as a factor on ``compute``."""
+    expert_padding: float
+    """Rows that a grouped multiplication computes in vain for each expert: half a tile."""
+    dequantized_compute: float
+    """Factor where weights are stored in fewer bits than they are multiplied in."""
+    bandwidth: float
+    """Share of the peak memory bandwidth that reading weights reaches."""
+    attention_compute: float
+    """Share of the peak 16-bit arithmetic in the attention of prompts."""
+    cache_bandwidth: float
+    """Share of the peak memory bandwidth that reading the KV cache reaches."""
+    elementwise_passes: float
+    """Times that a layer reads or writes the hidden state outside its multiplications."""
+    step_seconds: float
+    """Of every step of a stage: kernel launches, input preparation, synchronisation."""
+    sequence_seconds: float
+    """The scheduler's and the tokeniser's work for each sequence of a step."""
+    ranks_seconds: float
+    """Of every step of a stage where the engine has several ranks: handing out work between
+    processes."""
+    layer_seconds: float
+    """Of every layer: what kernels take however little they have to do."""
+    expert_layer_seconds: float
+    """The same of a layer that routes: choosing experts, sorting tokens, adding results."""
+    eager_layer_seconds: float
+    """Launches of one layer's kernels without CUDA graphs."""
+    all_reduce_seconds: float
+    """Latency of one all-reduce, or of handing one tensor over."""
+    link_efficiency: float
+    """Share of a link's or the network's bandwidth that an all-reduce reaches."""
+    network_bandwidth: float
+    """Bytes per second and direction that one GPU has of the network between nodes."""
+    network_seconds: float
+    """Latency that a message between nodes adds."""
+    recompute: float
+    """Prompt tokens computed again after preemption, for each output token, when the KV cache is
+    what limits concurrency."""
+    preempted: float
+    """Share of a request's tokens, per output token of its length, that it waits for again after
+    preemption, when the KV cache is what limits concurrency."""
+    request_seconds: float
+    """The API server's work for each request; it takes one after the other."""
+
+
+@lru_cache(maxsize=1)
+def _text() -> str:
+    table = files("vllm_operator.sizing").joinpath("performance_coefficients.csv")
+    return table.read_text(encoding="utf-8")
+
+
+@lru_cache(maxsize=1)
+def fingerprint() -> str:
+    """Hash of the coefficients: an estimate made with others may come out differently."""
+    return hashlib.sha256(_text().encode()).hexdigest()[:16]
+
+
+@lru_cache(maxsize=256)
+def coefficients(version: Version, generation: str, link: str) -> Coefficients:
+    """The figures for a version, a GPU generation and what joins the GPUs."""
+    rows = csv.DictReader(_text().splitlines())
+    return choose(
+        (
+            (row["name"], row["generation"], row["link"], float(row["value"]))
+            for row in rows
+            if holds(row, version)
+        ),
+        generation,
+        link,
+    )
+
+
+def choose(rows: Iterable[tuple[str, str, str, float]], generation: str, link: str) -> Coefficients:
+    """The coefficients of rows of name, generations, links and value that hold for a GPU.
+
+    Where several rows name a coefficient, the one that says most about the hardware holds.
+    """
+    chosen: dict[str, tuple[int, float]] = {}
+    for name, generations, links, value in rows:
+        if generations and generation not in generations.split("|"):
+            continue
+        if links and link not in links.split("|"):
+            continue
+        rank = bool(generations) + bool(links)
+        if rank >= chosen.get(name, (-1, 0.0))[0]:
+            chosen[name] = (rank, value)
+    return Coefficients(**{one.name: chosen[one.name][1] for one in fields(Coefficients)})

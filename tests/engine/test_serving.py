@@ -1,0 +1,82 @@
+"""A server that runs a plan's own command: it starts, prints, answers and counts as expected."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from engine.conftest import BLOCK_SIZE, KV_BYTES
+from engine.support import Start
+from realengine.environments import SERVING_VERSION
+from realengine.server import Server
+from vllm_operator.api.plan import Plan
+from vllm_operator.engine.metrics import metrics
+from vllm_operator.engine.versions import Version
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def test_the_engine_runs_with_the_values_of_the_plan(serving: Server, planned: Plan) -> None:
+    (line,) = re.findall(r"non-default args: (\{.*\})", serving.log)
+    assert planned.capacity is not None
+    for said in (
+        f"'max_model_len': {planned.capacity.max_model_len}",
+        f"'max_num_seqs': {planned.capacity.max_num_seqs}",
+        f"'max_num_batched_tokens': {planned.capacity.max_num_batched_tokens}",
+        f"'block_size': {planned.capacity.block_size}",
+        "'served_model_name': ['tiny']",
+        "'enforce_eager': True",
+    ):
+        assert said in line
+
+
+def test_the_log_prints_the_tokens_and_concurrency_that_are_computed(
+    serving: Server, models: Path
+) -> None:
+    start = Start("llama", 2048, KV_BYTES, block_size=BLOCK_SIZE)
+    tokens, concurrency = start.layout(models).printed(KV_BYTES, start.max_model_len)
+    printed = (
+        f"KV cache size: {tokens:,} tokens, Maximum concurrency for 2,048 tokens per request: "
+        f"{concurrency:.2f}x"
+    )
+    assert printed in serving.log
+
+
+def test_the_cache_metric_carries_the_same_figures(serving: Server, models: Path) -> None:
+    start = Start("llama", 2048, KV_BYTES, block_size=BLOCK_SIZE)
+    tokens, _ = start.layout(models).printed(KV_BYTES, start.max_model_len)
+    (labels,) = re.findall(r"^vllm:cache_config_info\{(.*)\} 1\.0$", serving.get("/metrics"), re.M)
+    assert f'kv_cache_size_tokens="{tokens}"' in labels
+    assert f'block_size="{BLOCK_SIZE}"' in labels
+
+
+def test_a_chat_completion_answers(serving: Server) -> None:
+    answer = serving.post(
+        "/v1/chat/completions",
+        {
+            "model": "tiny",
+            "messages": [{"role": "user", "content": "def main"}],
+            "max_tokens": 8,
+            "ignore_eos": True,
+        },
+    )
+    assert answer["usage"]["completion_tokens"] == 8
+    assert answer["choices"][0]["message"]["content"]
+
+
+def test_it_serves_the_planned_name_and_length(serving: Server) -> None:
+    (model,) = json.loads(serving.get("/v1/models"))["data"]
+    assert (model["id"], model["max_model_len"]) == ("tiny", 2048)
+
+
+def test_it_is_the_version_that_was_planned_for(serving: Server) -> None:
+    assert json.loads(serving.get("/version"))["version"].startswith(SERVING_VERSION)
+
+
+def test_every_metric_that_the_table_names_is_exported(serving: Server) -> None:
+    exported = dict(re.findall(r"^# TYPE (vllm:\S+) (\w+)$", serving.get("/metrics"), re.M))
+    named = metrics(Version.parse(SERVING_VERSION)).values()
+    assert {metric.name: metric.type for metric in named}.items() <= exported.items()

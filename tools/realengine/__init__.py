@@ -1,0 +1,1 @@
+"""The real vLLM, in its CPU build, for tests: installed once for each user, started and asked."""

@@ -1,0 +1,113 @@
+"""Command lines that the planner makes, of many servers that users may write."""
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+from vllm_operator.api.v1alpha1 import VLLMServer
+from vllm_operator.engine.versions import DEFAULT_IMAGE
+from vllm_operator.hardware.catalogue import products
+from vllm_operator.models import catalogue
+from vllm_operator.sizing.planner import PlanningInputs, make_plan
+
+SEED = 20260
+TRIES = 20
+"""So many servers are drawn at most for each command line that is wanted."""
+
+# What users write into a field, odd ones included; None leaves the field out.
+NAMES = (None, None, "chat", "0", "1e5", "a:b/c-d_e.f", "Qwen--2", "x" * 200)
+REVISIONS = (None, None, "main", "refs/pr/3", "a09a35458c702b33eeacc393d103063234e8bc28", "1.0")
+SIZES = (None, None, 1, 2, 3, 4, 8, 16)
+ENGINE: dict[str, tuple[Any, ...]] = {
+    "maxModelLen": (None, None, 512, 4096, 8192, 20_000, 32_768),
+    "maxNumSeqs": (None, None, 1, 7, 64, 256, 1024),
+    "maxNumBatchedTokens": (None, None, 2048, 8192, 12_345, 32_768),
+    "gpuMemoryUtilization": (None, None, 0.5, 0.29, 0.875, 0.9, 0.95),
+    "dtype": (None, None, "auto", "bfloat16", "float16", "float32"),
+    "quantization": (None, None, None, None, "fp8", "fp8_per_tensor", "bitsandbytes", "--help"),
+    "kvCacheDtype": (None, None, "auto", "fp8", "fp8_e4m3", "fp8_e5m2"),
+    "blockSize": (None, None, None, 1, 8, 16, 32, 64, 128, 256, 48),
+    "enforceEager": (None, True, False),
+    "prefixCaching": (None, True, False),
+    "chunkedPrefill": (None, True, False),
+}
+PARALLELISM: dict[str, tuple[Any, ...]] = {
+    "tensor": SIZES,
+    "pipeline": (None, None, None, 1, 2, 3),
+    "data": (None, None, None, 1, 2),
+    "expert": (None, None, None, True, False),
+}
+WORKLOAD: dict[str, tuple[Any, ...]] = {
+    "promptTokens": (None, 1, 3000),
+    "outputTokens": (None, 1, 500),
+    "concurrency": (None, 1, 10, 64),
+}
+STORAGE = (
+    None,
+    None,
+    {"persistentVolumeClaim": {"claimName": "models", "path": "/qwen", "mode": "Model"}},
+    {"persistentVolumeClaim": {"claimName": "models", "mode": "Cache"}},
+)
+
+
+def command_lines(version: str, number: int, seed: int = SEED) -> list[list[str]]:
+    """`number` different commands for a vLLM version; fewer where that many cannot be found.
+
+    The same arguments give the same commands.
+    """
+    draw = random.Random(f"{seed} {version}")
+    found: dict[tuple[str, ...], None] = {}
+    for command in _commands(version, number * TRIES, draw):
+        found.setdefault(command)
+        if len(found) == number:
+            break
+    return [list(command) for command in found]
+
+
+def _commands(version: str, tries: int, draw: random.Random) -> Iterator[tuple[str, ...]]:
+    models = catalogue.known_models()
+    gpus = [product.name for product in products()]
+    for _ in range(tries):
+        server = VLLMServer.model_validate(_manifest(version, models, gpus, draw))
+        inputs = PlanningInputs(
+            model=catalogue.find(server.spec.model.id), default_image=DEFAULT_IMAGE
+        )
+        plan = make_plan(server, inputs)
+        if plan.feasible and plan.engine is not None:
+            yield tuple(plan.engine.command)
+
+
+def _manifest(
+    version: str, models: tuple[str, ...], gpus: list[str], draw: random.Random
+) -> dict[str, Any]:
+    storage = draw.choice(STORAGE)
+    on_volume = storage is not None and storage["persistentVolumeClaim"]["mode"] == "Model"
+    model = {
+        "id": draw.choice(models),
+        "servedName": draw.choice(NAMES),
+        "revision": None if on_volume else draw.choice(REVISIONS),
+        "trustRemoteCode": draw.choice((None, True)),
+        "storage": storage,
+    }
+    engine = {"image": f"vllm/vllm-openai:v{version}", **_few(ENGINE, draw)}
+    spec = {
+        "model": {name: value for name, value in model.items() if value is not None},
+        "engine": engine,
+        "gpu": {"product": draw.choice(gpus), "perNode": draw.choice((1, 2, 4, 8))},
+        "parallelism": _few(PARALLELISM, draw) if draw.random() < 0.3 else {},
+        "workload": _few(WORKLOAD, draw) if draw.random() < 0.3 else {},
+        "rollout": {"drainSeconds": draw.choice((0, 5, 3600))} if draw.random() < 0.3 else {},
+    }
+    return {
+        "apiVersion": "vllm-operator.io/v1alpha1",
+        "kind": "VLLMServer",
+        "metadata": {"name": "chat", "namespace": "team"},
+        "spec": {name: value for name, value in spec.items() if value},
+    }
+
+
+def _few(choices: dict[str, tuple[Any, ...]], draw: random.Random) -> dict[str, Any]:
+    """Some of the fields: with all at once hardly any server could be planned."""
+    some = draw.sample(sorted(choices), draw.randint(0, min(4, len(choices))))
+    drawn = {name: draw.choice(choices[name]) for name in some}
+    return {name: value for name, value in drawn.items() if value is not None}
