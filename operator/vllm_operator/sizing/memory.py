@@ -211,7 +211,9 @@ def layer_bytes(layer: Layer, hidden: int, parallelism: Parallelism, load: Load)
         if not parallelism.expert:
             width = width // parallelism.expert_ranks
         chosen = layer.experts_per_token
-        sizes.append(3 * hidden + chosen * (max(width, hidden) + max(2 * width, hidden)))
+        one = 3 * hidden + chosen * (max(width, hidden) + max(2 * width, hidden))
+        # Before the experts, each data-parallel rank gathers the tokens of all of them.
+        sizes.append(one * parallelism.data)
     if layer.query_heads:
         heads = layer.query_heads // ranks
         key_value = 0

@@ -5,14 +5,17 @@ from contextlib import contextmanager
 
 import memory_accuracy as accuracy
 import pytest
+from support_forecasts import Forecast, manifest
 from support_logs import LoggedStart, read_rows, scored
+from support_memory_view import picture
+from support_summary import interval, quantile
 
 STARTS = scored(read_rows())
 LLAMA = next(one for one in STARTS if one.id == "L150")
 
 
-def compared(expected: float, low: float, measured: float) -> accuracy.Forecast:
-    return accuracy.Forecast(LLAMA, "", "GiB", expected, low, measured, expected, measured)
+def compared(expected: float, low: float, measured: float) -> Forecast:
+    return Forecast(LLAMA, "", "GiB", expected, low, measured, expected, measured)
 
 
 def test_no_source_stands_in_two_folds():
@@ -43,9 +46,9 @@ def test_no_fit_sees_a_start_of_the_sources_it_is_scored_on(monkeypatch: pytest.
         seen.update(text.splitlines())
         yield
 
-    def forecast(start: LoggedStart) -> accuracy.Forecast:
+    def forecast(start: LoggedStart) -> Forecast:
         leaks.extend({start.source} & seen)
-        return accuracy.Forecast(start, "")
+        return Forecast(start, "")
 
     monkeypatch.setattr(accuracy, "forecast", forecast)
     accuracy.cross_validated(STARTS, fit, use, seed=1)
@@ -77,15 +80,15 @@ def test_a_start_without_a_low_figure_above_zero_counts_as_refused():
     [(0, 78, 0.0, 0.0469), (5, 50, 0.0435, 0.2136), (0, 0, 0.0, 1.0)],
 )
 def test_the_interval_is_wilson_s(successes: int, trials: int, low: float, high: float):
-    assert accuracy.interval(successes, trials) == pytest.approx((low, high), abs=1e-4)
+    assert interval(successes, trials) == pytest.approx((low, high), abs=1e-4)
 
 
 def test_the_90th_percentile_is_a_value_that_was_seen():
-    assert accuracy.quantile(range(1, 11), 0.9) == 9
+    assert quantile(range(1, 11), 0.9) == 9
 
 
 def test_the_manifest_pins_what_the_start_was_given():
-    engine = accuracy.manifest(LLAMA, None).spec.engine
+    engine = manifest(LLAMA, None).spec.engine
     assert engine is not None
     assert (engine.version, engine.gpu_memory_utilization, engine.max_num_seqs) == (
         "0.11.2",
@@ -96,4 +99,4 @@ def test_the_manifest_pins_what_the_start_was_given():
 
 def test_the_picture_shows_a_dot_for_each_start():
     points = [compared(12.0, 11.0, 10.0), compared(9.0, 8.0, 10.0)]
-    assert accuracy.picture(points).count("<circle") == len(points)
+    assert picture(points).count("<circle") == len(points)

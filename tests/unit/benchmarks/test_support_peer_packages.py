@@ -6,11 +6,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import memory_accuracy as accuracy
 import pytest
 import support_peer_packages as packages
+import support_planners
+from support_forecasts import Forecast
 from support_logs import LoggedStart, read_rows, scored
 from support_peer_packages import PACKAGES, Package, PackageUnavailable, Planner
+from support_peers import PeerFacts
 
 from vllm_operator.models.facts import ModelFacts
 
@@ -45,15 +47,15 @@ def answer(gib: float, weights: float | None = None) -> dict[str, float | None]:
     }
 
 
-def forecast(name: str, measured: float, weights: float) -> accuracy.Forecast:
-    return accuracy.Forecast(
+def forecast(name: str, measured: float, weights: float) -> Forecast:
+    return Forecast(
         start=start(id=name, weights_gib=weights),
         problem="",
         unit="GiB",
         expected=measured,
         low=measured - 1,
         measured=measured,
-        facts=accuracy.PeerFacts("llama", 4096, 4096, 0, 0, False),
+        facts=PeerFacts("llama", 4096, 4096, 0, 0, False),
     )
 
 
@@ -191,8 +193,8 @@ def test_a_package_that_cannot_be_had_does_not_stop_the_benchmark(
     def planners(package: Package, asked: object) -> list[Planner]:
         raise PackageUnavailable(f"{package.name} was not installed")
 
-    monkeypatch.setattr(accuracy, "planners", planners)
-    assert accuracy.packages([forecast("L1", 10.0, 15.0)]) == {
+    monkeypatch.setattr(support_planners, "planners", planners)
+    assert support_planners.packages([forecast("L1", 10.0, 15.0)]) == {
         "rows": [],
         "unanswered": {},
         "problems": ["aiconfigurator was not installed", "llm-d-planner was not installed"],
@@ -202,7 +204,7 @@ def test_a_package_that_cannot_be_had_does_not_stop_the_benchmark(
 def test_a_package_is_compared_on_the_starts_that_it_answers_for():
     planner = Planner("planner", {"L1": 12.0}, {}, {"L2": "no room"})
     found = [forecast("L1", 10.0, 15.0), forecast("L2", 20.0, 15.0)]
-    rows = accuracy.package_rows(planner, found)
+    rows = support_planners.package_rows(planner, found)
     assert {row["planner"]: (row["starts"], row["biasGiB"]) for row in rows} == {
         "planner": (1, 2.0),
         "vllm-operator, expected": (1, 0.0),
@@ -212,6 +214,6 @@ def test_a_package_is_compared_on_the_starts_that_it_answers_for():
 
 def test_a_package_that_states_its_weights_is_also_judged_with_the_measured_ones():
     planner = Planner("planner", {"L1": 12.0}, {"L1": 14.0}, {})
-    rows = accuracy.package_rows(planner, [forecast("L1", 10.0, 15.0)])
+    rows = support_planners.package_rows(planner, [forecast("L1", 10.0, 15.0)])
     corrected = next(row for row in rows if row["planner"].endswith("measured weights"))
     assert corrected["biasGiB"] == 1.0

@@ -156,3 +156,10 @@ def test_bounds_of_parts_add_as_independent_errors():
         <= total.high - total.expected
         < sum(p.high - p.expected for p in parts) + (found.device_total.high)
     )
+
+
+def test_data_parallel_ranks_gather_each_others_tokens_before_the_experts():
+    model, load = architecture("Qwen/Qwen3-30B-A3B"), Load(16, 8192, 2)
+    alone = memory.forward_bytes(model, Parallelism(1), load)
+    four = memory.forward_bytes(model, Parallelism(1, 1, 4, True), load)
+    assert four == 4 * alone

@@ -1,0 +1,80 @@
+"""Figures of many forecasts: quantiles, rates with their intervals, and groups."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from support_forecasts import Forecast
+from support_logs import LoggedStart
+
+from vllm_operator.models import catalogue
+
+
+def interval(successes: int, trials: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a rate."""
+    if trials == 0:
+        return 0.0, 1.0
+    z = 1.959964
+    rate, spread = successes / trials, z * z / trials
+    centre = rate + spread / 2
+    half = z * math.sqrt(rate * (1 - rate) / trials + spread / (4 * trials))
+    low, high = (centre - half) / (1 + spread), (centre + half) / (1 + spread)
+    return max(0.0, low), min(1.0, high)
+
+
+def quantile(values: Iterable[float], share: float) -> float | None:
+    """The smallest value that ``share`` of them do not exceed; None of nothing."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else None
+
+
+def summary(found: Sequence[Forecast]) -> dict[str, Any]:
+    """The figures of some forecasts."""
+    compared = [one for one in found if one.scored]
+    started = [one for one in found if one.start.started]
+    broken = [one for one in compared if one.broken]
+    refused = [one for one in found if one.refused]
+    errors = [one.error for one in compared]
+    shorts = [one.short for one in compared]
+    return {
+        "starts": len(found),
+        "compared": len(compared),
+        "errorMedian": statistics.median(errors) if errors else None,
+        "errorP90": quantile(errors, 0.9),
+        "overPromises": len(broken),
+        "overPromiseRate": len(broken) / len(compared) if compared else None,
+        "overPromiseInterval": interval(len(broken), len(compared)),
+        "shortMedian": statistics.median(shorts) if shorts else None,
+        "shortP90": quantile(shorts, 0.9),
+        "refused": len(refused),
+        "refusedRate": len(refused) / len(started) if started else None,
+        "unknownModels": sum(catalogue.find(one.start.model) is None for one in refused),
+    }
+
+
+def groups(
+    found: Sequence[Forecast], key: Callable[[LoggedStart], str]
+) -> dict[str, dict[str, Any]]:
+    """The figures of each group, sorted by name."""
+    names = sorted({key(one.start) for one in found})
+    return {name: summary([one for one in found if key(one.start) == name]) for name in names}
+
+
+def model_family(start: LoggedStart) -> str:
+    """A model's family, by its name."""
+    name = start.model.rpartition("/")[2].casefold()
+    known = (
+        *("deepseek-r1-0528-qwen3", "deepseek-r1-distill-qwen", "codellama", "llama", "llava"),
+        *("qwen3.5", "qwen3", "qwen2.5", "qwen2", "gpt-oss", "gemma", "mistral", "minimax"),
+        *("kimi", "glm", "dots", "granite", "deepseek"),
+    )
+    return next((family for family in known if family in name), name)
+
+
+def minor_version(start: LoggedStart) -> str:
+    """``0.11`` of ``0.11.2``, padded to sort."""
+    major, minor, _ = start.version.split(".")
+    return f"{major}.{int(minor):02d}"
