@@ -202,7 +202,7 @@ class Demo:
         self._say.remark("a model that needs two GPUs, pinned to one: valid, and it cannot work")
         self._patch(
             '{"spec":{"model":{"id":"meta-llama/Llama-3.3-70B-Instruct"},'
-            '"parallelism":{"tensor":1}}}',
+            '"parallelism":{"tensor":1,"pipeline":1}}}',
             expect="patched$",
         )
         self._shell.run("kubectl wait vllm/qwen --for=condition=Planned=False --timeout=20s")

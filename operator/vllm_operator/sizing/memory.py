@@ -21,7 +21,7 @@ from vllm_operator.engine.defaults import (
 )
 from vllm_operator.engine.versions import Version
 from vllm_operator.models.architecture import Architecture
-from vllm_operator.models.shapes import AttentionCache, Layer, Pictures, StateCache
+from vllm_operator.models.shapes import AttentionCache, LatentCache, Layer, Pictures, StateCache
 
 from .coefficients import NOTHING, Bytes, Coefficient, coefficient, gibibytes, sum_of
 from .kernels import as_loaded
@@ -102,6 +102,11 @@ class Device:
 
 
 ANY_DEVICE: Final = Device()
+LATENT_BLOCK: Final = 64
+"""Tokens in a block of latent attention's kernels (FlashMLA)."""
+MOST_CONTEXT: Final = 64 * 1024
+MOST_ITEMS: Final = 999
+"""Pictures of a prompt where ``--limit-mm-per-prompt`` does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,19 +232,51 @@ def layer_bytes(layer: Layer, hidden: int, parallelism: Parallelism, load: Load)
     return load.element_bytes * load.max_num_batched_tokens * (max(sizes) + reduced)
 
 
-def forward_bytes(architecture: Architecture, parallelism: Parallelism, load: Load) -> int:
+def context_bytes(layer: Layer, parallelism: Parallelism, version: Version, load: Load) -> int:
+    """Latent attention's up-projected context, which the profiling run makes at its largest.
+
+    Eight whole requests or four blocks of each sequence, 65,536 tokens at most, for every head of
+    the rank. Sparse attention has none. Source: vllm 0.11.0 ``mla/common.py`` and 0.33.0
+    ``mla_attention.py``, ``determine_chunked_prefill_workspace_size``; 0.10.2 makes none.
+    """
+    cache = layer.cache
+    if not isinstance(cache, LatentCache) or cache.indexer_dim or version.release < (0, 11, 0):
+        return 0
+    pages = load.max_num_seqs * LATENT_BLOCK
+    tokens = max(min(max(8 * load.max_model_len, 4 * pages), MOST_CONTEXT), pages)
+    heads = layer.query_heads // parallelism.tensor
+    width = layer.query_dim - cache.rope_dim + layer.value_dim
+    return load.element_bytes * tokens * heads * width
+
+
+def forward_bytes(
+    architecture: Architecture, version: Version, parallelism: Parallelism, load: Load
+) -> int:
     """Largest transient of one forward pass over all tokens of a step."""
-    return max(
-        layer_bytes(kind, architecture.hidden_size, parallelism, load)
-        for kind in architecture.kinds
-    )
+    hidden = architecture.hidden_size
+    held = 2 * load.element_bytes * load.max_num_batched_tokens * hidden
+    sizes = []
+    for kind in architecture.kinds:
+        sizes.append(layer_bytes(kind, hidden, parallelism, load))
+        context = context_bytes(kind, parallelism, version, load)
+        if context:
+            queries = kind.query_heads // parallelism.tensor * (kind.query_dim + kind.value_dim)
+            made = load.element_bytes * load.max_num_batched_tokens * queries
+            sizes.append(held + made + context)
+    return max(sizes)
 
 
-def encoded_items(pictures: Pictures, load: Load) -> int:
+def encoded_items(pictures: Pictures, version: Version, load: Load) -> int:
     """Largest items that the profiling run encodes at once: as many as the encoder's budget of
-    tokens holds, which is a step's, or one item's where that is more."""
-    most = min(load.max_num_batched_tokens // pictures.tokens, load.max_num_seqs)
-    return max(1, most)
+    tokens holds, which is a step's, or one item's where that is more; and as many as all sequences
+    may have, one each before 0.10 and then as many as their length holds.
+
+    Source: vllm 0.33.0 ``multimodal/encoder_budget.py``, 0.10.0 ``v1/worker/gpu_model_runner.py``.
+    """
+    each = 1
+    if version.release >= (0, 10, 0):
+        each = max(1, min(MOST_ITEMS, load.max_model_len // pictures.tokens))
+    return max(1, min(load.max_num_batched_tokens // pictures.tokens, load.max_num_seqs * each))
 
 
 def frames_of(pictures: Pictures, load: Load) -> int:
@@ -249,7 +286,9 @@ def frames_of(pictures: Pictures, load: Load) -> int:
     return min(max(1, load.max_model_len // pictures.tokens), pictures.frame_pairs)
 
 
-def tower_bytes(architecture: Architecture, load: Load, units: Coefficient) -> tuple[int, int]:
+def tower_bytes(
+    architecture: Architecture, version: Version, load: Load, units: Coefficient
+) -> tuple[int, int]:
     """Transient of encoding the items (expected, high): the tower's attention or its MLP.
 
     ``units``: copies of the hidden state that an attention with rotary positions holds at its
@@ -260,7 +299,9 @@ def tower_bytes(architecture: Architecture, load: Load, units: Coefficient) -> t
     if pictures is None:
         return 0, 0
     mlp = 2 * pictures.hidden_size + 2 * pictures.intermediate_size
-    patches = pictures.patches * max(encoded_items(pictures, load), frames_of(pictures, load))
+    patches = pictures.patches * max(
+        encoded_items(pictures, version, load), frames_of(pictures, load)
+    )
     each = load.element_bytes * patches
     attention = pictures.hidden_size if pictures.rotary else 0
     return (
@@ -278,7 +319,7 @@ def kept_pictures(architecture: Architecture, version: Version, load: Load) -> i
     pictures = architecture.pictures
     if pictures is None:
         return 0
-    items = max(encoded_items(pictures, load), frames_of(pictures, load))
+    items = max(encoded_items(pictures, version, load), frames_of(pictures, load))
     kept = items * pictures.tokens
     if expands_pictures(version):
         longest = max(pictures.tokens * frames_of(pictures, load), pictures.expanded_tokens)
@@ -313,8 +354,8 @@ def activation_peak(
     kept = kept_pictures(architecture, version, load)
     tokens = load.max_num_batched_tokens
     last = load.element_bytes * tokens * architecture.hidden_size if logits else 0
-    forward = forward_bytes(architecture, parallelism, load)
-    tower, tower_high = tower_bytes(architecture, load, coefficient("tower", version))
+    forward = forward_bytes(architecture, version, parallelism, load)
+    tower, tower_high = tower_bytes(architecture, version, load, coefficient("tower", version))
     factor, rows = coefficient("forward", version), coefficient(sampler, version)
     fixed = gibibytes("transient_fixed", version)
     expected = max(

@@ -84,10 +84,40 @@ def test_pictures_of_0_11_are_padded_to_a_video_that_nobody_encodes():
     assert bare < 0.5
 
 
-def test_small_pictures_are_encoded_many_at_a_time():
+@pytest.mark.parametrize(
+    ("version", "seqs", "length", "items"),
+    [
+        ("0.30.0", 256, 16384, 32),
+        ("0.30.0", 1, 16384, 32),
+        ("0.30.0", 1, 1024, 4),
+        ("0.9.2", 8, 16384, 8),
+    ],
+)
+def test_small_pictures_are_encoded_many_at_a_time(
+    version: str, seqs: int, length: int, items: int
+):
     pictures = architecture("gaunernst/gemma-3-12b-it-qat-autoawq").pictures
-    assert memory.encoded_items(pictures, Load(256, 8192, 2)) == 32
-    assert memory.encoded_items(pictures, Load(8, 8192, 2)) == 8
+    load = Load(seqs, 8192, 2, length)
+    assert memory.encoded_items(pictures, Version.parse(version), load) == items
+
+
+@pytest.mark.parametrize(
+    ("version", "ranks", "gib"), [("0.30.0", 1, 4.0), ("0.30.0", 8, 0.5), ("0.10.2", 1, 0.0)]
+)
+def test_latent_attention_is_profiled_with_its_context_projected_up(
+    version: str, ranks: int, gib: float
+):
+    # 65,536 tokens of 128 heads of 128 + 128 elements.
+    layer = architecture("deepseek-ai/DeepSeek-R1").kinds[0]
+    load = Load(64, 2048, 2, 163840)
+    found = memory.context_bytes(layer, Parallelism(ranks), Version.parse(version), load)
+    assert found / GIBIBYTE == pytest.approx(gib)
+
+
+def test_sparse_attention_projects_no_context_up():
+    layer = architecture("deepseek-ai/DeepSeek-V3.2").kinds[0]
+    load = Load(64, 2048, 2, 163840)
+    assert memory.context_bytes(layer, SINGLE, Version((0, 30, 0)), load) == 0
 
 
 def test_a_long_context_makes_long_videos():
@@ -160,6 +190,7 @@ def test_bounds_of_parts_add_as_independent_errors():
 
 def test_data_parallel_ranks_gather_each_others_tokens_before_the_experts():
     model, load = architecture("Qwen/Qwen3-30B-A3B"), Load(16, 8192, 2)
-    alone = memory.forward_bytes(model, Parallelism(1), load)
-    four = memory.forward_bytes(model, Parallelism(1, 1, 4, True), load)
+    version = Version((0, 30, 0))
+    alone = memory.forward_bytes(model, version, Parallelism(1), load)
+    four = memory.forward_bytes(model, version, Parallelism(1, 1, 4, True), load)
     assert four == 4 * alone
