@@ -41,7 +41,7 @@ unit: $(VENV)/.installed ## Tests without a control plane
 test: check tools ## Everything but the engine: what CI runs
 	$(RUN) -m pytest -q -n $(WORKERS) --dist loadgroup --ignore tests/engine tests
 
-engine: $(VENV)/.installed ## Install the real vLLM in its CPU build, once per user: 5.8 GB
+engine: $(VENV)/.installed ## Install the real vLLM in its CPU build, once per user: 8 GB
 	@$(RUN) -m realengine
 
 test-engine: $(VENV)/.installed engine ## What was computed, against the real vLLM
@@ -49,6 +49,7 @@ test-engine: $(VENV)/.installed engine ## What was computed, against the real vL
 
 bench: $(VENV)/.installed tools ## Benchmarks: tables on the terminal, JSON under build/
 	$(RUN) benchmarks/planning.py
+	$(RUN) benchmarks/command_lines.py
 	-$(RUN) benchmarks/memory_accuracy.py
 	-$(RUN) benchmarks/performance_accuracy.py
 	$(RUN) benchmarks/scale.py
@@ -62,7 +63,7 @@ generate: $(VENV)/.installed ## Write the generated files
 lock: $(VENV)/.installed ## Resolve the hashed requirement locks afresh
 	$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url requirements.in -o requirements.txt
 	$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url requirements-dev.in -o requirements-dev.txt
-	$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --override tools/realengine/locks/overrides.txt tools/realengine/locks/serve-0.32.0.in -o tools/realengine/locks/serve-0.32.0.txt
+	for name in $(basename $(wildcard tools/realengine/locks/*.in)); do $(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --override tools/realengine/locks/overrides.txt $$name.in -o $$name.txt || exit; done
 	for name in aiconfigurator llm-d-planner; do $(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url benchmarks/requirements-$$name.in -o benchmarks/requirements-$$name.txt || exit 1; done
 
 e2e-kind: $(VENV)/.installed ## The demo on kind, for machines with Docker

@@ -51,11 +51,11 @@ class Start:
             "mamba_ssm_cache_dtype": "float32",
         }
 
-    def layout(self, models: Path) -> CacheLayout:
+    def layout(self, models: Path, version: Version = VERSION) -> CacheLayout:
         """What the operator computes of it."""
         config = json.loads((models / self.model / "config.json").read_text())
         settings = CacheSettings(
-            version=VERSION,
+            version=version,
             parallelism=SINGLE,
             element_bits=16,
             block_size=self.block_size,

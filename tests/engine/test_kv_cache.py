@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from engine.support import Start
-from realengine.environments import Environment
+from realengine.environments import PARSERS, Environment, installed
+from vllm_operator.engine.versions import Version
 
 pytestmark = pytest.mark.timeout(600)  # the first test waits for all starts
 
@@ -48,6 +49,15 @@ EDGES = [
     Start("deepseek", 3000, block_size=16),
     Start("qwen3-next", 8192),
     Start("jamba", 8192, prefix_caching=False),
+]
+EARLIER = next(lock for lock in PARSERS if lock.version == "0.30.0")
+"""It shares its PyTorch with the newest, so its engine starts here, too."""
+AGAIN = [
+    Start("llama", 1024, 200_000_000, block_size=256),
+    Start("gemma3", 8192, 300_000_000, block_size=32, max_num_batched_tokens=512),
+    Start("gpt-oss", 8192, 77_777_777, block_size=32, max_num_batched_tokens=256),
+    Start("qwen3-next", 8192, 150_000_000, prefix_caching=False),
+    Start("granite-hybrid", 2048, 300_000_000),
 ]
 Outcomes = Mapping[Start, Mapping[str, Any]]
 by_name = pytest.mark.parametrize("start", SIZES, ids=str)
@@ -133,3 +143,23 @@ def test_the_longest_request_that_is_computed_is_one_that_the_engine_would_take(
     assert estimate is not None
     computed = less.layout(models).longest_request(less.kv_bytes, less.max_model_len)
     assert 0 <= int(estimate[1]) - computed < less.layout(models).block_size
+
+
+@pytest.fixture(scope="module")
+def earlier_outcomes(models: Path) -> Outcomes:
+    """The same of the earlier version."""
+    environment = installed(EARLIER)
+    if environment is None:
+        pytest.skip(f"vLLM {EARLIER.version} is not installed: `make engine` does that")
+    answers = environment.boot([start.arguments(models) for start in AGAIN])
+    return dict(zip(AGAIN, answers, strict=True))
+
+
+@pytest.mark.parametrize("start", AGAIN, ids=str)
+def test_an_earlier_engine_has_what_is_computed_for_its_version(
+    start: Start, earlier_outcomes: Outcomes, models: Path
+) -> None:
+    layout = start.layout(models, Version.parse(EARLIER.version))
+    tokens, _ = layout.printed(start.kv_bytes, start.max_model_len)
+    told = earlier_outcomes[start]
+    assert (layout.blocks_in(start.kv_bytes), tokens) == (told["blocks"], told["tokens"])

@@ -7,13 +7,13 @@ import re
 from pathlib import Path
 
 import pytest
-from vllm_operator.engine.metrics import metrics
 
 from engine.conftest import BLOCK_SIZE, KV_BYTES
 from engine.support import Start
 from realengine.environments import SERVING_VERSION
 from realengine.server import Server
 from vllm_operator.api.plan import Plan
+from vllm_operator.engine.metrics import metrics
 from vllm_operator.engine.versions import Version
 
 pytestmark = pytest.mark.timeout(600)

@@ -143,7 +143,7 @@ class Environment:
         answer = json.loads(self.run(PARSE, given=json.dumps(vectors)).splitlines()[-1])
         return Parsed(answer["version"], answer["flags"], answer["refusals"])
 
-    def run(self, script: Path, *arguments: str, given: str = "", timeout: float = 300) -> str:
+    def run(self, script: Path, *arguments: str, given: str = "", timeout: float = 500) -> str:
         """What a script of this package prints when that interpreter runs it.
 
         `given` is its standard input. Raises EngineFailed where it ends with another status than 0

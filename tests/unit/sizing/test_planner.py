@@ -213,7 +213,7 @@ def test_more_pinned_sequences_than_default_tokens_raise_the_tokens():
 
 
 def test_a_negative_switch_that_the_version_lacks_is_refused():
-    plan = plan_of(engine={"version": "0.8.5", "chunkedPrefill": False})
+    plan = plan_of(engine={"version": "0.8.4", "chunkedPrefill": False})
     assert only_problem(plan)[:2] == ("spec.engine.chunkedPrefill", "IllegalPin")
 
 
