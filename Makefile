@@ -4,9 +4,11 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 WORKERS ?= 2
+# Told whole by `make test-stories`; `make test` has a sample of them.
+STORIES := $(filter-out tests/stories/test_sample.py,$(wildcard tests/stories/test_*.py))
 export PYTHONPATH := operator:tools:tests
 
-.PHONY: help demo test test-engine engine check unit bench cluster tools generate lock e2e-kind clean
+.PHONY: help demo demo-engine test test-stories test-engine engine check unit bench cluster tools generate lock e2e-kind clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -22,6 +24,9 @@ tools: $(VENV)/.installed ## Build the control plane's binaries, once per user
 
 demo: $(VENV)/.installed tools ## Show the whole way on a local cluster with fake GPU nodes
 	@$(RUN) -m localcluster.demo
+
+demo-engine: $(VENV)/.installed tools engine ## The same with the real vLLM, on this machine's CPU
+	@$(RUN) -m localcluster.demo_engine
 
 cluster: $(VENV)/.installed tools ## Keep a local cluster until Ctrl-C
 	@$(RUN) -m localcluster up
@@ -39,12 +44,15 @@ unit: $(VENV)/.installed ## Tests without a control plane
 	$(RUN) -m pytest -q tests/unit tests/properties
 
 test: check tools ## Everything but the engine: what CI runs
-	$(RUN) -m pytest -q -n $(WORKERS) --dist loadgroup --ignore tests/engine tests
+	$(RUN) -m pytest -q -n $(WORKERS) --dist loadgroup --ignore tests/engine $(STORIES:%=--ignore %) tests
+
+test-stories: $(VENV)/.installed tools ## Every life story, then with the operator killed after each write
+	$(RUN) -m pytest -q -n $(WORKERS) --dist loadgroup tests/stories
 
 engine: $(VENV)/.installed ## Install the real vLLM in its CPU build, once per user: 8 GB
 	@$(RUN) -m realengine
 
-test-engine: $(VENV)/.installed engine ## What was computed, against the real vLLM
+test-engine: $(VENV)/.installed tools engine ## What was computed, against the real vLLM
 	$(RUN) -m pytest -q tests/engine
 
 bench: $(VENV)/.installed tools ## Benchmarks: tables on the terminal, JSON under build/

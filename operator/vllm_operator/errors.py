@@ -10,6 +10,7 @@
     │   ├── ModelAccessDenied      the Hub knows the model and refuses to show it
     │   ├── UnsupportedEngineVersion
     │   ├── IllegalPin             a pin that this vLLM would refuse, or that contradicts another
+    │   ├── LeaderWorkerSetMissing a replica takes several nodes, and the cluster has no such API
     │   └── Infeasible             everything is known and nothing fits
     ├── TemporaryFailure           an edge (Hub, API server) failed; the same call may succeed later
     └── NameConflict               an object of that name exists and is somebody else's
@@ -75,6 +76,12 @@ class IllegalPin(PlanningError):
     """A field of the manifest that this vLLM would refuse, or that contradicts another field."""
 
     reason = "IllegalPin"
+
+
+class LeaderWorkerSetMissing(PlanningError):
+    """A replica takes several nodes, and the cluster lacks the API that keeps such groups."""
+
+    reason = "LeaderWorkerSetMissing"
 
 
 class Infeasible(PlanningError):

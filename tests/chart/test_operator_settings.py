@@ -56,7 +56,7 @@ def _unchanged_logging() -> Iterator[None]:
 
 def test_the_charts_defaults_are_the_operators_own(monkeypatch: pytest.MonkeyPatch) -> None:
     assert understood({}, monkeypatch) == OperatorSettings(
-        leader_election=True, lease_namespace="ops"
+        leader_election=True, lease_namespace="ops", calibration=True
     )
 
 
@@ -67,6 +67,8 @@ def test_every_setting_arrives(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
         "namespaces": ["team-a", "team-b"],
         "watchNodes": False,
         "leaderElection": False,
+        "hostPathPrefixes": ["/mnt/models", "/data"],
+        "calibration": {"enabled": False},
         "hub": {"enabled": False, **MATRIX["hub token"]["hub"]},
     }
     assert understood(values, monkeypatch, token) == OperatorSettings(
@@ -79,6 +81,7 @@ def test_every_setting_arrives(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
         hub=False,
         hub_token="hf_secret",
         hub_token_namespaces=("team-a", "team-b"),
+        host_path_prefixes=("/mnt/models", "/data"),
         resync_seconds=86400,
         workers=64,
     )

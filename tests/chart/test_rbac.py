@@ -18,16 +18,22 @@ IN_NAMESPACES = [
     ("vllm-operator.io", "vllmservers", "get list watch"),
     ("vllm-operator.io", "vllmservers/status", "patch"),
     ("vllm-operator.io", "vllmservers/finalizers", "update"),
-    ("apps", "deployments", "get list watch create patch"),
+    ("apps", "deployments", "get list watch create patch delete"),
+    ("leaderworkerset.x-k8s.io", "leaderworkersets", "get list watch create patch delete"),
     ("apps", "controllerrevisions", "get list watch create delete"),
     ("", "services", "get list watch create patch"),
     ("", "pods", "get list watch"),
+    ("", "pods/log", "get"),
     ("", "configmaps", "get"),
+    ("", "persistentvolumeclaims", "get"),
+    ("policy", "poddisruptionbudgets", "get list watch create patch delete"),
     ("events.k8s.io", "events", "create"),
 ]
 NODES = [("", "nodes", "get list watch")]
 LEASES = [("coordination.k8s.io", "leases", "create")]
 OWN_LEASE = [("coordination.k8s.io", "leases", "get update patch")]
+CALIBRATION = [("", "configmaps", "create")]
+OWN_CALIBRATION = [("", "configmaps", "get patch")]
 
 
 def rules(role: dict[str, Any]) -> set[Rule]:
@@ -46,6 +52,9 @@ def table(rows: list[tuple[str, str, str]], name: str = "") -> set[Rule]:
     return {
         (group, resource, name, verb) for group, resource, verbs in rows for verb in verbs.split()
     }
+
+
+KEPT = table(CALIBRATION) | table(OWN_CALIBRATION, "vllm-operator-calibration")
 
 
 def granted(objects: list[dict[str, Any]]) -> dict[str, set[Rule]]:
@@ -72,7 +81,7 @@ def granted(objects: list[dict[str, Any]]) -> dict[str, set[Rule]]:
 def test_an_install_for_all_namespaces_grants_exactly_these_rules() -> None:
     assert granted(render(namespace="ops")) == {
         "*": table(IN_NAMESPACES) | table(NODES),
-        "ops": table(LEASES) | table(OWN_LEASE, "vllm-operator"),
+        "ops": table(LEASES) | table(OWN_LEASE, "vllm-operator") | KEPT,
     }
 
 
@@ -81,7 +90,7 @@ def test_an_install_for_some_namespaces_grants_them_there_and_nowhere_else() -> 
     expected = {
         "team-a": table(IN_NAMESPACES),
         "team-b": table(IN_NAMESPACES),
-        "ops": table(LEASES) | table(OWN_LEASE, "vllm-operator"),
+        "ops": table(LEASES) | table(OWN_LEASE, "vllm-operator") | KEPT,
     }
     assert granted(render(values | {"watchNodes": False}, namespace="ops")) == expected
     assert granted(render(values, namespace="ops")) == expected | {"*": table(NODES)}
@@ -90,12 +99,13 @@ def test_an_install_for_some_namespaces_grants_them_there_and_nowhere_else() -> 
 def test_the_operator_may_work_in_its_own_namespace_too() -> None:
     objects = render({"namespaces": ["ops"], "watchNodes": False}, namespace="ops")
     assert granted(objects) == {
-        "ops": table(IN_NAMESPACES) | table(LEASES) | table(OWN_LEASE, "vllm-operator")
+        "ops": table(IN_NAMESPACES) | table(LEASES) | table(OWN_LEASE, "vllm-operator") | KEPT
     }
 
 
-def test_without_leader_election_leases_are_not_granted() -> None:
-    assert set(granted(render({"leaderElection": False}))) == {"*"}
+def test_without_leader_election_and_calibration_nothing_is_granted_beside_it() -> None:
+    values = {"leaderElection": False, "calibration": {"enabled": False}}
+    assert set(granted(render(values))) == {"*"}
 
 
 def test_without_rbac_the_operator_is_granted_nothing() -> None:
@@ -162,10 +172,12 @@ def allowed(cluster: Cluster, verb: str, resource: str, *arguments: str, kubecon
         ("update", "vllmservers.vllm-operator.io", "anywhere", False),
         ("delete", "vllmservers.vllm-operator.io", "anywhere", False),
         ("create", "deployments.apps", "anywhere", True),
-        ("delete", "deployments.apps", "anywhere", False),
+        ("delete", "deployments.apps", "anywhere", True),
+        ("update", "deployments.apps", "anywhere", False),
         ("delete", "services", "anywhere", False),
         ("get", "configmaps", "anywhere", True),
         ("list", "configmaps", "anywhere", False),
+        ("list", "persistentvolumeclaims", "anywhere", False),
         ("get", "secrets", "anywhere", False),
         ("create", "pods", "anywhere", False),
         ("delete", "pods", "anywhere", False),

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from localcluster import ApiError, Cluster
 from unit.api.examples import (
     FULL,
-    FULL_OTHERWISE,
     MINIMAL,
     MODEL,
     ODD_VALUES,
+    OTHERS,
     RULE_EXAMPLES,
     VIOLATIONS,
     Example,
@@ -37,6 +37,10 @@ from vllm_operator.api.v1alpha1 import VLLMServer
 
 CRD_FILE = Path(__file__).parents[2] / "crds" / f"{CRD_NAME}.yaml"
 REMARKS = ("some validation rules were not checked", "Checked value must be of type")
+
+
+def name_of(manifest: dict) -> str:
+    return str(manifest["metadata"]["name"])
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +148,7 @@ def test_a_minimal_manifest_is_admitted_and_nothing_but_replicas_is_added(
     assert "finalizers" not in server_object["metadata"]
 
 
-@pytest.mark.parametrize("manifest", [FULL, FULL_OTHERWISE], ids=["full", "otherwise"])
+@pytest.mark.parametrize("manifest", [FULL, *OTHERS], ids=name_of)
 def test_a_full_manifest_is_kept_as_it_is_written(cluster: Cluster, namespace: str, manifest: dict):
     kept = cluster.api("POST", f"{servers(namespace)}?fieldValidation=Strict", manifest)
     assert kept["spec"] == {"replicas": 1, **manifest["spec"]}
@@ -264,7 +268,7 @@ def test_a_tiny_fraction_is_refused_as_too_small_and_not_as_text(cluster: Cluste
 
 
 @pytest.mark.parametrize("side", ["--server-side=false", "--server-side"])
-@pytest.mark.parametrize("manifest", [MINIMAL, FULL, FULL_OTHERWISE], ids=["min", "full", "other"])
+@pytest.mark.parametrize("manifest", [MINIMAL, FULL, *OTHERS], ids=name_of)
 def test_an_applied_manifest_shows_no_difference(kubectl: Kubectl, manifest: dict, side: str):
     kubectl("apply", side, "-f", "-", manifest=manifest)
     assert kubectl("diff", side, "-f", "-", manifest=manifest) == ""

@@ -9,9 +9,9 @@ import pytest
 from support.builders import make_plan, make_server
 from support.world import World
 from vllm_operator.controller.apply import with_applied_hash
-from vllm_operator.controller.store import owned_fields
+from vllm_operator.controller.records import owned_fields
 from vllm_operator.manifests.fieldset import field_set, field_set_digest
-from vllm_operator.manifests.render import GPUSelection, render
+from vllm_operator.manifests.render import GPUSelection, live_objects, render
 
 REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
@@ -20,6 +20,7 @@ REFERENCE = {"name": "s", "key": "k"}
 POD_TERM = {"topologyKey": "zone", "labelSelector": {"matchLabels": {"a": "b"}}}
 SPECS: list[tuple[str, dict[str, Any]]] = [
     ("minimal", {}),
+    ("replicas", {"replicas": 2}),
     ("metadata", {"pod": {"labels": {"team": "a"}, "annotations": {"x/y": "z"}}}),
     (
         "scheduling",
@@ -79,6 +80,14 @@ SPECS: list[tuple[str, dict[str, Any]]] = [
             }
         },
     ),
+    (
+        "folder",
+        {"model": {"id": "a/b", "storage": {"hostPath": {"path": "/a", "mode": "Model"}}}},
+    ),
+    (
+        "image",
+        {"model": {"id": "a/b", "storage": {"image": {"reference": "a/b", "pullPolicy": "Never"}}}},
+    ),
     ("sized-cache", {"model": {"id": "a/b", "storage": {"emptyDir": {"sizeLimit": "9Gi"}}}}),
 ]
 
@@ -87,7 +96,7 @@ SPECS: list[tuple[str, dict[str, Any]]] = [
 def test_of_every_object_that_we_render(world: World, spec: dict[str, Any]) -> None:
     server = make_server(uid="00000000-0000-0000-0000-000000000001", **spec)
     selection = GPUSelection("nvidia.com/gpu", {"nvidia.com/gpu.product": ("A", "B")})
-    for rendered in render(server, make_plan(), selection):
+    for rendered in (*render(server, make_plan(), selection), *live_objects(server)):
         rendered["metadata"]["namespace"] = world.namespace
         desired = with_applied_hash(rendered)
         answer = world.cluster.api(

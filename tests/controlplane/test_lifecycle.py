@@ -315,7 +315,7 @@ def test_the_operator_has_no_right_beyond_its_chart(
 ) -> None:
     with pytest.raises(ApiError, match="404"):
         world.cluster.api("GET", world.path("Deployment", "nothing"))
-    for verb, what in (("get", "secrets"), ("create", "pods"), ("delete", "deployments")):
+    for verb, what in (("get", "secrets"), ("create", "pods"), ("delete", "services")):
         answer = world.cluster.kubectl(
             "auth", "can-i", verb, what, "-n", world.namespace,
             kubeconfig=operator.kubeconfig, check=False,

@@ -51,7 +51,10 @@ def test_a_pod_that_cannot_start_shows_its_reason(
 
     def said() -> bool:
         condition = own_world.condition("Progressing")
-        return condition.get("reason") == "Loading" and "ImagePullBackOff" in condition["message"]
+        return (
+            condition.get("reason") == "ImagePullFailed"
+            and "spec.engine.image" in condition["message"]
+        )
 
     own_world.wait(said, "the reason", timeout=30)
-    assert own_world.condition("Available")["reason"] == "NoReplicaReady"
+    assert own_world.condition("Available")["reason"] == "ImagePullFailed"

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from docs.support import DOCS, ROOT, first_cells, section
-from vllm_operator.api.conditions import REASONS
+from vllm_operator.api.conditions import REASONS, START_FAILURES
 from vllm_operator.api.crd import CRD_NAME
 from vllm_operator.cli.main import main
 from vllm_operator.controller.metrics import SERVER_STATES, Metrics
@@ -49,8 +49,13 @@ def test_every_reason_of_a_condition_is_explained_and_no_other(condition: str) -
     assert first_cells(section(CONDITIONS, condition)) - {"Reason"} == set(REASONS[condition])
 
 
+def test_every_failure_to_start_is_explained_and_no_other() -> None:
+    documented = first_cells(section(CONDITIONS, "Failures to start"))
+    assert documented - {"Reason"} == set(START_FAILURES)
+
+
 def test_every_event_of_the_controller_is_explained() -> None:
-    source = (SOURCE / "controller" / "reconcile.py").read_text()
+    source = "".join(path.read_text() for path in (SOURCE / "controller").glob("*.py"))
     written = set(re.findall(r'"(Planned|Replanned|Repaired|[A-Z]\w+)", "(?:Plan|Repair)"', source))
     documented = section(CONDITIONS, "Events")
     assert {"Repaired"} <= written

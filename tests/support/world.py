@@ -21,6 +21,8 @@ PATHS = {
     "ControllerRevision": "/apis/apps/v1/namespaces/{0}/controllerrevisions",
     "Service": "/api/v1/namespaces/{0}/services",
     "Pod": "/api/v1/namespaces/{0}/pods",
+    "PodDisruptionBudget": "/apis/policy/v1/namespaces/{0}/poddisruptionbudgets",
+    "LeaderWorkerSet": "/apis/leaderworkerset.x-k8s.io/v1/namespaces/{0}/leaderworkersets",
     "ConfigMap": "/api/v1/namespaces/{0}/configmaps",
     "Event": "/apis/events.k8s.io/v1/namespaces/{0}/events",
 }
@@ -133,7 +135,14 @@ class World:
 
     def versions(self) -> Mapping[str, str]:
         """resourceVersions of everything that the operator may write: equal means no write."""
-        kinds = ("VLLMServer", "Deployment", "Service", "ControllerRevision", "Event")
+        kinds = (
+            "VLLMServer",
+            "Deployment",
+            "Service",
+            "PodDisruptionBudget",
+            "ControllerRevision",
+            "Event",
+        )
         return {
             f"{kind}/{item['metadata']['name']}": item["metadata"]["resourceVersion"]
             for kind in kinds

@@ -18,18 +18,20 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol
 
 import click
 
+from vllm_operator.engine.first_engine import first_engine_because
 from vllm_operator.engine.versions import Version
 from vllm_operator.hardware import catalogue as products
 from vllm_operator.models import catalogue as models
 from vllm_operator.models.architecture import Architecture, architecture_from_config
 from vllm_operator.sizing import coefficients
 from vllm_operator.sizing.devices import device_of
+from vllm_operator.sizing.engines import described_setup
 from vllm_operator.sizing.kvcache import CacheSettings, cache_layout
 from vllm_operator.sizing.memory import ANY_DEVICE, Device, Load, footprint
 from vllm_operator.sizing.parallelism import Parallelism, illegal_because
@@ -128,6 +130,15 @@ def case_of(start: Start) -> Case | None:
     if start.quantization in ("fp8", "bitsandbytes") and not quantised:
         return None  # quantised while loading, which the shapes do not tell
     version = Version.parse(start.version)
+    device = device_of(start.gpu, gpu.memory_bytes if gpu else 0, start.resource_name)
+    setup = described_setup(
+        architecture,
+        capability=device.capability,
+        rocm=device.rocm,
+        kv_cache_dtype=start.kv_cache_dtype,
+        pipeline=start.pipeline,
+    )
+    first = first_engine_because(version, setup)
     bits = 8.0 if start.kv_cache_dtype.startswith("fp8") else 16.0
     settings = CacheSettings(
         version=version,
@@ -136,6 +147,7 @@ def case_of(start: Start) -> Case | None:
         block_size=16,
         max_num_batched_tokens=start.max_num_batched_tokens,
         prefix_caching=start.prefix_caching is not False,
+        first_engine=first is not None,
     )
     if start.kv_gib is not None:
         measured = start.kv_gib * GIBIBYTE
@@ -160,12 +172,13 @@ def case_of(start: Start) -> Case | None:
             element_bytes=2,
             max_model_len=start.max_model_len or architecture.context_length,
             flashinfer=start.flashinfer,
+            first_engine=first is not None,
         ),
         total=total,
         utilization=start.utilization,
         enforce_eager=start.enforce_eager,
         measured=measured,
-        device=device_of(start.gpu, total, start.resource_name),
+        device=replace(device, memory_bytes=total),
     )
 
 

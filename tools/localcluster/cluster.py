@@ -10,6 +10,9 @@ from typing import Any, Self
 from urllib.parse import quote
 
 from localcluster import binaries, nodes
+from localcluster.agent.images import Image
+from localcluster.agents import Agents
+from localcluster.client import ApiError
 from localcluster.controlplane import ControlPlane
 from localcluster.errors import KubectlError, LocalClusterError, StartError
 from localcluster.waiting import wait_until
@@ -31,6 +34,9 @@ class Cluster:
     does not follow their owner references until then.
 
     `log_directory` keeps the components' logs; otherwise they are kept only when something fails.
+
+    `node_loss_seconds` is how long a node may be silent before it is NotReady, and how long its
+    pods then stay before they are evicted; Kubernetes' defaults are 50 s and 300 s.
     """
 
     def __init__(
@@ -39,11 +45,13 @@ class Cluster:
         log_directory: Path | None = None,
         kwok: bool = True,
         manifests: Sequence[Path] = (),
+        node_loss_seconds: int | None = None,
     ) -> None:
         self._audit = audit
         self._log_directory = log_directory
         self._kwok = kwok
         self._manifests = tuple(manifests)
+        self._node_loss_seconds = node_loss_seconds
         self._binaries: dict[str, Path] = {}
         self._running: ControlPlane | None = None
 
@@ -84,7 +92,9 @@ class Cluster:
         self.stop()
 
     def _start(self) -> Self:
-        self._running = ControlPlane(self._binaries, self._audit, self._log_directory)
+        self._running = ControlPlane(
+            self._binaries, self._audit, self._log_directory, self._node_loss_seconds
+        )
         try:
             self._running.start_etcd()
             self._running.start_api_server()
@@ -279,10 +289,7 @@ class Cluster:
         node = nodes.node(name, all_labels, {resource: count}, cpu, memory, taints)
         self.api("POST", "/api/v1/nodes", node)
         if wait:
-            wait_until(
-                lambda: nodes.is_usable(self.api("GET", f"/api/v1/nodes/{name}")),
-                f"node {name} to be Ready",
-            )
+            self.wait_for_node(name)
 
     def remove_node(self, name: str, delete_pods: bool = False) -> None:
         """Deletes a node, as when its machine is gone; its pods stay behind for a while.
@@ -296,6 +303,43 @@ class Cluster:
                 metadata = pod["metadata"]
                 path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}"
                 self.api("DELETE", path, {"gracePeriodSeconds": 0})
+
+    def add_agent_node(
+        self,
+        name: str,
+        images: Sequence[Image],
+        product: str = "NVIDIA-H100-80GB-HBM3",
+        count: int = 8,
+        speed: float = 10,
+        labels: Mapping[str, str] | None = None,
+    ) -> None:
+        """Adds a node with GPU labels whose pods are real processes, and waits until it is Ready.
+
+        See `localcluster.agent` for what it does and cannot do. `images` are those that can be
+        pulled; `speed` divides a kubelet's waits (`agent.settings.Settings`).
+        """
+        all_labels = nodes.gpu_labels(product, count) | dict(labels or {})
+        node = nodes.node(name, all_labels, {nodes.NVIDIA_RESOURCE: count}, "96", "1Ti")
+        self.agents.add(node, images, speed)
+        self.wait_for_node(name)
+
+    @property
+    def agents(self) -> Agents:
+        """The agents of nodes that `add_agent_node` added: to pause, stop and start."""
+        return self._plane.agents
+
+    def wait_for_node(self, name: str, timeout: float = 30) -> None:
+        """Waits until a node is Ready and may be scheduled to."""
+
+        def usable() -> bool:
+            try:
+                return nodes.is_usable(self.api("GET", f"/api/v1/nodes/{name}"))
+            except ApiError as error:
+                if error.status != 404:
+                    raise
+                return False
+
+        wait_until(usable, f"node {name} to be Ready", timeout)
 
     # Faults
 

@@ -39,6 +39,7 @@ class Layout:
     certificates: Certificates
     token_file: Path
     audit_log: Path | None
+    node_loss_seconds: int | None = None
 
     @property
     def server(self) -> str:
@@ -90,6 +91,11 @@ def api_server(binary: Path, layout: Layout, audit_policy: Path) -> list[str]:
         "--shutdown-watch-termination-grace-period=1s",
         "--profiling=false",
     ]
+    if layout.node_loss_seconds is not None:
+        command += [
+            f"--default-not-ready-toleration-seconds={layout.node_loss_seconds}",
+            f"--default-unreachable-toleration-seconds={layout.node_loss_seconds}",
+        ]
     if layout.audit_log is not None:
         command += [
             f"--audit-policy-file={audit_policy}",
@@ -101,6 +107,7 @@ def api_server(binary: Path, layout: Layout, audit_policy: Path) -> list[str]:
 
 def controller_manager(binary: Path, layout: Layout, kubeconfig: Path) -> list[str]:
     """All controllers, with room for a thousand objects at once."""
+    loss = layout.node_loss_seconds
     return [
         str(binary),
         f"--kubeconfig={kubeconfig}",
@@ -118,6 +125,8 @@ def controller_manager(binary: Path, layout: Layout, kubeconfig: Path) -> list[s
         "--concurrent-replicaset-syncs=20",
         "--concurrent-gc-syncs=20",
         "--profiling=false",
+        *([] if loss is None else [f"--node-monitor-grace-period={loss}s"]),
+        *([] if loss is None else ["--node-monitor-period=1s"]),
     ]
 
 

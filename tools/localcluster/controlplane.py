@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from localcluster import certificates, components
+from localcluster.agents import Agents
 from localcluster.client import ApiClient, ApiError
 from localcluster.components import Identity, Layout
 from localcluster.errors import StartError
@@ -20,6 +21,7 @@ _SERVER_NAMES = ("localhost", "kubernetes", "kubernetes.default", "kubernetes.de
 _GROUPS = {
     "admin": ("system:masters",),
     "kwok": ("system:masters",),
+    "agent": ("system:masters",),
     # The next two have the rights that Kubernetes' own role bindings give to these user names.
     "system:kube-controller-manager": (),
     "system:kube-scheduler": (),
@@ -31,7 +33,11 @@ class ControlPlane:
     """Files are made and ports taken at once; components start when they are told to."""
 
     def __init__(
-        self, binaries: Mapping[str, Path], audit: bool, log_directory: Path | None
+        self,
+        binaries: Mapping[str, Path],
+        audit: bool,
+        log_directory: Path | None,
+        node_loss_seconds: int | None = None,
     ) -> None:
         directory = Path(tempfile.mkdtemp(prefix="localcluster-"))
         self._binaries = binaries
@@ -52,15 +58,26 @@ class ControlPlane:
             ),
             token_file=directory / "tokens.csv",
             audit_log=directory / "audit.log" if audit else None,
+            node_loss_seconds=node_loss_seconds,
         )
         identities = [
             Identity(user, secrets.token_hex(16), groups) for user, groups in _GROUPS.items()
         ]
+        tokens = {one.user: one.token for one in identities}
         self.layout.token_file.touch(mode=0o600)
         self.layout.token_file.write_text("".join(f"{one.line()}\n" for one in identities))
         for identity in identities:
             self.write_kubeconfig(self.kubeconfig(identity.user), identity.user, identity.token)
         authority = self.layout.certificates.authority
+        self.agents = Agents(
+            self.processes,
+            directory,
+            logs,
+            server=self.layout.server,
+            token=tokens["agent"],
+            authority=self.layout.certificates.authority,
+            lease_seconds=10.0 if node_loss_seconds is None else node_loss_seconds / 4,
+        )
         self.client = ApiClient(LOOPBACK, self.layout.server_port, authority, identities[0].token)
 
     def close(self) -> None:

@@ -18,6 +18,8 @@ REASONS: Final[Mapping[str, Mapping[str, str]]] = {
         "Infeasible": "Everything is known and nothing fits.",
         "UnknownModel": "No source knows the model's facts.",
         "UnknownGPU": "No source knows the GPU product, or there is none to choose from.",
+        "LeaderWorkerSetMissing": "A replica takes several nodes, and the cluster has no "
+        "LeaderWorkerSets.",
         "IllegalPin": "A field that vLLM would refuse, or that contradicts another.",
         "ModelAccessDenied": "The Hub refuses to show the model.",
         "UnsupportedEngineVersion": "This release does not know how to run that vLLM version.",
@@ -61,6 +63,45 @@ REASONS: Final[Mapping[str, Mapping[str, str]]] = {
     },
 }
 """Every reason that a condition may carry; ``Ready`` may also repeat the reason that stops it."""
+
+START_FAILURES: Final[Mapping[str, str]] = {
+    "KVCacheTooSmall": "The memory that is left for the KV cache does not hold one request.",
+    "TooManySequences": "The cache of recurrent state has fewer blocks than sequences may run.",
+    "GPUMemoryTaken": "Less of the GPU is free than the engine is to take.",
+    "GPUOutOfMemory": "The GPU ran out of memory; the message says at which step.",
+    "ArgumentRefused": "vLLM does not know an argument, or refuses its value.",
+    "EngineRefused": "vLLM refuses its configuration.",
+    "MaxModelLenTooLong": "Longer requests are asked for than the model allows.",
+    "IllegalParallelism": "The model cannot be divided like that.",
+    "TooFewGPUs": "The container sees fewer GPUs than the layout needs.",
+    "ModelAccessDenied": "The Hub does not show the model to this token, or without one.",
+    "ModelNotFound": "There is no such model, revision or folder with weights.",
+    "HubUnreachable": "The pod does not reach the Hugging Face Hub.",
+    "ModelUnsupported": "This vLLM version cannot run the model's architecture.",
+    "RemoteCodeRefused": "The model needs code of its own, and it is not trusted.",
+    "QuantizationUnsupported": "The GPU, the data type or this vLLM rules the quantisation out.",
+    "DtypeUnsupported": "The GPU or the model rules the data type out.",
+    "DriverTooOld": "The node's GPU driver is older than the image's CUDA.",
+    "GPUUnsupported": "The image has no code for this kind of GPU.",
+    "GPUFailed": "The GPU is not there, or reports an error.",
+    "SharedMemoryTooSmall": "/dev/shm is full.",
+    "VolumeFull": "A volume is full.",
+    "PermissionDenied": "The engine may not read or write a path.",
+    "PortInUse": "Something else in the pod listens on the engine's port.",
+    "StartedTooSlowly": "The engine was not ready within its startup budget.",
+    "OOMKilled": "The container took more than its memory limit.",
+    "ImagePullFailed": "The image cannot be pulled.",
+    "ImageUnusable": "The image cannot run vLLM on this node.",
+    "ContainerNotStarted": "The container runtime cannot create or start the container.",
+    "SecretMissing": "A Secret or a key of it is missing.",
+    "ConfigMapMissing": "A ConfigMap or a key of it is missing.",
+    "VolumeClaimMissing": "A PersistentVolumeClaim is missing or about to go.",
+    "QuotaExceeded": "A ResourceQuota has no room for a pod.",
+    "PodRefused": "An admission check refuses the pod.",
+    "EngineFailed": "The engine ended while it started, for a reason that is not in the table.",
+    "EngineCrashed": "The engine ended after it had served.",
+}
+"""Why an engine does not start; Progressing, Available, Stalled and Ready may carry any of them."""
 
 
 class Condition(ResourceModel):

@@ -15,6 +15,7 @@ from .fields import FREE_FORM, field, required
 
 SCHEMA_VERSION = 1
 Argument = Annotated[str, Field(max_length=4096)]
+AccessMode = Annotated[str, Field(max_length=32)]
 
 
 class Problem(ResourceModel):
@@ -99,6 +100,10 @@ class MemoryLedger(ResourceModel):
     utilization: float = required("Fraction that the engine may take.")
     budget: int = required("What the engine may take: utilization times total.")
     weights: int = required("Weights of this rank.")
+    draft_weights: int | None = field(
+        "Part of weights: the draft of speculative decoding, where one is loaded."
+    )
+    adapters: int | None = field("Part of weights: the slots for LoRA adapters, where asked for.")
     activation_peak: int = required("Largest transient of the profiling run.")
     cuda_graphs: int = required(
         "CUDA graphs, where this vLLM version counts them inside the budget."
@@ -121,6 +126,7 @@ class Capacity(ResourceModel):
     max_num_seqs: int = required("Largest number of running requests.")
     max_num_batched_tokens: int = required("Largest number of tokens in one step.")
     block_size: int = required("Tokens in a KV-cache block.")
+    bytes_per_block: int | None = field("Bytes of a KV-cache block on one GPU.")
     kv_tokens: TokenEstimate = required("The engine's 'GPU KV cache size'.")
     max_concurrency: RatioEstimate = required(
         "The engine's 'Maximum concurrency' for maxModelLen tokens per request."
@@ -138,6 +144,27 @@ class Performance(ResourceModel):
     output_tokens_per_second: float = required("Output tokens a second.")
     requests_per_second: float = required("Requests a second.")
     napkin_tokens_per_second: float = required("Bandwidth over bytes: the figure on a napkin.")
+
+
+class PlannedStorage(ResourceModel):
+    """Where the weights lie or are cached."""
+
+    kind: Literal["EmptyDir", "PersistentVolumeClaim", "HostPath", "Image"] = required(
+        "Kind of the volume."
+    )
+    source: str | None = field(
+        "Name of the claim, folder of the node, or reference of the image.", max_length=1024
+    )
+    mode: Literal["Cache", "Model"] = required(
+        "Cache: filled by the first start. Model: the checkpoint lies there."
+    )
+    access_modes: list[AccessMode] | None = field(
+        "Access modes of the claim as they were when it was planned; none where nobody knew them.",
+        max_length=8,
+        schema={"x-kubernetes-list-type": "atomic"},
+    )
+    surge: bool = required("Whether the volume lets a new pod start beside the old one.")
+    note: str | None = field("What the volume forbids.", max_length=512)
 
 
 class Startup(ResourceModel):
@@ -179,6 +206,7 @@ class Plan(ResourceModel):
     memory: MemoryLedger | None = field("Bytes of one GPU, of the worst rank.")
     capacity: Capacity | None = field("What one engine holds.")
     performance: Performance | None = field("Expected performance of one replica.")
+    storage: PlannedStorage | None = field("Where the weights lie or are cached.")
     startup: Startup | None = field("How long a start takes and may take.")
     flags: list[Flag] = field(
         "One entry for each argument of the command.",

@@ -39,8 +39,9 @@ def _requests_within_limits(resources: Mapping[str, Any]) -> bool:
 
 
 def _serves_from_volume(model: Mapping[str, Any]) -> bool:
-    claim = model.get("storage", {}).get("persistentVolumeClaim", {})
-    return bool(claim.get("mode", "Cache") == "Model")
+    storage = model.get("storage", {})
+    volumes = [storage.get(kind, {}) for kind in ("persistentVolumeClaim", "hostPath")]
+    return "image" in storage or any(volume.get("mode") == "Model" for volume in volumes)
 
 
 SERVER_NAME: Final = Rule(
@@ -65,12 +66,14 @@ ONE_SOURCE_OF_FACTS: Final = Rule(
 NO_REVISION_OF_A_VOLUME: Final = Rule(
     cel=(
         "!has(self.revision) || "
-        "self.?storage.?persistentVolumeClaim.?mode.orValue('Cache') != 'Model'"
+        "(self.?storage.?persistentVolumeClaim.?mode.orValue('Cache') != 'Model' && "
+        "self.?storage.?hostPath.?mode.orValue('Cache') != 'Model' && "
+        "!self.?storage.?image.hasValue())"
     ),
     message=(
-        "spec.model.revision picks a revision on the Hub, and "
-        "spec.model.storage.persistentVolumeClaim.mode Model serves what lies on the volume; "
-        "remove spec.model.revision or set the mode to Cache"
+        "spec.model.revision picks a revision on the Hub, and spec.model.storage serves what lies "
+        "on the volume (mode Model, or an image); remove spec.model.revision or set the mode to "
+        "Cache"
     ),
     holds=lambda model: "revision" not in model or not _serves_from_volume(model),
     field="revision",
@@ -141,6 +144,19 @@ BATCH_HOLDS_PROMPT: Final = Rule(
     ),
     holds=_batch_holds_a_prompt,
     field="maxNumBatchedTokens",
+)
+
+DRAFT_IS_NAMED: Final = Rule(
+    cel="!(self.method in ['draft_model', 'eagle', 'eagle3']) || has(self.model)",
+    message=(
+        "spec.engine.speculative.method draft_model, eagle and eagle3 load a draft; "
+        "set spec.engine.speculative.model to its repository, or use ngram"
+    ),
+    holds=lambda speculative: (
+        speculative.get("method") not in ("draft_model", "eagle", "eagle3")
+        or "model" in speculative
+    ),
+    field="method",
 )
 
 ENV_HAS_ONE_SOURCE: Final = Rule(
@@ -240,6 +256,7 @@ RULES: Final = (
     UTILIZATION_IS_A_FRACTION,
     BATCH_HOLDS_SEQUENCES,
     BATCH_HOLDS_PROMPT,
+    DRAFT_IS_NAMED,
     ENV_HAS_ONE_SOURCE,
     OWN_PREFIXES,
     QUALIFIED_KEYS,

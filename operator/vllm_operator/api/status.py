@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from .base import ResourceModel
 from .conditions import Condition
-from .fields import field
-from .plan import Plan, Problem
+from .fields import field, required
+from .plan import Plan, Problem, TokenEstimate
 
 SCALABLE = {"maximum": 2**31 - 1}
 """Bounds of a number in the scale subresource, which the API server holds to 32 bits."""
@@ -17,6 +17,16 @@ class Summary(ResourceModel):
     gpus: str | None = field("GPUs of one replica, as 2 x H100.", max_length=128)
     parallelism: str | None = field("Split over GPUs, as TP2.", max_length=64)
     version: str | None = field("Version of vLLM.", max_length=64)
+
+
+class MeasuredCache(ResourceModel):
+    """The KV cache that a running engine has, beside the planned one."""
+
+    num_gpu_blocks: int = required("Blocks that the engine has, as its metrics say.")
+    planned_num_gpu_blocks: TokenEstimate = required("Blocks that the plan has.")
+    relative_error: float = required(
+        "Measured over expected blocks, less 1.", schema={"minimum": -1}
+    )
 
 
 class VLLMServerStatus(ResourceModel):
@@ -36,6 +46,9 @@ class VLLMServerStatus(ResourceModel):
         "The plan that is applied.",
         # Always written whole: one field to the API server, which then tracks no others in it.
         schema={"x-kubernetes-map-type": "atomic"},
+    )
+    calibration: MeasuredCache | None = field(
+        "What an engine of the plan measured; none until one was asked."
     )
     problems: list[Problem] = field(
         "Why the specification as it stands cannot be planned, if so.",

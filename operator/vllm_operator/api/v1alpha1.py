@@ -12,11 +12,16 @@ from pydantic import Field
 
 from . import rules
 from .base import ResourceModel, validations
+from .features import LoRA, Speculative
 from .fields import FREE_FORM, field, later, required
 from .patterns import EXTENDED_RESOURCE, OBJECT_NAME, QUANTITY
 from .pod import EnvironmentVariable, KeyReference, PodSpec
+from .workload import Workload
 
 GIBIBYTE = 1024**3
+FOLDER = r"^/([A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*/?)?$"
+"""An absolute path without ``..`` and without hidden folders."""
+
 Argument = Annotated[str, Field(max_length=4096)]
 VERSION_PATTERN = r"^[0-9]+\.[0-9]+\.[0-9]+([.+-][0-9A-Za-z.+-]*|(a|b|rc)[0-9]+)?$"
 
@@ -30,7 +35,7 @@ class PersistentVolumeClaimStorage(ResourceModel):
     path: str | None = field(
         "Folder on the volume, absolute from the volume's root; the root by default.",
         max_length=1024,
-        pattern=r"^/([A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*/?)?$",
+        pattern=FOLDER,
     )
     mode: Literal["Cache", "Model"] | None = field(
         "Cache (default): the Hugging Face cache lives on the volume and is filled on first start. "
@@ -44,6 +49,41 @@ class EmptyDirStorage(ResourceModel):
     size_limit: str | None = field("Largest size, a quantity.", max_length=32, pattern=QUANTITY)
 
 
+class HostPathStorage(ResourceModel):
+    """A folder of the node. The operator's settings say which folders may be used."""
+
+    path: str = required(
+        "Folder on the node; it must exist. The operator refuses it outside the folders of its "
+        "chart value hostPathPrefixes, which is empty by default.",
+        min_length=2,
+        max_length=1024,
+        pattern=FOLDER,
+    )
+    mode: Literal["Cache", "Model"] | None = field(
+        "Cache (default): the Hugging Face cache lives in the folder, which user 65532 must be "
+        "able to write. Model: the checkpoint lies there and is served from there, read-only."
+    )
+
+
+class ImageStorage(ResourceModel):
+    """An OCI image that holds the checkpoint, mounted read-only (Kubernetes image volumes)."""
+
+    reference: str = required(
+        "Image, as in a container.",
+        min_length=1,
+        max_length=500,
+        pattern=r"^[a-z0-9A-Z][a-zA-Z0-9._:/@-]*$",
+    )
+    path: str | None = field(
+        "Folder inside the image, absolute from its root; the root by default.",
+        max_length=1024,
+        pattern=FOLDER,
+    )
+    pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = field(
+        "When the node pulls the image; Kubernetes' own default follows from the tag."
+    )
+
+
 class Storage(ResourceModel):
     """Where the weights live or are cached; one of the members."""
 
@@ -51,11 +91,12 @@ class Storage(ResourceModel):
     empty_dir: EmptyDirStorage | None = field(
         "A node-local cache, the default: every new pod downloads the weights again."
     )
-    host_path: dict[str, Any] | None = later(
-        "A folder of the node.", schema={**FREE_FORM, "maxProperties": 2}
+    host_path: HostPathStorage | None = field(
+        "A folder of the node, only where the operator's settings allow it."
     )
-    image: dict[str, Any] | None = later(
-        "An OCI image that holds the checkpoint.", schema={**FREE_FORM, "maxProperties": 4}
+    image: ImageStorage | None = field(
+        "An OCI image that holds the checkpoint. The cluster needs image volumes: on by default "
+        "from Kubernetes 1.35, behind the feature gate ImageVolume from 1.31."
     )
 
 
@@ -164,22 +205,30 @@ class Engine(ResourceModel):
     chunked_prefill: bool | None = field(
         "Split long prompts over several steps (--enable-chunked-prefill)."
     )
-    speculative: dict[str, Any] | None = later(
-        "Speculative decoding.", schema={**FREE_FORM, "maxProperties": 16}
+    speculative: Speculative | None = field(
+        "Speculative decoding (--speculative-config).", schema=validations(rules.DRAFT_IS_NAMED)
     )
-    lora: dict[str, Any] | None = later("LoRA adapters.", schema={**FREE_FORM, "maxProperties": 16})
-    tool_call_parser: str | None = later(
-        "Parser of tool calls.", max_length=64, pattern=r"^[A-Za-z0-9_.-]+$"
+    lora: LoRA | None = field("LoRA adapters (--enable-lora).")
+    tool_call_parser: str | None = field(
+        "Parser of tool calls (--tool-call-parser, with --enable-auto-tool-choice): hermes, "
+        "llama3_json, qwen3_coder and others, by version. Never set unasked.",
+        max_length=64,
+        pattern=r"^[A-Za-z0-9_.-]+$",
     )
-    reasoning_parser: str | None = later(
-        "Parser of reasoning content.", max_length=64, pattern=r"^[A-Za-z0-9_.-]+$"
+    reasoning_parser: str | None = field(
+        "Parser of reasoning content (--reasoning-parser): deepseek_r1, qwen3, openai_gptoss and "
+        "others, by version. Never set unasked.",
+        max_length=64,
+        pattern=r"^[A-Za-z0-9_.-]+$",
     )
     api_key_secret_ref: KeyReference | None = field(
         "Secret key with the API key that clients must send. It reaches the engine as an "
         "environment variable and never stands on the command line."
     )
-    extra_args: list[Argument] | None = later(
-        "Further arguments of vllm serve.",
+    extra_args: list[Argument] | None = field(
+        "Further arguments of vllm serve, one entry for each word of the command line: "
+        '"--seed=1", or "--seed" and "1". Flags that repeat a field, that the operator sets '
+        "itself, or that would change memory or ports behind its back, are refused.",
         max_length=64,
         schema={"x-kubernetes-list-type": "atomic"},
     )
@@ -239,39 +288,6 @@ class Parallelism(ResourceModel):
     )
 
 
-class ServiceLevelObjective(ResourceModel):
-    """Latencies to keep at a percentile."""
-
-    time_to_first_token_milliseconds: int | None = field(
-        "Time to the first token, in milliseconds.", ge=1, le=3_600_000
-    )
-    inter_token_latency_milliseconds: int | None = field(
-        "Time between two tokens, in milliseconds.", ge=1, le=60_000
-    )
-    percentile: int | None = field("Percentile at which they hold.", ge=50, le=99)
-
-
-class Workload(ResourceModel):
-    """The expected traffic of one replica."""
-
-    profile: Literal["Balanced", "Throughput", "Latency", "LongContext", "Cost"] | None = later(
-        "What to favour when sizing.", accepts="Balanced"
-    )
-    prompt_tokens: int | None = field(
-        "Expected prompt length in tokens; 1024 by default.", ge=1, le=16_777_216
-    )
-    output_tokens: int | None = field(
-        "Expected output length in tokens; 256 by default.", ge=1, le=16_777_216
-    )
-    concurrency: int | None = field(
-        "Expected requests at once on one replica: it is sized so that the KV cache surely holds "
-        "them. By default, one request of the longest length is.",
-        ge=1,
-        le=65_536,
-    )
-    slo: ServiceLevelObjective | None = later("Latency objective.")
-
-
 class Rollout(ResourceModel):
     """How changes reach the pods."""
 
@@ -289,6 +305,12 @@ class Rollout(ResourceModel):
         "How many seconds a pod may take to start before it is restarted; "
         "by default it follows from the weights' size.",
         ge=30,
+        le=86_400,
+    )
+    liveness_budget_seconds: int | None = field(
+        "How many seconds a pod that has started may leave its port unanswered, or have requests "
+        "running of which none moves, before it is restarted; 360 by default.",
+        ge=10,
         le=86_400,
     )
     drain_seconds: int | None = field(

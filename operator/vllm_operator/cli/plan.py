@@ -44,7 +44,7 @@ class Surroundings:
     gpus_per_node: int | None = None
     offline: bool = False
     max_nodes: int = 1
-    """Nodes that one replica may have; the operator runs servers on one."""
+    """Nodes that one replica may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,16 @@ def _planned(manifest: Mapping[str, Any], manifests: Manifests, around: Surround
         preferred_product=None,
         max_nodes=around.max_nodes,
     )
-    return Planned(make_plan(server, inputs), server, inputs)
+    try:
+        return Planned(make_plan(server, inputs), server, inputs)
+    except Exception as error:  # one document that meets a defect never loses the others
+        return Planned(_refused(manifest, [_unexpected(error)]))
+
+
+def _unexpected(error: Exception) -> Problem:
+    """Nearly always a config of the model that nobody thought of."""
+    message = f"planning failed unexpectedly ({type(error).__name__}: {error}); this is a defect"
+    return Problem(field="spec.model.config", reason="UnknownModel", message=message[:1024])
 
 
 def _overridden(server: VLLMServer, around: Surroundings) -> VLLMServer:
@@ -225,7 +234,7 @@ def exit_status(plans: Sequence[Plan]) -> int:
     default=PLANNED_NODES,
     show_default=True,
     metavar="N",
-    help="Nodes that one replica may have where one node is not enough; the operator runs one.",
+    help="Nodes that one replica may have where one node is not enough.",
 )
 @click.option("--offline", is_flag=True, help="Do not ask the Hugging Face Hub.")
 def plan_command(

@@ -13,7 +13,7 @@ from vllm_operator.manifests.render import Object, render
 from vllm_operator.manifests.selection import gpu_selection
 
 from .documents import read_manifests
-from .plan import SOME_INFEASIBLE, UNREADABLE, Planned, plan_manifests, surroundings
+from .plan import PLANNED_NODES, SOME_INFEASIBLE, UNREADABLE, Planned, plan_manifests, surroundings
 
 
 @click.command("render")
@@ -42,7 +42,7 @@ def render_command(
     unreadable input.
     """
     try:
-        around = surroundings(nodes, gpu, gpus_per_node, offline)
+        around = surroundings(nodes, gpu, gpus_per_node, offline, PLANNED_NODES)
         planned = plan_manifests(read_manifests(filename), around)
     except InputError as problem:
         click.echo(f"Error: {problem}", err=True)

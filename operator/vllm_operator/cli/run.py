@@ -34,6 +34,10 @@ def _names(text: str) -> tuple[str, ...]:
     help="File with the operator's own Hub token; off by default.",
 )
 @click.option("--hub-token-namespaces", default="", help="Namespaces that may use that token.")
+@click.option(
+    "--host-path-prefixes", default="", help="Folders of nodes that servers may use, by commas."
+)
+@click.option("--calibration", type=bool, default=False, help="Ask engines for their KV cache.")
 @click.option("--resync-seconds", type=click.FloatRange(10), default=600.0, help="Live re-listing.")
 @click.option("--workers", type=click.IntRange(1, 64), default=24, help="Reconciles at once.")
 @click.option(
@@ -51,6 +55,8 @@ def run_command(
     hub: bool,
     hub_token_file: Path | None,
     hub_token_namespaces: str,
+    host_path_prefixes: str,
+    calibration: bool,
     resync_seconds: float,
     workers: int,
     log_format: str,
@@ -74,6 +80,8 @@ def run_command(
         hub=hub,
         hub_token=token,
         hub_token_namespaces=_names(hub_token_namespaces),
+        host_path_prefixes=_names(host_path_prefixes),
+        calibration=calibration,
         resync_seconds=resync_seconds,
         workers=workers,
     )

@@ -61,8 +61,8 @@ def _feasible(plan: Plan, width: int) -> list[RenderableType]:
     shown: list[RenderableType] = [Padding(facts, (0, 1))]
     if plan.placement.nodes > 1:
         note = (
-            f"One replica needs {plan.placement.nodes} nodes. The operator of this release runs "
-            "servers on one node and refuses this one."
+            f"One replica takes {plan.placement.nodes} nodes. The operator runs it as a "
+            "LeaderWorkerSet, an API that the cluster must have."
         )
         shown.append(Padding(Text(note, style="yellow"), (1, 1, 0, 1)))
     return [
@@ -142,8 +142,11 @@ def _heading(text: str) -> RenderableType:
 
 
 def _segments(memory: MemoryLedger) -> list[Segment]:
+    draft, adapters = memory.draft_weights or 0, memory.adapters or 0
     parts: list[Segment] = [
-        ("weights", memory.weights, "blue", "█"),
+        ("weights", memory.weights - draft - adapters, "blue", "█"),
+        ("draft, to speculate", draft, "cyan", "▙"),
+        ("LoRA adapters", adapters, "bright_blue", "▛"),
         ("activation peak", memory.activation_peak, "magenta", "▓"),
         ("CUDA graphs", memory.cuda_graphs, "yellow", "▒"),
         ("other, inside the budget", memory.non_torch, "red", "▚"),

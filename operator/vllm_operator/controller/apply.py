@@ -13,7 +13,8 @@ from vllm_operator.manifests import labels as names
 from vllm_operator.manifests.fieldset import field_set, field_set_digest
 
 from .client import BY_KIND, ApiError, Client
-from .store import ChildRecord, Key, Store, child_record
+from .records import ChildRecord, Key, child_record
+from .store import Store
 
 Object = dict[str, Any]
 

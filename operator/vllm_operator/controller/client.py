@@ -69,10 +69,18 @@ REVISIONS: Final = Resource("apps/v1", "controllerrevisions")
 PODS: Final = Resource("v1", "pods")
 NODES: Final = Resource("v1", "nodes")
 CONFIG_MAPS: Final = Resource("v1", "configmaps")
+CLAIMS: Final = Resource("v1", "persistentvolumeclaims")
+LEADER_WORKER_SETS: Final = Resource("leaderworkerset.x-k8s.io/v1", "leaderworkersets")
+BUDGETS: Final = Resource("policy/v1", "poddisruptionbudgets")
 EVENTS: Final = Resource("events.k8s.io/v1", "events")
 LEASES: Final = Resource("coordination.k8s.io/v1", "leases")
 
-BY_KIND: Final[Mapping[str, Resource]] = {"Deployment": DEPLOYMENTS, "Service": SERVICES}
+BY_KIND: Final[Mapping[str, Resource]] = {
+    "Deployment": DEPLOYMENTS,
+    "LeaderWorkerSet": LEADER_WORKER_SETS,
+    "Service": SERVICES,
+    "PodDisruptionBudget": BUDGETS,
+}
 
 
 class Client:
@@ -91,6 +99,16 @@ class Client:
         answer = await self._request("GET", "/version")
         digits = "".join(char for char in str(answer.get("minor", "")) if char.isdigit())
         return int(digits or 0)
+
+    async def serves(self, resource: Resource) -> bool:
+        """Whether the API server has that kind."""
+        try:
+            answer = await self._request("GET", resource.root)
+        except ApiError as error:
+            if error.code in (403, 404):
+                return False
+            raise
+        return any(one["name"] == resource.plural for one in answer.get("resources") or [])
 
     async def get(self, resource: Resource, namespace: str | None, name: str) -> Object | None:
         """One object, live; None where it does not exist."""
@@ -146,13 +164,37 @@ class Client:
         """Merge patch of one object."""
         return await self._request("PATCH", resource.path(namespace, name), None, body, MERGE)
 
-    async def delete(self, resource: Resource, namespace: str, name: str) -> None:
-        """Delete one object; it may be gone already."""
+    async def delete(
+        self, resource: Resource, namespace: str, name: str, uid: str | None = None
+    ) -> None:
+        """Delete one object, of that ``uid`` where it is given; it may be gone already."""
+        body = None if uid is None else {"preconditions": {"uid": uid}}
         try:
-            await self._request("DELETE", resource.path(namespace, name))
+            await self._request("DELETE", resource.path(namespace, name), body=body)
         except ApiError as error:
             if error.code != 404:
                 raise
+
+    async def log(
+        self,
+        namespace: str,
+        pod: str,
+        container: str,
+        *,
+        previous: bool,
+        lines: int,
+        limit: int,
+        seconds: float,
+    ) -> str:
+        """The last lines of a container's log, at most ``limit`` bytes of them.
+
+        ``previous`` reads that of the container before. Raises ApiError and TemporaryFailure.
+        """
+        query = {"container": container, "tailLines": lines, "limitBytes": limit}
+        query |= {"previous": "true"} if previous else {}
+        path = PODS.path(namespace, pod, "log")
+        data = await self._send("GET", path, query, verb="LOG", accept="*/*", seconds=seconds)
+        return data.decode(errors="replace")
 
     async def _request(
         self,
@@ -163,14 +205,29 @@ class Client:
         content_type: str = "application/json",
         verb: str = "",
     ) -> Object:
-        headers = {"Accept": "application/json", "Content-Type": content_type}
+        answer = json.loads(await self._send(method, path, query, body, content_type, verb))
+        assert isinstance(answer, dict)
+        return answer
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, Any] | None = None,
+        body: Object | None = None,
+        content_type: str = "application/json",
+        verb: str = "",
+        accept: str = "application/json",
+        seconds: float = REQUEST_TIMEOUT_SECONDS,
+    ) -> bytes:
+        headers = {"Accept": accept, "Content-Type": content_type}
         await self.api.update_params_for_auth(headers, {}, ["BearerToken"], path, method, body)
         url = self.api.configuration.host + path + (f"?{urlencode(query)}" if query else "")
         started = time.monotonic()
         code = "none"
         try:
             response = await self.api.rest_client.request(
-                method, url, headers=headers, body=body, _request_timeout=REQUEST_TIMEOUT_SECONDS
+                method, url, headers=headers, body=body, _request_timeout=seconds
             )
             data = await response.read()
             code = str(response.status)
@@ -184,9 +241,7 @@ class Client:
             self._metrics.api_request(verb or method, code, time.monotonic() - started)
         if not 200 <= response.status <= 299:
             raise _status_error(response.status, response.reason, data)
-        answer = json.loads(data)
-        assert isinstance(answer, dict)
-        return answer
+        return bytes(data)
 
 
 def _api_error(error: ApiException) -> ApiError:

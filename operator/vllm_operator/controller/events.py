@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final, Literal
 
 from vllm_operator.api.base import API_VERSION, KIND
+from vllm_operator.api.conditions import START_FAILURES
 from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.errors import TemporaryFailure
 from vllm_operator.manifests.labels import FIELD_MANAGER
 
 from .client import EVENTS, ApiError, Client
+
+Note = tuple[Literal["Normal", "Warning"], str, str, str]
+"""An event to post: type, reason, action, note."""
 
 NOTE_LIMIT: Final = 1000
 """In bytes; Kubernetes refuses notes of more than 1,024."""
@@ -48,6 +53,36 @@ def event(
         "reportingController": FIELD_MANAGER,
         "reportingInstance": instance[:128],
     }
+
+
+def warnings(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Note]:
+    """A warning where a condition that stops the server is new or says something new.
+
+    Of the status before and after a visit. What keeps pods from starting is told once, whether it
+    then stops the operator or not.
+    """
+    told = _condition(before, "Progressing").get("reason")
+    for kind, failing in (("Planned", "False"), ("Stalled", "True"), ("Progressing", None)):
+        old, new = _condition(before, kind), _condition(after, kind)
+        reason = new["reason"]
+        if failing is None and reason not in START_FAILURES:
+            continue
+        if failing is not None and new["status"] != failing:
+            continue
+        edited = old.get("observedGeneration") != new["observedGeneration"]
+        news = reason != told if reason in START_FAILURES else edited or not _same(old, new)
+        if news:
+            return [("Warning", reason, "Plan", new["message"])]
+    return []
+
+
+def _condition(status: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    conditions: list[dict[str, Any]] = status.get("conditions") or []
+    return next((condition for condition in conditions if condition["type"] == kind), {})
+
+
+def _same(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    return (old.get("status"), old.get("reason")) == (new["status"], new["reason"])
 
 
 async def post(client: Client, body: dict[str, Any]) -> None:

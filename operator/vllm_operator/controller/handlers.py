@@ -18,7 +18,7 @@ from kubernetes.aio.client.configuration import Configuration
 from vllm_operator.api.base import GROUP, PLURAL, VERSION
 from vllm_operator.manifests.labels import SERVER_LABEL
 
-from . import store
+from . import records
 from .client import PAGE_SIZE
 
 Sink = Callable[[str, str | None, dict[str, Any]], None]
@@ -80,14 +80,23 @@ def operator_settings(*, streaming: bool) -> kopf.OperatorSettings:
     selectors["apps", "v1", "deployments"] = SERVER_LABEL
     selectors["apps", "v1", "controllerrevisions"] = SERVER_LABEL
     selectors["", "v1", "services"] = SERVER_LABEL
+    selectors["leaderworkerset.x-k8s.io", "v1", "leaderworkersets"] = SERVER_LABEL
+    selectors["policy", "v1", "poddisruptionbudgets"] = SERVER_LABEL
     selectors["", "v1", "pods"] = SERVER_LABEL
     return settings
 
 
 def build_registry(
-    sink: Sink, credentials: Callable[[], Awaitable[Configuration]], *, watch_nodes: bool
+    sink: Sink,
+    credentials: Callable[[], Awaitable[Configuration]],
+    *,
+    watch_nodes: bool,
+    groups: bool,
 ) -> kopf.OperatorRegistry:
-    """Handlers that hand every event to ``sink``; ``credentials`` are loaded at each login."""
+    """Handlers that hand every event to ``sink``; ``credentials`` are loaded at each login.
+
+    ``groups``: whether the cluster has LeaderWorkerSets, without which a watch would never end.
+    """
     registry = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=registry)
@@ -109,11 +118,14 @@ def build_registry(
         async def deliver(event: Any, **_: Any) -> None:
             sink(kind, event["type"], event["object"])
 
-    watch(store.SERVER, GROUP, VERSION, PLURAL)
-    watch(store.DEPLOYMENT, "apps", "v1", "deployments")
-    watch(store.REVISION, "apps", "v1", "controllerrevisions")
-    watch(store.SERVICE, "", "v1", "services")
-    watch(store.POD, "", "v1", "pods")
+    watch(records.SERVER, GROUP, VERSION, PLURAL)
+    watch(records.DEPLOYMENT, "apps", "v1", "deployments")
+    watch(records.REVISION, "apps", "v1", "controllerrevisions")
+    watch(records.SERVICE, "", "v1", "services")
+    watch(records.BUDGET, "policy", "v1", "poddisruptionbudgets")
+    watch(records.POD, "", "v1", "pods")
+    if groups:
+        watch(records.LEADER_WORKER_SET, "leaderworkerset.x-k8s.io", "v1", "leaderworkersets")
     if watch_nodes:
         watch(NODE, "", "v1", "nodes")
     return registry

@@ -15,10 +15,14 @@ from vllm_operator.hardware.nodes import GPUOffer
 from vllm_operator.models import catalogue
 from vllm_operator.models.facts import ModelFacts, facts_from_inline, facts_from_json
 from vllm_operator.sizing.planner import PlanningInputs
+from vllm_operator.sizing.storage import CLAIM_FIELD, ClaimFacts, volume_of
 
-from .client import CONFIG_MAPS, ApiError, Client
+from .client import CLAIMS, CONFIG_MAPS, ApiError, Client
 from .nodes import Nodes
 from .settings import OperatorSettings
+
+LARGEST_GROUP: Final = 8
+"""Nodes that one replica may have."""
 
 HUB_MEMORY_SECONDS: Final = 300.0
 """How long an answer of the Hub serves further servers of the same model."""
@@ -51,6 +55,8 @@ class InputSource:
         self._client = client
         self._nodes = nodes
         self._settings = settings
+        self.groups = False
+        """Whether the cluster has LeaderWorkerSets, which replicas on several nodes take."""
         self._hub: dict[HubKey, tuple[float, asyncio.Task[ModelFacts]]] = {}
         self._questions = asyncio.Semaphore(HUB_QUESTIONS)
         self._config_maps: dict[tuple[str, str], ModelFacts] = {}
@@ -67,7 +73,7 @@ class InputSource:
                 facts = await self._facts(server)
             except PlanningError as error:
                 problem = error
-        return self._inputs(facts, problem, standing)
+        return self._inputs(facts, problem, standing, await self._claim(server))
 
     def forget(self, key: tuple[str, str]) -> None:
         """Drop what was read of a server's ConfigMap."""
@@ -78,14 +84,18 @@ class InputSource:
     ) -> PlanningInputs:
         """Inputs that a new plan would have now.
 
-        What only the Hub knows is taken as it was pinned, and so is a ConfigMap unless ``live``.
+        What only the Hub knows is taken as it was pinned, and so are a claim's access modes, which
+        never change, and a ConfigMap unless ``live``.
         """
-        model = pinned.model
+        model, claim = pinned.model, pinned.claim
         if model is not None and model.source == "hub":
-            return self._inputs(catalogue.find(server.spec.model.id) or model)
+            return self._inputs(catalogue.find(server.spec.model.id) or model, claim=claim)
         if model is not None and model.source == "configMap":
-            return self._inputs(await self._reread(server, model, live))
-        return await self.resolve(server)
+            return self._inputs(await self._reread(server, model, live), claim=claim)
+        try:
+            return self._inputs(await self._facts(server), claim=claim)
+        except PlanningError as problem:
+            return self._inputs(None, problem, claim=claim)
 
     async def _reread(self, server: VLLMServer, pinned: ModelFacts, live: bool) -> ModelFacts:
         key = (server.metadata.namespace, server.metadata.name)
@@ -101,6 +111,7 @@ class InputSource:
         facts: ModelFacts | None,
         problem: PlanningError | None = None,
         standing: Standing | None = None,
+        claim: ClaimFacts | None = None,
     ) -> PlanningInputs:
         offers = self._nodes.offers()
         standing = standing or Standing()
@@ -115,7 +126,25 @@ class InputSource:
             shared_products=() if offers else self._nodes.shared_products(),
             default_image=standing.image or self._settings.default_image or DEFAULT_IMAGE,
             preferred_product=standing.product,
+            max_nodes=LARGEST_GROUP if self.groups else 1,
+            claim=claim,
+            host_path_prefixes=self._settings.host_path_prefixes,
         )
+
+    async def _claim(self, server: VLLMServer) -> ClaimFacts | None:
+        """The PersistentVolumeClaim that the server names; None where it is not there (yet)."""
+        volume = volume_of(server.spec)
+        if volume.kind != "PersistentVolumeClaim":
+            return None
+        try:
+            found = await self._client.get(CLAIMS, server.metadata.namespace, volume.source)
+        except ApiError as error:
+            if error.code == 403:
+                return None  # rights of an older chart: rollouts are as with a shared volume
+            raise TemporaryFailure(f"{CLAIM_FIELD}: {error.message}") from error
+        if found is None:
+            return None
+        return ClaimFacts(volume.source, tuple(found["spec"].get("accessModes") or ()))
 
     async def _facts(self, server: VLLMServer) -> ModelFacts:
         model = server.spec.model

@@ -34,6 +34,24 @@ class Metrics:
             ["kind"],
             registry=self.registry,
         )
+        self.plan_repairs = Counter(
+            "vllm_operator_plan_repairs",
+            "Plans that were changed because the engine did not start, by what was lowered.",
+            ["repair"],
+            registry=self.registry,
+        )
+        self.calibration_reads = Counter(
+            "vllm_operator_calibration_reads",
+            "Engines that were asked for their KV cache, by result (read, failed).",
+            ["result"],
+            registry=self.registry,
+        )
+        self.cache_error = Gauge(
+            "vllm_operator_kv_cache_error_ratio",
+            "Blocks of KV cache that an engine has over those that were expected, less 1.",
+            ["namespace", "name"],
+            registry=self.registry,
+        )
         self.queue_depth = Gauge(
             "vllm_operator_queue_depth",
             "Servers that wait for a reconcile.",
@@ -73,6 +91,7 @@ class Metrics:
             "vllm_operator_leader", "1 while this process acts on servers.", registry=self.registry
         )
         self._states: dict[tuple[str, str], str] = {}
+        self._cache_errors: set[tuple[str, str]] = set()
 
     def api_request(self, verb: str, code: str, seconds: float) -> None:
         """Count one request to the API server."""
@@ -92,6 +111,16 @@ class Metrics:
             return
         self._states[key] = state
         self.server_state.labels(namespace, name, state).set(1)
+
+    def set_cache_error(self, namespace: str, name: str, error: float | None) -> None:
+        """How far off a server's plan was; None forgets the server."""
+        if error is not None:
+            self.cache_error.labels(namespace, name).set(error)
+        elif (namespace, name) in self._cache_errors:
+            self.cache_error.remove(namespace, name)
+        self._cache_errors.discard((namespace, name))
+        if error is not None:
+            self._cache_errors.add((namespace, name))
 
     def exposition(self) -> bytes:
         """The text that a scrape receives."""

@@ -48,6 +48,14 @@ class Nodes:
             self._offers = inventory(node for _, node in self._nodes.values())
         return self._offers
 
+    def by_node(self, product: str) -> dict[str, GPUOffer]:
+        """What each node that offers the product offers of it."""
+        offers = {
+            name: [offer for offer in inventory([node]) if offer.product == product]
+            for name, (_, node) in self._nodes.items()
+        }
+        return {name: found[0] for name, found in offers.items() if found}
+
     def shared_products(self) -> tuple[str, ...]:
         """Products that are time-sliced on some node."""
         return shared_products(node for _, node in self._nodes.values())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -11,6 +11,7 @@ from vllm_operator.api.conditions import truncate
 from vllm_operator.api.plan import Plan, Problem
 from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.errors import (
+    LeaderWorkerSetMissing,
     NameConflict,
     PlanningError,
     PredecessorRemains,
@@ -18,15 +19,16 @@ from vllm_operator.errors import (
 )
 from vllm_operator.manifests.render import render, template_hash
 from vllm_operator.manifests.selection import gpu_selection
+from vllm_operator.sizing.calibration import Calibration
 from vllm_operator.sizing.planner import PlanningInputs, make_plan, plan_difference
+from vllm_operator.sizing.repairs import Repair
 
 from .apply import Applier
-from .inputs import InputSource, Standing
+from .inputs import LARGEST_GROUP, InputSource, Standing
+from .records import Key
 from .revisions import RELEASE, Pinned, replan_request
-from .store import Key
 
-CHILD_KINDS: Final = ("Deployment", "Service")
-
+INSTALL_GROUPS: Final = "https://lws.sigs.k8s.io/docs/installation"
 PREDECESSOR_SECONDS: Final = 1.0
 ASK_AGAIN_SECONDS: Final = 30.0
 """How often to look for what no watch delivers: a foreign object, a ConfigMap to come."""
@@ -46,6 +48,8 @@ class Proposal:
     ask_again: float | None = None
     release: str = RELEASE
     """The release that made the plan: an earlier one's, where the plan was kept."""
+    repair: str = ""
+    """What was repaired, where the plan is the one in force with a repair."""
 
 
 def problem_of(error: PlanningError) -> Problem:
@@ -54,11 +58,18 @@ def problem_of(error: PlanningError) -> Problem:
     return Problem(field=error.field[:200], reason=error.reason, message=message)
 
 
+Calibrations = Callable[[str], tuple[Calibration, ...]]
+"""What running engines have measured, by model."""
+
+
 class Planner:
     """Plans servers from live inputs and compares pinned plans with what a new one would be."""
 
-    def __init__(self, inputs: InputSource, applier: Applier) -> None:
+    def __init__(
+        self, inputs: InputSource, applier: Applier, calibrations: Calibrations = lambda _: ()
+    ) -> None:
         self._inputs = inputs
+        self._calibrations = calibrations
         self._applier = applier
         self._updates: dict[Key, tuple[str, str | None]] = {}
 
@@ -82,7 +93,11 @@ class Planner:
             else:
                 standing = _standing(server, in_force, last_plan)
                 inputs = await self._inputs.resolve(server, standing)
+                known = self._calibrations(server.spec.model.id)
+                inputs = replace(inputs, calibrations=known)
                 plan = make_plan(server, inputs)
+            if not plan.feasible and inputs.max_nodes == 1:
+                ensure_groups(server, inputs, plan)
             if not plan.feasible:
                 return _refused(plan.problems, inputs)
             objects = render(server, plan, gpu_selection(server, plan, inputs))
@@ -93,7 +108,7 @@ class Planner:
         except PlanningError as error:
             return Proposal(problems=(problem_of(error),))
         try:
-            absent = await self._ensure_names(server)
+            absent = await self._ensure_names(server, [one["kind"] for one in objects])
         except NameConflict as conflict:
             return conflicted(conflict)
         if in_force is not None:
@@ -110,6 +125,29 @@ class Planner:
             release=release,
         )
 
+    async def repaired(self, server: VLLMServer, in_force: Pinned, repair: Repair) -> Proposal:
+        """The plan in force with one more repair, from the inputs that are pinned with it.
+
+        Problems where no layout is left, and nothing where the repair changes no argument.
+        """
+        inputs = PlanningInputs.from_json_object(in_force.inputs)
+        assert in_force.plan is not None
+        assert in_force.plan.placement is not None
+        inputs = replace(
+            inputs,
+            repairs=(*inputs.repairs, repair),
+            preferred_product=in_force.plan.placement.gpu,
+        )
+        plan = make_plan(server, inputs)
+        if not plan.feasible:
+            return Proposal(problems=tuple(plan.problems))
+        if plan.engine == in_force.plan.engine:
+            return Proposal()
+        objects = render(server, plan, gpu_selection(server, plan, inputs))
+        return Proposal(
+            plan=plan, inputs=inputs.to_json_object(), objects=objects, repair=repair.reason
+        )
+
     async def update(self, server: VLLMServer, in_force: Pinned, *, live: bool) -> str | None:
         """What a new plan would change, or None. ``live`` re-reads a referenced ConfigMap."""
         key = (server.metadata.namespace, server.metadata.name)
@@ -118,6 +156,8 @@ class Planner:
         pinned = PlanningInputs.from_json_object(in_force.inputs)
         try:
             now = await self._inputs.compare(server, pinned, live=live)
+            measured = self._calibrations(server.spec.model.id)
+            now = replace(now, repairs=pinned.repairs, calibrations=measured)
         except TemporaryFailure:
             return self._updates.get(key, ("", None))[1]
         mark = f"{in_force.uid}/{now.fingerprint()}"
@@ -144,6 +184,9 @@ class Planner:
             # As good on another product, of which there are more nodes today: no reason to move.
             assert in_force.plan.placement is not None
             plan = make_plan(server, replace(now, preferred_product=in_force.plan.placement.gpu))
+        as_before = replace(now, calibrations=pinned.calibrations)
+        if plan.engine == in_force.plan.engine and as_before.fingerprint() == pinned.fingerprint():
+            return None  # only known better, and nothing would run otherwise
         difference = plan_difference(in_force.plan, plan)
         if difference is not None or not plan.feasible:
             return difference
@@ -152,15 +195,31 @@ class Planner:
             return f"release {RELEASE} renders the pod template otherwise"
         return None
 
-    async def _ensure_names(self, server: VLLMServer) -> frozenset[str]:
+    async def _ensure_names(self, server: VLLMServer, kinds: Sequence[str]) -> frozenset[str]:
         """The kinds of children that do not exist. Raises NameConflict for somebody else's."""
         key = (server.metadata.namespace, server.metadata.name)
         uid = server.metadata.uid
         found = await asyncio.gather(
-            *(self._applier.ensure_ours(kind, key, key[1], uid) for kind in CHILD_KINDS)
+            *(self._applier.ensure_ours(kind, key, key[1], uid) for kind in kinds)
         )
-        records = zip(CHILD_KINDS, found, strict=True)
+        records = zip(kinds, found, strict=True)
         return frozenset(kind for kind, record in records if record is None)
+
+
+def ensure_groups(server: VLLMServer, inputs: PlanningInputs, refused: Plan) -> None:
+    """Raise LeaderWorkerSetMissing where that is all that a plan lacks."""
+    plan = make_plan(server, replace(inputs, max_nodes=LARGEST_GROUP))
+    if not plan.feasible or plan.placement is None:
+        return
+    nodes, gpu = plan.placement.nodes, plan.placement.gpu
+    first = f"; on one node: {refused.problems[0].message}" if refused.problems else ""
+    each = plan.placement.gpus_per_replica // nodes
+    raise LeaderWorkerSetMissing(
+        "spec.gpu",
+        f"a replica takes {nodes} nodes of {each} {gpu}, and this cluster has no LeaderWorkerSets; "
+        f"install them ({INSTALL_GROUPS}), and the operator plans this server at its next resync"
+        f"{first}",
+    )
 
 
 def conflicted(conflict: NameConflict) -> Proposal:

@@ -12,13 +12,17 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from vllm_operator.errors import TemporaryFailure
+from vllm_operator.errors import TemporaryFailure, VLLMOperatorError
 from vllm_operator.manifests.labels import SERVER_LABEL
 
-from . import handlers, health, store
+from . import handlers, health, records
 from .apply import Applier
+from .calibrate import Calibrator
+from .children import Stale
 from .client import (
+    BUDGETS,
     DEPLOYMENTS,
+    LEADER_WORKER_SETS,
     NODES,
     PODS,
     REVISIONS,
@@ -36,18 +40,21 @@ from .metrics import Metrics
 from .nodes import Nodes
 from .planning import Planner
 from .queue import WorkQueue
-from .reconcile import Reconciler, Stale
+from .reconcile import Reconciler
+from .records import Key
 from .settings import OperatorSettings
-from .store import Key, Store
+from .store import Store
 
 LOG: Final = logging.getLogger("vllm_operator")
 
 LISTED: Final[Mapping[str, tuple[Resource, str | None]]] = {
-    store.SERVER: (SERVERS, None),
-    store.DEPLOYMENT: (DEPLOYMENTS, SERVER_LABEL),
-    store.SERVICE: (SERVICES, SERVER_LABEL),
-    store.REVISION: (REVISIONS, SERVER_LABEL),
-    store.POD: (PODS, SERVER_LABEL),
+    records.SERVER: (SERVERS, None),
+    records.DEPLOYMENT: (DEPLOYMENTS, SERVER_LABEL),
+    records.LEADER_WORKER_SET: (LEADER_WORKER_SETS, SERVER_LABEL),
+    records.SERVICE: (SERVICES, SERVER_LABEL),
+    records.BUDGET: (BUDGETS, SERVER_LABEL),
+    records.REVISION: (REVISIONS, SERVER_LABEL),
+    records.POD: (PODS, SERVER_LABEL),
 }
 
 STUCK_SECONDS: Final = 300.0
@@ -58,6 +65,10 @@ FIRST_RESYNC_SECONDS: Final = 20.0
 
 STREAMING_LISTS_SINCE: Final = 34
 """Minor version of Kubernetes from which an initial list can come as a stream (KEP-3157)."""
+
+
+class GroupsAppeared(VLLMOperatorError):
+    """Somebody installed LeaderWorkerSet: Kopf begins a watch only at its start."""
 
 
 class Operator:
@@ -75,13 +86,18 @@ class Operator:
         self.nodes = Nodes(visible=settings.watch_nodes)
         self.queue: WorkQueue[Key] = WorkQueue(time.monotonic, random.random)
         applier = Applier(client, self.store)
-        inputs = InputSource(client, self.nodes, settings)
+        self.inputs = InputSource(client, self.nodes, settings)
+        self.calibrator = Calibrator(
+            client, settings, metrics, lambda: datetime.now(UTC), self.queue.add
+        )
         self.reconciler = Reconciler(
             client=client,
             store=self.store,
-            planner=Planner(inputs, applier),
+            nodes=self.nodes,
+            planner=Planner(self.inputs, applier, self.calibrator.of_model),
             applier=applier,
             metrics=metrics,
+            calibrator=self.calibrator,
             clock=lambda: datetime.now(UTC),
             others_wait=lambda: len(self.queue) > 0,
             instance=instance,
@@ -110,10 +126,10 @@ class Operator:
         else:
             key = self.store.observe(kind, body)
         if key is not None and self.synced:
-            if kind == store.SERVER:
+            if kind == records.SERVER:
                 self.queue.forget(key)  # an edit, or a successor, owes nothing to old failures
             # Somebody waits for what they created or edited; a child tells how far its server is.
-            self.queue.add(key, urgent=kind == store.SERVER)
+            self.queue.add(key, urgent=kind == records.SERVER)
 
     def queue_all(self, spread: float = 0.0) -> None:
         """Queue every server, over ``spread`` seconds."""
@@ -125,7 +141,10 @@ class Operator:
         """List everything live: a watch never delivers deletions that fall into a gap of it."""
         namespaces: tuple[str | None, ...] = self.namespaces or (None,)
         touched: set[Key] = set()
+        await self._look_for_groups()
         for kind, (resource, selector) in LISTED.items():
+            if kind == records.LEADER_WORKER_SET and not self.inputs.groups:
+                continue
             self.store.begin_listing(kind)
             for namespace in namespaces:
                 async for page in self.client.pages(resource, namespace, selector):
@@ -143,6 +162,14 @@ class Operator:
         for key in touched:
             self.queue.add(key)
         self.reconciler.recheck.update(self.store.server_keys())
+
+    async def _look_for_groups(self) -> None:
+        """See whether the cluster has LeaderWorkerSets. Raises GroupsAppeared while acting."""
+        found = await self.client.serves(LEADER_WORKER_SETS)
+        if self.synced and found and not self.inputs.groups:
+            raise GroupsAppeared("LeaderWorkerSets are there now: starting afresh to watch them")
+        if not self.synced:
+            self.inputs.groups = found
 
     async def resync_forever(self) -> None:
         """Resync from time to time; an outage only postpones it."""
@@ -208,7 +235,10 @@ class Operator:
         if stop.is_set():
             return
         registry = handlers.build_registry(
-            self.take, load_configuration, watch_nodes=self.settings.watch_nodes
+            self.take,
+            load_configuration,
+            watch_nodes=self.settings.watch_nodes,
+            groups=self.inputs.groups,
         )
         stop_watching, started = asyncio.Event(), asyncio.Event()
         streaming = await self.client.minor_version() >= STREAMING_LISTS_SINCE
@@ -275,6 +305,7 @@ class Operator:
         while not stop.is_set():
             try:
                 await self._leave_out_refused_namespaces()
+                await self.calibrator.load()
                 await self.resync()
             except (ApiError, TemporaryFailure) as error:
                 if isinstance(error, ApiError) and error.code in (401, 403, 404):

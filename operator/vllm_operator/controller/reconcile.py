@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import datetime
-from functools import partial
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from pydantic import ValidationError
 
 from vllm_operator.api.canonical import normalized
 from vllm_operator.api.plan import Problem
-from vllm_operator.api.v1alpha1 import VLLMServer, VLLMServerSpec
+from vllm_operator.api.status import MeasuredCache
+from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.errors import NameConflict, TemporaryFailure
-from vllm_operator.manifests.render import with_live_fields
 
 from . import events
-from .apply import Applier, controlled_by, differs, is_refusal, with_applied_hash
-from .client import BY_KIND, REVISIONS, SERVERS, ApiError, Client
+from .apply import Applier, controlled_by
+from .boot import BootReader
+from .calibrate import Calibrator
+from .changes import reason_to_roll
+from .children import Children, Stale, repair_note
+from .client import REVISIONS, SERVERS, ApiError, Client
+from .events import Note
+from .gpus import GPUCount, count
 from .metrics import Metrics
+from .nodes import Nodes
 from .planning import (
     Planner,
     Proposal,
@@ -29,6 +34,8 @@ from .planning import (
     unexpected,
     unreadable_plan,
 )
+from .progress import Observed
+from .records import DEPLOYMENT, REVISION, SERVER, ChildRecord, Key
 from .revisions import (
     Pinned,
     UnreadableRevision,
@@ -37,31 +44,12 @@ from .revisions import (
     pinned,
     revision_name,
 )
-from .rollout import choose_strategy
-from .status import Observed, describe, fold, server_state
-from .store import DEPLOYMENT, REVISION, SERVER, Key, Store
+from .rollout import is_settled
+from .starts import Starts
+from .status import describe, fold, server_state
+from .store import Store
 
 LOG: Final = logging.getLogger("vllm_operator")
-
-Note = tuple[Literal["Normal", "Warning"], str, str, str]
-"""An event to post: type, reason, action, note."""
-
-
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """What applying came to."""
-
-    repaired: list[str]
-    """Kinds that somebody else had changed."""
-    look_again: float | None
-    refusal: str | None
-    """Why the API server refused an object, if it did."""
-    complete: bool = True
-    """Whether every object stands."""
-
-
-class Stale(TemporaryFailure):
-    """What was read is out of date; the next visit reads better."""
 
 
 class Reconciler:
@@ -71,20 +59,24 @@ class Reconciler:
         self,
         client: Client,
         store: Store,
+        nodes: Nodes,
         planner: Planner,
         applier: Applier,
         metrics: Metrics,
+        calibrator: Calibrator,
         clock: Callable[[], datetime],
         others_wait: Callable[[], bool],
         instance: str,
     ) -> None:
         self._client = client
         self._store = store
+        self._nodes = nodes
         self._planner = planner
-        self._applier = applier
         self._metrics = metrics
+        self._children = Children(client, store, applier, metrics, clock, others_wait)
+        self._starts = Starts(BootReader(client), planner, metrics)
+        self._calibrator = calibrator
         self._clock = clock
-        self._others_wait = others_wait
         self._instance = instance
         self.recheck: set[Key] = set()
         """Servers whose referenced ConfigMap is to be read again at the next visit."""
@@ -99,6 +91,8 @@ class Reconciler:
         if record is None or record.deleting:
             self._metrics.set_server_state(*key, None)
             self._planner.forget(key)
+            self._starts.forget(key)
+            self._calibrator.forget(key)
             self.recheck.discard(key)
             return None
         body = record.body()
@@ -108,19 +102,29 @@ class Reconciler:
         proposal = Proposal(problems=unreadable)
         if not unreadable and not server.spec.paused:
             proposal = await self._propose(server, in_force, body)
+        trouble = None
+        if in_force is not None and proposal.plan is None and not server.spec.paused:
+            live, sound = self._workload(key, server, in_force), not proposal.problems
+            repaired, trouble = await self._starts.look_into(
+                key, server, in_force, live, self._store.pods(key), may_repair=sound
+            )
+            proposal = repaired if repaired.plan is not None else proposal
         if proposal.plan is not None:
             before = in_force
             in_force = await self._pin(key, server, proposal, in_force)
-            if before is not None:
-                notes.append(("Normal", "Replanned", "Plan", describe(proposal.plan)))
+            if proposal.repair:
+                notes.append(("Normal", "PlanRepaired", "Repair", proposal.repair))
+            elif before is not None:
+                told = (reason_to_roll(before, in_force), describe(proposal.plan))
+                notes.append(("Normal", "Replanned", "Plan", "; ".join(filter(None, told))))
         look_again = None
         if in_force is not None and not server.spec.paused:
             try:
-                applied = await self._apply(key, server, in_force, proposal)
+                applied = await self._children.apply(key, server, in_force, proposal)
             except NameConflict as conflict:
                 proposal = conflicted(conflict)
             else:
-                notes.extend(_repair_note(kind, key[1]) for kind in applied.repaired)
+                notes.extend(repair_note(kind, key[1]) for kind in applied.repaired)
                 look_again = applied.look_again
                 if not applied.complete:
                     await self._post(server, notes)
@@ -137,22 +141,33 @@ class Reconciler:
             except Exception as error:
                 defect = error
             self.recheck.discard(key)
-        deployment = self._store.child(DEPLOYMENT, key, key[1])
-        ours = deployment is not None and deployment.controller_uid == server.metadata.uid
+        deployment = self._workload(key, server, in_force)
+        under_way = in_force is not None and deployment is not None and not is_settled(deployment)
         observed = Observed(
             problems=proposal.problems,
             waits=proposal.waits,
             plan=in_force.plan if in_force else None,
             planned=serves,
             update=update,
-            deployment=deployment if ours else None,
+            deployment=deployment,
             pods=self._store.pods(key),
+            trouble=trouble,
+            calibration=self._measured(key, in_force, deployment),
+            change=self._change(key, server, in_force) if under_way else None,
+            gpus=self._gpus(in_force) if under_way else None,
         )
         folded_again, warning = await self._write_status(key, server, body, observed)
         await self._post(server, notes if proposal.waits else [*notes, *warning])
         if defect is not None:
             raise defect
         return _soonest(look_again, folded_again, proposal.ask_again)
+
+    def _measured(
+        self, key: Key, in_force: Pinned | None, deployment: ChildRecord | None
+    ) -> MeasuredCache | None:
+        if in_force is None:
+            return None
+        return self._calibrator.look(key, in_force, deployment, self._store.pods(key))
 
     async def _propose(
         self, server: VLLMServer, in_force: Pinned | None, body: dict[str, Any]
@@ -170,6 +185,32 @@ class Reconciler:
         except Exception as error:
             LOG.exception("planning failed", extra={"server": server.metadata.name})
             return unexpected(error)
+
+    def _workload(
+        self, key: Key, server: VLLMServer, in_force: Pinned | None
+    ) -> ChildRecord | None:
+        """The server's Deployment or LeaderWorkerSet, if it is ours."""
+        kind = DEPLOYMENT if in_force is None else in_force.workload
+        found = self._store.child(kind, key, key[1])
+        ours = found is not None and found.controller_uid == server.metadata.uid
+        return found if ours else None
+
+    def _change(self, key: Key, server: VLLMServer, in_force: Pinned | None) -> str | None:
+        """What made the plan in force another one than the one before it."""
+        if in_force is None:
+            return None
+        records = self._store.revisions(key, server.metadata.uid)
+        for record in reversed([one for one in records if one.revision < in_force.revision]):
+            try:
+                return reason_to_roll(pinned(record), in_force)
+            except UnreadableRevision:
+                return None
+        return None
+
+    def _gpus(self, in_force: Pinned | None) -> GPUCount | None:
+        if in_force is None or in_force.plan is None or in_force.plan.placement is None:
+            return None
+        return count(in_force.plan.placement.gpu, self._nodes, self._store.all_pods())
 
     def _in_force(self, key: Key, server: VLLMServer) -> Pinned | None:
         for record in reversed(self._store.revisions(key, server.metadata.uid)):
@@ -221,69 +262,6 @@ class Reconciler:
                 self._store.observe(REVISION, found)
             raise Stale(f"plan {number} was pinned before") from error
 
-    async def _apply(
-        self, key: Key, server: VLLMServer, in_force: Pinned, proposal: Proposal
-    ) -> Applied:
-        """Apply what differs of the plan in force; ``proposal`` is what this visit pinned, if so.
-
-        While other servers wait, a visit that creates an object ends there, and the next one goes
-        on behind them: of a thousand new servers each gets its Deployment before one its Service.
-        """
-        repaired: list[str] = []
-        look_again, refusal = None, None
-        for number, rendered in enumerate(in_force.objects):
-            kind = rendered["kind"]
-            live = None
-            if kind not in proposal.absent:
-                live = await self._applier.ensure_ours(kind, key, key[1], server.metadata.uid)
-            if live is not None and live.deleting:
-                continue
-            rolling_update: Mapping[str, int] = {}
-            if kind == DEPLOYMENT:
-                strategy = choose_strategy(server.spec, live, self._store.pods(key), self._clock())
-                rolling_update, look_again = strategy.rolling_update, strategy.look_again
-            mark_key = (in_force.uid, kind, server.spec.replicas, *rolling_update.items())
-            build = partial(_desired, rendered, server.spec, rolling_update)
-            if not differs(self._applier.mark(mark_key, build), live):
-                continue
-            if live is None and kind == DEPLOYMENT and proposal.plan is None:
-                # A missing Deployment may mean that the server itself is gone, unseen.
-                await self._ensure_alive(key, server)
-            try:
-                applied = await self._applier.apply(build(), live, key, mark_key)
-            except ApiError as error:
-                if is_refusal(error):
-                    refusal = f"the API server refuses {kind} {key[1]}: {error.message}"
-                    continue
-                if error.code != 409:
-                    raise
-                await self._read_again(kind, key)
-                raise Stale(f"{kind} {key[1]} has changed since it was read") from error
-            self._metrics.writes.labels(kind).inc()
-            more = number + 1 < len(in_force.objects)
-            if live is None and more and self._others_wait():
-                return Applied(repaired, look_again, refusal, complete=False)
-            if live is not None and live.applied_hash == applied.applied_hash:
-                repaired.append(kind)
-        return Applied(repaired, look_again, refusal)
-
-    async def _ensure_alive(self, key: Key, server: VLLMServer) -> None:
-        """Read the server live. Raises Stale where it is gone, or another one by now."""
-        body = await self._client.get(SERVERS, key[0], key[1])
-        if body is None:
-            self._store.forget_child(SERVER, key, key[1])
-        else:
-            self._store.observe(SERVER, body)
-        if body is None or body["metadata"]["uid"] != server.metadata.uid:
-            raise Stale(f"VLLMServer {key[1]} is gone")
-
-    async def _read_again(self, kind: str, key: Key) -> None:
-        body = await self._client.get(BY_KIND[kind], key[0], key[1])
-        if body is None:
-            self._store.forget_child(kind, key, key[1])
-        else:
-            self._store.observe(kind, body)
-
     async def _write_status(
         self, key: Key, server: VLLMServer, body: dict[str, Any], observed: Observed
     ) -> tuple[float | None, list[Note]]:
@@ -308,11 +286,11 @@ class Reconciler:
         except ApiError as error:
             if error.code not in (404, 409):
                 raise
-            await self._ensure_alive(key, server)
+            await self._children.ensure_alive(key, server)
             raise Stale(f"VLLMServer {key[1]} has changed since it was read") from error
         self._metrics.writes.labels("VLLMServer/status").inc()
         self._store.observe(SERVER, answer)
-        return folded.look_again, _warnings(before, folded.status)
+        return folded.look_again, events.warnings(before, folded.status)
 
     async def _post(self, server: VLLMServer, notes: list[Note]) -> None:
         for kind, reason, action, note in notes:
@@ -320,30 +298,6 @@ class Reconciler:
                 server, kind, reason, action, note, now=self._clock(), instance=self._instance
             )
             await events.post(self._client, body)
-
-
-def _desired(
-    rendered: Mapping[str, Any], spec: VLLMServerSpec, rolling_update: Mapping[str, int]
-) -> dict[str, Any]:
-    return with_applied_hash(with_live_fields(rendered, spec, rolling_update))
-
-
-def _repair_note(kind: str, name: str) -> Note:
-    note = f"{kind} {name} was changed by somebody else and is restored"
-    return ("Normal", "Repaired", "Repair", note)
-
-
-def _warnings(before: dict[str, Any], after: dict[str, Any]) -> list[Note]:
-    """A warning where a condition that stops the server is new or says something new."""
-    for kind, failing in (("Planned", "False"), ("Stalled", "True")):
-        conditions: list[dict[str, Any]] = before.get("conditions") or []
-        old = next((c for c in conditions if c["type"] == kind), {})
-        new = next(c for c in after["conditions"] if c["type"] == kind)
-        said = (old.get("status"), old.get("reason"))
-        edited = old.get("observedGeneration") != new["observedGeneration"]
-        if new["status"] == failing and (edited or said != (failing, new["reason"])):
-            return [("Warning", new["reason"], "Plan", new["message"])]
-    return []
 
 
 def _parse(body: dict[str, Any]) -> tuple[VLLMServer, tuple[Problem, ...]]:

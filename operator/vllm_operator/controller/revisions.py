@@ -20,14 +20,20 @@ from vllm_operator.api.v1alpha1 import VLLMServer, VLLMServerSpec
 from vllm_operator.errors import VLLMOperatorError
 from vllm_operator.hardware import catalogue as gpus
 from vllm_operator.manifests import labels as names
-from vllm_operator.manifests.render import owner_reference
+from vllm_operator.manifests.render import DEPLOYMENT, WORKLOADS, owner_reference
 from vllm_operator.models import catalogue as models
-from vllm_operator.sizing import coefficients
+from vllm_operator.sizing import coefficients, startup
 
-from .store import RevisionRecord
+from .records import RevisionRecord
 
 RELEASE: Final = f"{__version__}+" + digest(
-    [gpus.fingerprint(), models.fingerprint(), coefficients.fingerprint()], 8
+    [
+        gpus.fingerprint(),
+        models.fingerprint(),
+        coefficients.fingerprint(),
+        startup.fingerprint(),
+    ],
+    8,
 )
 """This release and the facts that it decides by."""
 
@@ -61,6 +67,18 @@ class Pinned:
     """None where another release wrote what this one cannot read; the objects are kept all the
     same, and nothing is planned anew by itself."""
     objects: tuple[dict[str, Any], ...]
+    created_at: str = ""
+
+    @property
+    def workload(self) -> str:
+        """The kind that runs its pods."""
+        kinds = [str(one["kind"]) for one in self.objects]
+        return next((kind for kind in kinds if kind in WORKLOADS), DEPLOYMENT)
+
+    @property
+    def may_surge(self) -> bool:
+        """Whether the storage lets a new pod start beside the old one."""
+        return self.plan is None or self.plan.storage is None or self.plan.storage.surge
 
     def serves(self, server: VLLMServer) -> bool:
         """Whether this still is the plan of the server's specification."""
@@ -153,6 +171,7 @@ def pinned(record: RevisionRecord) -> Pinned:
         inputs=data.get("inputs") or {},
         plan=plan if plan is not None and plan.feasible else None,
         objects=objects,
+        created_at=record.created_at,
     )
 
 

@@ -16,7 +16,7 @@ from vllm_operator.api.v1alpha1 import VLLMServerSpec
 from vllm_operator.manifests.pod import surge_timeout_seconds
 from vllm_operator.manifests.render import IN_PLACE, SURGE
 
-from .store import ChildRecord, PodRecord
+from .records import ChildRecord, PodRecord
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,27 @@ def is_rolling(deployment: ChildRecord) -> bool:
     )
 
 
+def is_settled(deployment: ChildRecord) -> bool:
+    """Whether every replica is of the newest template and ready."""
+    wanted = deployment.spec_replicas
+    return not is_rolling(deployment) and wanted == deployment.replicas == deployment.ready_replicas
+
+
 def choose_strategy(
     spec: VLLMServerSpec,
     deployment: ChildRecord | None,
     pods: Sequence[PodRecord],
     now: datetime,
+    *,
+    may_surge: bool = True,
 ) -> Strategy:
-    """The strategy for the next apply."""
+    """The strategy for the next apply.
+
+    ``may_surge`` is false where a new pod would wait for a volume that the old one holds: then
+    nothing but in place can ever end, whatever the specification asks for.
+    """
+    if not may_surge:
+        return Strategy(IN_PLACE)
     wanted = (spec.rollout.strategy if spec.rollout else None) or "Auto"
     if wanted != "Auto":
         return Strategy(SURGE if wanted == "Surge" else IN_PLACE)
@@ -62,6 +76,42 @@ def choose_strategy(
     if now >= deadline:
         return Strategy(IN_PLACE)
     return Strategy(SURGE, look_again=(deadline - now).total_seconds())
+
+
+@dataclass(frozen=True)
+class Retirement:
+    """Whether an old workload goes now, and when to look again (seconds) if time decides."""
+
+    now: bool
+    look_again: float | None = None
+
+
+def may_retire(
+    spec: VLLMServerSpec,
+    successor: ChildRecord | None,
+    pods: Sequence[PodRecord],
+    now: datetime,
+    *,
+    may_surge: bool,
+) -> Retirement:
+    """Whether a workload of another kind (a server came to take several nodes, or one again) goes.
+
+    It serves until its successor does. Where there is no room for both, it goes first, as in every
+    rollout: at once in place, else after the surge timeout.
+    """
+    if successor is None:
+        return Retirement(now=False)
+    if successor.ready_replicas >= spec.replicas and not is_lagging(successor):
+        return Retirement(now=True)
+    wanted = (spec.rollout.strategy if spec.rollout else None) or "Auto"
+    if wanted == "InPlace" or not may_surge:
+        return Retirement(now=True)
+    waiting_since = surge_pod_waits_since(pods)
+    if waiting_since is None or wanted == "Surge":
+        return Retirement(now=False)
+    left = waiting_since + timedelta(seconds=surge_timeout_seconds(spec)) - now
+    seconds = left.total_seconds()
+    return Retirement(now=seconds <= 0, look_again=seconds if seconds > 0 else None)
 
 
 def _in_place(deployment: ChildRecord, pods: Sequence[PodRecord]) -> Mapping[str, int]:

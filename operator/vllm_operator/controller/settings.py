@@ -35,6 +35,12 @@ class OperatorSettings:
     hub_token_namespaces: tuple[str, ...] = ()
     """Namespaces whose servers may use the operator's own Hub token; empty: none."""
 
+    host_path_prefixes: tuple[str, ...] = ()
+    """Folders of nodes that servers may use as storage; empty: none."""
+
+    calibration: bool = False
+    """Whether engines are asked for the KV cache that they measured, for the next plan."""
+
     resync_seconds: float = 600.0
     """How often everything is listed live: deletions inside a watch gap are never delivered."""
 

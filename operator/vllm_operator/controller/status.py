@@ -6,47 +6,25 @@ transition times, which change only with a condition's status.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
-from vllm_operator.api.conditions import ConditionDraft, merge_conditions, truncate
-from vllm_operator.api.plan import Plan, Problem
+from vllm_operator.api.conditions import (
+    START_FAILURES,
+    ConditionDraft,
+    merge_conditions,
+    truncate,
+)
+from vllm_operator.api.plan import Plan
+from vllm_operator.api.status import MeasuredCache
 from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.manifests import labels as names
 
-from .rollout import is_lagging, is_rolling
-from .store import ChildRecord, PodRecord
-
-LOADING_AFTER_SECONDS: Final = 5.0
-"""A pod that is ready sooner never shows as Loading: it saves a write for each start."""
+from .progress import Observed, progress_of
 
 WAITING_REASONS: Final = frozenset({"UnknownGPU"})
 """Planning failures that the world mends, not the user: waiting, not failing."""
-
-
-@dataclass(frozen=True)
-class Observed:
-    """What a visit saw and decided."""
-
-    problems: tuple[Problem, ...]
-    """Why the specification as it stands cannot be planned; empty where it is planned."""
-
-    waits: bool
-    """Whether the problems may pass by themselves (an outage, nodes to come)."""
-
-    plan: Plan | None
-    """The plan in force."""
-
-    planned: bool
-    """Whether the plan in force is that of the specification as it stands."""
-
-    update: str | None
-    """What a new plan would change."""
-
-    deployment: ChildRecord | None
-    pods: Sequence[PodRecord]
 
 
 @dataclass(frozen=True)
@@ -60,9 +38,7 @@ class Folded:
 def fold(server: VLLMServer, previous: dict[str, Any], observed: Observed, now: datetime) -> Folded:
     """The whole status of a server. ``previous`` gives transition times only."""
     planned = _planned(observed)
-    progressing, look_again = _progressing(
-        server, observed, now, was_settled=_was_settled(server, previous)
-    )
+    progressing, look_again = progress_of(server, previous, observed, now)
     available = _available(server, observed)
     ready = _ready(server, planned, progressing, available)
     stalled = _stalled(observed, progressing)
@@ -80,7 +56,9 @@ def fold(server: VLLMServer, previous: dict[str, Any], observed: Observed, now: 
         "observedGeneration": server.metadata.generation,
         "replicas": deployment.replicas if deployment else 0,
         "readyReplicas": deployment.ready_replicas if deployment else 0,
-        "selector": f"{names.SERVER_LABEL}={server.metadata.name}",
+        "selector": ",".join(
+            f"{name}={value}" for name, value in names.serving(server.metadata.name).items()
+        ),
         "conditions": merge_conditions(
             previous.get("conditions") or [],
             drafts,
@@ -91,9 +69,22 @@ def fold(server: VLLMServer, previous: dict[str, Any], observed: Observed, now: 
     }
     if observed.plan is not None:
         status["plan"] = observed.plan.to_json_object()
+        calibration = _calibration(previous, observed.calibration, observed.plan)
+        if calibration is not None:
+            status["calibration"] = calibration
         status["summary"] = summary(observed.plan)
         status["endpoint"] = names.endpoint(server.metadata.name, server.metadata.namespace)
     return Folded(status, look_again)
+
+
+def _calibration(
+    previous: dict[str, Any], measured: MeasuredCache | None, plan: Plan
+) -> dict[str, Any] | None:
+    """What was measured of the plan: now, or before the operator was started again."""
+    if measured is not None:
+        return measured.to_json_object()
+    same = (previous.get("plan") or {}).get("inputsHash") == plan.inputs_hash
+    return previous.get("calibration") if same else None
 
 
 def summary(plan: Plan) -> dict[str, str]:
@@ -116,11 +107,12 @@ def describe(plan: Plan) -> str:
     assert plan.capacity is not None
     shown = summary(plan)
     capacity = plan.capacity
+    note = plan.storage.note if plan.storage else None
     return (
         f"{shown['gpus']} a replica, {shown['parallelism']}, vLLM {shown['version']}: "
         f"up to {capacity.max_model_len} tokens a request, {capacity.max_num_seqs} requests at "
         f"once, KV cache for at least {capacity.kv_tokens.low} tokens"
-    )
+    ) + (f". {note}" if note else "")
 
 
 def server_state(status: dict[str, Any]) -> str:
@@ -159,104 +151,11 @@ def _planned(observed: Observed) -> ConditionDraft:
     )
 
 
-def _progressing(
-    server: VLLMServer, observed: Observed, now: datetime, *, was_settled: bool
-) -> tuple[ConditionDraft, float | None]:
-    def draft(status: str, reason: str, message: str) -> ConditionDraft:
-        return ConditionDraft.model_validate(
-            {"type": "Progressing", "status": status, "reason": reason, "message": message}
-        )
-
-    if server.spec.paused:
-        message = "spec.paused is true: nothing is rolled, scaled or repaired"
-        return draft("False", "Paused", message), None
-    if observed.plan is None:
-        return draft("False", "NotPlanned", "nothing can be rolled out before it is planned"), None
-    deployment = observed.deployment
-    if deployment is None:
-        return draft("True", "RollingOut", "creating the objects"), None
-    wanted = server.spec.replicas
-    if was_settled and is_lagging(deployment):
-        # An annotation of somebody else's raises a Deployment's generation too. What counts shows
-        # in the replicas a moment later.
-        deployment = replace(deployment, observed_generation=deployment.generation)
-    if (
-        not is_rolling(deployment)
-        and deployment.spec_replicas == wanted
-        and deployment.ready_replicas == wanted == deployment.replicas
-    ):
-        return draft("False", "Settled", f"{wanted} of {wanted} replicas are up to date"), None
-    progress = f"{deployment.updated_replicas} of {wanted} replicas updated"
-    progress += f", {deployment.ready_replicas} ready"
-    if deployment.deadline_exceeded and not is_lagging(deployment):
-        hint = _pod_hint(observed.pods) or deployment.message
-        return draft("False", "RolloutStuck", f"{progress}; {hint}"), None
-    waiting = [pod for pod in observed.pods if pod.unschedulable_since and not pod.deleting]
-    if waiting:
-        reason, message = _unschedulable(observed.plan, waiting[0])
-        return draft("True", reason, message), None
-    if deployment.message:
-        return draft("True", "RollingOut", f"{progress}; {deployment.message}"), None
-    loading, look_again = _loading(observed.pods, now)
-    if loading:
-        hint = _pod_hint(observed.pods)
-        message = f"{progress}; {len(loading)} loading the model" + (f"; {hint}" if hint else "")
-        return draft("True", "Loading", message), look_again
-    return draft("True", "RollingOut", f"rolling out to {wanted} replicas"), look_again
-
-
-def _was_settled(server: VLLMServer, previous: dict[str, Any]) -> bool:
-    conditions: list[dict[str, Any]] = previous.get("conditions") or []
-    return any(
-        condition["type"] == "Progressing"
-        and condition["reason"] == "Settled"
-        and condition.get("observedGeneration") == server.metadata.generation
-        for condition in conditions
-    )
-
-
-def _loading(pods: Sequence[PodRecord], now: datetime) -> tuple[list[PodRecord], float | None]:
-    loading = []
-    look_again: float | None = None
-    for pod in pods:
-        if pod.ready or pod.deleting or pod.failed or not pod.scheduled or pod.started_at is None:
-            continue
-        since = datetime.fromisoformat(pod.started_at) + timedelta(seconds=LOADING_AFTER_SECONDS)
-        if now >= since:
-            loading.append(pod)
-        else:
-            left = (since - now).total_seconds()
-            look_again = left if look_again is None else min(look_again, left)
-    return loading, look_again
-
-
-def _unschedulable(plan: Plan, pod: PodRecord) -> tuple[str, str]:
-    """Reason and message for a pod without a node: want of GPUs, or of something else."""
-    assert plan.placement is not None
-    placement = plan.placement
-    told = pod.unschedulable_message
-    if "/gpu" in told or "nvidia.com/" in told or "node affinity" in told or not told:
-        need = f"{placement.gpus_per_replica} free {placement.gpu}"
-        return "WaitingForGPU", f"the scheduler finds no node with {need} for a replica: {told}"
-    return "Unschedulable", f"the scheduler finds no node for a replica: {told}"
-
-
-def _pod_hint(pods: Sequence[PodRecord]) -> str:
-    for pod in pods:
-        if pod.failed:
-            continue
-        if pod.restarts and pod.last_exit:
-            return f"a pod has restarted, {pod.last_exit}"
-        quiet = pod.waiting_reason in {"", "ContainerCreating", "PodInitializing"}
-        if not pod.deleting and not quiet:
-            detail = f" ({pod.waiting_message})" if pod.waiting_message else ""
-            return f"a pod is in {pod.waiting_reason}{detail}"
-    return ""
-
-
 def _available(server: VLLMServer, observed: Observed) -> ConditionDraft:
     wanted = server.spec.replicas
     ready = observed.deployment.ready_replicas if observed.deployment else 0
+    trouble = observed.trouble if ready < wanted else None
+    why = f"; {trouble.message}" if trouble else ""
     if wanted == 0 and ready == 0:
         return ConditionDraft(
             type="Available", status="False", reason="ScaledToZero", message="spec.replicas is 0"
@@ -265,15 +164,15 @@ def _available(server: VLLMServer, observed: Observed) -> ConditionDraft:
         return ConditionDraft(
             type="Available",
             status="False",
-            reason="NoReplicaReady",
-            message=f"0 of {wanted} replicas are ready",
+            reason=trouble.reason if trouble else "NoReplicaReady",
+            message=f"0 of {wanted} replicas are ready{why}",
         )
     reason = "ReplicasReady" if ready >= wanted else "SomeReplicasReady"
     return ConditionDraft(
         type="Available",
         status="True",
         reason=reason,
-        message=f"{ready} of {wanted} replicas are ready",
+        message=f"{ready} of {wanted} replicas are ready{why}",
     )
 
 
@@ -312,9 +211,10 @@ def _stalled(observed: Observed, progressing: ConditionDraft) -> ConditionDraft:
             reason="NotPlanned",
             message=f"the specification must change: {first.field}: {first.message}",
         )
-    if progressing.reason == "RolloutStuck":
+    stopped = progressing.reason in START_FAILURES and progressing.status == "False"
+    if stopped or progressing.reason == "RolloutStuck":
         return ConditionDraft(
-            type="Stalled", status="True", reason="RolloutStuck", message=progressing.message
+            type="Stalled", status="True", reason=progressing.reason, message=progressing.message
         )
     return ConditionDraft(
         type="Stalled", status="False", reason="Progressing", message="nothing stops the operator"

@@ -70,7 +70,13 @@ def batch_defaults(version: Version, memory_bytes: int, gpu: str) -> BatchDefaul
 
 @lru_cache(maxsize=512)
 def model_runner(
-    architecture: str, version: Version, *, dense: bool, recurrent: bool, quantized: bool
+    architecture: str,
+    version: Version,
+    *,
+    dense: bool,
+    recurrent: bool,
+    quantized: bool,
+    rocm: bool = False,
 ) -> Literal[1, 2]:
     """Which of vLLM's model runners serves a generating model unless it is told otherwise.
 
@@ -80,6 +86,8 @@ def model_runner(
     for row in rows_for("runners.csv", version):
         names = row["architectures"].split("|")
         if quantized and row["quantized"] == "no":
+            return 1
+        if rocm and architecture in row["first_on_rocm"].split("|"):
             return 1
         if architecture in names or "*" in names:
             return 2
@@ -112,13 +120,13 @@ def samples_with_flashinfer(version: Version, image: str) -> bool:
     """Whether FlashInfer samples because the image holds it: in 0.9.0 to 0.11.0 it does where it is
     installed, as it is in the official images; before and after, what is installed decides nothing
     (``v1/sample/ops/topk_topp_sampler.py``)."""
-    official = image.partition("@")[0].partition(":")[0].removeprefix("docker.io/")
-    return (0, 9, 0) <= version.release <= (0, 11, 0) and official == OFFICIAL_IMAGE
+    return (0, 9, 0) <= version.release <= (0, 11, 0) and is_official(image)
 
 
-def has_first_engine(version: Version, capability: tuple[int, int] | None) -> bool:
-    """Whether the engine before V1 serves a GPU below compute capability 8.0 (up to 0.10)."""
-    return version.release < (0, 11, 0) and capability is not None and capability < (8, 0)
+def is_official(image: str) -> bool:
+    """Whether an image is one that the vLLM project publishes."""
+    name = image.partition("@")[0].partition(":")[0].removeprefix("docker.io/")
+    return name == OFFICIAL_IMAGE
 
 
 @lru_cache(maxsize=64)
@@ -144,6 +152,25 @@ def has_hybrid_cache(version: Version) -> bool:
     return version.release >= (0, 10, 0)
 
 
+def groups_whole_models(version: Version) -> bool:
+    """Whether the KV cache's groups are those of all stages of a pipeline together (0.11 on), or
+    each stage's own (``v1/core/kv_cache_utils.py``, ``get_kv_cache_configs``)."""
+    return version.release >= (0, 11, 0)
+
+
+@lru_cache(maxsize=64)
+def group_padding(version: Version) -> float:
+    """How many times as many layers as the smallest kind of them the largest may have for all to
+    be padded to it, instead of being divided into groups of the smallest's size."""
+    return float(rows_for("kv_groups.csv", version)[0]["padding"])
+
+
+def wants_a_block_a_state(version: Version) -> bool:
+    """Whether full CUDA graphs are refused where sequences outnumber the blocks for recurrent
+    states (0.20 on: ``resolve_cudagraph_mode_and_sizes`` of ``config/compilation.py``)."""
+    return version.release >= (0, 20, 0)
+
+
 def counts_batches_in_flight(version: Version) -> bool:
     """Whether a window keeps the tokens of every batch in flight, not of one (0.26 on)."""
     return version.release >= (0, 26, 0)
@@ -166,3 +193,35 @@ def prompt_logprobs_bytes(
     (row,) = [row for row in rows if row["runner"] == str(runner)]
     at_once = int(row["rows"]) if row["rows"] else max_num_batched_tokens
     return min(max_num_batched_tokens, at_once) * vocabulary * int(row["bytes_per_logit"])
+
+
+@lru_cache(maxsize=512)
+def rejection_bytes(version: Version, runner: Literal[1, 2], logits: int) -> int:
+    """Bytes that the rejection sampler takes to verify drafts, by its logits (``rejection.csv``).
+
+    vLLM's profiling run verifies one token a sequence (``v1/worker/gpu_model_runner.py``,
+    ``_dummy_sampler_run``), or none.
+    """
+    found = [row for row in rows_for("rejection.csv", version) if row["runner"] == str(runner)]
+    if not found:
+        return 0
+    row = found[0]
+    whole = logits * int(row["whole_bytes"])
+    limit = int(row["chunk_logits_bytes"] or 0) // 4
+    return whole + min(logits, limit) * int(row["chunk_bytes"])
+
+
+def has_half_precision(architecture: str, version: Version) -> bool:
+    """Whether ``version`` serves an architecture in float16 (``half_precision.csv``)."""
+    return all(
+        row["architecture"] != architecture for row in rows_for("half_precision.csv", version)
+    )
+
+
+def offers_async_scheduling(version: Version) -> bool:
+    """Whether ``--async-scheduling`` exists, works with structured outputs and is not the default.
+
+    vllm ``config/scheduler.py``: added in 0.10.0, without structured outputs up to 0.11; on by
+    itself from 0.14.0.
+    """
+    return (0, 12, 0) <= version.release < (0, 14, 0)

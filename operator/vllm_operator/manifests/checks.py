@@ -8,13 +8,15 @@ from typing import Any
 from vllm_operator.errors import IllegalPin
 
 
-def check_deployment(deployment: Mapping[str, Any]) -> None:
-    """Raise where a rendered Deployment breaks a promise.
+def check_pod(template: Mapping[str, Any], host_path: str | None) -> None:
+    """Raise where a rendered pod template breaks a promise.
+
+    ``host_path`` is the folder of the node that the specification names, if any.
 
     Raises IllegalPin for what a specification can cause (two variables of one name), and
     AssertionError for what only a broken template can.
     """
-    pod = deployment["spec"]["template"]["spec"]
+    pod = template["spec"]
     (container,) = pod["containers"]
     seen: set[str] = set()
     for variable in container["env"]:
@@ -29,8 +31,11 @@ def check_deployment(deployment: Mapping[str, Any]) -> None:
         raise AssertionError("an argument of the command is not a string")
     if pod["automountServiceAccountToken"] or pod["enableServiceLinks"]:
         raise AssertionError("the pod would get a token or service links")
-    if "serviceAccountName" in pod or any("hostPath" in volume for volume in pod["volumes"]):
-        raise AssertionError("the pod would get an account or a folder of the node")
+    if "serviceAccountName" in pod:
+        raise AssertionError("the pod would get an account")
+    folders = [volume["hostPath"]["path"] for volume in pod["volumes"] if "hostPath" in volume]
+    if folders != ([] if host_path is None else [host_path]):
+        raise AssertionError("the pod would get a folder of the node that nobody asked for")
     requested = container["resources"]["requests"]
     for name, amount in container["resources"]["limits"].items():
         if "/" in name and requested.get(name) != amount:

@@ -19,6 +19,11 @@ def selector(name: str) -> dict[str, str]:
     return {SERVER_LABEL: name}
 
 
+def serving(name: str) -> dict[str, str]:
+    """The labels that select the pods of a server that answer requests."""
+    return {**selector(name), "app.kubernetes.io/component": "engine"}
+
+
 def object_labels(name: str) -> dict[str, str]:
     """The labels of every object of the server called ``name``, its pods included."""
     return {

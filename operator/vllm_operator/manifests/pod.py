@@ -11,23 +11,19 @@ from vllm_operator.api.plan import Plan
 from vllm_operator.api.pod import EnvironmentVariable, KeyReference, PodSpec
 from vllm_operator.api.v1alpha1 import VLLMServerSpec
 from vllm_operator.errors import IllegalPin
+from vllm_operator.sizing.command import PORT
+from vllm_operator.sizing.storage import volume_of
 
 from . import labels as names
+from .probes import DEFAULT_LIVENESS_BUDGET_SECONDS, probes
+from .stopping import grace_seconds, pre_stop
+from .volumes import volume_mounts, volumes
 
 RUN_AS_USER: Final = 65532
 """An unprivileged user that no image defines; USER and HOME are set, so nothing looks it up."""
 
-CACHE_MOUNT: Final = "/cache"
-MODEL_MOUNT: Final = "/models"
-PRE_STOP_SECONDS: Final = 5
-"""Time for endpoints to leave load balancers before the engine is told to stop."""
-
-STOP_MARGIN_SECONDS: Final = 15
-"""Time between the end of draining and the kill: the engine tears down its workers."""
-
 DEFAULT_DRAIN_SECONDS: Final = 60
 DEFAULT_SURGE_TIMEOUT_SECONDS: Final = 120
-STARTUP_PERIOD_SECONDS: Final = 5
 PROGRESS_MARGIN_SECONDS: Final = 300
 """Image pull and scheduling, which the startup probe does not see and the deadline does."""
 
@@ -42,7 +38,7 @@ def pod_values(
     node_labels: Mapping[str, tuple[str, ...]],
     server_name: str,
 ) -> dict[str, Any]:
-    """Values for the Deployment's template, in Kubernetes' own shapes.
+    """Values for the pod template of one node, in Kubernetes' own shapes.
 
     ``plan`` is feasible. ``node_labels`` maps a node label to the values that hold the GPU.
     """
@@ -52,18 +48,14 @@ def pod_values(
     pod = spec.pod or PodSpec()
     drain = drain_seconds(spec)
     budget = math.ceil(plan.startup.budget_seconds)
-    gpus = plan.placement.gpus_per_replica
+    gpus = plan.placement.gpus_per_replica // plan.placement.nodes
     return {
         "pod_labels": {**(pod.labels or {}), **names.object_labels(server_name)},
         "pod_annotations": pod.annotations or None,
-        "progress_deadline_seconds": budget
-        + drain
-        + surge_timeout_seconds(spec)
-        + PROGRESS_MARGIN_SECONDS,
-        "termination_grace_period_seconds": PRE_STOP_SECONDS + drain + STOP_MARGIN_SECONDS,
-        "pre_stop_seconds": PRE_STOP_SECONDS,
-        "startup_period_seconds": STARTUP_PERIOD_SECONDS,
-        "startup_failure_threshold": math.ceil(budget / STARTUP_PERIOD_SECONDS),
+        "termination_grace_period_seconds": grace_seconds(drain),
+        "lifecycle": {"preStop": pre_stop(plan.engine.version, PORT, drain)},
+        "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
+        **probes(plan.engine.version, PORT, budget, liveness_budget_seconds(spec)),
         "run_as_user": RUN_AS_USER,
         "affinity": with_node_labels(pod.affinity, node_labels),
         "node_selector": pod.node_selector or None,
@@ -79,15 +71,28 @@ def pod_values(
         "command": list(plan.engine.command),
         "env": _environment(spec, plan),
         "resources": _resources(pod, resource_name, gpus),
-        "volume_mounts": _volume_mounts(spec),
-        "volumes": _volumes(spec, pod, gpus),
+        "volume_mounts": volume_mounts(volume_of(spec)),
+        "volumes": volumes(spec, volume_of(spec), pod.shm_size, gpus),
     }
+
+
+def progress_deadline_seconds(spec: VLLMServerSpec, plan: Plan) -> int:
+    """Seconds without progress after which a rollout counts as stuck: longer than a start."""
+    assert plan.startup is not None
+    budget = math.ceil(plan.startup.budget_seconds)
+    return budget + drain_seconds(spec) + surge_timeout_seconds(spec) + PROGRESS_MARGIN_SECONDS
 
 
 def drain_seconds(spec: VLLMServerSpec) -> int:
     """Seconds that a stopping pod may finish its requests."""
     given = spec.rollout.drain_seconds if spec.rollout else None
     return DEFAULT_DRAIN_SECONDS if given is None else given
+
+
+def liveness_budget_seconds(spec: VLLMServerSpec) -> int:
+    """Seconds that an engine may neither answer nor move before it is restarted."""
+    given = spec.rollout.liveness_budget_seconds if spec.rollout else None
+    return DEFAULT_LIVENESS_BUDGET_SECONDS if given is None else given
 
 
 def surge_timeout_seconds(spec: VLLMServerSpec) -> int:
@@ -194,61 +199,3 @@ def _resources(pod: PodSpec, resource_name: str, gpus: int) -> dict[str, Any]:
     }
     gpu = {resource_name: str(gpus)}
     return {"requests": {**requests, **gpu}, "limits": {**limits, **gpu}}
-
-
-def _claim_mode(spec: VLLMServerSpec) -> str | None:
-    storage = spec.model.storage
-    claim = storage.persistent_volume_claim if storage else None
-    return None if claim is None else claim.mode or "Cache"
-
-
-def _volume_mounts(spec: VLLMServerSpec) -> list[dict[str, Any]]:
-    storage = spec.model.storage
-    claim = storage.persistent_volume_claim if storage else None
-    sub_path = (claim.path or "").strip("/") if claim else ""
-    cache: dict[str, Any] = {"name": "cache", "mountPath": CACHE_MOUNT}
-    mounts = [
-        cache,
-        {"name": "shm", "mountPath": "/dev/shm"},
-        {"name": "tmp", "mountPath": "/tmp"},
-    ]
-    if _claim_mode(spec) == "Cache" and sub_path:
-        cache["subPath"] = sub_path
-    if _claim_mode(spec) == "Model":
-        model: dict[str, Any] = {"name": "model", "mountPath": MODEL_MOUNT, "readOnly": True}
-        if sub_path:
-            model["subPath"] = sub_path
-        mounts.append(model)
-    return mounts
-
-
-def _volumes(spec: VLLMServerSpec, pod: PodSpec, gpus: int) -> list[dict[str, Any]]:
-    storage = spec.model.storage
-    claim = storage.persistent_volume_claim if storage else None
-    mode = _claim_mode(spec)
-    limit = storage.empty_dir.size_limit if storage and storage.empty_dir else None
-    cache: dict[str, Any] = {
-        "name": "cache",
-        "emptyDir": {"sizeLimit": limit} if limit else {},
-    }
-    volumes = [
-        cache,
-        {
-            "name": "shm",
-            "emptyDir": {
-                "medium": "Memory",
-                "sizeLimit": pod.shm_size or f"{max(2, 2 * gpus)}Gi",
-            },
-        },
-        {"name": "tmp", "emptyDir": {}},
-    ]
-    if claim is not None and mode == "Cache":
-        volumes[0] = {"name": "cache", "persistentVolumeClaim": {"claimName": claim.claim_name}}
-    if claim is not None and mode == "Model":
-        volumes.append(
-            {
-                "name": "model",
-                "persistentVolumeClaim": {"claimName": claim.claim_name, "readOnly": True},
-            }
-        )
-    return volumes

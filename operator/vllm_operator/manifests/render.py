@@ -14,16 +14,26 @@ from vllm_operator.api.base import API_VERSION, KIND
 from vllm_operator.api.canonical import digest
 from vllm_operator.api.plan import Plan
 from vllm_operator.api.v1alpha1 import VLLMServer, VLLMServerSpec
+from vllm_operator.sizing.storage import volume_of
 
 from . import labels as names
-from .checks import check_deployment
-from .pod import pod_values
+from .checks import check_pod
+from .groups import leader_values, worker_values
+from .pod import pod_values, progress_deadline_seconds
 
 SURGE = {"maxSurge": 1, "maxUnavailable": 0}
 IN_PLACE = {"maxSurge": 0, "maxUnavailable": 1}
 
 TEMPLATE_HASH_VERSION: Final = "1"
 """Bumped when the way of hashing changes, so that an old hash is never compared with a new one."""
+
+DEPLOYMENT: Final = "Deployment"
+LEADER_WORKER_SET: Final = "LeaderWorkerSet"
+WORKLOADS: Final = (DEPLOYMENT, LEADER_WORKER_SET)
+"""Kinds of which one runs the pods of a server."""
+
+WORTH_A_BUDGET: Final = 2
+"""Replicas from which on a PodDisruptionBudget keeps the others."""
 
 Object = dict[str, Any]
 
@@ -49,52 +59,91 @@ def owner_reference(server: VLLMServer) -> Object:
 
 
 def render(server: VLLMServer, plan: Plan, gpu: GPUSelection) -> tuple[Object, ...]:
-    """The Deployment and the Service of a feasible plan, in the order of their application.
+    """The workload and the Service of a feasible plan, in the order of their application.
 
-    ``spec.replicas`` and the rollout strategy of the Deployment are those of a new server; the
+    The workload is a Deployment, and a LeaderWorkerSet for replicas on several nodes. Its
+    ``spec.replicas`` and rollout strategy are those of a new server; the
     controller sets both at each visit (``with_live_fields``).
 
     Raises IllegalPin where the specification would give an object that the API server refuses.
     """
-    common: dict[str, Any] = {
-        "name": server.metadata.name,
+    assert plan.placement is not None
+    common = _common(server)
+    name = server.metadata.name
+    values = pod_values(server.spec, plan, gpu.resource_name, gpu.node_labels, name)
+    common["replicas"], common["rolling_update"] = server.spec.replicas, SURGE
+    if plan.placement.nodes == 1:
+        workload = _document(
+            "deployment.json.j2",
+            **common,
+            progress_deadline_seconds=progress_deadline_seconds(server.spec, plan),
+            template=_pod(server, values),
+        )
+    else:
+        workload = _document(
+            "leaderworkerset.json.j2",
+            **common,
+            size=plan.placement.nodes,
+            leader_template=_pod(server, leader_values(values, plan)),
+            worker_template=_pod(server, worker_values(values, plan)),
+        )
+    workload["metadata"]["annotations"] = {names.TEMPLATE_HASH: template_hash(workload)}
+    return workload, _document("service.json.j2", **common, serving=names.serving(name))
+
+
+def _pod(server: VLLMServer, values: Mapping[str, Any]) -> Object:
+    """A pod template, checked."""
+    template = _document("pod.json.j2", **values)
+    volume = volume_of(server.spec)
+    check_pod(template, volume.source if volume.kind == "HostPath" else None)
+    return template
+
+
+def live_objects(server: VLLMServer) -> tuple[Object, ...]:
+    """Objects that follow from what is never pinned: a PodDisruptionBudget of two replicas or more.
+
+    One replica at a time may be evicted. A budget for a single one would stop every drain of its
+    node for ever; a replica that does not serve holds none up.
+    """
+    if server.spec.replicas < WORTH_A_BUDGET:
+        return ()
+    return (_document("poddisruptionbudget.json.j2", **_common(server)),)
+
+
+def _common(server: VLLMServer) -> dict[str, Any]:
+    """What the templates of all objects take."""
+    name = server.metadata.name
+    return {
+        "name": name,
         "namespace": server.metadata.namespace,
-        "labels": names.object_labels(server.metadata.name),
+        "labels": names.object_labels(name),
         "annotations": None,
         "owner_references": [owner_reference(server)] if server.metadata.uid else None,
-        "selector": names.selector(server.metadata.name),
+        "selector": names.selector(name),
     }
-    deployment = _document(
-        "deployment.json.j2",
-        **common,
-        replicas=server.spec.replicas,
-        rolling_update=SURGE,
-        **pod_values(server.spec, plan, gpu.resource_name, gpu.node_labels, server.metadata.name),
-    )
-    check_deployment(deployment)
-    deployment["metadata"]["annotations"] = {names.TEMPLATE_HASH: template_hash(deployment)}
-    return deployment, _document("service.json.j2", **common)
 
 
 def with_live_fields(
     rendered: Mapping[str, Any], spec: VLLMServerSpec, rolling_update: Mapping[str, int]
 ) -> Object:
-    """A pinned Deployment with what is never pinned: replicas, and the strategy of the moment."""
-    if rendered["kind"] != "Deployment":
+    """A pinned workload with what is never pinned: replicas, and the strategy of the moment."""
+    if rendered["kind"] not in WORKLOADS:
         return dict(rendered)
-    return {
-        **rendered,
-        "spec": {
-            **rendered["spec"],
-            "replicas": spec.replicas,
-            "strategy": {"type": "RollingUpdate", "rollingUpdate": dict(rolling_update)},
-        },
-    }
+    update = dict(rolling_update)
+    if rendered["kind"] == DEPLOYMENT:
+        strategy = {"strategy": {"type": "RollingUpdate", "rollingUpdate": update}}
+    else:
+        strategy = {
+            "rolloutStrategy": {"type": "RollingUpdate", "rollingUpdateConfiguration": update}
+        }
+    return {**rendered, "spec": {**rendered["spec"], "replicas": spec.replicas, **strategy}}
 
 
-def template_hash(deployment: Mapping[str, Any]) -> str:
-    """Hash of a Deployment's pod template, with the version of the hashing before it."""
-    return f"{TEMPLATE_HASH_VERSION}-{digest(deployment['spec']['template'])}"
+def template_hash(workload: Mapping[str, Any]) -> str:
+    """Hash of all pod templates of a workload, with the version of the hashing before it."""
+    spec = workload["spec"]
+    pods = spec["template"] if "template" in spec else spec["leaderWorkerTemplate"]
+    return f"{TEMPLATE_HASH_VERSION}-{digest(pods)}"
 
 
 def without_nulls(value: Any) -> Any:
@@ -122,9 +171,9 @@ def _to_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-def _document(template: str, **values: Any) -> Object:
-    text = _environment().get_template(template).render(**values)
+def _document(name_of_template: str, /, **values: Any) -> Object:
+    text = _environment().get_template(name_of_template).render(**values)
     document = without_nulls(json.loads(text))
     if not isinstance(document, dict):
-        raise AssertionError(f"{template} did not render an object")
+        raise AssertionError(f"{name_of_template} did not render an object")
     return document

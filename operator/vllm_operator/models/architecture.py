@@ -22,7 +22,7 @@ from .rope import context_length_of, rope_scaling_of
 from .shapes import Architecture, DataType, Layer, Matrix, Split
 from .towers import towers_of
 
-__all__ = ["FIELD", "Architecture", "architecture_from_config", "relevant_facts"]
+__all__ = ["FIELD", "Architecture", "architecture_from_config", "decoder_of", "relevant_facts"]
 
 UNREAD: Final = frozenset(
     {
@@ -162,7 +162,7 @@ def _family(top: Facts) -> tuple[str, Family]:
         )
     if not isinstance(names, (list, tuple)) or len(names) != 1 or not isinstance(names[0], str):
         raise top.refusal("architectures", f"must be a list of one name, and is {shown(names)}")
-    found = _converted(names[0])
+    found = decoder_of(names[0])
     if found is None and names[0] in REFUSED:
         raise top.refusal("architectures", f"{shown(names[0])} {REFUSED[names[0]]}")
     if found is None:
@@ -173,8 +173,11 @@ def _family(top: Facts) -> tuple[str, Family]:
     return names[0], FAMILIES[found]
 
 
-def _converted(name: str) -> str | None:
-    """The architecture whose decoder a name stands for; None where it is not known."""
+def decoder_of(name: str) -> str | None:
+    """The architecture whose decoder a name stands for; None where it is not known.
+
+    The name itself, or the generating one of a name that vLLM converts (``POOLING_SUFFIXES``).
+    """
     if name in FAMILIES:
         return name
     for suffix in POOLING_SUFFIXES:

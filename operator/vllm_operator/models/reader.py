@@ -27,6 +27,9 @@ LIMITS: Final[Mapping[str, int]] = {
     "vocab_size": 2**26,
     "max_position_embeddings": 2**30,
     "word_embed_proj_dim": 2**18,
+    "num_attention_heads_per_layer": 2**14,
+    "num_nextn_predict_layers": 64,
+    "mtp_num_hidden_layers": 64,
 }
 OTHER_LIMIT: Final = 2**20
 """Largest value of facts: far above any model, and small enough that all byte figures fit the
@@ -37,6 +40,16 @@ def shown(value: object) -> str:
     """A value for a message, cut to 80 characters."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:79]}…"
+
+
+LAYER_DIGITS: Final = 6
+
+
+def layer_number(text: str) -> int | None:
+    """The number of a layer or an expert as names spell it; None for anything else."""
+    if len(text) > LAYER_DIGITS or not text.isascii() or not text.isdecimal():
+        return None
+    return int(text)
 
 
 class Facts:
@@ -110,6 +123,22 @@ class Facts:
         if not isinstance(value, (list, tuple)) or len(value) < length:
             raise self.refusal(fact, f"must be a list of {length} entries, and is {shown(value)}")
         return value[:length]
+
+    def numbers(self, fact: str, length: int = 0, *, least: int = 1) -> Sequence[int]:
+        """A list of whole numbers, of the first ``length`` entries where that is given.
+
+        Without ``length`` the list is whole, and empty where it is absent.
+        """
+        if not length and not self.has(fact):
+            return ()
+        found = self.list_of(fact, length)
+        found = found if length else self.config[fact]
+        limit = LIMITS.get(fact, OTHER_LIMIT)
+        if not all(isinstance(one, int) and least <= one <= limit for one in found):
+            raise self.refusal(
+                fact, f"must hold whole numbers from {least} to {limit}, and is {shown(found)}"
+            )
+        return found
 
     def part(self, fact: str) -> Facts | None:
         """A nested object, None where it is absent."""

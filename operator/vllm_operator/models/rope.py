@@ -36,9 +36,9 @@ def context_length_of(positions: int, scaling: Mapping[str, Any] | None) -> int:
     if scaling is None:
         return positions
     kind = scaling.get("rope_type", scaling.get("type", "default"))
-    if kind in UNSCALED:
+    if isinstance(kind, str) and kind in UNSCALED:
         return positions
-    if kind not in MULTIPLIED:
+    if not isinstance(kind, str) or kind not in MULTIPLIED:
         raise UnknownModel(
             "spec.model.config.rope_scaling", f"its type {str(kind)[:40]!r} is not known"
         )

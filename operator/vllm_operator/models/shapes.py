@@ -177,6 +177,8 @@ class Layer:
     """Elements that are replicated and never quantised: norms, sinks, router biases."""
     cache: Cache | None
     """What the layer keeps of a sequence; None for none, or where it reads another layer's."""
+    cache_of: int | None = None
+    """Number of the layer whose cache it reads; None where it reads none but its own."""
     intermediate: int = 0
     """Width of the dense MLP (gated MLPs have twice as many columns)."""
     expert_intermediate: int = 0
@@ -298,6 +300,8 @@ class Architecture:
     before 0.20 the head was made and deleted, with the same bytes left)."""
     pictures: Pictures | None = None
     """What the profiling run encodes; None without a tower, and where its input is not known."""
+    first_runner: bool = False
+    """Whether something is used with it that only vLLM's first model runner has."""
 
     @property
     def layers(self) -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 from vllm_operator.api.plan import RejectedCandidate
 from vllm_operator.errors import IllegalPin, Infeasible, PlanningError
@@ -11,6 +12,8 @@ from vllm_operator.errors import IllegalPin, Infeasible, PlanningError
 from .divisions import Division, divisions
 from .gpus import GPUCandidate
 from .layout import Layout, Rejection, find_layout
+from .ledger import seconds_of_answer
+from .profiles import ENOUGH_CONTEXT, WORTH_SECONDS
 from .remedies import problem_of
 from .request import Request
 
@@ -49,15 +52,17 @@ def choose(
     for product in products:
         if not whole or product.name == preferred:
             product.try_stages()
+    for product in products:
+        product.hasten()
     fitting = [product.best for product in products if product.best is not None]
     rejections = [rejection for product in products for rejection in product.rejected()]
     if not fitting:
         problem = problem_of(request, candidates, rejections, max_nodes)
         return Choice(None, problem, _listed(rejections, REJECTED_LIMIT))
     kept = [layout for layout in fitting if layout.gpu.offer.product == preferred]
-    best = min(kept or fitting, key=_rank)
+    best = min(kept or fitting, key=_ranking(request))
     others = [
-        _candidate(layout.gpu, layout.division, _not_taken(layout, best, kept=bool(kept)))
+        _candidate(layout.gpu, layout.division, _not_taken(request, layout, best, kept=bool(kept)))
         for layout in fitting
         if layout is not best
     ]
@@ -86,8 +91,9 @@ class _Product:
 
     @property
     def whole(self) -> bool:
-        """Whether a layout with the whole context was found."""
-        return self.best is not None and self.best.whole_context
+        """Whether a layout was found that is not left for a longer context."""
+        best = self.best
+        return best is not None and (best.whole_context or self._enough(best))
 
     def try_tensor(self) -> None:
         """Tensor parallelism in one node."""
@@ -112,6 +118,36 @@ class _Product:
                 self.best = _worth(self.best, layout, self._rejections)
         if self.best is None:
             self.best = self._first_whole(self.found.several_nodes)
+        elif self.request.features.profile.whole and not self.whole:
+            further = self._first_whole(self.found.several_nodes)
+            if further is not None and further.whole_context:
+                self._rejections.append(_shorter(self.best))
+                self.best = further
+
+    def hasten(self) -> None:
+        """More tensor parallelism inside the node, as long as it makes answers noticeably faster.
+
+        Only where the profile asks for it, nobody pinned the size, and the GPU's speed is known.
+        """
+        profile, first = self.request.features.profile, self.best
+        if not profile.fast or first is None or self.request.pins.tensor is not None:
+            return
+        if first.division.nodes > 1 or first.parallelism.pipeline > 1:
+            return
+        taken = seconds_of_answer(self.request, first)
+        if taken is None:
+            return
+        for division in self.found.tensor:
+            if division.gpus <= first.division.gpus:
+                continue
+            layout = find_layout(self.request, self.candidate, division)
+            if isinstance(layout, Rejection):
+                continue
+            seconds = seconds_of_answer(self.request, layout)
+            assert self.best is not None
+            if seconds is not None and seconds <= WORTH_SECONDS * taken:
+                self._rejections.append(_slower(self.best, taken, seconds))
+                self.best, taken = replace(layout, hastened=True), seconds
 
     def rejected(self) -> Iterator[Rejection]:
         """What does not fit, and what is illegal below the size that is taken.
@@ -131,7 +167,7 @@ class _Product:
             layout = find_layout(self.request, self.candidate, division)
             if isinstance(layout, Rejection):
                 self._rejections.append(layout)
-            elif layout.whole_context:
+            elif layout.whole_context or self._enough(layout):
                 self._rejections += [_shorter(shorter) for shorter in partial]
                 return layout
             else:
@@ -141,6 +177,15 @@ class _Product:
         best = min(partial, key=lambda one: (-one.max_model_len.value, one.division.gpus))
         self._rejections += [_shorter(layout) for layout in partial if layout is not best]
         return best
+
+    def _enough(self, layout: Layout) -> bool:
+        """Whether a shorter context does: nobody asked for it, and the profile is for cost."""
+        request = self.request
+        if not request.features.profile.cheap or request.engine.max_model_len is not None:
+            return False
+        load = request.load
+        needed = load.tokens if load.stated else ENOUGH_CONTEXT
+        return layout.max_model_len.value >= needed
 
 
 def _worth(fewer: Layout, more: Layout, rejections: list[Rejection]) -> Layout:
@@ -153,6 +198,29 @@ def _worth(fewer: Layout, more: Layout, rejections: list[Rejection]) -> Layout:
     problem = Infeasible("spec.engine.maxModelLen", text)
     rejections.append(Rejection(more.gpu, more.division, problem, other))
     return fewer
+
+
+def _slower(layout: Layout, seconds: float, faster: float) -> Rejection:
+    text = f"fits, and answers in {seconds:.3g} s what takes {faster:.3g} s with more GPUs"
+    return Rejection(layout.gpu, layout.division, Infeasible("spec.workload.profile", text))
+
+
+def _ranking(request: Request) -> Callable[[Layout], tuple[float | str, ...]]:
+    """Which layouts go first: the smallest key."""
+    profile = request.features.profile
+
+    def rank(layout: Layout) -> tuple[float | str, ...]:
+        nodes, whole, length, gpus, name = _rank(layout)
+        if profile.cheap:
+            return nodes, gpus, gpus * layout.gpu.offer.memory_bytes, whole, length, name
+        if profile.whole:
+            return whole, nodes, length, gpus, name
+        if profile.fast:
+            seconds = seconds_of_answer(request, layout)
+            return nodes, whole, length, math.inf if seconds is None else seconds, gpus, name
+        return nodes, whole, length, gpus, name
+
+    return rank
 
 
 def _rank(layout: Layout) -> tuple[bool, int, int, int, str]:
@@ -168,7 +236,7 @@ def _rank(layout: Layout) -> tuple[bool, int, int, int, str]:
     )
 
 
-def _not_taken(layout: Layout, best: Layout, *, kept: bool) -> str:
+def _not_taken(request: Request, layout: Layout, best: Layout, *, kept: bool) -> str:
     needed, enough = layout.division, best.division
     if kept:
         return f"fits, and the server already runs on {best.gpu.offer.product}"
@@ -178,6 +246,10 @@ def _not_taken(layout: Layout, best: Layout, *, kept: bool) -> str:
         return f"requests of at most {layout.max_model_len.value} tokens fit"
     if layout.max_model_len.value < best.max_model_len.value:
         return f"fits requests of {layout.max_model_len.value} tokens, less than the one taken"
+    if request.features.profile.fast:
+        taken, faster = seconds_of_answer(request, layout), seconds_of_answer(request, best)
+        if taken is not None and faster is not None:
+            return f"fits, and answers in {taken:.3g} s; the one taken in {faster:.3g} s"
     if needed.gpus > enough.gpus:
         return f"fits, and needs {needed.gpus} GPUs where {enough.gpus} are enough"
     return "fits as well; the cluster has more of the one taken, or its name comes first"

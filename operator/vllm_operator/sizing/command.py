@@ -6,15 +6,17 @@ from typing import Final
 
 from vllm_operator.api.plan import Flag, PlannedEngine, Startup
 from vllm_operator.engine import defaults
-from vllm_operator.engine.versions import version_note
+from vllm_operator.engine.flags import VALUES, serve_flags
+from vllm_operator.engine.versions import Version, version_note
 
+from .features import ASYNC, feature_flags
 from .layout import Layout
 from .request import SWITCHES, Request
+from .several_nodes import node_flags
 from .splitting import split_flags
-from .startup import serves_from_volume
+from .storage import volume_of
 
 PORT: Final = 8000
-MODELS_PATH: Final = "/models"
 CACHE_PATH: Final = "/cache"
 DEFAULT_DRAIN_SECONDS: Final = 60
 MODEL_ARGUMENT: Final = "model"
@@ -23,16 +25,11 @@ MODEL_ARGUMENT: Final = "model"
 
 def model_argument(request: Request) -> Flag:
     """The positional argument: the repository, or the folder of a checkpoint on a volume."""
-    model = request.spec.model
-    claim = model.storage.persistent_volume_claim if model.storage else None
-    if claim is not None and serves_from_volume(request):
-        path = (MODELS_PATH + (claim.path or "")).rstrip("/")
-        return Flag(
-            name=MODEL_ARGUMENT,
-            value=path,
-            reason=f"the checkpoint on PersistentVolumeClaim {claim.claim_name}"[:512],
-        )
-    return Flag(name=MODEL_ARGUMENT, value=model.id, reason="spec.model.id")
+    volume = volume_of(request.spec)
+    if volume.serves:
+        reason = f"the checkpoint on {volume}"
+        return Flag(name=MODEL_ARGUMENT, value=volume.model_path, reason=reason[:512])
+    return Flag(name=MODEL_ARGUMENT, value=request.spec.model.id, reason="spec.model.id")
 
 
 def flags(request: Request, layout: Layout) -> list[Flag]:
@@ -41,20 +38,33 @@ def flags(request: Request, layout: Layout) -> list[Flag]:
         model_argument(request),
         *_naming(request),
         *_sizes(request, layout),
+        *node_flags(request, layout),
         *_kinds(request, layout),
-        *_switches(request),
+        *_switches(request, layout),
+        *feature_flags(request.engine, request.features, layout.adapters),
         *_serving(request),
+        *request.features.extras.flags,
     ]
 
 
-def argument_vector(arguments: list[Flag]) -> list[str]:
-    """The command: ``vllm serve MODEL --flag value ...``."""
+def argument_vector(arguments: list[Flag], version: Version) -> list[str]:
+    """The command: ``vllm serve MODEL --flag value ...``.
+
+    Flags of one name in a row are one argument where it takes several values: given again, it
+    would forget the first.
+    """
     vector = ["vllm", "serve"]
+    known, before = serve_flags(version), ""
     for flag in arguments:
-        if flag.name != MODEL_ARGUMENT:
-            vector.append(flag.name)
-        if flag.value is not None:
-            vector.append(flag.value)
+        several = flag.name in known and known[flag.name].takes == VALUES
+        if flag.value is not None and flag.value.startswith("-"):
+            vector.append(f"{flag.name}={flag.value}")  # else it reads as a flag
+        else:
+            if flag.name != MODEL_ARGUMENT and not (several and flag.name == before):
+                vector.append(flag.name)
+            if flag.value is not None:
+                vector.append(flag.value)
+        before = flag.name
     return vector
 
 
@@ -69,7 +79,7 @@ def planned_engine(request: Request, arguments: list[Flag], start: Startup) -> P
         "VLLM_CACHE_ROOT": f"{CACHE_PATH}/vllm",
         "VLLM_NO_USAGE_STATS": "1",
     }
-    if serves_from_volume(request):
+    if volume_of(request.spec).serves:
         environment["HF_HUB_OFFLINE"] = "1"
     ready = "VLLM_ENGINE_READY_TIMEOUT_S"
     if defaults.has_environment(ready, request.version):
@@ -77,7 +87,7 @@ def planned_engine(request: Request, arguments: list[Flag], start: Startup) -> P
     return PlannedEngine(
         image=request.image,
         version=str(request.version),
-        command=argument_vector(arguments),
+        command=argument_vector(arguments, request.version),
         env=dict(sorted(environment.items())),
     )
 
@@ -92,7 +102,7 @@ def _naming(request: Request) -> list[Flag]:
             reason="pinned in spec.model.servedName" if named else "spec.model.id",
         )
     ]
-    if model.revision is not None and not serves_from_volume(request):
+    if model.revision is not None and not volume_of(request.spec).serves:
         found.append(
             Flag(name="--revision", value=model.revision, reason="pinned in spec.model.revision")
         )
@@ -143,6 +153,9 @@ def _kinds(request: Request, layout: Layout) -> list[Flag]:
                 reason="pinned in spec.engine.kvCacheDtype",
             )
         )
+    elif layout.small_cache:
+        reason = f"spec.workload.profile {request.features.profile.name}: twice the tokens"
+        found.append(Flag(name="--kv-cache-dtype", value="fp8", reason=reason))
     if engine.block_size is not None:
         found.append(
             Flag(
@@ -154,7 +167,7 @@ def _kinds(request: Request, layout: Layout) -> list[Flag]:
     return found
 
 
-def _switches(request: Request) -> list[Flag]:
+def _switches(request: Request, layout: Layout) -> list[Flag]:
     engine = request.engine
     found = []
     if engine.enforce_eager:
@@ -165,11 +178,27 @@ def _switches(request: Request) -> list[Flag]:
             # --no-x is the negative form that every supported version takes.
             spelled = name if value else name.replace("--", "--no-", 1)
             found.append(Flag(name=spelled, reason=f"pinned in spec.engine.{field}"))
+    if _schedules_ahead(request, layout):
+        reason = f"spec.workload.profile Latency: vLLM {request.version} does not by itself"
+        found.append(Flag(name=ASYNC, reason=reason))
     if request.spec.model.trust_remote_code:
         found.append(
             Flag(name="--trust-remote-code", reason="pinned in spec.model.trustRemoteCode")
         )
     return found
+
+
+def _schedules_ahead(request: Request, layout: Layout) -> bool:
+    """Whether the next step is scheduled while one runs, where vLLM would not by itself."""
+    features = request.features
+    return (
+        features.profile.fast
+        and defaults.offers_async_scheduling(request.version)
+        and features.speculation is None
+        and layout.parallelism.pipeline == 1
+        and not request.architecture.pooling
+        and ASYNC not in features.extras.names
+    )
 
 
 def _serving(request: Request) -> list[Flag]:

@@ -65,8 +65,7 @@ def _engine(old: Plan, new: Plan) -> Iterator[str]:
         return
     yield from _changed("vLLM", old.engine.version, new.engine.version)
     yield from _changed("image", old.engine.image, new.engine.image)
-    before = {flag.name: flag.value or "on" for flag in old.flags}
-    after = {flag.name: flag.value or "on" for flag in new.flags}
+    before, after = _arguments(old), _arguments(new)
     for name in [*after, *(name for name in before if name not in after)]:
         if name not in TOLD_BY_PLACEMENT:
             yield from _changed(
@@ -76,6 +75,14 @@ def _engine(old: Plan, new: Plan) -> Iterator[str]:
         yield from _changed(
             name, old.engine.env.get(name, "unset"), new.engine.env.get(name, "unset")
         )
+
+
+def _arguments(plan: Plan) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for flag in plan.flags:
+        value = flag.value or "on"
+        found[flag.name] = f"{found[flag.name]} {value}" if flag.name in found else value
+    return found
 
 
 def _model_and_memory(old: Plan, new: Plan) -> Iterator[str]:

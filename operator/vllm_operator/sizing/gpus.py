@@ -182,8 +182,13 @@ def _from_nodes(gpu: GPU, matching: Sequence[GPUOffer]) -> GPUCandidate:
 
 
 def _unknown(name: str, offers: Sequence[GPUOffer]) -> str:
-    near = catalogue.nearest(name, [offer.product for offer in offers])
+    # A whole card's name is near that of its slices, and would be planned with all its memory.
+    near = None if "MIG" in name.upper() else catalogue.nearest(name, _names(offers))
     hint = f"did you mean {near}? Otherwise " if near else ""
     offered = ", ".join(offer.product for offer in offers[:8])
     nodes = f" The nodes offer {offered}." if offered else ""
     return f"{name} is in no catalogue and on no node; {hint}set {MEMORY_FIELD}.{nodes}"
+
+
+def _names(offers: Sequence[GPUOffer]) -> list[str]:
+    return [offer.product for offer in offers]

@@ -12,6 +12,10 @@ from vllm_operator.api.canonical import canonical_json
 from vllm_operator.hardware.nodes import GPUOffer
 from vllm_operator.models.facts import ModelFacts
 
+from .calibration import Calibration
+from .repairs import Repair
+from .storage import ClaimFacts
+
 _PLANNING_ERRORS: Final = {
     error.reason: error
     for error in (
@@ -20,6 +24,7 @@ _PLANNING_ERRORS: Final = {
         errors.ModelAccessDenied,
         errors.UnsupportedEngineVersion,
         errors.IllegalPin,
+        errors.LeaderWorkerSetMissing,
         errors.Infeasible,
     )
 }
@@ -55,7 +60,15 @@ class PlanningInputs:
     preferred_product: str | None = None
     """Product of the plan in force: kept where the specification names none and it still fits."""
     max_nodes: int = 1
-    """Nodes that one replica may have. The controller runs servers on one."""
+    """Nodes that one replica may have; several take LeaderWorkerSets."""
+    claim: ClaimFacts | None = None
+    """The PersistentVolumeClaim that the specification names, where it was read."""
+    host_path_prefixes: tuple[str, ...] | None = None
+    """Folders of nodes that servers may use; None where no operator's settings are known."""
+    repairs: tuple[Repair, ...] = ()
+    """What engines of this specification that did not start have taught."""
+    calibrations: tuple[Calibration, ...] = ()
+    """What running engines of this model have measured."""
 
     def to_json_object(self) -> dict[str, Any]:
         """The inputs as plain JSON, for pinning."""
@@ -68,12 +81,17 @@ class PlanningInputs:
             "sharedProducts": list(self.shared_products),
             "preferredProduct": self.preferred_product,
             "maxNodes": self.max_nodes,
+            "claim": self.claim.to_json_object() if self.claim else None,
+            "hostPathPrefixes": _listed(self.host_path_prefixes),
+            "repairs": [repair.to_json_object() for repair in self.repairs],
+            "calibrations": [one.to_json_object() for one in self.calibrations],
         }
 
     @classmethod
     def from_json_object(cls, document: Mapping[str, Any]) -> PlanningInputs:
         """The inverse of ``to_json_object``."""
         model, problem = document["model"], document["modelProblem"]
+        claim, prefixes = document.get("claim"), document.get("hostPathPrefixes")
         return cls(
             model=ModelFacts.from_json_object(model) if model else None,
             model_problem=problem_from_json(problem) if problem else None,
@@ -83,8 +101,18 @@ class PlanningInputs:
             shared_products=tuple(document["sharedProducts"]),
             preferred_product=document["preferredProduct"],
             max_nodes=document.get("maxNodes", 1),  # absent in what earlier releases pinned
+            claim=ClaimFacts.from_json_object(claim) if claim else None,
+            host_path_prefixes=None if prefixes is None else tuple(prefixes),
+            repairs=tuple(map(Repair.from_json_object, document.get("repairs") or ())),
+            calibrations=tuple(
+                map(Calibration.from_json_object, document.get("calibrations") or ())
+            ),
         )
 
     def fingerprint(self) -> str:
         """Hash of the inputs; equal before and after a round trip through JSON."""
         return hashlib.sha256(canonical_json(self.to_json_object()).encode()).hexdigest()
+
+
+def _listed(values: tuple[str, ...] | None) -> list[str] | None:
+    return None if values is None else list(values)

@@ -9,7 +9,8 @@ each group has a block table of its own. One block is the null block.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -25,8 +26,9 @@ from vllm_operator.models.shapes import (
     StateCache,
 )
 
+from .compressed import COMPRESSED_BLOCK, INDEXER_SCALE_BYTES, compressed_groups
 from .parallelism import Parallelism
-from .weights import stage_ranges
+from .stages import stage_ranges
 
 NULL_BLOCKS: Final = 1
 """The block that vLLM keeps for itself; the start-up check subtracts it from 0.29 on, and here
@@ -37,16 +39,7 @@ KERNEL_BLOCK: Final = 16
 
 SPARSE_LATENT_BYTES: Final = 656
 """A token of sparse latent attention at fp8 (``fp8_ds_mla``: 512 fp8, 4 scales, 64 x 2 bytes)."""
-INDEXER_SCALE_BYTES: Final = 4
 
-COMPRESSED_BLOCK: Final = 256
-"""Tokens in a block of DeepSeek-V4 (vllm 0.33.0 ``models/deepseek_v4/sparse_mla.py``)."""
-COMPRESSED_ALIGNMENT: Final = 576
-"""Its pages are rounded up to a multiple of this (``attention.py``, ``get_kv_cache_spec``)."""
-WINDOW_BLOCK: Final = 64
-"""Tokens in a block of its windows (``v1/attention/backends/mla/sparse_swa.py``)."""
-STATE_BLOCKS: Final = {4: 4, 128: 8}
-"""Tokens in a block of a compressor's own state, by its ratio (``compressor.py``)."""
 PACKED_SINCE: Final = Version((0, 29, 0))
 """``_get_packed_kv_cache_groups``: pages of different sizes lie side by side in a block. Before,
 a block was as many times all page sizes as the group with the most layers needs."""
@@ -65,6 +58,8 @@ class CacheSettings:
     prefix_caching: bool = True
     speculative_tokens: int = 0
     async_scheduling: bool = True
+    first_engine: bool = False
+    """Whether the engine before V1 serves: it has neither windows nor states in its blocks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,173 +150,160 @@ def caches_states(settings: CacheSettings) -> bool:
 
 @lru_cache(maxsize=1024)
 def cache_layout(architecture: Architecture, settings: CacheSettings) -> CacheLayout:
-    """The layout on the stage whose blocks are the largest: the fewest blocks decide."""
+    """The layout of the rank whose blocks are the largest: the fewest blocks decide.
+
+    The groups are the whole model's from 0.11 on, and each stage has its part of each of them
+    (0.20.0 ``_project_kv_cache_groups_to_worker``). Before, each stage groups its own layers.
+    """
+    layers = kept_layers(architecture, settings)
+    if defaults.groups_whole_models(settings.version):
+        return _layout(layers, settings)
+    return max(_stage_layouts(layers, settings), key=lambda layout: layout.bytes_per_block)
+
+
+@lru_cache(maxsize=1024)
+def unequal_stages_because(architecture: Architecture, settings: CacheSettings) -> str | None:
+    """Why vLLM refuses the stages of a pipeline, or None: before 0.11 their groups must be equal.
+
+    Source: vllm 0.10.2 ``v1/core/kv_cache_utils.py``, ``unify_kv_cache_configs``.
+    """
+    if settings.parallelism.pipeline == 1 or defaults.groups_whole_models(settings.version):
+        return None
+    found = [
+        [(group.kind, group.block_size, group.window) for group in layout.groups]
+        for layout in _stage_layouts(kept_layers(architecture, settings), settings)
+    ]
+    if all(groups == found[0] for groups in found):
+        return None
+    shown = ", ".join(str(len(groups)) for groups in found)
+    return (
+        f"vLLM {settings.version} groups the KV cache of each pipeline stage by itself and wants "
+        f"equal groups, and these stages have {shown} of unlike kinds"
+    )
+
+
+StagedCache = tuple[int, Cache]
+"""What a layer keeps of a sequence, and the stage that has the layer."""
+
+
+def kept_layers(architecture: Architecture, settings: CacheSettings) -> list[StagedCache]:
+    """The layers with a cache, first layer first; a draft's are on the last stage.
+
+    The engine before V1 keeps recurrent states outside its blocks (0.8.5
+    ``models/mamba_cache.py``).
+    """
     ranges = stage_ranges(architecture.layers, settings.parallelism.pipeline)
-    layouts = []
-    for number, stage in enumerate(ranges):
-        caches = [
-            architecture.kinds[architecture.pattern[index]].cache
-            for index in range(stage.start, stage.stop)
-        ]
-        if number == len(ranges) - 1 and architecture.speculator is not None:
-            caches += [layer.cache for layer in architecture.speculator.layers]
-        kept = [cache for cache in caches if cache is not None]
-        if kept:
-            layouts.append(_layout(kept, settings))
-    return max(layouts, key=lambda layout: layout.bytes_per_block)
+    found = [
+        (stage, architecture.kinds[architecture.pattern[index]].cache)
+        for stage, indices in enumerate(ranges)
+        for index in indices
+    ]
+    if architecture.speculator is not None:
+        found += [(len(ranges) - 1, layer.cache) for layer in architecture.speculator.layers]
+    kept = [(stage, cache) for stage, cache in found if cache is not None]
+    attending = [one for one in kept if not isinstance(one[1], StateCache)]
+    return attending if settings.first_engine and attending else kept
 
 
-def _layout(caches: Sequence[Cache], settings: CacheSettings) -> CacheLayout:
-    compressed = [cache for cache in caches if isinstance(cache, CompressedCache)]
+def _stage_layouts(layers: list[StagedCache], settings: CacheSettings) -> list[CacheLayout]:
+    stages = sorted({stage for stage, _ in layers})
+    return [_layout([one for one in layers if one[0] == stage], settings) for stage in stages]
+
+
+def _layout(layers: list[StagedCache], settings: CacheSettings) -> CacheLayout:
+    compressed = [(stage, one) for stage, one in layers if isinstance(one, CompressedCache)]
     if compressed:
-        return _compressed(compressed, settings)
-    states = [cache for cache in caches if isinstance(cache, StateCache)]
-    attending = [cache for cache in caches if not isinstance(cache, StateCache)]
-    whole = not defaults.has_hybrid_cache(settings.version)
-    per_token = [bytes_per_token(cache, settings) for cache in attending]
-    windows = [None if whole else _window(cache) for cache in attending]
-    size = settings.block_size
-    page = 0
-    if states and per_token:
-        state_page = max(state_bytes(cache, settings) for cache in states)
+        packed = settings.version.release >= PACKED_SINCE.release
+        found, block_bytes = compressed_groups(compressed, packed=packed)
+        groups = tuple(Group(*one) for one in found)
+        return CacheLayout(groups, block_bytes, COMPRESSED_BLOCK, settings)
+    states = [(stage, one) for stage, one in layers if isinstance(one, StateCache)]
+    attending = [
+        _Attending(stage, _window(one, settings), bytes_per_token(one, settings))
+        for stage, one in layers
+        if not isinstance(one, StateCache)
+    ]
+    size, page = settings.block_size, 0
+    if states:
+        ranks, drafted = settings.parallelism.tensor, settings.speculative_tokens
+        page = max(state_bytes(one, ranks, drafted) for _, one in states)
+    if states and attending:
         align = max(KERNEL_BLOCK, size)
-        size = max(size, align * -(-state_page // (align * min(per_token))))
-    elif states:
-        page = max(state_bytes(cache, settings) for cache in states)
-    kinds = set(windows)
-    if not states and len(kinds) == 1:
-        only = next(iter(kinds))
-        kind = "full" if only is None else "window"
-        group = Group(kind, len(attending), size, only or 0)
-        return CacheLayout((group,), sum(per_token) * size, size, settings)
-    page = max([page, *(each * size for each in per_token)])
-    return _grouped(list(zip(windows, per_token, strict=True)), len(states), page, size, settings)
+        size = max(size, align * -(-page // (align * min(one.token_bytes for one in attending))))
+        page = 0  # of the longer blocks, which hold a state
+    windows = {one.window for one in attending}
+    if not states and len(windows) == 1:
+        window = next(iter(windows))
+        on_stages: Counter[int] = Counter()
+        for one in attending:
+            on_stages[one.stage] += one.token_bytes * size
+        group = Group("full" if window is None else "window", len(attending), size, window or 0)
+        return CacheLayout((group,), max(on_stages.values()), size, settings)
+    page = max([page, *(one.token_bytes * size for one in attending)])
+    return _grouped(attending, [stage for stage, _ in states], page, size, settings)
+
+
+@dataclass(frozen=True, slots=True)
+class _Attending:
+    """A layer that keeps something of each token."""
+
+    stage: int
+    window: int | None
+    token_bytes: int
 
 
 def _grouped(
-    attending: Iterable[tuple[int | None, int]],
-    states: int,
+    attending: Iterable[_Attending],
+    states: list[int],
     page: int,
     size: int,
     settings: CacheSettings,
 ) -> CacheLayout:
     """Groups of equally many layers, with pages of equal size.
 
-    Layers with smaller pages get longer blocks where that divides evenly, else padded pages.
+    Layers with smaller pages get longer blocks where that divides evenly, else padded pages. The
+    layers of a kind are dealt out to its groups one by one, so that each stage has its share of
+    each; a block on a stage is as many pages as its largest share. ``states``: stages of the
+    recurrent layers.
     """
-    buckets: dict[tuple[int | None, int], int] = {}
-    for window, token_bytes in attending:
-        key = (window, token_bytes)
-        buckets[key] = buckets.get(key, 0) + 1
-    counts = [*buckets.values(), *([states] if states else [])]
+    buckets: dict[tuple[int | None, int], list[int]] = {}
+    for one in attending:
+        buckets.setdefault((one.window, one.token_bytes), []).append(one.stage)
+    counts = [len(stages) for stages in (*buckets.values(), states) if stages]
     smallest, largest = min(counts), max(counts)
-    each = largest if largest < smallest * 1.5 else smallest
+    padding = defaults.group_padding(settings.version)
+    each = largest if largest < smallest * padding else smallest
     groups: list[Group] = []
-    for (window, token_bytes), count in buckets.items():
+    most = 0
+    for (window, token_bytes), stages in buckets.items():
         own = token_bytes * size
         longer = size * (page // own) if page % own == 0 else size
         kind = "full" if window is None else "window"
-        groups += [Group(kind, each, longer, window or 0)] * -(-count // each)
-    groups += [Group("state", each, size)] * (-(-states // each) if states else 0)
-    return CacheLayout(tuple(groups), each * page, size, settings)
+        dealt = _dealt(stages, each)
+        groups += [Group(kind, each, longer, window or 0)] * len(dealt)
+        most = max(most, *map(_largest_share, dealt))
+    if states:
+        dealt = _dealt(states, each)
+        groups += [Group("state", each, size)] * len(dealt)
+        most = max(most, *map(_largest_share, dealt))
+    return CacheLayout(tuple(groups), most * page, size, settings)
 
 
-@dataclass(frozen=True, slots=True)
-class _Bucket:
-    """Layers' pages that share a block table, before they are divided into groups."""
-
-    kind: str
-    block_size: int
-    window: int
-    pages: tuple[tuple[int, int], ...]
-    """Bytes of a page, and how many layers have such a page."""
-
-    @property
-    def balanced(self) -> bool:
-        return len({count for _, count in self.pages}) == 1
-
-    @property
-    def repeats(self) -> int:
-        return max(count for _, count in self.pages)
-
-    def block_bytes(self, groups: int) -> int:
-        """Bytes of a block of the largest of ``groups`` groups."""
-        return sum(page * -(-count // groups) for page, count in self.pages)
+def _dealt(layers: list[int], each: int) -> list[list[int]]:
+    """The groups that layers of one kind are dealt out to, none of more than ``each``."""
+    number = -(-len(layers) // each)
+    return [layers[start::number] for start in range(number)]
 
 
-def _compressed(caches: Sequence[CompressedCache], settings: CacheSettings) -> CacheLayout:
-    """DeepSeek-V4's layout: compressed states and their indexes, windows, compressors' states.
-
-    The states are 8-bit whatever the data type of the cache (``fp8_ds_mla``), and the same on
-    every rank. Source: vllm 0.33.0 ``v1/core/kv_cache_planning.py``,
-    ``_get_packed_kv_cache_groups``; 0.20.0 ``kv_cache_utils.py``,
-    ``_get_kv_cache_groups_uniform_groups`` and ``_get_kv_cache_config_deepseek_v4``.
-    """
-    buckets = _buckets(caches)
-    mixed = [one for one in buckets if one.balanced and len(one.pages) > 1]
-    packed = settings.version.release >= PACKED_SINCE.release
-    floor = max((one.repeats for one in mixed), default=0) if packed else buckets[0].repeats
-    each = 0
-    if floor:
-        each = _nearest_divisor(
-            [one.repeats for one in buckets if one.balanced or not packed], floor
-        )
-    groups: list[Group] = []
-    widest = 0
-    for one in buckets:
-        split = -(-one.repeats // each) if each and (one.balanced or not packed) else 1
-        widest = max(widest, one.block_bytes(split))
-        layers = sum(count for _, count in one.pages)
-        group = Group(one.kind, -(-layers // split), one.block_size, one.window)
-        groups += [group] * split
-    if not packed:
-        most = max(-(-one.repeats // -(-one.repeats // each)) for one in buckets)
-        widest = most * sum(page for page, _ in buckets[0].pages)
-    return CacheLayout(tuple(groups), widest, COMPRESSED_BLOCK, settings)
+def _largest_share(stages: list[int]) -> int:
+    """Layers of a group on the stage that has most of them."""
+    return max(Counter(stages).values())
 
 
-def _buckets(caches: Sequence[CompressedCache]) -> list[_Bucket]:
-    pages: dict[tuple[str, int, int], dict[int, int]] = {}
-
-    def add(kind: str, block: int, window: int, size: int) -> None:
-        page = -(-size // COMPRESSED_ALIGNMENT) * COMPRESSED_ALIGNMENT
-        counts = pages.setdefault((kind, block, window), {})
-        counts[page] = counts.get(page, 0) + 1
-
-    # Compressed states first: their pages are the ones that older versions pad the others to.
-    for cache in sorted(caches, key=lambda one: one.ratio == 0):
-        # The rotated part in two bytes, the rest in one with a byte of scale for 64 and one more.
-        plain = cache.dim - cache.rope_dim
-        token = plain + 2 * cache.rope_dim + plain // 64 + 1
-        if ratio := cache.ratio:
-            states = COMPRESSED_BLOCK // ratio
-            width = 2 if ratio == min(STATE_BLOCKS) else 1
-            add("full", COMPRESSED_BLOCK, 0, states * token)
-            block = STATE_BLOCKS[ratio]
-            for dim in (cache.dim, cache.indexer_dim):
-                if dim:
-                    add("window", block, width * ratio, block * 2 * width * dim * 4)
-            if cache.indexer_dim:
-                add("full", COMPRESSED_BLOCK, 0,
-                    states * (cache.indexer_dim + INDEXER_SCALE_BYTES))  # fmt: skip
-        add("window", WINDOW_BLOCK, cache.window, WINDOW_BLOCK * token)
-    return [
-        _Bucket(kind, block, window, tuple(counts.items()))
-        for (kind, block, window), counts in pages.items()
-    ]
-
-
-def _nearest_divisor(values: Sequence[int], least: int) -> int:
-    """The number from ``least`` on that the values, rounded up to its multiples, exceed the least
-    (``_approximate_gcd``)."""
-    return min(
-        range(least, max(*values, least) + 1),
-        key=lambda one: (sum(-value % one for value in values), -one),
-    )
-
-
-def _window(cache: Cache) -> int | None:
-    return cache.window if isinstance(cache, AttentionCache) else None
+def _window(cache: Cache, settings: CacheSettings) -> int | None:
+    """Tokens that a layer keeps; None for all, also where windows have no groups of their own."""
+    hybrid = defaults.has_hybrid_cache(settings.version) and not settings.first_engine
+    return cache.window if hybrid and isinstance(cache, AttentionCache) else None
 
 
 def bytes_per_token(cache: Cache, settings: CacheSettings) -> int:
@@ -341,15 +323,35 @@ def bytes_per_token(cache: Cache, settings: CacheSettings) -> int:
     raise TypeError(f"{type(cache).__name__} has no size by token")
 
 
-def state_bytes(cache: StateCache, settings: CacheSettings) -> int:
-    """Bytes of one sequence's state in one layer on one rank.
+def state_bytes(cache: StateCache, tensor: int, speculative_tokens: int = 0) -> int:
+    """Bytes of one sequence's state in one layer on one of ``tensor`` ranks.
 
     Source: vllm 0.33.0 ``layers/mamba/mamba_utils.py``.
     """
-    ranks = settings.parallelism.tensor
     groups = cache.groups
-    if groups and groups % ranks:
-        groups = ranks  # one of the replicated groups on each rank
+    if groups and groups % tensor:
+        groups = tensor  # one of the replicated groups on each rank
     channels = cache.convolution + groups * cache.group_state
-    columns = cache.convolution_kernel - 1 + settings.speculative_tokens
-    return channels // ranks * columns * 2 + cache.state // ranks * cache.state_bytes
+    columns = cache.convolution_kernel - 1 + speculative_tokens
+    return channels // tensor * columns * 2 + cache.state // tensor * cache.state_bytes
+
+
+def states_beside_blocks(
+    architecture: Architecture, parallelism: Parallelism, max_num_seqs: int
+) -> int:
+    """Bytes of the recurrent states that the engine before V1 holds on a rank, for all sequences.
+
+    It makes them in its profiling run, padded to the sizes of CUDA graphs, which are multiples of
+    8 (0.8.5 ``models/mamba_cache.py``).
+    """
+    padded = -(-max_num_seqs // 8) * 8
+    kinds = [architecture.kinds[kind].cache for kind in architecture.pattern]
+    on_stages = (
+        sum(
+            state_bytes(cache, parallelism.tensor)
+            for cache in (kinds[index] for index in stage)
+            if isinstance(cache, StateCache)
+        )
+        for stage in stage_ranges(len(kinds), parallelism.pipeline)
+    )
+    return padded * max(on_stages)

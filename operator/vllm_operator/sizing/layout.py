@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from vllm_operator.errors import Infeasible, PlanningError
+from vllm_operator.models.shapes import Draft
 
 from . import memory
+from .adapters import adapter_bytes
 from .divisions import Division
 from .gpus import GPUCandidate
 from .kvcache import CacheLayout
@@ -19,7 +21,7 @@ from .parallelism import Parallelism
 from .request import Request
 from .suitability import Chosen, element_bytes, unsuited_because
 from .utilization import gib
-from .weights import bytes_per_rank
+from .weights import bytes_per_rank, draft_bytes
 
 FOLLOWING_ROUNDS: Final = 4
 """Rounds in which limits and the KV cache that they leave come to terms."""
@@ -47,6 +49,14 @@ class Layout:
     """Whether requests may be as long as the model (or the pin) allows."""
     held: int
     """Expected requests that the KV cache of one engine surely holds at once."""
+    small_cache: bool = False
+    """Whether the profile made the KV cache fp8."""
+    adapters: int = 0
+    """Bytes of the slots for LoRA adapters on a rank; part of the weights."""
+    hastened: bool = False
+    """Whether it has more GPUs than it needs, to answer faster."""
+    draft: Draft | None = None
+    """What is loaded to speculate; part of the weights."""
 
     @property
     def parallelism(self) -> Parallelism:
@@ -65,6 +75,8 @@ class Rejection:
     """Longest request in tokens that would fit."""
     held: int = 0
     """Expected requests at once that would fit, where too few do."""
+    sequences: int = 0
+    """Sequences whose recurrent states have a block, where more are pinned."""
     illegal: bool = False
     """Whether vLLM would refuse it, whatever the memory."""
 
@@ -82,14 +94,20 @@ def _too_heavy(request: Request, gpu: GPUCandidate, division: Division) -> Plann
     size, _ = element_bytes(request, gpu)
     weights = bytes_per_rank(request.architecture, division.parallelism, size)
     weights += request.unexplained_bytes
+    adapters = request.features.adapters
+    if adapters is not None:
+        split = division.parallelism
+        weights += adapter_bytes(adapters, request.architecture, split, size, request.version)
     total = gpu.offer.memory_bytes
     if weights >= total:
         text = f"{gib(weights)} of weights a GPU do not fit into {gib(total)}"
         return Infeasible("spec.gpu", text)
-    if request.architecture is request.checkpoint or request.engine.quantization is None:
-        return None
     method = request.engine.quantization
+    if method is None or request.architecture.quantization is request.checkpoint.quantization:
+        return None
     loading = loading_bytes(request.checkpoint, method, request.version, division.parallelism, size)
+    if request.architecture.speculator is not None:
+        loading += draft_bytes(request.architecture.speculator, division.parallelism, size)
     if loading < total:
         return None
     return Infeasible(
@@ -106,13 +124,16 @@ class _Search:
     def __init__(self, request: Request, gpu: GPUCandidate, division: Division) -> None:
         self.request, self.gpu, self.division = request, gpu, division
         self.element_bytes, self.dtype = element_bytes(request, gpu)
-        self.limits = Limits(request, gpu, self.element_bytes)
+        self.limits = Limits(request, gpu, self.element_bytes, division.parallelism)
         self.measure = Measure(request, gpu, division, self.element_bytes)
         self.room = True
         """Whether the utilization leaves room for what the profiling run does not count."""
 
     def run(self) -> Layout | Rejection:
         limits = self.limits
+        refused = limits.refused() or self.measure.refused(limits)
+        if refused is not None:
+            return self._rejection(refused)
         while True:
             state = self._state()
             fraction = state.fraction
@@ -122,7 +143,10 @@ class _Search:
                 reason = fraction.reason
                 return self._rejection(Infeasible("spec.engine.gpuMemoryUtilization", reason))
             if state.margin(limits.length) >= 0 and self._holds_load(state):
-                return self._layout(state, limits.length)
+                if self._has_states(state):
+                    return self._layout(state, limits.length)
+                if self._bound_by_states(state):
+                    continue
             # Lower limits free no memory for weights that are too large by themselves.
             budget = memory.budget_of(fraction.total, fraction.value)
             hopeless = state.footprint.weights.high >= budget
@@ -137,15 +161,30 @@ class _Search:
         asked = self.limits.asked
         return not asked or state.holds(self.request.load.tokens, asked)
 
+    def _has_states(self, state: State) -> bool:
+        """Whether each sequence has a block for its recurrent states, as full graphs want it."""
+        return self.limits.seqs <= state.blocks or not self.measure.wants_states
+
+    def _bound_by_states(self, state: State) -> bool:
+        """Take no more sequences than there are blocks for; False where they are pinned."""
+        if self.request.engine.max_num_seqs is not None or not state.blocks:
+            return False
+        self.limits.bound_seqs(state.blocks)
+        return True
+
     def _give_way(self, state: State) -> bool:
         """Make room with the cheapest means that is left; False where there is none."""
-        if self.limits.shorten(state.cache.block_size) or self._lower(state):
-            return True
-        if state.fraction.lowered_for_prompts and self.room:
-            # More GPUs, or no server, for requests that hardly anybody sends: no.
+        crowded = state.fraction.lowered_for_prompts and self.room
+        if crowded and not self.limits.chunked:
+            # Nor shorter requests: without chunks, a step is as long as the longest of them.
             self.room = False
             return True
-        return False
+        if self.limits.shorten(state.cache.block_size) or self._lower(state):
+            return True
+        if crowded:
+            # More GPUs, or no server, for requests that hardly anybody sends: no.
+            self.room = False
+        return crowded
 
     def _lower(self, state: State) -> bool:
         """Halve the limit that makes more room by it; False where neither makes any."""
@@ -193,14 +232,27 @@ class _Search:
             left = f"{state.what_is_left()}: {held} of them"
             problem = Infeasible("spec.workload.concurrency", f"{text}, and {left}")
             return self._rejection(problem, longest, held)
+        if not self._has_states(state):
+            if self._bound_by_states(state):
+                return self.run()
+            text = f"{limits.seqs} sequences want a block for their recurrent states each"
+            left = f"the KV cache surely has {state.blocks}: {state.what_is_left()}"
+            problem = Infeasible("spec.engine.maxNumSeqs", f"{text}, and {left}")
+            return self._rejection(problem, longest, sequences=state.blocks)
+        if limits.parts_prompts_above(longest):
+            # Shorter requests are not prefilled in chunks: a step holds the longest of them.
+            limits.bound_length(longest)
+            return self.run()
         return self._layout(state, longest)
 
-    def _rejection(self, problem: PlanningError, longest: int = 0, held: int = 0) -> Rejection:
-        return Rejection(self.gpu, self.division, problem, longest, held)
+    def _rejection(
+        self, problem: PlanningError, longest: int = 0, held: int = 0, sequences: int = 0
+    ) -> Rejection:
+        return Rejection(self.gpu, self.division, problem, longest, held, sequences)
 
     def _layout(self, state: State, length: int) -> Layout:
-        asked = self.request.engine.max_model_len or self.request.architecture.context_length
-        if self.request.load.stated:
+        asked = self.limits.whole
+        if self.request.load.stated or self.request.features.profile.follows:
             state = self._following(state, length)
         limits = self.limits
         assert state.fraction.value is not None
@@ -220,6 +272,9 @@ class _Search:
             footprint=state.footprint,
             whole_context=length == asked,
             held=state.held(self.request.load.tokens),
+            small_cache=self.measure.small_cache,
+            adapters=self.measure.adapters,
+            draft=self.request.architecture.speculator,
         )
 
     def _following(self, state: State, length: int) -> State:
@@ -237,6 +292,7 @@ class _Search:
             followed = self._state()
             held = followed.held(tokens)
             possible = followed.fraction.value is not None and followed.margin(length) >= 0
+            possible = possible and self._has_states(followed)
             if not possible or held < limits.asked:
                 break
             if held >= limits.seqs or self.request.engine.max_num_seqs is not None:

@@ -17,6 +17,7 @@ from vllm_operator.models.architecture import relevant_facts
 from . import memory, performance
 from .layout import Layout
 from .request import Request
+from .weights import draft_bytes
 
 
 def memory_ledger(layout: Layout) -> MemoryLedger:
@@ -30,6 +31,8 @@ def memory_ledger(layout: Layout) -> MemoryLedger:
         utilization=layout.utilization,
         budget=memory.budget_of(total, layout.utilization),
         weights=footprint.weights.expected,
+        draft_weights=_draft_bytes(layout),
+        adapters=layout.adapters or None,
         activation_peak=footprint.activation_peak.expected,
         cuda_graphs=footprint.cuda_graphs.expected,
         non_torch=footprint.non_torch.expected,
@@ -38,6 +41,11 @@ def memory_ledger(layout: Layout) -> MemoryLedger:
         outside_budget=footprint.context.expected + footprint.cuda_graphs_outside.expected,
         free_at_start=TokenEstimate(expected=free_expected, low=free_low),
     )
+
+
+def _draft_bytes(layout: Layout) -> int | None:
+    draft = layout.draft
+    return None if draft is None else draft_bytes(draft, layout.parallelism, layout.element_bytes)
 
 
 def capacity(request: Request, layout: Layout, ledger: MemoryLedger) -> Capacity:
@@ -52,6 +60,7 @@ def capacity(request: Request, layout: Layout, ledger: MemoryLedger) -> Capacity
         max_num_seqs=layout.max_num_seqs.value,
         max_num_batched_tokens=layout.max_num_batched_tokens.value,
         block_size=size,
+        bytes_per_block=layout.cache.bytes_per_block,
         kv_tokens=TokenEstimate(expected=figures[0][0], low=figures[1][0]),
         max_concurrency=RatioEstimate(
             expected=round(figures[0][1], 2), low=round(figures[1][1], 2)
@@ -88,7 +97,7 @@ def expected_performance(
         version=request.version,
         max_num_batched_tokens=layout.max_num_batched_tokens.value,
         max_num_seqs=layout.max_num_seqs.value,
-        enforce_eager=request.engine.enforce_eager is True,
+        enforce_eager=not request.captures_graphs,
         prompt_tokens=prompt,
         output_tokens=output,
         concurrency=concurrency,
@@ -103,6 +112,33 @@ def expected_performance(
         requests_per_second=_rounded(found.requests_per_second),
         napkin_tokens_per_second=_rounded(found.napkin_tokens_per_second),
     )
+
+
+def seconds_of_answer(request: Request, layout: Layout) -> float | None:
+    """Seconds of one expected answer under the expected load, or alone where none is stated.
+
+    None where nothing is known of the GPU.
+    """
+    gpu = gpu_performance.find(layout.gpu.offer.product)
+    if gpu is None or request.architecture.pooling:
+        return None
+    load = request.load
+    found = performance.estimate(
+        request.architecture,
+        gpu,
+        layout.parallelism,
+        nodes=layout.division.nodes,
+        element_bytes=layout.element_bytes,
+        kv_element_bytes=layout.kv_element_bits / 8,
+        version=request.version,
+        max_num_batched_tokens=layout.max_num_batched_tokens.value,
+        max_num_seqs=layout.max_num_seqs.value,
+        enforce_eager=not request.captures_graphs,
+        prompt_tokens=load.prompt_tokens,
+        output_tokens=load.output_tokens,
+        concurrency=(load.concurrency or 1) * request.pins.ranks,
+    )
+    return found.time_to_first_token + load.output_tokens * found.inter_token_latency
 
 
 def _rounded(value: float) -> float:

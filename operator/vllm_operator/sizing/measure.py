@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from vllm_operator.engine import defaults
 from vllm_operator.engine.versions import Version
+from vllm_operator.errors import IllegalPin
 from vllm_operator.models.architecture import Architecture
+from vllm_operator.models.shapes import StateCache
 
 from . import coefficients, memory
+from .adapters import adapter_bytes, graphs_factor
+from .calibration import calibrated, fitting
+from .coefficients import Bytes
 from .devices import device_of
 from .divisions import Division
 from .gpus import GPUCandidate
-from .kvcache import NULL_BLOCKS, CacheLayout, CacheSettings, cache_layout
+from .kvcache import (
+    NULL_BLOCKS,
+    CacheLayout,
+    CacheSettings,
+    cache_layout,
+    unequal_stages_because,
+)
 from .limits import Limits
 from .memory import Device, Footprint, Load
 from .parallelism import Parallelism
+from .profiles import takes_small_cache
 from .request import Request
-from .suitability import kv_element_bits
+from .suitability import FP8_BITS, block_size, kv_element_bits
 from .utilization import Utilization, gib, utilization
 
 
@@ -31,6 +43,11 @@ class State:
     cache: CacheLayout
     low: int
     """KV-cache bytes of one rank that are sure; below zero where the rest alone is too much."""
+
+    @property
+    def blocks(self) -> int:
+        """Blocks that are sure, the null block among them, as vLLM counts them."""
+        return self.cache.blocks_in(self.low)
 
     def margin(self, length: int) -> int:
         """Bytes beyond what one request of ``length`` tokens needs; negative where it is short."""
@@ -69,8 +86,66 @@ class Measure:
         self.request, self.parallelism = request, division.parallelism
         self.total = gpu.offer.memory_bytes
         self.device = device_of(gpu.offer.product, self.total, gpu.offer.resource_name)
-        self.kv_element_bits = kv_element_bits(request, element_bytes)
+        self.small_cache = takes_small_cache(
+            request.features.profile,
+            request.architecture,
+            request.version,
+            gpu.offer.compute_capability,
+            request.engine.kv_cache_dtype,
+        )
+        """Whether the KV cache is made fp8 unasked."""
+        bits = kv_element_bits(request, element_bytes)
+        self.kv_element_bits = FP8_BITS if self.small_cache else bits
+        self.block_size = block_size(request, gpu, self.kv_element_bits)
+        adapters = request.features.adapters
+        self.adapters = 0
+        """Bytes of the slots for LoRA adapters on a rank."""
+        if adapters is not None:
+            self.adapters = adapter_bytes(
+                adapters, request.architecture, self.parallelism, element_bytes, request.version
+            )
+        tensor, pipeline = self.parallelism.tensor, self.parallelism.pipeline
+        kind = str(request.version), gpu.offer.product, tensor, pipeline
+        alone = self.parallelism.data == 1
+        self.calibration = fitting(request.calibrations, *kind) if alone else None
         self._states: dict[tuple[int, int, int, bool], State] = {}
+
+    @property
+    def wants_states(self) -> bool:
+        """Whether the engine starts only with a block for the recurrent states of each sequence.
+
+        Source: vllm 0.33.0 ``config/compilation.py``, ``resolve_cudagraph_mode_and_sizes``.
+        """
+        request = self.request
+        kinds = request.architecture.kinds
+        return (
+            defaults.wants_a_block_a_state(request.version)
+            and request.captures_graphs
+            and any(isinstance(kind.cache, StateCache) for kind in kinds)
+        )
+
+    def refused(self, limits: Limits) -> IllegalPin | None:
+        """Why vLLM refuses the stages, whatever the memory."""
+        why = unequal_stages_because(self.request.architecture, self._settings(limits))
+        if why is None:
+            return None
+        works = "set it to 1, or take vLLM 0.11 or newer"
+        return IllegalPin(
+            "spec.parallelism.pipeline", f"is {self.parallelism.pipeline}: {why}; {works}"
+        )
+
+    def _settings(self, limits: Limits) -> CacheSettings:
+        request = self.request
+        return CacheSettings(
+            version=request.version,
+            parallelism=self.parallelism,
+            element_bits=self.kv_element_bits,
+            block_size=self.block_size,
+            max_num_batched_tokens=limits.tokens,
+            prefix_caching=request.engine.prefix_caching is not False,
+            speculative_tokens=request.features.step_tokens - 1,
+            first_engine=limits.first_engine is not None,
+        )
 
     def at(self, limits: Limits, *, room: bool) -> State:
         """The state at these limits; ``room``: with room for what vLLM does not profile."""
@@ -81,28 +156,36 @@ class Measure:
         return found
 
     def _measured(self, limits: Limits, room: bool) -> State:
-        request = self.request
+        request, features = self.request, self.request.features
         footprint = _footprint(
             coefficients.fingerprint(),
             request.architecture,
             request.version,
             self.parallelism,
             limits.load,
-            request.engine.enforce_eager is True,
-            request.unexplained_bytes,
+            not request.captures_graphs,
+            request.unexplained_bytes + self.adapters,
             self.device,
         )
-        fraction = utilization(request, footprint, self.total, limits.tokens, room=room)
+        footprint = _with_graphs(footprint, graphs_factor(features.adapters, request.version))
+        if self.calibration is not None:
+            footprint = calibrated(footprint, self.calibration, limits.seqs, limits.tokens)
+        fraction = utilization(request, footprint, self.total, limits, room=room)
         _, low = footprint.kv_cache(self.total, fraction.value or 0.0)
-        settings = CacheSettings(
-            version=request.version,
-            parallelism=self.parallelism,
-            element_bits=self.kv_element_bits,
-            block_size=request.engine.block_size or defaults.DEFAULT_BLOCK_SIZE,
-            max_num_batched_tokens=limits.tokens,
-            prefix_caching=request.engine.prefix_caching is not False,
-        )
+        settings = self._settings(limits)
         return State(footprint, fraction, cache_layout(request.architecture, settings), low)
+
+
+def _with_graphs(footprint: Footprint, times: int) -> Footprint:
+    """With each CUDA graph captured so often."""
+    if times == 1:
+        return footprint
+    inside, outside = footprint.cuda_graphs, footprint.cuda_graphs_outside
+    return replace(
+        footprint,
+        cuda_graphs=Bytes(times * inside.expected, times * inside.high),
+        cuda_graphs_outside=Bytes(times * outside.expected, times * outside.high),
+    )
 
 
 @lru_cache(maxsize=8192)

@@ -16,7 +16,6 @@ from vllm_operator.engine.defaults import (
     counts_all_that_is_taken,
     counts_cuda_graphs,
     expands_pictures,
-    has_first_engine,
     model_runner,
 )
 from vllm_operator.engine.versions import Version
@@ -25,6 +24,7 @@ from vllm_operator.models.shapes import AttentionCache, LatentCache, Layer, Pict
 
 from .coefficients import NOTHING, Bytes, Coefficient, coefficient, gibibytes, sum_of
 from .kernels import as_loaded
+from .kvcache import states_beside_blocks
 from .parallelism import Parallelism
 from .weights import bytes_per_rank, input_buffer_bytes
 
@@ -121,6 +121,8 @@ class Load:
     """Longest request in tokens: it bounds the videos that some models are profiled with."""
     flashinfer: bool = False
     """Whether FlashInfer samples because it is installed (``samples_with_flashinfer``)."""
+    first_engine: bool = False
+    """Whether the engine before V1 serves (``engine/first_engine.csv``)."""
 
 
 def footprint(
@@ -134,7 +136,7 @@ def footprint(
     device: Device = ANY_DEVICE,
 ) -> Footprint:
     """Bytes of one rank. ``unexplained_bytes`` of the checkpoint are taken to lie on every rank."""
-    runner = runner_of(architecture, version)
+    runner = runner_of(architecture, version, rocm=device.rocm)
     counted = counts_cuda_graphs(version, runner)
     ranks = parallelism.tensor * parallelism.pipeline
     graphs = NOTHING if enforce_eager else gibibytes("graphs", version, ranks)
@@ -151,7 +153,9 @@ def footprint(
     )
     states = request_states(architecture, load) if runner == 2 else 0
     inside = states if counts_all_that_is_taken(version) else 0
-    non_torch = gibibytes(_communication(version, device), version, ranks)
+    if load.first_engine:
+        inside += states_beside_blocks(architecture, parallelism, load.max_num_seqs)
+    non_torch = gibibytes(_communication(device, load), version, ranks)
     unexplained = coefficient("unexplained", version).high * device.memory_bytes
     return Footprint(
         weights=weights,
@@ -165,16 +169,16 @@ def footprint(
     )
 
 
-def _communication(version: Version, device: Device) -> str:
-    if has_first_engine(version, device.capability):
+def _communication(device: Device, load: Load) -> str:
+    if load.first_engine:
         return "non_torch_first_engine"
     return "non_torch_linked" if device.linked else "non_torch"
 
 
 @lru_cache(maxsize=512)
-def runner_of(architecture: Architecture, version: Version) -> Literal[1, 2]:
+def runner_of(architecture: Architecture, version: Version, *, rocm: bool = False) -> Literal[1, 2]:
     """The model runner that serves a model, 1 or 2."""
-    if architecture.pooling and version.release < (0, 29, 0):
+    if architecture.first_runner or (architecture.pooling and version.release < (0, 29, 0)):
         return 1
     return model_runner(
         architecture.name,
@@ -182,6 +186,7 @@ def runner_of(architecture: Architecture, version: Version) -> Literal[1, 2]:
         dense=not architecture.has_experts,
         recurrent=any(isinstance(kind.cache, StateCache) for kind in architecture.kinds),
         quantized=architecture.quantization.method is not None,
+        rocm=rocm,
     )
 
 
@@ -331,7 +336,7 @@ def kept_pictures(architecture: Architecture, version: Version, load: Load) -> i
 
 
 def _sampler(architecture: Architecture, version: Version, load: Load, device: Device) -> str:
-    if runner_of(architecture, version) == 2:
+    if runner_of(architecture, version, rocm=device.rocm) == 2:
         return "sampler_v2"
     if device.rocm:
         return "sampler_rocm"

@@ -9,6 +9,8 @@ from vllm_operator.models.architecture import Architecture
 from vllm_operator.models.quantization import Scheme
 from vllm_operator.models.shapes import Matrix, Split, padded_vocabulary
 
+from .stages import illegal_stages_because
+
 
 @dataclass(frozen=True, slots=True)
 class Parallelism:
@@ -45,6 +47,8 @@ def illegal_because(architecture: Architecture, parallelism: Parallelism) -> str
     a, size = architecture, parallelism.tensor
     if parallelism.pipeline > a.layers:
         return f"{a.layers} layers cannot be spread over {parallelism.pipeline} stages"
+    if (why := illegal_stages_because(a, parallelism.pipeline)) is not None:
+        return why
     if parallelism.expert and not a.has_experts:
         return "the model has no experts"
     if size == 1 and parallelism.expert_ranks == 1:

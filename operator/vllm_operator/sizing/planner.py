@@ -20,7 +20,11 @@ from .gpus import GPUCandidate, gpu_candidates, offer_of
 from .inputs import PlanningInputs
 from .layout import Layout
 from .request import Request, read_request
+from .several_nodes import ranks_problem
+from .speculation import draft_fingerprint
+from .startup import fingerprint as startup_fingerprint
 from .startup import startup
+from .storage import planned_storage, spread_problem
 
 __all__ = ["PlanningInputs", "inputs_hash", "make_plan", "offer_of", "plan_difference"]
 
@@ -49,6 +53,11 @@ def make_plan(server: VLLMServer, inputs: PlanningInputs) -> Plan:
     if choice.layout is None:
         stopped = [choice.problem] if choice.problem else []
         return _infeasible(server, inputs, stopped, choice.rejected)
+    nodes = choice.layout.division.nodes
+    spread = (spread_problem(server.spec, inputs.claim, nodes), ranks_problem(choice.layout))
+    if any(spread):
+        stopped = [problem for problem in spread if problem is not None]
+        return _infeasible(server, inputs, stopped, choice.rejected)
     return _feasible(request, choice.layout, inputs, choice.rejected)
 
 
@@ -67,14 +76,18 @@ def inputs_hash(server: VLLMServer, inputs: PlanningInputs) -> str:
         coefficients.fingerprint(),
         gpu_performance.fingerprint(),
         performance.fingerprint(),
+        startup_fingerprint(),
     ]
+    draft = draft_fingerprint(server.spec.engine)
+    if draft is not None:
+        document.append(draft)
     return hashlib.sha256(canonical_json(document).encode()).hexdigest()
 
 
 def _feasible(
     request: Request, layout: Layout, inputs: PlanningInputs, rejected: list[RejectedCandidate]
 ) -> Plan:
-    start = startup(request)
+    start = startup(request, layout)
     arguments = command.flags(request, layout)
     bytes_of_gpu = ledger.memory_ledger(layout)
     return Plan(
@@ -89,6 +102,7 @@ def _feasible(
         memory=bytes_of_gpu,
         capacity=ledger.capacity(request, layout, bytes_of_gpu),
         performance=ledger.expected_performance(request, layout, bytes_of_gpu),
+        storage=planned_storage(request.spec, inputs.claim),
         startup=start,
         flags=arguments,
         rejected=rejected,

@@ -14,7 +14,8 @@ from vllm_operator.errors import IllegalPin, Infeasible, PlanningError
 from .divisions import Division, Divisions, Pins, divisions
 from .gpus import GPUCandidate
 from .layout import Layout, Rejection, find_layout
-from .parallelism import legal_sizes
+from .parallelism import Parallelism, illegal_because, legal_sizes
+from .pinned_limits import lower_limits
 from .request import Request
 from .utilization import gib
 
@@ -24,9 +25,11 @@ LARGEST_NODE: Final = 16
 """GPUs of the largest node that a message suggests."""
 MOST_NODES: Final = 8
 """Nodes of the largest server that a message suggests."""
+LARGEST_TENSOR: Final = 64
+"""The largest size that the field takes."""
 TENSOR_FIELD: Final = "spec.parallelism.tensor"
 CONCURRENCY_FIELD: Final = "spec.workload.concurrency"
-ONE_NODE: Final = "this release runs a server on one node"
+ONE_NODE: Final = "one node is looked at"
 
 
 def problem_of(
@@ -53,6 +56,9 @@ def problem_of(
     if nearest.division.nodes > 1 or nearest.division.parallelism.pipeline > 1:
         where += f" ({nearest.division})"
     text = f"does not fit: on {where}, {nearest.problem.message}"
+    lowered = lower_limits(request, nearest, text)
+    if lowered is not None:
+        return lowered
     loosened = _without_tensor_pin(request, nearest.gpu)
     if loosened is not None:
         works = f"is {request.pins.tensor}, and the model {text}. What works: {loosened}"
@@ -92,7 +98,7 @@ def _legal(request: Request, largest: int) -> tuple[int, ...]:
     if pins.ranks == 1 and pins.expert is None:
         return legal_sizes(request.architecture, largest)
     found = _divided(request, replace(pins, tensor=None, pipeline=None), largest, 1)
-    return tuple(division.parallelism.tensor for division in found.one_node)
+    return tuple(sorted({division.parallelism.tensor for division in found.one_node}))
 
 
 def _divided(request: Request, pins: Pins, per_node: int, max_nodes: int) -> Divisions:
@@ -103,6 +109,10 @@ def _too_many(request: Request, candidate: GPUCandidate, max_nodes: int) -> Ille
     """Pins that ask for more GPUs than there may be."""
     offer, pins = candidate.offer, request.pins
     largest = candidate.largest_world
+    nodes = 1 if offer.is_partition else max_nodes
+    refused = _tensor_refused(request, largest, nodes)
+    if refused is not None:
+        return refused
     if offer.is_partition:
         text = f"{offer.product} is a MIG slice, and slices cannot serve one model together"
     elif max_nodes > 1:
@@ -116,7 +126,7 @@ def _too_many(request: Request, candidate: GPUCandidate, max_nodes: int) -> Ille
         )
     asked = [(name, size) for name, size in _sizes(pins) if size > 1]
     if len(asked) == 1 and asked[0][0] == "tensor":
-        works = f"at most {legal_sizes(request.architecture, largest)[-1]} works here"
+        works = f"at most {_tensor_sizes(request, largest, nodes)[-1]} works here"
         return IllegalPin(TENSOR_FIELD, f"is {pins.tensor}: {text}; {works}")
     name, size = asked[-1]
     product = " x ".join(f"{other} {value}" for other, value in asked)
@@ -131,6 +141,39 @@ def _too_many(request: Request, candidate: GPUCandidate, max_nodes: int) -> Ille
         f"spec.parallelism.{name}",
         f"is {size}, and {product} are {total} GPUs: {text}; {works}",
     )
+
+
+def _tensor_refused(request: Request, largest: int, nodes: int) -> IllegalPin | None:
+    """Why a pinned tensor-parallel size is illegal on however many GPUs, or None."""
+    pins = request.pins
+    if pins.tensor is None:
+        return None
+    split = Parallelism(pins.tensor, 1, pins.ranks, expert=pins.expert is True)
+    why = illegal_because(request.architecture, split)
+    if why is not None and pins.expert is None and request.whole_experts:
+        why = illegal_because(request.architecture, replace(split, expert=True)) and why
+    if why is None:
+        return None
+    accepted = ", ".join(map(str, _tensor_sizes(request, largest, nodes)))
+    return IllegalPin(TENSOR_FIELD, f"is {pins.tensor}: {why}; {accepted} work here")
+
+
+def _tensor_sizes(request: Request, largest: int, nodes: int) -> list[int]:
+    """Tensor-parallel sizes with which the other pins can be kept, or without them at worst."""
+    for pins in (request.pins, replace(request.pins, pipeline=None, data=None)):
+        sizes = [
+            size
+            for size in range(1, min(largest * nodes, LARGEST_TENSOR) + 1)
+            if _possible(request, replace(pins, tensor=size), largest, nodes)
+        ]
+        if sizes:
+            return sizes
+    return [1]
+
+
+def _possible(request: Request, pins: Pins, largest: int, nodes: int) -> bool:
+    found = _divided(request, pins, largest, nodes)
+    return bool(found.one_node or found.several_nodes)
 
 
 def _sizes(pins: Pins) -> Iterator[tuple[str, int]]:
@@ -158,6 +201,8 @@ def _remedy(request: Request, nearest: Rejection, max_nodes: int) -> str:
         choices.append(
             f"a concurrency of at most {at_most} a replica (spec.replicas spreads the load)"
         )
+    elif nearest.sequences:
+        choices.append(f"spec.engine.maxNumSeqs of at most {nearest.sequences}")
     elif nearest.longest >= 1 and request.engine.max_model_len is not None:
         choices.append(f"spec.engine.maxModelLen of at most {nearest.longest}")
     larger = _larger_node(request, nearest.gpu)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 from vllm_operator.api import later
@@ -17,9 +18,16 @@ from vllm_operator.models import catalogue
 from vllm_operator.models.architecture import Architecture, architecture_from_config
 from vllm_operator.models.facts import ModelFacts
 
+from .adapters import may_divide_experts
+from .calibration import Calibration
 from .divisions import Pins
+from .features import Features, read_features
 from .inputs import PlanningInputs
 from .online import quantized_online
+from .repairs import Repair
+from .served import model_problems, value_problems
+from .stages import illegal_stages_because
+from .storage import storage_problems, volume_of
 from .weights import checkpoint_bytes
 from .workload import ExpectedLoad, expected_load, load_problems
 
@@ -29,6 +37,7 @@ SWITCHES: Final = (
 )
 """Pins that are written as ``--x`` or ``--no-x``: attribute, field, flag."""
 
+OFFLINE: Final = "HF_HUB_OFFLINE"
 DATA_FLAG: Final = "--data-parallel-size"
 EXPERT_FLAG: Final = "--enable-expert-parallel"
 WHOLE_EXPERTS_SINCE: Final = (0, 9, 2)
@@ -57,6 +66,12 @@ class Request:
     """What is pinned of the parallelism."""
     load: ExpectedLoad
     """The expected requests on one engine."""
+    repairs: tuple[Repair, ...] = ()
+    """Bounds of what is not pinned, from engines that did not start."""
+    calibrations: tuple[Calibration, ...] = ()
+    """What running engines of this model have measured."""
+    features: Features = dataclasses.field(default_factory=Features)
+    """What is asked for beside plain generation; ``architecture`` has its draft."""
 
     @property
     def spec(self) -> VLLMServerSpec:
@@ -69,7 +84,13 @@ class Request:
 
         Before 0.9.2 some quantised experts refuse it (0.8.5 ``compressed_tensors_moe.py``).
         """
-        return self.version.release >= WHOLE_EXPERTS_SINCE
+        known = self.version.release >= WHOLE_EXPERTS_SINCE
+        return known and may_divide_experts(self.features.adapters, self.version)
+
+    @property
+    def captures_graphs(self) -> bool:
+        """Whether CUDA graphs are captured."""
+        return self.engine.enforce_eager is not True and self.features.extras.graphs
 
 
 def read_request(
@@ -79,7 +100,8 @@ def read_request(
     spec = server.spec
     engine = spec.engine or Engine()
     problems: list[PlanningError] = list(later.refused_fields(spec))
-    problems.extend(_environment_problems(engine.env or []))
+    problems.extend(_environment_problems(engine.env or [], offline=volume_of(spec).serves))
+    problems.extend(storage_problems(spec, inputs.host_path_prefixes))
     version, image = None, engine.image or inputs.default_image
     try:
         image = engine_image(engine.image, engine.version, inputs.default_image)
@@ -91,8 +113,16 @@ def read_request(
     if checkpoint is not None and version is not None and engine.quantization is not None:
         stored, method, release = checkpoint, engine.quantization, version
         architecture = _collected(problems, lambda: quantized_online(stored, method, release))
+    features = Features()
+    if version is not None:
+        architecture, features, found = read_features(spec, architecture, version, image)
+        problems.extend(found)
+    if checkpoint is not None and version is not None:
+        problems.extend(model_problems(engine, version, checkpoint))
     problems.extend(_pin_problems(engine, version, architecture))
     pins = _parallelism_pins(spec)
+    if features.one_stage:
+        pins = replace(pins, pipeline=1)
     problems.extend(_parallelism_problems(pins, version, architecture))
     load = None
     if architecture is not None:
@@ -124,6 +154,9 @@ def read_request(
         engine=engine,
         pins=pins,
         load=load,
+        features=features,
+        repairs=inputs.repairs,
+        calibrations=inputs.calibrations,
     )
     return request, []
 
@@ -150,11 +183,15 @@ def _architecture(spec: VLLMServerSpec, inputs: PlanningInputs) -> Architecture:
     return architecture_from_config(inputs.model.config)
 
 
-def _environment_problems(variables: list[EnvironmentVariable]) -> Iterator[PlanningError]:
+def _environment_problems(
+    variables: list[EnvironmentVariable], *, offline: bool
+) -> Iterator[PlanningError]:
     seen: set[str] = set()
     for variable in variables:
         field = f"spec.engine.env[{variable.name}]"
         remedy = refused_because(variable.name)
+        if offline and variable.name == OFFLINE:
+            remedy = "remove it: a checkpoint on a volume is served without the Hub anyway"
         if remedy is not None:
             yield IllegalPin(field, f"may not be set here; {remedy}")
         if variable.name in seen:
@@ -197,7 +234,7 @@ def _pin_problems(
         )
     if version is None:
         return
-    yield from _value_problems(engine, version)
+    yield from value_problems(engine, version, architecture)
     for attribute, field, flag in SWITCHES:
         value = getattr(engine, attribute)
         name = flag if value else flag.replace("--", "--no-", 1)
@@ -225,6 +262,8 @@ def _parallelism_problems(
             f"is {pins.pipeline}, and {architecture.layers} layers make at most "
             f"{architecture.layers} stages; set it to at most {architecture.layers}",
         )
+    elif architecture is not None:
+        yield from _stage_problems(pins.pipeline or 1, architecture)
     if pins.expert and architecture is not None and not architecture.has_experts:
         yield IllegalPin(
             "spec.parallelism.expert", "is true, and the model has no experts; remove it"
@@ -242,17 +281,9 @@ def _parallelism_problems(
             )
 
 
-def _value_problems(engine: Engine, version: Version) -> Iterator[PlanningError]:
-    size = engine.block_size
-    if size is not None and not defaults.accepts_block_size(size, version):
-        accepted = ", ".join(defaults.accepted_values("--block-size", version))
-        yield IllegalPin(
-            "spec.engine.blockSize", f"{size} is none of {accepted}, which vLLM {version} accepts"
-        )
-    kind = engine.kv_cache_dtype
-    accepted_kinds = defaults.accepted_values("--kv-cache-dtype", version)
-    if kind is not None and kind not in ("auto", *accepted_kinds):
-        yield IllegalPin(
-            "spec.engine.kvCacheDtype",
-            f"{kind} is none of auto, {', '.join(accepted_kinds)}, which vLLM {version} accepts",
-        )
+def _stage_problems(stages: int, architecture: Architecture) -> Iterator[PlanningError]:
+    why = illegal_stages_because(architecture, stages)
+    if why is None:
+        return
+    works = max(n for n in range(1, stages) if illegal_stages_because(architecture, n) is None)
+    yield IllegalPin("spec.parallelism.pipeline", f"is {stages}: {why}; set it to {works}")

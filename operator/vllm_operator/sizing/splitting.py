@@ -59,6 +59,8 @@ def _tensor_reason(request: Request, layout: Layout) -> str:
         stages = split.pipeline * split.data // nodes
         filled = "fills a node" if stages == 1 else f"{stages} times fills a node"
         reason = f"the largest size that vLLM accepts and that {filled} of {product}"
+    elif layout.hastened:
+        reason = f"more {product} than are needed: answers are faster (spec.workload.profile)"
     elif split.pipeline > 1 and request.pins.pipeline is None:
         reason = f"the largest size that vLLM accepts for {layout.division.gpus} {product}"
     else:

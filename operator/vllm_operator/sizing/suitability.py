@@ -5,18 +5,30 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from vllm_operator.engine import defaults
+from vllm_operator.engine.devices import (
+    FIRST_ENGINE_SIZES,
+    accepted_block_sizes,
+    latent_block_size,
+    oldest_capability,
+    runs_block_size,
+)
+from vllm_operator.engine.first_engine import first_engine_because
 from vllm_operator.errors import IllegalPin, Infeasible, PlanningError
+from vllm_operator.hardware import catalogue
+from vllm_operator.models.shapes import LatentCache
 
+from .engines import setup_of
 from .gpus import GPUCandidate, image_suits
+from .parallelism import SINGLE
 from .request import Request
 from .weights import BYTES_OF
 
 BFLOAT16_CAPABILITY: Final = (8, 0)
 FP8_CACHE_CAPABILITY: Final = (8, 0)
-KV_ELEMENT_BITS: Final = {"fp8": 8.0, "nvfp4": 4.5}
+FP8_BITS: Final = 8.0
+KV_ELEMENT_BITS: Final = {"fp8": FP8_BITS, "nvfp4": 4.5}
 """nvfp4: half a byte and an fp8 scale for 16 elements (vllm 0.33.0 ``kv_cache_interface.py``)."""
-OLDEST_CAPABILITY: Final = (7, 5)
-"""Compute capability that the default CUDA-13 builds of vLLM start at (vllm 0.33.0 CMakeLists)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +45,17 @@ def unsuited_because(request: Request, gpu: GPUCandidate) -> PlanningError | Non
     capability = offer.compute_capability
     if (why := image_suits(offer.resource_name, request.image, request.image_pinned)) is not None:
         return IllegalPin("spec.engine.image", why)
+    if (refused := _block_size_refused(request, gpu)) is not None:
+        return refused
     if capability is None:
         return None
     shown = f"{offer.product} has compute capability {capability[0]}.{capability[1]}"
-    if capability < OLDEST_CAPABILITY:
+    oldest = oldest_capability(request.version)
+    if capability < oldest:
         return Infeasible(
             "spec.gpu.product",
-            f"{shown}, and vLLM's images start at 7.5, for example T4, A10, L4 or H100",
+            f"{shown}, and vLLM {request.version}'s images start at {oldest[0]}.{oldest[1]}, "
+            "for example T4, A10, L4 or H100",
         )
     quantization = request.architecture.quantization
     needed = quantization.min_capability
@@ -52,10 +68,52 @@ def unsuited_because(request: Request, gpu: GPUCandidate) -> PlanningError | Non
         return IllegalPin(
             "spec.engine.dtype", f"{shown} and bfloat16 needs 8.0; set it to float16 or auto"
         )
+    refused = _half_refused(request, shown, capability)
+    if refused is not None:
+        return refused
     kind = request.engine.kv_cache_dtype
     if kind not in (None, "auto") and capability < FP8_CACHE_CAPABILITY:
         return IllegalPin(
             "spec.engine.kvCacheDtype", f"{shown} and an fp8 KV cache needs 8.0; set it to auto"
+        )
+    return None
+
+
+def _block_size_refused(request: Request, gpu: GPUCandidate) -> PlanningError | None:
+    """Why the kernels do not take a pinned block size that the parser takes."""
+    capability = gpu.offer.compute_capability
+    size, version = request.engine.block_size, request.version
+    if size is None:
+        return None
+    setup = setup_of(request, gpu, SINGLE, element_bytes(request, gpu)[0])
+    first = first_engine_because(version, setup) is not None
+    old = capability is not None and capability < BFLOAT16_CAPABILITY
+    if runs_block_size(size, first_engine=first, old_gpu=old):
+        return None
+    works = accepted_block_sizes(version)
+    if first:
+        works = ", ".join(map(str, FIRST_ENGINE_SIZES)) if old else f"8, {works}"
+    return IllegalPin(
+        "spec.engine.blockSize",
+        f"is {size}, and the attention kernels of vLLM {version} take {works}",
+    )
+
+
+def _half_refused(
+    request: Request, shown: str, capability: tuple[int, int]
+) -> PlanningError | None:
+    """Why the model cannot be served in float16 where the GPU or a pin asks for it."""
+    name, pinned = request.architecture.name, request.engine.dtype
+    if defaults.has_half_precision(name, request.version):
+        return None
+    why = f"vLLM {request.version} does not serve {name} in float16 (it is numerically unstable)"
+    if pinned == "float16":
+        return IllegalPin("spec.engine.dtype", f"is float16, and {why}; set it to bfloat16 or auto")
+    if pinned in (None, "auto") and capability < BFLOAT16_CAPABILITY:
+        return Infeasible(
+            "spec.gpu.product",
+            f"{shown}, bfloat16 needs 8.0, and {why}; take a GPU such as A10, L4 or H100, or set "
+            "spec.engine.dtype to float32",
         )
     return None
 
@@ -89,6 +147,22 @@ def kv_element_bits(request: Request, element_size: int) -> float:
     if kind is None:
         return 8 * element_size
     return KV_ELEMENT_BITS["nvfp4" if kind == "nvfp4" else "fp8"]
+
+
+def block_size(request: Request, gpu: GPUCandidate, kv_bits: float) -> int:
+    """Tokens in a block of the KV cache: as pinned, or as the kernels of this GPU want it."""
+    pinned = request.engine.block_size
+    caches = [kind.cache for kind in request.architecture.kinds]
+    latent = [cache for cache in caches if isinstance(cache, LatentCache)]
+    if not latent or gpu.offer.resource_name == catalogue.AMD_RESOURCE:
+        return pinned or defaults.DEFAULT_BLOCK_SIZE
+    return latent_block_size(
+        request.version,
+        gpu.offer.compute_capability,
+        pinned,
+        sparse=any(cache.indexer_dim for cache in latent),
+        small_cache=kv_bits <= FP8_BITS,
+    )
 
 
 def _capability(number: float) -> tuple[int, int]:

@@ -3,7 +3,8 @@
 vLLM's profiling run never computes the log-probabilities of prompts: a request with
 ``prompt_logprobs`` makes logits of a whole chunk of its prompt, in the model's data type and in
 float32 (``engine/prompt_logprobs.csv``). They find room in what the profiled peak has left behind
-and outside the budget, or the engine ends with an out-of-memory error under load.
+and outside the budget, or the engine ends with an out-of-memory error under load. Nor does it
+verify more than one drafted token a sequence (``engine/rejection.csv``).
 """
 
 from __future__ import annotations
@@ -17,8 +18,11 @@ from vllm_operator.engine.versions import Version
 from vllm_operator.models.shapes import padded_vocabulary
 
 from . import memory
+from .limits import Limits
 from .memory import Footprint
+from .repairs import Repair, tightest
 from .request import Request
+from .speculation import rejection_bytes
 
 GIBIBYTE: Final = 1024**3
 SMALLEST: Final = 0.05
@@ -28,6 +32,17 @@ SMALLEST: Final = 0.05
 def gib(size: float) -> str:
     """Bytes for a message, in GiB."""
     return f"{size / GIBIBYTE:.2f} GiB"
+
+
+@dataclass(frozen=True, slots=True)
+class Unprofiled:
+    """Bytes on each rank that vLLM's profiling run does not count, and what takes them."""
+
+    size: int
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.what} take up to {gib(self.size)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +62,10 @@ class Utilization:
     """The largest that leaves room for what the profiling run does not count."""
     room: bool
     """Whether that room is left."""
-    tokens: int
-    """Prompt tokens of a step."""
-    unprofiled: int
-    """Bytes that their log-probabilities take."""
+    unprofiled: Unprofiled
+    """What takes the most of what the profiling run does not count."""
+    repair: Repair | None = None
+    """What lowered ``wanted``, where an engine that did not start has."""
 
     @property
     def lowered_for_prompts(self) -> bool:
@@ -64,15 +79,17 @@ class Utilization:
         if self.pinned:
             return self._pinned()
         default = f"default of vLLM {self.version}"
+        if self.repair is not None and self.value == self.wanted:
+            return self.repair.reason
         if self.value == self.wanted:
             if memory.budget_of(self.total, self.wanted) <= self.roomy:
                 return default
-            return f"{default}; no room is left for requests with {self._logprobs}"
+            return f"{default}; no room is left: {self.unprofiled}"
         largest = max(0, self.roomy if self.room else self.startable)
         if self.value is None:
             return f"{gib(self.total)} hold no engine: {gib(largest)} are free"
         if self.lowered_for_prompts:
-            why = f"{self._logprobs}, which vLLM's profiling run does not count"
+            why = f"{self.unprofiled}, which vLLM's profiling run does not count"
         else:
             free = f"{gib(largest)} of {gib(self.total)}"
             why = f"only {free} are sure to be free when the engine starts"
@@ -90,40 +107,49 @@ class Utilization:
         if memory.budget_of(self.total, self.value) > self.roomy:
             safe = max(0.0, _rounded_down(self.roomy, self.total))
             reason += (
-                f"; above {safe:g} a request may end the engine: {self._logprobs}, which vLLM's "
+                f"; above {safe:g} a request may end the engine: {self.unprofiled}, which vLLM's "
                 "profiling run does not count"
             )
         return reason
 
-    @property
-    def _logprobs(self) -> str:
-        return f"prompt_logprobs of {self.tokens} tokens a step take up to {gib(self.unprofiled)}"
 
-
-def unprofiled_bytes(request: Request, max_num_batched_tokens: int) -> int:
-    """Bytes of the logits that a step with ``prompt_logprobs`` makes on each rank."""
+def unprofiled_of(request: Request, seqs: int, tokens: int, *, rocm: bool = False) -> Unprofiled:
+    """The larger of the logits that a step of ``tokens`` with ``prompt_logprobs`` makes on each
+    rank, and of what verifying the drafts of ``seqs`` sequences takes; one comes after the other.
+    """
     if request.architecture.pooling:
-        return 0
-    runner = memory.runner_of(request.architecture, request.version)
-    width = padded_vocabulary(request.architecture.vocabulary_size)
-    return defaults.prompt_logprobs_bytes(request.version, runner, max_num_batched_tokens, width)
+        return Unprofiled(0, "pooled prompts")
+    architecture, version = request.architecture, request.version
+    runner = memory.runner_of(architecture, version, rocm=rocm)
+    width = padded_vocabulary(architecture.vocabulary_size)
+    size = defaults.prompt_logprobs_bytes(version, runner, tokens, width)
+    prompts = Unprofiled(size, f"prompt_logprobs of {tokens} tokens a step")
+    speculation = request.features.speculation
+    if speculation is None:
+        return prompts
+    size = rejection_bytes(speculation, architecture, version, runner, seqs, tokens)
+    drafted = f"{speculation.tokens} drafted tokens of each of {seqs} sequences"
+    return max(prompts, Unprofiled(size, drafted), key=lambda one: one.size)
 
 
 def utilization(
-    request: Request, footprint: Footprint, total: int, tokens: int, *, room: bool
+    request: Request, footprint: Footprint, total: int, limits: Limits, *, room: bool
 ) -> Utilization:
     """The pin, else vLLM's default, lowered until the engine surely starts.
 
-    With ``room``, lowered further until a step of ``tokens`` prompt tokens can have its
-    log-probabilities computed.
+    With ``room``, lowered further until a step can have the log-probabilities of its prompt tokens
+    computed, and its drafts verified.
     """
     pin = request.engine.gpu_memory_utilization
     wanted = pin or defaults.gpu_memory_utilization(request.version)
+    repair = None if pin else tightest(request.repairs, "lowerUtilization")
+    if repair is not None:
+        wanted = min(wanted, repair.limit)
     keepable = footprint.largest_budget(total)
     _, free = footprint.free_at_start(total)
-    unprofiled = unprofiled_bytes(request, tokens)
+    unprofiled = unprofiled_of(request, limits.seqs, limits.tokens, rocm=limits.setup.rocm)
     spare = free - footprint.cuda_graphs_outside.high + footprint.activation_peak.expected
-    roomy = min(keepable, spare - unprofiled)
+    roomy = min(keepable, spare - unprofiled.size)
     startable = footprint.startable_budget(total) if pin else keepable
     largest = roomy if room and not pin else startable
     value: float | None = wanted
@@ -139,8 +165,8 @@ def utilization(
         startable=startable,
         roomy=roomy,
         room=room,
-        tokens=tokens,
         unprofiled=unprofiled,
+        repair=repair,
     )
 
 

@@ -22,27 +22,11 @@ from vllm_operator.models.shapes import Draft, LatentCache, Layer, Matrix
 
 from .allocator import CachingAllocator
 from .parallelism import Parallelism
+from .stages import stage_ranges
 
 BYTES_OF: Final = {"bfloat16": 2, "float16": 2, "float32": 4}
 INDEX_BYTES: Final = 4
 """Of the number of a token (int32)."""
-
-
-def stage_ranges(layers: int, pipeline: int) -> tuple[range, ...]:
-    """The layers of each pipeline stage.
-
-    Source: ``get_pp_indices`` of vllm 0.33.0 ``distributed/utils.py``: equal shares, the remainder
-    one by one to the stages before the last, from the second last on.
-    """
-    share, rest = divmod(layers, pipeline)
-    sizes = [share] * pipeline
-    for number in range(2, rest + 2):
-        sizes[-number] += 1
-    ranges, start = [], 0
-    for size in sizes:
-        ranges.append(range(start, start + size))
-        start += size
-    return tuple(ranges)
 
 
 @lru_cache(maxsize=1024)

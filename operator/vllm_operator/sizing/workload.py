@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from vllm_operator.api.v1alpha1 import Engine, Workload
+from vllm_operator.api.v1alpha1 import Engine
+from vllm_operator.api.workload import Workload
 from vllm_operator.errors import IllegalPin
 
 PROMPT_TOKENS: Final = 1024
@@ -63,12 +64,16 @@ def load_problems(
         return
     length, tokens = engine.max_model_len, engine.max_num_batched_tokens
     if load.tokens > context_length:
-        field = "promptTokens" if workload.prompt_tokens is not None else "outputTokens"
-        other = load.output_tokens if field == "promptTokens" else load.prompt_tokens
+        longer = load.prompt_tokens >= load.output_tokens
+        name = "promptTokens" if longer else "outputTokens"
+        rest = min(load.prompt_tokens, load.output_tokens)
+        works = f"set it to at most {context_length - rest}"
+        if rest >= context_length:
+            works = f"set both to at most {context_length} together"
         yield IllegalPin(
-            f"spec.workload.{field}",
+            f"spec.workload.{name}",
             f"a request of {load.request} is longer than the model's own limit of "
-            f"{context_length}; set it to at most {max(1, context_length - other)}",
+            f"{context_length}; {works}",
         )
     elif length is not None and load.tokens > length:
         yield IllegalPin(

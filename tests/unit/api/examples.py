@@ -4,7 +4,7 @@ import copy
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from vllm_operator.api.base import API_VERSION, KIND
 from vllm_operator.api.offline import spec_schema
@@ -47,6 +47,21 @@ FULL = server(
             "enforceEager": False,
             "prefixCaching": True,
             "chunkedPrefill": True,
+            "speculative": {
+                "method": "eagle3",
+                "tokens": 4,
+                "model": "example/EAGLE3-Qwen2.5-7B",
+                "config": {"architectures": ["LlamaForCausalLMEagle3"], "hidden_size": 3584},
+                "weightBytes": 1000000000,
+            },
+            "lora": {
+                "maxLoras": 4,
+                "maxRank": 16,
+                "adapters": [{"name": "sql", "path": "example/sql-lora"}],
+            },
+            "toolCallParser": "hermes",
+            "reasoningParser": "qwen3",
+            "extraArgs": ["--seed", "1"],
             "apiKeySecretRef": {"name": "api-key", "key": "key"},
             "env": [
                 {"name": "PLAIN", "value": ""},
@@ -72,6 +87,7 @@ FULL = server(
             "strategy": "Auto",
             "surgeTimeoutSeconds": 120,
             "startupBudgetSeconds": 900,
+            "livenessBudgetSeconds": 600,
             "drainSeconds": 60,
         },
         "pod": {
@@ -120,7 +136,29 @@ FULL_OTHERWISE = server(
     },
     name="otherwise",
 )
-"""The fields that ``FULL`` cannot hold."""
+"""Fields that ``FULL`` cannot hold."""
+
+FULL_OF_A_NODE: Final = server(
+    {"model": {**MODEL, "storage": {"hostPath": {"path": "/mnt/models", "mode": "Model"}}}},
+    name="of-a-node",
+)
+FULL_OF_AN_IMAGE: Final = server(
+    {
+        "model": {
+            **MODEL,
+            "storage": {
+                "image": {
+                    "reference": "registry.local/qwen:1",
+                    "path": "/models/qwen",
+                    "pullPolicy": "IfNotPresent",
+                }
+            },
+        }
+    },
+    name="of-an-image",
+)
+OTHERS: Final = (FULL_OTHERWISE, FULL_OF_A_NODE, FULL_OF_AN_IMAGE)
+"""Together with ``FULL``, every field that this release acts on."""
 
 
 @dataclass(frozen=True)
@@ -168,8 +206,16 @@ RULE_EXAMPLES = (
     Example("weights on a volume", _model(storage=_VOLUME)),
     Example("an empty storage", _model(storage={})),
     Example("two storages", _model(storage={**_VOLUME, "emptyDir": {}}), ("spec.model.storage",)),
-    Example("a storage of a later release", _model(storage={"hostPath": {"path": "/models"}}),
-            ("spec.model.storage.hostPath",)),
+    Example("a folder of the node, which is the operator's settings' to refuse", _model(
+        revision="main", storage={"hostPath": {"path": "/models"}}
+    )),
+    Example("a revision of what lies in a folder of the node", _model(
+        revision="main", storage={"hostPath": {"path": "/models", "mode": "Model"}}
+    ), ("spec.model.revision",)),
+    Example("a checkpoint in an image", _model(storage={"image": {"reference": "a/b:c"}})),
+    Example("a revision of what lies in an image", _model(
+        revision="main", storage={"image": {"reference": "a/b:c"}}
+    ), ("spec.model.revision",)),
     Example("an image whose tag says the version", _engine(image="vllm/vllm-openai:v0.30.0-cu13")),
     Example("an image whose tag says nothing", _engine(image="vllm/vllm-openai:latest"),
             ("spec.engine.image",)),
@@ -197,12 +243,10 @@ RULE_EXAMPLES = (
         {"name": "B", "value": "", "secretKeyRef": _KEY},
         {"name": "C", "value": "c"},
     ]), ("spec.engine.env[0]", "spec.engine.env[1]")),
-    Example("flags of a later release", _engine(
-        lora={"maxLoras": 4}, speculative={}, extraArgs=[],
-        toolCallParser="hermes", reasoningParser="qwen3",
-    ), tuple(f"spec.engine.{name}" for name in (
-        "lora", "speculative", "extraArgs", "toolCallParser", "reasoningParser"
-    ))),
+    Example("drafting from the prompt", _engine(speculative={"method": "ngram"})),
+    Example("a draft that nobody names", _engine(speculative={"method": "draft_model"}),
+            ("spec.engine.speculative.method",)),
+    Example("no adapters and no arguments", _engine(lora={"adapters": []}, extraArgs=[])),
     Example("every kind of parallelism", {
         "parallelism": {"tensor": 4, "pipeline": 2, "data": 2, "expert": True}
     }),
@@ -212,7 +256,7 @@ RULE_EXAMPLES = (
     }),
     Example("a workload of a later release", {
         "workload": {"profile": "Latency", "slo": {"percentile": 95}}
-    }, ("spec.workload.profile", "spec.workload.slo")),
+    }, ("spec.workload.slo",)),
     Example("tuning of a later release", {
         "autotune": {"mode": "Auto", "disruption": "Allow", "window": "Sun", "maxRestartsPerDay": 0,
                      "bounds": {}}

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from unit.api.examples import (
     FULL,
-    FULL_OTHERWISE,
     MINIMAL,
     MODEL,
+    OTHERS,
     RULE_EXAMPLES,
     VIOLATIONS,
     Example,
@@ -28,7 +28,7 @@ def only_problem(manifest: dict) -> tuple[str, str]:
     return problem.field, problem.message
 
 
-@pytest.mark.parametrize("manifest", [MINIMAL, FULL, FULL_OTHERWISE])
+@pytest.mark.parametrize("manifest", [MINIMAL, FULL, *OTHERS])
 def test_the_good_examples_have_no_problem_and_are_read(manifest: dict):
     assert schema_problems(manifest) == []
     assert VLLMServer.model_validate(manifest).metadata.name == manifest["metadata"]["name"]

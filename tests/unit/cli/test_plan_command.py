@@ -9,8 +9,10 @@ import yaml
 from click.testing import CliRunner, Result
 
 from vllm_operator.api.plan import Plan
+from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.cli.plan import plan_command
 from vllm_operator.models import catalogue
+from vllm_operator.sizing.planner import PlanningInputs, make_plan
 
 
 def server(name: str, model: dict[str, Any], **spec: Any) -> dict[str, Any]:
@@ -190,8 +192,8 @@ def test_the_number_of_nodes_can_be_bounded(plan):
 def test_the_table_says_that_a_layout_needs_several_nodes(plan):
     shown = plan(DEEPSEEK, options=("-o", "table")).stdout
     assert "pipeline parallel 2, 2 nodes of 8" in shown
-    assert "One replica needs 2 nodes." in shown
-    assert "One replica needs" not in plan(GOOD, options=("-o", "table")).stdout
+    assert "One replica takes 2 nodes." in shown
+    assert "One replica takes" not in plan(GOOD, options=("-o", "table")).stdout
 
 
 def test_the_table_shows_the_layouts_of_several_nodes_that_were_not_taken(plan):
@@ -222,3 +224,18 @@ def test_reasons_stand_beside_their_arguments_where_there_is_room(
 def test_the_bar_is_as_long_as_the_gpu_and_shows_every_part(plan, width: str, monkeypatch):
     monkeypatch.setenv("COLUMNS", width)
     assert plan(GOOD, options=("-o", "table")).exit_code == 0
+
+
+def test_a_document_that_meets_a_defect_loses_no_other(plan, monkeypatch: pytest.MonkeyPatch):
+    def broken(planned: VLLMServer, inputs: PlanningInputs) -> Plan:
+        if planned.metadata.name == "bad":
+            raise ZeroDivisionError("float division by zero")
+        return make_plan(planned, inputs)
+
+    monkeypatch.setattr("vllm_operator.cli.plan.make_plan", broken)
+    result = plan(BAD, GOOD)
+    bad, good = json.loads(result.stdout)
+    assert good["feasible"]
+    assert bad["problems"][0]["field"] == "spec.model.config"
+    assert "ZeroDivisionError" in bad["problems"][0]["message"]
+    assert result.exit_code == 1

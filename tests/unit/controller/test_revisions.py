@@ -8,6 +8,7 @@ import pytest
 
 from support.builders import make_plan, make_server
 from vllm_operator.api.v1alpha1 import VLLMServer
+from vllm_operator.controller.records import RevisionRecord, revision_record
 from vllm_operator.controller.revisions import (
     HISTORY_LIMIT,
     controller_revision,
@@ -16,7 +17,6 @@ from vllm_operator.controller.revisions import (
     plan_hash,
     pod_hash,
 )
-from vllm_operator.controller.store import RevisionRecord, revision_record
 
 MODEL = {"id": "a/b"}
 

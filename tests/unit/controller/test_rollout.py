@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from support.builders import make_server
-from vllm_operator.controller.rollout import choose_strategy
+from vllm_operator.controller.records import ChildRecord, PodRecord
+from vllm_operator.controller.rollout import choose_strategy, may_retire
 from vllm_operator.manifests.render import IN_PLACE, SURGE
 
 from .test_status import DEPLOYMENT, POD
@@ -80,3 +82,32 @@ def test_in_place_nothing_more_is_taken_down_while_a_pod_loads() -> None:
     two = replace(DEPLOYMENT, spec_replicas=2, replicas=2, updated_replicas=1, in_place=True)
     loading = replace(NEW, name="loading", scheduled=True, unschedulable_since=None, ready=False)
     assert choose_strategy(SPEC, two, [OLD, NEW, loading], NOW).rolling_update == IN_PLACE
+
+
+def test_a_volume_of_one_node_rolls_in_place_whatever_is_asked_for() -> None:
+    for strategy in ("Auto", "Surge", "InPlace"):
+        spec = make_server(rollout={"strategy": strategy}).spec
+        chosen = choose_strategy(spec, None, [], NOW, may_surge=False)
+        assert chosen.rolling_update == IN_PLACE
+        assert chosen.look_again is None
+
+
+def retired(successor: ChildRecord | None, *pods: PodRecord, **rollout: Any) -> Any:
+    spec = make_server(rollout=rollout).spec
+    return may_retire(spec, successor, pods, NOW, may_surge=True)
+
+
+def test_an_old_workload_serves_until_its_successor_does() -> None:
+    assert not retired(None).now
+    assert not retired(replace(DEPLOYMENT, ready_replicas=0)).now
+    assert retired(DEPLOYMENT).now
+
+
+def test_an_old_workload_goes_first_where_there_is_no_room_for_both() -> None:
+    starting = replace(DEPLOYMENT, ready_replicas=0)
+    waits = replace(NEW, unschedulable_since=(NOW - timedelta(seconds=50)).isoformat())
+    early = retired(starting, OLD, waits)
+    assert (early.now, early.look_again) == (False, 70.0)
+    assert retired(starting, OLD, waits, surgeTimeoutSeconds=50).now
+    assert not retired(starting, OLD, waits, strategy="Surge", surgeTimeoutSeconds=50).now
+    assert retired(starting, OLD, strategy="InPlace").now

@@ -10,8 +10,12 @@ import pytest
 
 from support.builders import make_plan, make_server
 from vllm_operator.api.plan import Problem
-from vllm_operator.controller.status import Observed, fold, server_state
-from vllm_operator.controller.store import ChildRecord, PodRecord
+from vllm_operator.controller.events import warnings
+from vllm_operator.controller.gpus import GPUCount
+from vllm_operator.controller.progress import Observed
+from vllm_operator.controller.records import ChildRecord, PodRecord
+from vllm_operator.controller.repair import Trouble
+from vllm_operator.controller.status import fold, server_state
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 DEPLOYMENT = ChildRecord(
@@ -234,3 +238,101 @@ def test_a_pod_that_lacks_something_else_than_a_gpu_is_unschedulable() -> None:
     )
     seen = conditions(folded(replace(STARTING, pods=(pod,))).status)
     assert seen["Progressing"] == ("True", "Unschedulable")
+
+
+STOPPED = replace(STARTING, trouble=Trouble("KVCacheTooSmall", "too small; lower it", True))
+WAITING = replace(STARTING, trouble=Trouble("SecretMissing", "no Secret; create it", False))
+
+
+def test_a_failure_that_an_edit_must_mend_is_in_every_condition_that_it_stops() -> None:
+    status = folded(STOPPED).status
+    seen = conditions(status)
+    assert seen["Progressing"] == ("False", "KVCacheTooSmall")
+    assert seen["Available"] == ("False", "KVCacheTooSmall")
+    assert seen["Stalled"] == ("True", "KVCacheTooSmall")
+    assert seen["Ready"] == ("False", "KVCacheTooSmall")
+    ready = next(c for c in status["conditions"] if c["type"] == "Ready")
+    assert "too small; lower it" in ready["message"]
+
+
+def test_a_failure_that_may_pass_is_waited_for_until_the_deadline() -> None:
+    seen = conditions(folded(WAITING).status)
+    assert seen["Progressing"] == ("True", "SecretMissing")
+    assert seen["Reconciling"][0] == "True"
+    assert seen["Stalled"][0] == "False"
+    late = replace(DEPLOYMENT, ready_replicas=0, deadline_exceeded=True)
+    assert conditions(folded(replace(WAITING, deployment=late)).status)["Stalled"] == (
+        "True",
+        "SecretMissing",
+    )
+
+
+def test_a_failing_replica_beside_one_that_serves_keeps_the_server_available() -> None:
+    deployment = replace(DEPLOYMENT, spec_replicas=2, replicas=2, updated_replicas=2)
+    status = folded(replace(STOPPED, deployment=deployment), replicas=2).status
+    available = next(c for c in status["conditions"] if c["type"] == "Available")
+    assert (available["status"], available["reason"]) == ("True", "SomeReplicasReady")
+    assert "too small" in available["message"]
+
+
+def test_a_failure_is_told_by_one_event_and_never_again_while_it_lasts() -> None:
+    first = folded(WAITING).status
+    assert [note[1] for note in warnings({}, first)] == ["SecretMissing"]
+    stalled = folded(replace(WAITING, trouble=Trouble("SecretMissing", "no Secret", True))).status
+    assert warnings(first, stalled) == []
+
+
+def test_a_failure_that_is_over_is_told_again_when_it_returns() -> None:
+    failing, well = folded(STOPPED).status, folded(READY).status
+    assert warnings(failing, well) == []
+    assert [note[1] for note in warnings(well, failing)] == ["KVCacheTooSmall"]
+
+
+CHANGE = "spec.engine.maxNumSeqs: 256 -> 128"
+REPLACING = replace(
+    READY, change=CHANGE, deployment=replace(DEPLOYMENT, replicas=2, ready_replicas=1)
+)
+
+
+def said(status: dict[str, Any], kind: str = "Progressing") -> str:
+    return next(str(c["message"]) for c in status["conditions"] if c["type"] == kind)
+
+
+def test_pods_that_are_replaced_are_so_because_of_a_change() -> None:
+    assert said(folded(REPLACING).status).endswith(f"; because of {CHANGE}")
+
+
+def test_the_reason_stays_until_the_last_new_pod_is_ready() -> None:
+    begun = folded(REPLACING).status
+    loading = replace(STARTING, change=CHANGE)
+    assert CHANGE in said(folded(loading, begun).status)
+    assert said(folded(replace(READY, change=CHANGE), begun).status) == (
+        "1 of 1 replicas are up to date"
+    )
+
+
+def test_a_scaling_is_not_because_of_the_change_before_it() -> None:
+    settled = folded(READY).status
+    scaling = replace(
+        READY,
+        change=CHANGE,
+        deployment=replace(
+            DEPLOYMENT, spec_replicas=3, replicas=3, updated_replicas=3, ready_replicas=1
+        ),
+    )
+    assert CHANGE not in said(folded(scaling, settled, replicas=3).status)
+
+
+def test_a_replica_that_waits_for_gpus_says_how_many_are_seen() -> None:
+    waiting = replace(
+        POD,
+        scheduled=False,
+        unschedulable_since=NOW.isoformat(),
+        unschedulable_message="0/2 nodes are available: 2 Insufficient nvidia.com/gpu.",
+    )
+    observed = replace(STARTING, pods=(waiting,), gpus=GPUCount(offered=16, nodes=2, held=15))
+    assert said(folded(observed).status) == (
+        "the scheduler finds no node with 2 free NVIDIA-H100-80GB-HBM3 for a replica (2 nodes have "
+        "16, model servers that this operator sees hold 15): 0/2 nodes are available: 2 "
+        "Insufficient nvidia.com/gpu."
+    )

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from vllm_operator.controller.store import DEPLOYMENT, POD, SERVER, Store
+from vllm_operator.controller.records import DEPLOYMENT, POD, SERVER
+from vllm_operator.controller.store import Store
 
 KEY = ("default", "qwen")
 

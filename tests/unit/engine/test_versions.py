@@ -242,3 +242,23 @@ def test_every_supported_version_has_every_default(minor: int, patch: int):
     assert defaults.batch_defaults(version, *L4).max_num_seqs > 0
     assert defaults.gpu_memory_utilization(version) in (0.9, 0.92)
     assert defaults.counts_cuda_graphs(version) in (True, False)
+
+
+@pytest.mark.parametrize(
+    ("version", "architecture", "runner"),
+    [
+        ("0.29.0", "DeepseekV32ForCausalLM", 1),
+        ("0.29.0", "GlmMoeDsaForCausalLM", 2),
+        ("0.30.0", "GlmMoeDsaForCausalLM", 1),
+        ("0.31.0", "DeepseekV4ForCausalLM", 1),
+        ("0.32.0", "DeepseekV32ForCausalLM", 2),
+        ("0.30.0", "LlamaForCausalLM", 2),
+    ],
+)
+def test_some_models_keep_the_first_model_runner_on_rocm(
+    version: str, architecture: str, runner: Literal[1, 2]
+):
+    facts = {"dense": False, "recurrent": False, "quantized": False}
+    release = Version.parse(version)
+    assert defaults.model_runner(architecture, release, rocm=True, **facts) == runner
+    assert defaults.model_runner(architecture, release, **facts) == 2

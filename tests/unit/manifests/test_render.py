@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.builders import make_plan, make_server
+from unit.sizing.examples import H100, inputs_for
 from vllm_operator.api.v1alpha1 import VLLMServer
+from vllm_operator.engine.versions import NEWEST_KNOWN
 from vllm_operator.errors import IllegalPin
 from vllm_operator.manifests import labels, render
+from vllm_operator.manifests.checks import check_pod
 from vllm_operator.manifests.render import SURGE, GPUSelection, with_live_fields
+from vllm_operator.manifests.stopping import STOP_MARGIN_SECONDS
+from vllm_operator.sizing.planner import make_plan as make_real_plan
 
 SELECTION = GPUSelection("nvidia.com/gpu", {"nvidia.com/gpu.product": ("A", "B")})
 TEMPLATES = Path(render.__file__).parent / "templates"
@@ -95,6 +101,34 @@ def test_the_grace_period_holds_the_drain_and_what_comes_around_it() -> None:
     assert spec["terminationGracePeriodSeconds"] > 300 + pre_stop
 
 
+@pytest.mark.parametrize("version", ["0.17.0", "0.18.0", str(NEWEST_KNOWN)])
+@pytest.mark.parametrize("drain", [0, 60, 3600])
+def test_pause_drain_and_margin_add_up_to_the_grace_period(version: str, drain: int) -> None:
+    server = make_server(rollout={"drainSeconds": drain}, engine={"version": version}, gpu=H100)
+    plan = make_real_plan(server, inputs_for(server))
+    spec = render.render(server, plan, SELECTION)[0]["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    hook, command = container["lifecycle"]["preStop"], container["command"]
+    if "exec" in hook:
+        told = json.loads(hook["exec"]["command"][-1])
+        pause, waited = told["pause"], told["seconds"]
+        assert "--shutdown-timeout" not in command
+    else:
+        pause, waited = hook["sleep"]["seconds"], 0
+    if "--shutdown-timeout" in command:
+        waited = int(command[command.index("--shutdown-timeout") + 1])
+    assert waited == drain
+    assert spec["terminationGracePeriodSeconds"] == pause + waited + STOP_MARGIN_SECONDS
+
+
+def test_a_budget_keeps_all_replicas_but_one_and_a_single_one_has_none() -> None:
+    (budget,) = render.live_objects(make_server(replicas=2))
+    assert budget["spec"]["maxUnavailable"] == 1
+    assert budget["spec"]["selector"]["matchLabels"] == labels.selector("qwen")
+    assert render.live_objects(make_server(replicas=1)) == ()
+    assert render.live_objects(make_server(replicas=0)) == ()
+
+
 def test_secrets_reach_the_engine_by_reference_only() -> None:
     reference = {"name": "s", "key": "k"}
     variables = env(
@@ -123,7 +157,49 @@ def test_a_checkpoint_on_a_volume_is_mounted_read_only() -> None:
     spec = pod(model={"id": "a/b", "storage": {"persistentVolumeClaim": claim}})
     mounts = {mount["name"]: mount for mount in spec["containers"][0]["volumeMounts"]}
     assert mounts["model"]["readOnly"] is True
-    assert mounts["model"]["subPath"] == "qwen"
+    assert (mounts["model"]["subPath"], mounts["model"]["mountPath"]) == ("qwen", "/models/qwen")
+
+
+def test_a_checkpoint_is_mounted_where_the_command_looks_for_it() -> None:
+    storage = {"persistentVolumeClaim": {"claimName": "m", "path": "/a/b", "mode": "Model"}}
+    server = make_server(model={"id": "Qwen/Qwen2.5-7B-Instruct", "storage": storage}, gpu=H100)
+    plan = make_real_plan(server, inputs_for(server))
+    deployment = render.render(server, plan, SELECTION)[0]
+    container = deployment["spec"]["template"]["spec"]["containers"][0]
+    assert container["command"][2] in {m["mountPath"] for m in container["volumeMounts"]}
+
+
+def test_a_folder_of_the_node_must_exist_and_is_read_only_where_it_holds_the_checkpoint() -> None:
+    storage = {"hostPath": {"path": "/mnt/qwen", "mode": "Model"}}
+    spec = pod(model={"id": "a/b", "storage": storage})
+    volumes = {volume["name"]: volume for volume in spec["volumes"]}
+    mounts = {mount["name"]: mount for mount in spec["containers"][0]["volumeMounts"]}
+    assert volumes["model"]["hostPath"] == {"path": "/mnt/qwen", "type": "Directory"}
+    assert mounts["model"] == {"name": "model", "mountPath": "/models", "readOnly": True}
+    assert volumes["cache"] == {"name": "cache", "emptyDir": {}}
+
+
+def test_a_folder_of_the_node_as_cache_takes_the_place_of_the_pod_s_own() -> None:
+    spec = pod(model={"id": "a/b", "storage": {"hostPath": {"path": "/mnt/cache"}}})
+    (cache,) = [volume for volume in spec["volumes"] if volume["name"] == "cache"]
+    assert cache["hostPath"]["path"] == "/mnt/cache"
+
+
+def test_an_image_with_the_checkpoint_is_mounted_whole() -> None:
+    storage = {"image": {"reference": "a/b:1", "path": "/qwen", "pullPolicy": "Never"}}
+    spec = pod(model={"id": "a/b", "storage": storage})
+    volumes = {volume["name"]: volume for volume in spec["volumes"]}
+    mounts = {mount["name"]: mount for mount in spec["containers"][0]["volumeMounts"]}
+    assert volumes["model"]["image"] == {"reference": "a/b:1", "pullPolicy": "Never"}
+    assert mounts["model"] == {"name": "model", "mountPath": "/models", "readOnly": True}
+
+
+def test_a_folder_of_the_node_that_nobody_asked_for_is_never_rendered() -> None:
+    deployment, _ = rendered()
+    template = deployment["spec"]["template"]
+    template["spec"]["volumes"].append({"name": "etc", "hostPath": {"path": "/etc"}})
+    with pytest.raises(AssertionError, match="a folder of the node"):
+        check_pod(template, None)
 
 
 def test_the_gpu_s_nodes_are_required_in_every_alternative_of_the_user_s() -> None:

@@ -64,7 +64,7 @@ def test_where_servers_run_on_one_node_the_layout_of_several_is_named():
     _, reason, message = only_problem(planned(R1, 1, gpu=node()))
     assert reason == "Infeasible"
     assert "TP8 x PP2 on 2 nodes of 8 H100 would fit" in message
-    assert "this release runs a server on one node" in message
+    assert "one node is looked at" in message
 
 
 def test_a_model_that_one_node_serves_with_less_context_takes_no_second_one():

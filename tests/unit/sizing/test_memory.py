@@ -13,7 +13,7 @@ from vllm_operator.models import catalogue
 from vllm_operator.models.architecture import Architecture, architecture_from_config
 from vllm_operator.models.facts import ModelFacts
 from vllm_operator.models.shapes import padded_vocabulary
-from vllm_operator.sizing import kvcache, memory, parallelism, weights
+from vllm_operator.sizing import kvcache, memory, parallelism, stages, weights
 from vllm_operator.sizing.memory import Load
 from vllm_operator.sizing.parallelism import SINGLE, Parallelism
 
@@ -50,8 +50,8 @@ def test_the_vocabulary_is_padded_to_a_multiple_of_64():
 
 
 def test_the_remaining_layers_go_to_the_stages_before_the_last():
-    assert [len(stage) for stage in weights.stage_ranges(10, 4)] == [2, 3, 3, 2]
-    assert [len(stage) for stage in weights.stage_ranges(32, 2)] == [16, 16]
+    assert [len(stage) for stage in stages.stage_ranges(10, 4)] == [2, 3, 3, 2]
+    assert [len(stage) for stage in stages.stage_ranges(32, 2)] == [16, 16]
 
 
 LOGGED_WEIGHTS = [

@@ -10,7 +10,7 @@ from vllm_operator.models.architecture import Architecture, architecture_from_co
 from vllm_operator.sizing import memory
 from vllm_operator.sizing.kvcache import CacheLayout, CacheSettings, cache_layout
 from vllm_operator.sizing.parallelism import Parallelism
-from vllm_operator.sizing.weights import stage_ranges
+from vllm_operator.sizing.stages import stage_ranges
 
 GIBIBYTE = 1024**3
 GPT_OSS = "openai/gpt-oss-120b"

@@ -66,6 +66,14 @@ def attention_facts(
     return hidden, heads, key_value_heads(facts, heads, required=required), dim
 
 
+def routing(facts: Facts, number: str, active: str) -> tuple[int, int]:
+    """Number of experts and how many of them a token goes through, by the names of the facts."""
+    experts, chosen = facts.count(number), facts.count(active)
+    if chosen > experts:
+        raise facts.refusal(active, f"is {chosen}, more than the {experts} experts of {number}")
+    return experts, chosen
+
+
 def rotary_dim(facts: Facts, size: int) -> int:
     """Rotated dimensions of a head of ``size``."""
     if facts.has("rotary_dim"):

@@ -12,7 +12,7 @@ from vllm_operator.models.blocks import Part, experts, layer
 from vllm_operator.models.reader import Facts, shown
 from vllm_operator.models.shapes import CompressedCache, Layer, Matrix, Split
 
-from .common import Decoder
+from .common import Decoder, routing
 
 FP32: Final = 2
 """16-bit elements of an fp32 (or int32) one."""
@@ -117,7 +117,7 @@ def _compressor(name: str, hidden: int, ratio: int, size: int) -> tuple[Matrix, 
 
 def _experts(facts: Facts, hidden: int, *, by_hash: bool) -> Part:
     wide = facts.count("moe_intermediate_size")
-    number, active = facts.count("n_routed_experts"), facts.count("num_experts_per_tok")
+    number, active = routing(facts, "n_routed_experts", "num_experts_per_tok")
     part = experts(
         hidden, wide, number, active,
         shared=facts.count("n_shared_experts", 0, least=0) * wide,

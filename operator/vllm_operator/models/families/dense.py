@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from vllm_operator.models.blocks import Part, attention, experts, layer, mamba2, mlp
-from vllm_operator.models.reader import Facts
+from vllm_operator.models.reader import Facts, shown
 from vllm_operator.models.shapes import Layer
 
 from .common import (
@@ -16,6 +17,7 @@ from .common import (
     layer_types,
     repeated,
     rotary_dim,
+    routing,
     window_of,
 )
 
@@ -147,8 +149,7 @@ def granite_hybrid(facts: Facts) -> Decoder:
             experts(
                 hidden,
                 facts.count("intermediate_size"),
-                facts.count("num_local_experts"),
-                facts.count("num_experts_per_tok"),
+                *routing(facts, "num_local_experts", "num_experts_per_tok"),
                 prefix="block_sparse_moe",
             )
         )
@@ -192,6 +193,10 @@ def decilm(facts: Facts) -> Decoder:
     layers = []
     fewest = heads
     for index, block in enumerate(facts.list_of("block_configs", number)):
+        if not isinstance(block, Mapping):
+            raise facts.refusal(
+                f"block_configs[{index}]", f"must be an object, and is {shown(block)}"
+            )
         part = Facts(block, f"{facts.path}.block_configs[{index}]")
         attends, feeds = part.part("attention"), part.part("ffn")
         parts = []
@@ -199,7 +204,7 @@ def decilm(facts: Facts) -> Decoder:
         if attends is not None and not attends.flag("no_op", False):
             if attends.flag("replace_with_linear", False):
                 raise attends.refusal("replace_with_linear", "is not known to sizing")
-            groups = heads // attends.count("n_heads_in_group")
+            groups = heads // _heads_in_group(attends, heads)
             fewest = min(fewest, groups)
             parts.append(attention(hidden, heads, groups, size))
             norms += hidden
@@ -214,3 +219,10 @@ def decilm(facts: Facts) -> Decoder:
             raise part.refusal("attention", "a layer with neither attention nor MLP is not known")
         layers.append(layer(*parts, norms=norms))
     return Decoder(layers, heads, fewest, (size,))
+
+
+def _heads_in_group(attends: Facts, heads: int) -> int:
+    count = attends.count("n_heads_in_group")
+    if heads % count:
+        raise attends.refusal("n_heads_in_group", f"{count} does not divide {heads} heads")
+    return count

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vllm_operator.models.blocks import attention, experts, layer, mlp
-from vllm_operator.models.reader import Facts
+from vllm_operator.models.reader import Facts, layer_number
 from vllm_operator.models.shapes import Layer
 
 from .common import (
@@ -13,6 +13,7 @@ from .common import (
     layer_types,
     repeated,
     rotary_dim,
+    routing,
     window_of,
 )
 
@@ -27,12 +28,11 @@ def qwen3_moe(facts: Facts) -> Decoder:
     routed = experts(
         hidden,
         facts.count("moe_intermediate_size"),
-        facts.count("num_experts"),
-        facts.count("num_experts_per_tok"),
+        *routing(facts, "num_experts", "num_experts_per_tok"),
     )
     sparse = layer(attends, routed, norms=2 * hidden)
     dense = layer(attends, mlp(hidden, facts.count("intermediate_size", 1)), norms=2 * hidden)
-    only = set(facts.config.get("mlp_only_layers") or ())
+    only = set(facts.numbers("mlp_only_layers", least=0))
     step = facts.count("decoder_sparse_step", 1)
     layers = [
         dense if index in only or (index + 1) % step else sparse
@@ -50,8 +50,7 @@ def mixtral(facts: Facts) -> Decoder:
         experts(
             hidden,
             facts.count("intermediate_size"),
-            facts.count("num_local_experts"),
-            facts.count("num_experts_per_tok"),
+            *routing(facts, "num_local_experts", "num_experts_per_tok"),
             prefix="block_sparse_moe",
         ),
         norms=2 * hidden,
@@ -69,8 +68,7 @@ def minimax_m2(facts: Facts) -> Decoder:
         experts(
             hidden,
             facts.count("intermediate_size"),
-            facts.count("num_local_experts"),
-            facts.count("num_experts_per_tok"),
+            *routing(facts, "num_local_experts", "num_experts_per_tok"),
             router_bias=facts.flag("use_routing_bias", True),
             prefix="block_sparse_moe",
         ),
@@ -92,8 +90,7 @@ def glm4_moe(facts: Facts) -> Decoder:
     routed = experts(
         hidden,
         wide,
-        facts.count("n_routed_experts"),
-        facts.count("num_experts_per_tok"),
+        *routing(facts, "n_routed_experts", "num_experts_per_tok"),
         shared=facts.count("n_shared_experts", 0, least=0) * wide,
         router_bias=True,
     )
@@ -119,8 +116,7 @@ def hunyuan_v3(facts: Facts) -> Decoder:
     routed = experts(
         hidden,
         wide,
-        facts.count("num_experts"),
-        facts.count("num_experts_per_tok"),
+        *routing(facts, "num_experts", "num_experts_per_tok"),
         shared=facts.count("num_shared_experts", 0, least=0) * wide,
         router_bias=facts.flag("moe_router_enable_expert_bias", False),
     )
@@ -143,8 +139,11 @@ def gpt_oss(facts: Facts) -> Decoder:
     routed = experts(
         hidden,
         facts.count("intermediate_size"),
-        facts.count("num_local_experts"),
-        facts.count(facts.first("num_experts_per_tok", "experts_per_token")),
+        *routing(
+            facts,
+            "num_local_experts",
+            facts.first("num_experts_per_tok", "experts_per_token"),
+        ),
         bias=True,
         router_bias=True,
     )
@@ -185,8 +184,7 @@ def mimo_v2(facts: Facts) -> Decoder:
     routed = experts(
         hidden,
         facts.count("moe_intermediate_size"),
-        facts.count("n_routed_experts"),
-        facts.count("num_experts_per_tok"),
+        *routing(facts, "n_routed_experts", "num_experts_per_tok"),
         shared=facts.count("n_shared_experts", 0, least=0) * facts.count("moe_intermediate_size"),
         router_bias=True,
     )
@@ -213,13 +211,12 @@ def laguna(facts: Facts) -> Decoder:
     size = facts.count("head_dim")
     window = facts.count("sliding_window")
     kinds = layer_types(facts, number, ("full_attention", "sliding_attention"))
-    heads = [int(one) for one in facts.list_of("num_attention_heads_per_layer", number)]
+    heads = facts.numbers("num_attention_heads_per_layer", number)
     feeds = facts.list_of("mlp_layer_types", number)
     routed = experts(
         hidden,
         facts.count("moe_intermediate_size"),
-        facts.count("num_experts"),
-        facts.count("num_experts_per_tok"),
+        *routing(facts, "num_experts", "num_experts_per_tok"),
         shared=facts.count("shared_expert_intermediate_size", 0, least=0),
         router_bias=True,
     )
@@ -254,8 +251,7 @@ def step3p5(facts: Facts) -> Decoder:
     routed = experts(
         hidden,
         facts.count("moe_intermediate_size"),
-        facts.count("moe_num_experts"),
-        facts.count("moe_top_k"),
+        *routing(facts, "moe_num_experts", "moe_top_k"),
         shared=facts.count("share_expert_dim", 0, least=0),
         router_bias=facts.flag("use_moe_router_bias", False),
         prefix="moe",
@@ -264,7 +260,7 @@ def step3p5(facts: Facts) -> Decoder:
     text = facts.config.get("moe_layers_enum")
     if not isinstance(text, str):
         raise facts.refusal("moe_layers_enum", "is missing; give the model's config.json as it is")
-    routes = {int(one) for one in text.split(",") if one.strip().isdigit()}
+    routed_layers = {layer_number(one.strip()) for one in text.split(",")}
     layers = []
     for index, kind in enumerate(kinds):
         slides = kind == "sliding_attention"
@@ -276,7 +272,7 @@ def step3p5(facts: Facts) -> Decoder:
             hidden, mine, theirs, size, query_key_norm=norm, head_gate=gate,
             window=window if slides else None,
         )  # fmt: skip
-        layers.append(layer(attends, routed if index in routes else dense, norms=2 * hidden))
+        layers.append(layer(attends, routed if index in routed_layers else dense, norms=2 * hidden))
     return Decoder(layers, heads, groups, (size, size))
 
 
@@ -289,8 +285,7 @@ def llama4(facts: Facts) -> Decoder:
     routed = experts(
         hidden,
         wide,
-        facts.count("num_local_experts"),
-        facts.count("num_experts_per_tok"),
+        *routing(facts, "num_local_experts", "num_experts_per_tok"),
         shared=wide,
         prefix="feed_forward",
     )

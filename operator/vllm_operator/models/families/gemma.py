@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from vllm_operator.models.blocks import Part, attention, experts, layer, mlp
 from vllm_operator.models.reader import Facts
 from vllm_operator.models.shapes import Matrix, Split
 
-from .common import Decoder, attention_facts, layer_types
+from .common import Decoder, attention_facts, layer_types, routing
 
 
 def gemma3(facts: Facts) -> Decoder:
@@ -53,6 +55,11 @@ def gemma4(facts: Facts) -> Decoder:
     number = facts.count("num_hidden_layers")
     window = facts.count("sliding_window")
     shared = facts.count("num_kv_shared_layers", 0, least=0)
+    if shared >= number:
+        raise facts.refusal(
+            "num_kv_shared_layers",
+            f"is {shared}, and {number} layers leave none whose cache they share",
+        )
     same = facts.flag("attention_k_eq_v", False)
     per_layer = facts.count("hidden_size_per_layer_input", 0, least=0)
     intermediate = facts.count("intermediate_size")
@@ -64,8 +71,7 @@ def gemma4(facts: Facts) -> Decoder:
         part = experts(
             hidden,
             facts.count("moe_intermediate_size"),
-            facts.count("num_experts"),
-            facts.count(facts.first("top_k_experts", "num_experts_per_tok")),
+            *routing(facts, "num_experts", facts.first("top_k_experts", "num_experts_per_tok")),
             prefix="moe",
         )
         routed = (part,)
@@ -77,6 +83,14 @@ def gemma4(facts: Facts) -> Decoder:
         input_parts = (Part((gate, back)),)
         norms += hidden
 
+    first = number - shared
+    # Each reads the last layer of its kind that has a cache of its own.
+    targets = {kind: index for index, kind in enumerate(kinds[:first])}
+    if shared and not targets.keys() >= set(kinds[first:]):
+        raise facts.refusal(
+            "num_kv_shared_layers", f"is {shared}, and a kind of layer among them has no other"
+        )
+
     def one(kind: str, *, reads: bool) -> object:
         full = kind == "full_attention"
         dim = wide if full else size
@@ -86,9 +100,10 @@ def gemma4(facts: Facts) -> Decoder:
             window=None if full else window, shared_cache=reads, key_is_value=same and full,
         )  # fmt: skip
         width = intermediate * (2 if double and reads else 1)
-        return layer(part, mlp(hidden, width), *routed, *input_parts, norms=norms)
+        made = layer(part, mlp(hidden, width), *routed, *input_parts, norms=norms)
+        return replace(made, cache_of=targets[kind]) if reads else made
 
-    layers = [one(kind, reads=index >= number - shared) for index, kind in enumerate(kinds)]
+    layers = [one(kind, reads=index >= first) for index, kind in enumerate(kinds)]
     outside: tuple[Matrix, ...] = ()
     if per_layer:
         rows = facts.count("vocab_size_per_layer_input", facts.count("vocab_size"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from vllm_operator.models.blocks import experts, latent_attention
 from vllm_operator.models.reader import Facts
 
-from .common import Decoder, dense_then_routed
+from .common import Decoder, dense_then_routed, routing
 
 
 def deepseek(facts: Facts, *, sparse: bool = False) -> Decoder:
@@ -19,7 +19,8 @@ def deepseek(facts: Facts, *, sparse: bool = False) -> Decoder:
     attends = latent_attention(
         hidden,
         heads,
-        query_rank=facts.count("q_lora_rank", 0, least=0),
+        # The indexer's queries are made of the compressed ones (``Indexer.wq_b``).
+        query_rank=facts.count("q_lora_rank") if sparse else facts.count("q_lora_rank", 0, least=0),
         rank=facts.count("kv_lora_rank"),
         nope_dim=facts.count("qk_nope_head_dim"),
         rope_dim=rope,
@@ -32,8 +33,7 @@ def deepseek(facts: Facts, *, sparse: bool = False) -> Decoder:
     routed = experts(
         hidden,
         wide,
-        facts.count("n_routed_experts"),
-        facts.count("num_experts_per_tok"),
+        *routing(facts, "n_routed_experts", "num_experts_per_tok"),
         shared=facts.count("n_shared_experts", 0, least=0) * wide,
         router_bias=facts.config.get("topk_method") == "noaux_tc",
     )

@@ -14,7 +14,7 @@ from vllm_operator.models.blocks import (
 from vllm_operator.models.reader import Facts, shown
 from vllm_operator.models.shapes import Matrix, Split
 
-from .common import Decoder, attention_facts, layer_types, rotary_dim
+from .common import Decoder, attention_facts, layer_types, rotary_dim, routing
 
 LETTERS = {"mamba": "M", "attention": "*", "mlp": "-", "moe": "E"}
 STATE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "auto": 2}
@@ -22,9 +22,9 @@ STATE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "auto": 2}
 
 def _state_bytes(facts: Facts, fact: str) -> int:
     value = facts.config.get(fact) or "auto"
-    if value not in STATE_BYTES:
+    if not isinstance(value, str) or value not in STATE_BYTES:
         raise facts.refusal(fact, f"{shown(value)} is none of {', '.join(STATE_BYTES)}")
-    return STATE_BYTES[str(value)]
+    return STATE_BYTES[value]
 
 
 def qwen3_next(facts: Facts) -> Decoder:
@@ -48,8 +48,7 @@ def qwen3_next(facts: Facts) -> Decoder:
         feeds = experts(
             hidden,
             facts.count("moe_intermediate_size"),
-            facts.count("num_experts"),
-            facts.count("num_experts_per_tok"),
+            *routing(facts, "num_experts", "num_experts_per_tok"),
             shared=facts.count("shared_expert_intermediate_size", 0, least=0),
             shared_gate=True,
         )
@@ -93,8 +92,7 @@ def jamba(facts: Facts) -> Decoder:
     routed = experts(
         hidden,
         wide,
-        facts.count("num_experts"),
-        facts.count("num_experts_per_tok"),
+        *routing(facts, "num_experts", "num_experts_per_tok"),
         prefix="feed_forward",
     )
     dense = mlp(hidden, wide, prefix="feed_forward")
@@ -157,8 +155,7 @@ def nemotron_h(facts: Facts) -> Decoder:
             experts(
                 hidden,
                 facts.count("moe_intermediate_size"),
-                facts.count("n_routed_experts"),
-                facts.count("num_experts_per_tok"),
+                *routing(facts, "n_routed_experts", "num_experts_per_tok"),
                 gated=False,
                 shared=facts.count("moe_shared_expert_intermediate_size", 0, least=0)
                 * min(1, facts.count("n_shared_experts", 1, least=0)),

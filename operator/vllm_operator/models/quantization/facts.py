@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
+from vllm_operator.models.reader import layer_number
+
 from .names import layers_in_prose, split_name, without_expert
 from .schemes import T
 from .settings import (
@@ -100,8 +102,9 @@ def _for_all_layers(entries: Mapping[str, T], config: Mapping[str, Any]) -> dict
     by_name: dict[str, dict[int, T]] = {}
     for path, value in entries.items():
         split = None if path.startswith("re:") else split_name(path)
-        if split and split[0].isdigit():
-            by_name.setdefault(split[1], {})[int(split[0])] = value
+        number = layer_number(split[0]) if split else None
+        if split and number is not None:
+            by_name.setdefault(split[1], {})[number] = value
     same = {
         name
         for name, values in by_name.items()
@@ -110,7 +113,7 @@ def _for_all_layers(entries: Mapping[str, T], config: Mapping[str, Any]) -> dict
     result: dict[str, T] = {}
     for path, value in entries.items():
         split = None if path.startswith("re:") else split_name(path)
-        if split and split[0].isdigit() and split[1] in same:
+        if split and layer_number(split[0]) is not None and split[1] in same:
             path = f"model.layers.*.{split[1]}" if split[1] else "model.layers.*"
         result[path] = value
     return result

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vllm_operator.errors import UnknownModel
+from vllm_operator.models.reader import shown
 
 from .modules import Kept, Modules, build
 from .names import HEAD, in_decoder, is_head, outside_name, split_name
@@ -126,7 +127,10 @@ def gptq(found: Mapping[str, Any], config: Mapping[str, Any]) -> Quantization:
         rules.append((f"re:{pattern.removeprefix('+:')}", own))
     dynamic = Modules(rules)
     listed: list[str] = []
-    for entry in found.get("modules_in_block_to_quantize") or []:
+    blocks = found.get("modules_in_block_to_quantize") or []
+    if not isinstance(blocks, list):
+        refuse("modules_in_block_to_quantize", f"is no list, but {shown(blocks)}")
+    for entry in blocks:
         listed.extend(entry if isinstance(entry, list) else [entry])
     inside = Modules((str(name), True) for name in listed)
     kept = Kept(found, config, "modules_to_not_convert")

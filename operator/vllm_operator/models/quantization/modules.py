@@ -8,6 +8,8 @@ from fnmatch import translate
 from functools import lru_cache
 from typing import Any, Final, Generic
 
+from vllm_operator.models.reader import LAYER_DIGITS, layer_number, shown
+
 from .names import (
     MOST_LAYERS,
     is_embedding,
@@ -36,12 +38,46 @@ _UNNAMED: Final = -1
 """Stands for every layer of which a list says nothing of its own."""
 
 
+LONGEST_EXPRESSION: Final = 512
+MOST_REPEATS: Final = 5
+MOST_ALTERNATIVES: Final = 256
+
+_QUANTIFIED_GROUP: Final = re.compile(r"(?<!\\)\)[*+{]")
+_GROUP: Final = re.compile(r"(?<!\\)\(")
+_REPEAT: Final = re.compile(r"(?<!\\)(?<!\()[*+{?]")
+
+
 @lru_cache(maxsize=4096)
 def _expression(pattern: str, glob: bool) -> re.Pattern[str]:
+    if not glob and _backtracks(pattern):
+        refuse("ignore", f"{shown(pattern)} repeats too much to be matched in reasonable time")
+    if len(pattern) > LONGEST_EXPRESSION:
+        refuse("ignore", f"{shown(pattern)} is longer than {LONGEST_EXPRESSION} characters")
     try:
         return re.compile(translate(pattern) if glob else pattern)
-    except re.error as error:
-        refuse("ignore", f"{pattern!r} is not a regular expression: {error}")
+    except (re.error, OverflowError, RecursionError) as error:
+        refuse("ignore", f"{shown(pattern)} is not a regular expression: {error}")
+
+
+def _backtracks(pattern: str) -> bool:
+    """Whether Python's matching may take time that grows without bound with an expression.
+
+    It would with repeated groups that repeat inside, and with many repeats or alternatives one
+    after the other. Lists of real checkpoints have none.
+    """
+    repeats = len(_REPEAT.findall(re.sub(r"(\.[*+])?\$?$", "", pattern)))
+    ways = 1
+    for group in _GROUP.split(pattern)[1:]:
+        ways *= 1 + group.count("|")
+    return bool(
+        _QUANTIFIED_GROUP.search(pattern) or repeats > MOST_REPEATS or ways > MOST_ALTERNATIVES
+    )
+
+
+@lru_cache(maxsize=1024)
+def _layers_like(start: str) -> tuple[int, ...]:
+    """The layers whose number, as it is written, starts so."""
+    return tuple(one for one in range(MOST_LAYERS) if str(one).startswith(start))
 
 
 class Modules(Generic[T]):
@@ -82,19 +118,19 @@ class Modules(Generic[T]):
             return
         number, name = split[0], without_expert(split[1])
         wild = not _WILDCARDS.isdisjoint(name)
-        if number.isdigit() and wild:
-            globs = self._in_layer_globs.setdefault(int(number), [])
+        layer = layer_number(number)
+        if layer is not None and wild:
+            globs = self._in_layer_globs.setdefault(layer, [])
             globs.append((_expression(name, True), value))
-        elif number.isdigit():
-            self._in_layer.setdefault(int(number), {}).setdefault(name, value)
+        elif layer is not None:
+            self._in_layer.setdefault(layer, {}).setdefault(name, value)
         elif number == "*" and wild:
             self._name_globs.append((_expression(name, True), value))
         elif number == "*":
             self._in_every_layer.setdefault(name, value)
-        elif number[:-1].isdigit() and number.endswith("*") and not name:
-            for one in range(MOST_LAYERS):
-                if str(one).startswith(number[:-1]):
-                    self._in_layer.setdefault(one, {}).setdefault("", value)
+        elif layer_number(number[:-1]) is not None and number.endswith("*") and not name:
+            for one in _layers_like(number[:-1]):
+                self._in_layer.setdefault(one, {}).setdefault("", value)
         else:
             self._add_expression(pattern, True, value)
 
@@ -106,7 +142,7 @@ class Modules(Generic[T]):
             self._outside.append(entry)
             return
         if one:
-            self._in_layer_expressions.setdefault(int(one[1]), []).append(entry)
+            self._in_layer_expressions.setdefault(int(one[1][:LAYER_DIGITS]), []).append(entry)
         elif _TELLS_LAYERS.search(pattern):
             self._by_layer.append(entry)
         else:

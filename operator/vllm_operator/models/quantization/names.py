@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final
 
+from vllm_operator.models.reader import layer_number
+
 from .settings import refuse
 
 _FUSED: Final[dict[str, tuple[str, ...]]] = {
@@ -43,6 +45,9 @@ MOST_LAYERS: Final = 1000
 """More than any model has; ``layers.78*`` is written out up to there."""
 
 
+LONGEST_PROSE: Final = 256
+
+
 def split_name(path: str) -> tuple[str, str] | None:
     """Number and name of ``model.layers.N.name``; None where it is no module of the decoder's."""
     head, found, tail = path.partition("layers.")
@@ -58,7 +63,7 @@ def without_expert(name: str) -> str:
     if not found:
         return name
     number, _, rest = tail.partition(".")
-    if not number.isdigit():
+    if layer_number(number) is None:
         return name
     return f"{head}experts.{rest}" if rest else f"{head}experts"
 
@@ -107,12 +112,14 @@ def sequences(name: str) -> tuple[str, ...]:
 
 def layers_in_prose(text: str, config: Mapping[str, Any]) -> list[str]:
     """The layers that a list names in words, as the cards of Nemotron's checkpoints do."""
+    if len(text) > LONGEST_PROSE:
+        refuse("ignore", f"{text[:80]!r}… names no module")
     match = re.fullmatch(
         r"(?:the )?attention layers(?P<mamba> and the mamba layers preceding them)?(?: \([^)]*\))?",
         text.strip().lower(),
     )
     kinds = config.get("layers_block_type") or config.get("hybrid_override_pattern")
-    if match is None or not kinds:
+    if match is None or not kinds or not isinstance(kinds, (list, str)):
         refuse("ignore", f"{text!r} names no module")
     attention = [number for number, kind in enumerate(kinds) if kind in ("attention", "*")]
     layers = set(attention)

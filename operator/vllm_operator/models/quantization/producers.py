@@ -28,6 +28,8 @@ from .settings import integer, mapping, names_in, refuse
 
 def _modelopt_scheme(algorithm: object, group: int | None, key: str) -> Scheme:
     name = str(algorithm).upper()
+    if group is not None and group < 1:
+        refuse(key, f"groups of {group} are not understood")
     if name in ("FP8_PB_WO", "FP8_BLOCK_SCALES"):
         return block_scheme([group or 128, group or 128])
     if name in ("NVFP4", "W4A16_NVFP4"):

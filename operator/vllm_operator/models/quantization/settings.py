@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NoReturn
 
 from vllm_operator.errors import UnknownModel
+from vllm_operator.models.reader import OTHER_LIMIT, Facts, shown
 
 METHODS: Final = (
     "fp8",
@@ -80,11 +81,15 @@ def with_hf_quant_config(
 
 
 def layer_counts(config: Mapping[str, Any]) -> dict[str, int]:
-    """How many layers the decoder has, and how many of a draft are counted on after them."""
+    """How many layers the decoder has, and how many of a draft are counted on after them.
+
+    Raises ``UnknownModel`` for numbers that no model has.
+    """
     text = config.get("text_config")
     settings = {**config, **text} if isinstance(text, Mapping) else config
-    keys = ("num_hidden_layers", "num_nextn_predict_layers")
-    return {key: value for key in keys if isinstance(value := settings.get(key), int)}
+    facts = Facts({key: value for key, value in settings.items() if value is not None})
+    least = {"num_hidden_layers": 1, "num_nextn_predict_layers": 0}
+    return {key: facts.count(key, least=one) for key, one in least.items() if facts.has(key)}
 
 
 def find_settings(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -151,7 +156,9 @@ def integer(found: Mapping[str, Any], *keys: str, default: int | None = None) ->
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if not isinstance(value, int) or isinstance(value, bool):
-            refuse(key, f"{value!r} is not a whole number")
+            refuse(key, f"{shown(value)} is not a whole number")
+        if not -1 <= value <= OTHER_LIMIT:
+            refuse(key, f"must lie between -1 and {OTHER_LIMIT}, and is {shown(value)}")
         return value
     if default is None:
         refuse(keys[0], "is missing")

@@ -27,8 +27,9 @@ def mllama(top: Facts) -> tuple[Tower, ...]:
     tokens, tiles = side(vision, 448, 14) ** 2 + 1, vision.count("max_num_tiles", 4)
     outputs, text = vision.count("vision_output_dim", 7680), text_width(top, 4096)
     ratios = 8
-    if vision.has("supported_aspect_ratios"):
-        ratios = len(vision.config["supported_aspect_ratios"])
+    given = vision.config.get("supported_aspect_ratios")
+    if isinstance(given, (list, tuple)):
+        ratios = len(given)
     matrices = [
         patches("vision_model.patch_embedding", channels * patch**2, width, split=Split.OUTPUTS)
     ]

@@ -18,7 +18,7 @@ from vllm_operator.models.shapes import (
     padded_vocabulary,
 )
 from vllm_operator.sizing.parallelism import Parallelism
-from vllm_operator.sizing.weights import stage_ranges
+from vllm_operator.sizing.stages import stage_ranges
 
 ACTIVATION_BYTES: Final = 2
 """Bytes of an element between layers: bfloat16 or float16."""
@@ -147,7 +147,7 @@ def work_of(
 
     A multiplication of M tokens with an N x K matrix takes 2 M N K operations, reads N K elements
     of weights and reads or writes M K + M N activations. Layers are dealt out as vLLM deals them
-    (``weights.stage_ranges``). ``split`` is how the server is divided; without it ``tensor`` and
+    (``stages.stage_ranges``). ``split`` is how the server is divided; without it ``tensor`` and
     ``pipeline`` are.
     """
     split = split or Parallelism(tensor, pipeline)

@@ -1,0 +1,229 @@
+"""Why a server's pods do not start: gathers what Kubernetes and the log tell. Edge.
+
+The log of an end is read once (``pods/log``, in the server's namespace), and only for pods of the
+plan in force. What is found out stands until the pods change: a container that is being started
+again for the fifth time has failed all the same, and two starts that fail alike say the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from vllm_operator.engine.failures import Failure, known_failure, unknown_failure
+from vllm_operator.engine.versions import NEWEST_KNOWN, Version
+from vllm_operator.errors import TemporaryFailure
+
+from .client import ApiError, Client
+from .endings import ENGINE, Ending, engine_mark
+from .records import ChildRecord, Key, PodRecord
+from .revisions import Pinned
+from .rollout import is_rolling
+
+LOG: Final = logging.getLogger("vllm_operator")
+
+LOG_LINES: Final = 1000
+LOG_BYTES: Final = 256 * 1024
+LOG_SECONDS: Final = 5.0
+"""A node that is away must not hold up the servers of others."""
+
+READS_AT_ONCE: Final = 4
+PODS_READ: Final = 3
+"""Pods of a server whose logs are read: replicas of one plan fail alike."""
+
+BACK_OFF: Final = "CrashLoopBackOff"
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """Why a server's pods do not start."""
+
+    failure: Failure
+    ends: int = 0
+    """How often the engine has ended by it."""
+    served: bool = False
+    """Whether the engine had served before."""
+
+
+class BootReader:
+    """Finds out why pods do not start."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._reads = asyncio.Semaphore(READS_AT_ONCE)
+        self._ends: dict[Key, dict[str, tuple[str, Failure]]] = {}
+        """By server and pod: the end that was looked into, and what it was."""
+        self._said: dict[Key, tuple[str, Failure]] = {}
+        """By server: the plan, and what was said of it."""
+
+    async def diagnose(
+        self,
+        key: Key,
+        in_force: Pinned,
+        deployment: ChildRecord | None,
+        pods: Sequence[PodRecord],
+    ) -> Diagnosis | None:
+        """What stops the plan in force, None where nothing is known to."""
+        concerned = pods_of_plan(in_force, deployment, pods)
+        version = _version(in_force)
+        found = [
+            diagnosis
+            for pod in [pod for pod in concerned if not pod.ready][:PODS_READ]
+            if (diagnosis := await self._of_pod(key, pod, version)) is not None
+        ]
+        if not found and deployment is not None and deployment.message:
+            refused = known_failure("deployment", deployment.message, version)
+            found = [Diagnosis(refused)] if refused is not None else []
+        self._forget_pods(key, pods)
+        if not found:
+            self._said.pop(key, None)
+            return None
+        worst = min(found, key=lambda diagnosis: diagnosis.failure.passes)
+        return replace(worst, failure=self._kept(key, in_force.uid, worst.failure))
+
+    def forget(self, key: Key) -> None:
+        """Drop what is remembered of a server that is gone, or that nothing stops."""
+        self._ends.pop(key, None)
+        self._said.pop(key, None)
+
+    def _kept(self, key: Key, plan: str, failure: Failure) -> Failure:
+        """What was said of the plan before, where it says as much.
+
+        Numbers differ a little from start to start, and the end of one start may disturb the
+        next: neither is news.
+        """
+        before = self._said.get(key)
+        if before is not None and before[0] == plan:
+            said = before[1]
+            if said.reason == failure.reason or (failure.passes and not said.passes):
+                return said
+        self._said[key] = (plan, failure)
+        return failure
+
+    async def _of_pod(self, key: Key, pod: PodRecord, version: Version) -> Diagnosis | None:
+        if pod.unschedulable_since and not pod.scheduled:
+            failure = known_failure("scheduling", pod.unschedulable_message, version)
+            return Diagnosis(failure) if failure else None
+        if pod.waiting_reason and pod.waiting_reason != BACK_OFF:
+            waits = f"{pod.waiting_reason}: {pod.waiting_message}"
+            failure = known_failure("waiting", waits, version)
+            if failure is not None:
+                return Diagnosis(failure)
+        if pod.ending is None:
+            return None
+        failure = await self._of_ending(key, pod, pod.ending, version)
+        return Diagnosis(failure, pod.ending.ends, pod.ending.served)
+
+    async def _of_ending(
+        self, key: Key, pod: PodRecord, ending: Ending, version: Version
+    ) -> Failure:
+        known = self._ends.setdefault(key, {}).get(pod.uid)
+        if known is not None and known[0] == ending.id:
+            return known[1]
+        failure = known_failure("termination", ending.text, version)
+        complete = True
+        if failure is None:
+            log, complete = await self._log(pod, ending)
+            text = f"{log}\n{ending.message}"
+            failure = known_failure("log", text, version) or unknown_failure(text, _brief(ending))
+        if ending.served:
+            failure = crashed(failure)
+        if complete:
+            self._ends[key][pod.uid] = (ending.id, failure)
+        return failure
+
+    async def _log(self, pod: PodRecord, ending: Ending) -> tuple[str, bool]:
+        """The log's last lines, and whether asking again would be of no use."""
+        async with self._reads:
+            try:
+                text = await self._client.log(
+                    pod.namespace,
+                    pod.name,
+                    ending.container,
+                    previous=ending.previous,
+                    lines=LOG_LINES,
+                    limit=LOG_BYTES,
+                    seconds=LOG_SECONDS,
+                )
+            except ApiError as error:
+                LOG.info("no log", extra={"pod": pod.name, "error": str(error)})
+                return "", error.code < 500
+            except TemporaryFailure as error:
+                LOG.info("no log", extra={"pod": pod.name, "error": str(error)})
+                return "", False
+        return text, True
+
+    def _forget_pods(self, key: Key, pods: Sequence[PodRecord]) -> None:
+        known = self._ends.get(key)
+        if known is None:
+            return
+        alive = {pod.uid for pod in pods}
+        for uid in [uid for uid in known if uid not in alive]:
+            del known[uid]
+        if not known:
+            del self._ends[key]
+
+
+def pods_of_plan(
+    in_force: Pinned, deployment: ChildRecord | None, pods: Sequence[PodRecord]
+) -> list[PodRecord]:
+    """The pods that the plan in force made, oldest first.
+
+    During a rollout the old pods of a broken plan crash on beside the new one; what stops them is
+    no longer of interest. Where an admission webhook changes containers, pods are told apart by
+    their age alone.
+    """
+    alive = [pod for pod in pods if not pod.deleting and not pod.failed]
+    marks = plan_marks(in_force.objects)
+    mine = [pod for pod in alive if pod.engine in marks]
+    if not mine or (deployment is not None and is_rolling(deployment)):
+        mine = [pod for pod in mine or alive if pod.created_at >= in_force.created_at]
+    return sorted(mine, key=lambda pod: (pod.created_at, pod.name))
+
+
+def plan_marks(objects: Sequence[Mapping[str, Any]]) -> frozenset[str]:
+    """``engine_mark`` of every pod template in a plan's objects."""
+    return frozenset(
+        engine_mark(container)
+        for rendered in objects
+        for container in _containers(rendered.get("spec"))
+        if container.get("name") == ENGINE
+    )
+
+
+def crashed(failure: Failure) -> Failure:
+    """The failure of an engine that had served: its plan works, so it is started again as it is."""
+    known = failure.reason != "EngineFailed"
+    return replace(
+        failure,
+        reason=failure.reason if known else "EngineCrashed",
+        means=f"the engine crashed while it served: {failure.means}",
+        passes=True,
+        repair="none",
+    )
+
+
+def _containers(value: Any) -> list[Mapping[str, Any]]:
+    """Every container below ``value``: templates lie at different depths in different kinds."""
+    found: list[Mapping[str, Any]] = []
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            if name == "containers" and isinstance(item, list):
+                found.extend(item)
+            else:
+                found.extend(_containers(item))
+    return found
+
+
+def _brief(ending: Ending) -> str:
+    return ending.text.partition(", message")[0]
+
+
+def _version(in_force: Pinned) -> Version:
+    plan = in_force.plan
+    return (
+        NEWEST_KNOWN if plan is None or plan.engine is None else Version.parse(plan.engine.version)
+    )

@@ -1,0 +1,228 @@
+"""Reads what engines measured after they started, and remembers it in one ConfigMap. Edge.
+
+A read happens beside the visits, once for each start of a pod: no visit waits for an engine. One
+that fails is counted, and asked again at the next start or at the operator's: a cluster whose
+network keeps the operator from pods loses nothing but the correction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import aiohttp
+
+from vllm_operator.api.plan import Plan, TokenEstimate
+from vllm_operator.api.status import MeasuredCache
+from vllm_operator.engine.metrics import metrics as metric_names
+from vllm_operator.engine.versions import Version
+from vllm_operator.errors import TemporaryFailure
+from vllm_operator.sizing.calibration import Calibration, measured
+from vllm_operator.sizing.inputs import PlanningInputs
+
+from .boot import pods_of_plan
+from .client import CONFIG_MAPS, ApiError, Client
+from .metrics import Metrics
+from .records import ChildRecord, Key, PodRecord
+from .revisions import Pinned
+from .settings import OperatorSettings
+
+LOG: Final = logging.getLogger("vllm_operator")
+
+CONFIG_MAP: Final = "vllm-operator-calibration"
+KEPT: Final = 500
+"""Measurements that are remembered; the oldest go first. About 250 bytes each."""
+
+READ_SECONDS: Final = 5.0
+READS_AT_ONCE: Final = 4
+READ_BYTES: Final = 4 * 1024 * 1024
+
+_LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """Blocks of a plan's engine."""
+
+    plan: str
+    """Uid of the pinned plan."""
+    start: str
+    """The pod, and which of its starts."""
+    blocks: int
+
+
+class Calibrator:
+    """Holds measurements by server, and calibrations by kind."""
+
+    def __init__(
+        self,
+        client: Client,
+        settings: OperatorSettings,
+        metrics: Metrics,
+        clock: Callable[[], datetime],
+        wake: Callable[[Key], None],
+    ) -> None:
+        self._client = client
+        self._enabled = settings.calibration
+        self._namespace = settings.lease_namespace
+        self._metrics = metrics
+        self._clock = clock
+        self._wake = wake
+        self._known: dict[str, tuple[str, Calibration]] = {}
+        """By key: when it was learned, and what."""
+        self._measured: dict[Key, Measurement] = {}
+        self._asked: dict[Key, str] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._reads = asyncio.Semaphore(READS_AT_ONCE)
+        self._writes = asyncio.Lock()
+
+    async def load(self) -> None:
+        """Take in what was remembered. What cannot be read is left out."""
+        if not self._enabled:
+            return
+        try:
+            found = await self._client.get(CONFIG_MAPS, self._namespace, CONFIG_MAP)
+        except (ApiError, TemporaryFailure) as error:
+            LOG.warning("no calibrations", extra={"error": str(error)})
+            return
+        for text in ((found or {}).get("data") or {}).values():
+            try:
+                document = json.loads(text)
+                calibration = Calibration.from_json_object(document)
+                self._known[calibration.key] = (str(document["learned"]), calibration)
+            except (KeyError, TypeError, ValueError) as error:
+                LOG.warning("a calibration cannot be read", extra={"error": str(error)})
+
+    def of_model(self, model: str) -> tuple[Calibration, ...]:
+        """What is known of a model, in a stable order."""
+        found = [one for _, one in self._known.values() if one.model == model]
+        return tuple(sorted(found, key=lambda one: one.key))
+
+    def look(
+        self,
+        key: Key,
+        in_force: Pinned,
+        deployment: ChildRecord | None,
+        pods: Sequence[PodRecord],
+    ) -> MeasuredCache | None:
+        """What an engine of the plan in force has; asks one that was not asked yet."""
+        if not self._enabled or in_force.plan is None:
+            return None
+        ready = [pod for pod in pods_of_plan(in_force, deployment, pods) if pod.ready]
+        known = self._measured.get(key)
+        if ready and ready[0].address:
+            start = f"{in_force.uid}/{ready[0].uid}/{ready[0].restarts}"
+            if self._asked.get(key) != start:
+                self._asked[key] = start
+                task = asyncio.create_task(self._read(key, in_force, ready[0], start))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+        if known is None or known.plan != in_force.uid:
+            return None
+        cache = compared(in_force.plan, known.blocks)
+        self._metrics.set_cache_error(*key, cache.relative_error if cache else None)
+        return cache
+
+    def forget(self, key: Key) -> None:
+        """Drop what is remembered of a server that is gone; what it taught stays."""
+        self._measured.pop(key, None)
+        self._asked.pop(key, None)
+        self._metrics.set_cache_error(*key, None)
+
+    async def _read(self, key: Key, in_force: Pinned, pod: PodRecord, start: str) -> None:
+        plan = in_force.plan
+        assert plan is not None
+        assert plan.engine is not None
+        name = metric_names(Version.parse(plan.engine.version))["cacheConfig"].name
+        try:
+            async with self._reads:
+                blocks = blocks_in(await _exposition(pod.address), name)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            LOG.debug("no measurement", extra={"pod": pod.name, "error": str(error)})
+            blocks = None
+        self._metrics.calibration_reads.labels("failed" if blocks is None else "read").inc()
+        if blocks is None or self._asked.get(key) != start:
+            return
+        self._measured[key] = Measurement(in_force.uid, start, blocks)
+        used = PlanningInputs.from_json_object(in_force.inputs).calibrations
+        learned = measured(plan, used, blocks)
+        if learned is not None:
+            await self._remember(learned)
+        self._wake(key)
+
+    async def _remember(self, learned: Calibration) -> None:
+        before = self._known.get(learned.key)
+        if before is not None and before[1] == learned:
+            return
+        now = self._clock().strftime("%Y-%m-%dT%H:%M:%SZ")
+        self._known[learned.key] = (now, learned)
+        changed: dict[str, str | None] = {learned.key: _text(now, learned)}
+        for old in sorted(self._known, key=lambda one: self._known[one][0])[:-KEPT]:
+            del self._known[old]
+            changed[old] = None
+        async with self._writes:
+            try:
+                await self._write(changed)
+            except (ApiError, TemporaryFailure) as error:
+                LOG.warning("a calibration is not kept", extra={"error": str(error)})
+
+    async def _write(self, changed: Mapping[str, str | None]) -> None:
+        body: dict[str, Any] = {"data": dict(changed)}
+        try:
+            await self._client.merge(CONFIG_MAPS, self._namespace, CONFIG_MAP, body)
+        except ApiError as error:
+            if error.code != 404:
+                raise
+            data = {key: text for key, text in changed.items() if text is not None}
+            metadata = {"name": CONFIG_MAP, "namespace": self._namespace}
+            body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
+            await self._client.create(CONFIG_MAPS, self._namespace, body)
+        self._metrics.writes.labels("ConfigMap").inc()
+
+
+def compared(plan: Plan, blocks: int) -> MeasuredCache | None:
+    """Measured beside planned blocks of one engine; None where the plan does not say its own."""
+    if plan.memory is None or plan.capacity is None or not plan.capacity.bytes_per_block:
+        return None
+    size = plan.capacity.bytes_per_block
+    expected, low = plan.memory.kv_cache.expected // size, plan.memory.kv_cache.low // size
+    ranks = plan.placement.data if plan.placement else 1
+    each = blocks // ranks  # vLLM sums them over data-parallel ranks
+    return MeasuredCache(
+        num_gpu_blocks=each,
+        planned_num_gpu_blocks=TokenEstimate(expected=expected, low=low),
+        relative_error=round(each / expected - 1, 4) if expected > 0 else 0.0,
+    )
+
+
+def blocks_in(exposition: str, name: str) -> int | None:
+    """``num_gpu_blocks`` of the engine's cache settings; None where they do not say it."""
+    for line in exposition.splitlines():
+        if line.startswith(f"{name}{{"):
+            blocks = dict(_LABEL.findall(line)).get("num_gpu_blocks", "")
+            return int(blocks) if blocks.isdecimal() and int(blocks) > 0 else None
+    return None
+
+
+def _text(learned: str, calibration: Calibration) -> str:
+    return json.dumps({"learned": learned, **calibration.to_json_object()}, sort_keys=True)
+
+
+async def _exposition(address: str) -> str:
+    host = f"[{address}]" if ":" in address else address
+    timeout = aiohttp.ClientTimeout(total=READ_SECONDS)
+    async with (
+        aiohttp.ClientSession(timeout=timeout) as session,
+        session.get(f"http://{host}:8000/metrics", allow_redirects=False) as answer,
+    ):
+        answer.raise_for_status()
+        content = await answer.content.read(READ_BYTES)
+        while len(content) < READ_BYTES and not answer.content.at_eof():
+            content += await answer.content.read(READ_BYTES - len(content))
+        return content.decode(errors="replace")

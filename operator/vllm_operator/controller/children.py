@@ -1,0 +1,181 @@
+"""Applies the objects of a plan in force, and takes away those that it no longer has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from vllm_operator.api.v1alpha1 import VLLMServer, VLLMServerSpec
+from vllm_operator.errors import TemporaryFailure
+from vllm_operator.manifests.render import WORKLOADS, live_objects, with_live_fields
+
+from .apply import Applier, differs, is_refusal, with_applied_hash
+from .client import BY_KIND, SERVERS, ApiError, Client
+from .events import Note
+from .metrics import Metrics
+from .planning import Proposal
+from .records import BUDGET, SERVER, Key
+from .revisions import Pinned
+from .rollout import choose_strategy, may_retire
+from .store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What applying came to."""
+
+    repaired: list[str]
+    """Kinds that somebody else had changed."""
+    look_again: float | None
+    refusal: str | None
+    """Why the API server refused an object, if it did."""
+    complete: bool = True
+    """Whether every object stands."""
+
+
+class Stale(TemporaryFailure):
+    """What was read is out of date; the next visit reads better."""
+
+
+class Children:
+    """The objects of servers: each is written if and only if it is not what it should be."""
+
+    def __init__(
+        self,
+        client: Client,
+        store: Store,
+        applier: Applier,
+        metrics: Metrics,
+        clock: Callable[[], datetime],
+        others_wait: Callable[[], bool],
+    ) -> None:
+        self._client = client
+        self._store = store
+        self._applier = applier
+        self._metrics = metrics
+        self._clock = clock
+        self._others_wait = others_wait
+
+    async def apply(
+        self, key: Key, server: VLLMServer, in_force: Pinned, proposal: Proposal
+    ) -> Applied:
+        """Apply what differs of the plan in force; ``proposal`` is what this visit pinned, if so.
+
+        While other servers wait, a visit that creates an object ends there, and the next one goes
+        on behind them: of a thousand new servers each gets its Deployment before one its Service.
+        Raises ApiError, Stale, and NameConflict where a name is somebody else's.
+        """
+        repaired: list[str] = []
+        look_again, refusal = None, None
+        objects = (*in_force.objects, *live_objects(server))
+        for number, rendered in enumerate(objects):
+            kind = rendered["kind"]
+            live = None
+            if kind not in proposal.absent:
+                live = await self._applier.ensure_ours(kind, key, key[1], server.metadata.uid)
+            if live is not None and live.deleting:
+                continue
+            rolling_update: Mapping[str, int] = {}
+            if kind in WORKLOADS:
+                strategy = choose_strategy(
+                    server.spec,
+                    live,
+                    self._store.pods(key),
+                    self._clock(),
+                    may_surge=in_force.may_surge,
+                )
+                rolling_update, look_again = strategy.rolling_update, strategy.look_again
+            mark_key = (in_force.uid, kind, server.spec.replicas, *rolling_update.items())
+            build = partial(_desired, rendered, server.spec, rolling_update)
+            if not differs(self._applier.mark(mark_key, build), live):
+                continue
+            if live is None and kind in WORKLOADS and proposal.plan is None:
+                # A missing workload may mean that the server itself is gone, unseen.
+                await self.ensure_alive(key, server)
+            try:
+                applied = await self._applier.apply(build(), live, key, mark_key)
+            except ApiError as error:
+                if is_refusal(error):
+                    refusal = f"the API server refuses {kind} {key[1]}: {error.message}"
+                    continue
+                if error.code != 409:
+                    raise
+                await self._read_again(kind, key)
+                raise Stale(f"{kind} {key[1]} has changed since it was read") from error
+            self._metrics.writes.labels(kind).inc()
+            more = number + 1 < len(objects)
+            if live is None and more and self._others_wait():
+                return Applied(repaired, look_again, refusal, complete=False)
+            if live is not None and live.applied_hash == applied.applied_hash:
+                repaired.append(kind)
+        if BUDGET not in {rendered["kind"] for rendered in objects}:
+            await self._remove(BUDGET, key, server)
+        wait = await self._retire(key, server, in_force)
+        look_again = wait if look_again is None else look_again
+        return Applied(repaired, look_again, refusal)
+
+    async def ensure_alive(self, key: Key, server: VLLMServer) -> None:
+        """Read the server live. Raises Stale where it is gone, or another one by now."""
+        body = await self._client.get(SERVERS, key[0], key[1])
+        if body is None:
+            self._store.forget_child(SERVER, key, key[1])
+        else:
+            self._store.observe(SERVER, body)
+        if body is None or body["metadata"]["uid"] != server.metadata.uid:
+            raise Stale(f"VLLMServer {key[1]} is gone")
+
+    async def _retire(self, key: Key, server: VLLMServer, in_force: Pinned) -> float | None:
+        """Take away the workload of the other kind once the one in force can do without it.
+
+        Seconds after which to look again, if time alone may decide.
+        """
+        other = next(kind for kind in WORKLOADS if kind != in_force.workload)
+        old = self._store.child(other, key, key[1])
+        if old is None:
+            return None
+        verdict = may_retire(
+            server.spec,
+            self._store.child(in_force.workload, key, key[1]),
+            self._store.pods(key),
+            self._clock(),
+            may_surge=in_force.may_surge,
+        )
+        if verdict.now:
+            await self._remove(other, key, server)
+        return verdict.look_again
+
+    async def _remove(self, kind: str, key: Key, server: VLLMServer) -> None:
+        """Delete a child that the plan no longer has, where it is known and ours."""
+        live = self._store.child(kind, key, key[1])
+        if live is None or live.deleting or live.controller_uid != server.metadata.uid:
+            return
+        try:
+            await self._client.delete(BY_KIND[kind], key[0], key[1], uid=live.uid)
+        except ApiError as error:
+            if error.code != 409:
+                raise
+        else:
+            self._metrics.writes.labels(kind).inc()
+        self._store.forget_child(kind, key, key[1])
+
+    async def _read_again(self, kind: str, key: Key) -> None:
+        body = await self._client.get(BY_KIND[kind], key[0], key[1])
+        if body is None:
+            self._store.forget_child(kind, key, key[1])
+        else:
+            self._store.observe(kind, body)
+
+
+def repair_note(kind: str, name: str) -> Note:
+    """The event of an object that somebody else had changed."""
+    note = f"{kind} {name} was changed by somebody else and is restored"
+    return ("Normal", "Repaired", "Repair", note)
+
+
+def _desired(
+    rendered: Mapping[str, Any], spec: VLLMServerSpec, rolling_update: Mapping[str, int]
+) -> dict[str, Any]:
+    return with_applied_hash(with_live_fields(rendered, spec, rolling_update))

@@ -1,0 +1,93 @@
+"""How the engine's container of a pod ended the last time, as its status tells it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from vllm_operator.api.canonical import digest
+from vllm_operator.engine.failures import ended
+
+ENGINE: Final = "engine"
+"""Name of the container that runs vLLM; a pod may have others, which somebody injected."""
+
+MESSAGE_LIMIT: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """One end of the container."""
+
+    id: str
+    """Tells this end from the next one."""
+    text: str
+    """Exit code, reason and termination message, as ``engine.failures.ended`` writes them."""
+    message: str
+    """The termination message: the log's last lines where the pod's policy says so."""
+    container: str
+    previous: bool
+    """Whether the log is that of the container before the one that runs or waits."""
+    served: bool
+    """Whether the pod had been ready in that life."""
+    ends: int
+    """How often the container has ended."""
+
+
+def engine_status(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The engine's entry in a pod's container statuses; empty where there is none yet."""
+    statuses = (body.get("status") or {}).get("containerStatuses") or []
+    named = [status for status in statuses if status.get("name") == ENGINE]
+    return next(iter([*named, *statuses]), {})
+
+
+def ending_of(body: Mapping[str, Any]) -> Ending | None:
+    """The last end of a pod's engine, None where it never ended."""
+    container = engine_status(body)
+    state = container.get("state") or {}
+    now = state.get("terminated")
+    last = now or (container.get("lastState") or {}).get("terminated")
+    if not last:
+        return None
+    message = str(last.get("message") or "")[:MESSAGE_LIMIT]
+    restarts = int(container.get("restartCount", 0))
+    return Ending(
+        id=str(last.get("containerID") or f"{last.get('finishedAt')}-{restarts}"),
+        text=ended(int(last.get("exitCode", 0)), str(last.get("reason") or "Error"), message),
+        message=message,
+        container=str(container.get("name", ENGINE)),
+        previous=now is None,
+        served=_served(body, last),
+        ends=restarts if "running" in state else restarts + 1,
+    )
+
+
+def _served(body: Mapping[str, Any], last: Mapping[str, Any]) -> bool:
+    """Whether the pod was ready until the container ended: only then Ready changed after a start.
+
+    A pod that never was ready keeps the time of its creation there.
+    """
+    conditions = (body.get("status") or {}).get("conditions") or []
+    changed = next((c.get("lastTransitionTime") for c in conditions if c["type"] == "Ready"), None)
+    started = last.get("startedAt")
+    if not changed or not started:
+        return False
+    return datetime.fromisoformat(changed) > datetime.fromisoformat(started)
+
+
+def engine_mark(container: Mapping[str, Any]) -> str:
+    """What tells the engine of one plan from that of another: image, command and environment.
+
+    Empty values are left out: the API server does not keep them.
+    """
+    environment = [_without_empty(variable) for variable in container.get("env") or []]
+    return digest([container.get("image"), container.get("command"), environment], 12)
+
+
+def _without_empty(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {
+            name: _without_empty(item) for name, item in value.items() if item not in ("", None)
+        }
+    return value

@@ -1,0 +1,184 @@
+"""The condition Progressing: what is under way, why, and what it waits for. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from vllm_operator.api.conditions import ConditionDraft, truncate
+from vllm_operator.api.plan import Plan, Problem
+from vllm_operator.api.status import MeasuredCache
+from vllm_operator.api.v1alpha1 import VLLMServer
+
+from .gpus import GPUCount
+from .records import ChildRecord, PodRecord
+from .repair import Trouble
+from .rollout import is_lagging, is_rolling
+
+LOADING_AFTER_SECONDS: Final = 5.0
+"""A pod that is ready sooner never shows as Loading: it saves a write for each start."""
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What a visit saw and decided."""
+
+    problems: tuple[Problem, ...]
+    """Why the specification as it stands cannot be planned; empty where it is planned."""
+
+    waits: bool
+    """Whether the problems may pass by themselves (an outage, nodes to come)."""
+
+    plan: Plan | None
+    """The plan in force."""
+
+    planned: bool
+    """Whether the plan in force is that of the specification as it stands."""
+
+    update: str | None
+    """What a new plan would change."""
+
+    deployment: ChildRecord | None
+    pods: Sequence[PodRecord]
+    trouble: Trouble | None = None
+    """What keeps pods of the plan in force from starting."""
+    calibration: MeasuredCache | None = None
+    """The KV cache that an engine of the plan in force has."""
+
+    change: str | None = None
+    """What made the plan in force another one than the plan before."""
+
+    gpus: GPUCount | None = None
+    """How many GPUs of the planned product are seen; None where nodes are not."""
+
+
+def progress_of(
+    server: VLLMServer, previous: Mapping[str, Any], observed: Observed, now: datetime
+) -> tuple[ConditionDraft, float | None]:
+    """The condition Progressing, and when to look again (seconds) if time alone may change it.
+
+    While pods are replaced the message ends with the change that they are replaced for.
+    """
+    draft, look_again = _progressing(server, previous, observed, now)
+    if draft.status == "True" and _replaces(previous, observed):
+        message = truncate(f"{draft.message}; because of {observed.change}")
+        draft = draft.model_copy(update={"message": message})
+    return draft, look_again
+
+
+def _replaces(previous: Mapping[str, Any], observed: Observed) -> bool:
+    """Whether pods are under way because of the newest change, and not for a scaling after it."""
+    deployment = observed.deployment
+    if observed.change is None or deployment is None:
+        return False
+    if deployment.replicas > deployment.updated_replicas or is_lagging(deployment):
+        return True
+    conditions: list[dict[str, Any]] = previous.get("conditions") or []
+    told = next((one["message"] for one in conditions if one["type"] == "Progressing"), "")
+    return observed.change in told
+
+
+def _progressing(
+    server: VLLMServer, previous: Mapping[str, Any], observed: Observed, now: datetime
+) -> tuple[ConditionDraft, float | None]:
+    def draft(status: str, reason: str, message: str) -> ConditionDraft:
+        return ConditionDraft.model_validate(
+            {"type": "Progressing", "status": status, "reason": reason, "message": message}
+        )
+
+    if server.spec.paused:
+        message = "spec.paused is true: nothing is rolled, scaled or repaired"
+        return draft("False", "Paused", message), None
+    if observed.plan is None:
+        return draft("False", "NotPlanned", "nothing can be rolled out before it is planned"), None
+    deployment = observed.deployment
+    if deployment is None:
+        return draft("True", "RollingOut", "creating the objects"), None
+    wanted = server.spec.replicas
+    if _was_settled(server, previous) and is_lagging(deployment):
+        # An annotation of somebody else's raises a Deployment's generation too. What counts shows
+        # in the replicas a moment later.
+        deployment = replace(deployment, observed_generation=deployment.generation)
+    if (
+        not is_rolling(deployment)
+        and deployment.spec_replicas == wanted
+        and deployment.ready_replicas == wanted == deployment.replicas
+    ):
+        return draft("False", "Settled", f"{wanted} of {wanted} replicas are up to date"), None
+    progress = f"{deployment.updated_replicas} of {wanted} replicas updated"
+    progress += f", {deployment.ready_replicas} ready"
+    if observed.trouble is not None:
+        late = deployment.deadline_exceeded and not is_lagging(deployment)
+        going_on = "False" if observed.trouble.stops or late else "True"
+        message = f"{progress}; {observed.trouble.message}"
+        return draft(going_on, observed.trouble.reason, message), None
+    if deployment.deadline_exceeded and not is_lagging(deployment):
+        hint = _pod_hint(observed.pods) or deployment.message
+        return draft("False", "RolloutStuck", f"{progress}; {hint}"), None
+    waiting = [pod for pod in observed.pods if pod.unschedulable_since and not pod.deleting]
+    if waiting:
+        reason, message = _unschedulable(observed, waiting[0])
+        return draft("True", reason, message), None
+    if deployment.message:
+        return draft("True", "RollingOut", f"{progress}; {deployment.message}"), None
+    loading, look_again = _loading(observed.pods, now)
+    if loading:
+        hint = _pod_hint(observed.pods)
+        message = f"{progress}; {len(loading)} loading the model" + (f"; {hint}" if hint else "")
+        return draft("True", "Loading", message), look_again
+    return draft("True", "RollingOut", f"rolling out to {wanted} replicas"), look_again
+
+
+def _was_settled(server: VLLMServer, previous: Mapping[str, Any]) -> bool:
+    conditions: list[dict[str, Any]] = previous.get("conditions") or []
+    return any(
+        condition["type"] == "Progressing"
+        and condition["reason"] == "Settled"
+        and condition.get("observedGeneration") == server.metadata.generation
+        for condition in conditions
+    )
+
+
+def _loading(pods: Sequence[PodRecord], now: datetime) -> tuple[list[PodRecord], float | None]:
+    loading = []
+    look_again: float | None = None
+    for pod in pods:
+        if pod.ready or pod.deleting or pod.failed or not pod.scheduled or pod.started_at is None:
+            continue
+        since = datetime.fromisoformat(pod.started_at) + timedelta(seconds=LOADING_AFTER_SECONDS)
+        if now >= since:
+            loading.append(pod)
+        else:
+            left = (since - now).total_seconds()
+            look_again = left if look_again is None else min(look_again, left)
+    return loading, look_again
+
+
+def _unschedulable(observed: Observed, pod: PodRecord) -> tuple[str, str]:
+    """Reason and message for a pod without a node: want of GPUs, or of something else."""
+    assert observed.plan is not None
+    assert observed.plan.placement is not None
+    placement = observed.plan.placement
+    told = pod.unschedulable_message
+    if "/gpu" in told or "nvidia.com/" in told or "node affinity" in told or not told:
+        each = placement.gpus_per_replica // placement.nodes
+        need = f"{each} free {placement.gpu}"
+        seen = f" ({observed.gpus})" if observed.gpus is not None else ""
+        where = "for a replica" if placement.nodes == 1 else f"for each of {placement.nodes} pods"
+        return "WaitingForGPU", f"the scheduler finds no node with {need} {where}{seen}: {told}"
+    return "Unschedulable", f"the scheduler finds no node for a replica: {told}"
+
+
+def _pod_hint(pods: Sequence[PodRecord]) -> str:
+    for pod in pods:
+        if pod.failed:
+            continue
+        if pod.restarts and pod.last_exit:
+            return f"a pod has restarted, {pod.last_exit}"
+        quiet = pod.waiting_reason in {"", "ContainerCreating", "PodInitializing"}
+        if not pod.deleting and not quiet:
+            detail = f" ({pod.waiting_message})" if pod.waiting_message else ""
+            return f"a pod is in {pod.waiting_reason}{detail}"
+    return ""

@@ -1,0 +1,186 @@
+"""Whether and how to change a plan whose engine does not start. Pure.
+
+A repair lowers what nobody pinned, as far as the engine's own words say, and at most three times
+for a specification. It is pinned with the plan that it leads to, so that a restart of the operator
+counts on, and a later edit starts afresh. A plan that some replica serves with is never repaired:
+that would restart a running replica for the sake of another one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from vllm_operator.api.conditions import START_FAILURES
+from vllm_operator.api.plan import Plan
+from vllm_operator.api.v1alpha1 import Engine, VLLMServerSpec
+from vllm_operator.engine.failures import Failure
+from vllm_operator.sizing.limits import SHORTEST_USEFUL_LENGTH
+from vllm_operator.sizing.repairs import REPAIR_LIMIT, Repair
+
+from .boot import Diagnosis, pods_of_plan
+from .records import PodRecord
+from .revisions import Pinned
+
+SPARE: Final = 0.98
+"""Share of vLLM's own estimate that is taken: the next start measures a little otherwise."""
+
+LENGTH_STEP: Final = 256
+UTILIZATION_STEP: Final = 0.03
+MOST_TAKEN: Final = 0.1
+"""Share of the GPU that somebody else may hold before it is theirs to leave, not ours to do with
+less."""
+
+SHARE_TRIED: Final = 0.15
+"""A single allocation above this share of the GPU is not made room for by less KV cache."""
+
+FEWEST_SEQUENCES: Final = 16
+UNITS: Final = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What stops a server's pods, for its conditions."""
+
+    reason: str
+    message: str
+    stops: bool
+    """Whether the operator does nothing more about it: the server must change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What to do about a failure."""
+
+    repair: Repair | None = None
+    refusal: str = ""
+    """Why there is no repair, where one might be expected."""
+    waits: bool = False
+    """Whether the engine is given another start first."""
+    exhausted: bool = False
+    """Whether as many repairs as are allowed have not helped."""
+
+
+class _Refused(Exception):
+    """Why a repair cannot be."""
+
+
+def decide(
+    spec: VLLMServerSpec,
+    in_force: Pinned,
+    made: Sequence[Repair],
+    diagnosis: Diagnosis,
+    pods: Sequence[PodRecord],
+) -> Verdict:
+    """The next repair of the plan in force, or why there is none; ``made`` are those before."""
+    failure, plan = diagnosis.failure, in_force.plan
+    if failure.repair == "none" or diagnosis.served or plan is None:
+        return Verdict()
+    if any(pod.ready for pod in pods_of_plan(in_force, None, pods)):
+        return Verdict(refusal="another replica serves with the same plan, which is kept")
+    pinned = _pinned(spec.engine or Engine(), failure)
+    if pinned is not None:
+        return Verdict(refusal=f"{pinned} is pinned, so that the operator does not change it")
+    if len(made) >= REPAIR_LIMIT:
+        return Verdict(
+            refusal=f"{REPAIR_LIMIT} repairs of the plan have not helped, and there is no other",
+            exhausted=True,
+        )
+    if diagnosis.ends < failure.after:
+        return Verdict(waits=True)
+    try:
+        limit, before = _LIMITS[failure.repair](spec, plan, failure)
+    except _Refused as refusal:
+        return Verdict(refusal=str(refusal))
+    shown = f"{limit:g}" if isinstance(limit, float) else str(limit)
+    reason = (
+        f"repair {len(made) + 1} of {REPAIR_LIMIT}: lowered from {before} to {shown} after a "
+        f"failed start, where {failure.means}"
+    )
+    return Verdict(repair=Repair(failure.repair, limit, reason[:512]))
+
+
+def trouble(failure: Failure, verdict: Verdict) -> Trouble:
+    """What the conditions say of a failure that is not repaired (yet)."""
+    assert failure.reason in START_FAILURES
+    message = f"{failure.message}; {verdict.refusal}" if verdict.refusal else failure.message
+    stops = not failure.passes and not verdict.waits
+    return Trouble(failure.reason, message, stops or verdict.exhausted)
+
+
+def _pinned(engine: Engine, failure: Failure) -> str | None:
+    """The field that a repair would have to change, where it is pinned."""
+    value, field = {
+        "shorterMaxModelLen": (engine.max_model_len, "spec.engine.maxModelLen"),
+        "lowerUtilization": (engine.gpu_memory_utilization, "spec.engine.gpuMemoryUtilization"),
+        "fewerSequences": (engine.max_num_seqs, "spec.engine.maxNumSeqs"),
+    }[failure.repair]
+    return None if value is None else field
+
+
+def _shorter(spec: VLLMServerSpec, plan: Plan, failure: Failure) -> tuple[int, str]:
+    assert plan.capacity is not None
+    before = plan.capacity.max_model_len
+    limit = int(int(failure.numbers["estimated"]) * SPARE)
+    step = LENGTH_STEP if limit >= 16 * LENGTH_STEP else plan.capacity.block_size
+    limit = limit // step * step
+    workload = spec.workload
+    wanted = (workload.prompt_tokens or 0) + (workload.output_tokens or 0) if workload else 0
+    needed = wanted or min(SHORTEST_USEFUL_LENGTH, before)
+    if limit < needed:
+        asked = "spec.workload expects" if wanted else "the shortest that is worth serving is"
+        raise _Refused(f"requests of {limit} tokens are all that fits, and {asked} {needed}")
+    if limit >= before:
+        raise _Refused(f"{limit} tokens are not less than the {before} that were refused")
+    return limit, str(before)
+
+
+def _lower(spec: VLLMServerSpec, plan: Plan, failure: Failure) -> tuple[float, str]:
+    assert plan.memory is not None
+    before = plan.memory.utilization
+    numbers = failure.numbers
+    if "free" in numbers:
+        share = float(numbers["free"]) / float(numbers["total"])
+        limit = math.floor(share * 100 - 0.05) / 100
+        if before - limit > MOST_TAKEN:
+            raise _Refused(
+                f"a utilization of {limit:g} instead of {before:g} would leave that to somebody "
+                "else for good"
+            )
+    else:
+        share = _bytes(numbers.get("tried")) / plan.memory.total
+        if share > SHARE_TRIED:
+            raise _Refused("a lower utilization would not make room for that")
+        limit = round(before - max(UTILIZATION_STEP, math.ceil(share * 100) / 100), 2)
+    if limit >= before or limit <= 0:
+        raise _Refused(f"a utilization of {before:g} is not the reason")
+    return limit, f"{before:g}"
+
+
+def _fewer(spec: VLLMServerSpec, plan: Plan, failure: Failure) -> tuple[int, str]:
+    assert plan.capacity is not None
+    assert plan.placement is not None
+    before = plan.capacity.max_num_seqs
+    limit = int(failure.numbers.get("blocks", before // 2))
+    workload = spec.workload
+    asked = -(-((workload.concurrency if workload else None) or 0) // plan.placement.data)
+    if limit >= before or limit < max(asked, min(FEWEST_SEQUENCES, before // 2 or 1)):
+        least = f"spec.workload asks for {asked}" if asked else f"{before} are few already"
+        raise _Refused(f"{limit} sequences at once would be too few: {least}")
+    return limit, str(before)
+
+
+_LIMITS: Final = {
+    "shorterMaxModelLen": _shorter,
+    "lowerUtilization": _lower,
+    "fewerSequences": _fewer,
+}
+
+
+def _bytes(text: str | None) -> float:
+    if text is None:
+        return 0.0
+    number, unit = text.split()
+    return float(number) * UNITS[unit]

@@ -1,0 +1,67 @@
+"""What a vLLM version makes of a GPU: the oldest it runs on, and block sizes of its kernels."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Final
+
+from .defaults import DEFAULT_BLOCK_SIZE, accepted_values
+from .tables import rows_for
+from .versions import Version
+
+Capability = tuple[int, int]
+FIRST_ENGINE_SIZES: Final = (8, 16, 32)
+"""Block sizes of the kernels that served before V1 (0.8.5 ``attention/ops/paged_attn.py``)."""
+
+
+@lru_cache(maxsize=64)
+def oldest_capability(version: Version) -> Capability:
+    """The smallest compute capability that vLLM's images of a version are built for."""
+    (row,) = rows_for("capabilities.csv", version)
+    major, _, minor = row["oldest"].partition(".")
+    return int(major), int(minor)
+
+
+@lru_cache(maxsize=512)
+def latent_block_size(
+    version: Version,
+    capability: Capability | None,
+    pinned: int | None,
+    *,
+    sparse: bool,
+    small_cache: bool,
+) -> int:
+    """Tokens in a block of multi-head latent attention's cache; up to 0.17 whatever is pinned.
+
+    ``sparse``: with an indexer; ``small_cache``: with keys and values of 8 bits or fewer.
+    """
+    for row in rows_for("block_sizes.csv", version):
+        major = None if capability is None else str(capability[0])
+        if row["capability"] not in ("any", major) or (row["sparse"] == "yes") is not sparse:
+            continue
+        if row["cache"] == "8bit" and not small_cache:
+            continue
+        size = int(row["block_size"])
+        if pinned is None:
+            return size
+        kept = row["forced"] == "no" or (row["forced"] == "multiple" and pinned % size == 0)
+        return pinned if kept else size
+    return pinned or DEFAULT_BLOCK_SIZE
+
+
+def accepted_block_sizes(version: Version) -> str:
+    """The block sizes that both a version's parser and V1's kernels take, for a message."""
+    listed = [size for size in accepted_values("--block-size", version) if int(size) % 16 == 0]
+    return "the multiples of 16" if version.release >= (0, 18, 0) else ", ".join(listed)
+
+
+def runs_block_size(size: int, *, first_engine: bool = False, old_gpu: bool = False) -> bool:
+    """Whether the attention kernels take blocks of ``size`` tokens.
+
+    V1's take multiples of 16 alone (``v1/attention/backends/flash_attn.py`` and the others beside
+    it, 0.8.0 to 0.33.0). The ``first_engine`` serves others with xFormers, and GPUs before compute
+    capability 8.0 with nothing else (0.8.5 ``platforms/cuda.py``).
+    """
+    if first_engine and (old_gpu or size % DEFAULT_BLOCK_SIZE):
+        return size in FIRST_ENGINE_SIZES
+    return size % DEFAULT_BLOCK_SIZE == 0

@@ -1,0 +1,127 @@
+"""Why an engine did not start: known failures, read from logs and from what Kubernetes reports.
+
+``failures.csv`` holds a regular expression each, with the numbers it names, what it means and what
+to do about it. The file's order decides where several fit: a log that ends with "Engine core
+initialization failed" has its cause further up, so causes stand before consequences.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final, Literal, cast
+
+from .tables import rows_for
+from .versions import Version
+
+Seen = Literal["log", "termination", "waiting", "scheduling", "deployment"]
+"""Where a text comes from: the engine's log; how its container ended, as ``ended`` writes it; why
+the container or the scheduler or the Deployment waits, in Kubernetes' words."""
+
+RepairKind = Literal["none", "shorterMaxModelLen", "lowerUtilization", "fewerSequences"]
+
+TABLE: Final = "failures.csv"
+VALUE_LIMIT: Final = 300
+"""Characters of a log that a message repeats at most."""
+
+CONSEQUENCES: Final = ("Engine core initialization failed", "WorkerProc initialization failed")
+"""Errors whose cause stands further up in the log."""
+
+_ERROR = re.compile(r"(?:^|[\]\s])((?:\w+\.)*\w*(?:Error|Exception|Interrupt)\b: .+)$")
+_TOKEN = re.compile(r"\bhf_\w{8,}")
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A failure to start, in words and numbers."""
+
+    reason: str
+    """Reason for conditions."""
+    means: str
+    """What is wrong, with the numbers."""
+    remedy: str
+    """What to do, naming the field."""
+    field: str = ""
+    """Path in the manifest that mends it; empty where none does."""
+    passes: bool = True
+    """Whether it may pass without an edit of the server."""
+    repair: RepairKind = "none"
+    """The change of the plan that may mend it, where what it changes is not pinned."""
+    after: int = 1
+    """Ends of the container before a repair: what may pass by itself is given a second start."""
+    numbers: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """What the text said, by the names in the table."""
+
+    @property
+    def message(self) -> str:
+        """What is wrong and what to do."""
+        return f"{self.means}; {self.remedy}"
+
+
+def known_failure(seen: Seen, text: str, version: Version) -> Failure | None:
+    """The first failure of the table that ``text`` shows of that vLLM, or None."""
+    for row in rows_for(TABLE, version):
+        if row["seen"] != seen:
+            continue
+        match = _compiled(row["fragment"]).search(text)
+        if match is None:
+            continue
+        numbers = {
+            name: _shown(value) for name, value in match.groupdict().items() if value is not None
+        }
+        values = {"version": str(version), **numbers}
+        return Failure(
+            reason=row["reason"],
+            means=row["means"].format_map(values),
+            remedy=row["remedy"].format_map(values),
+            field=row["field"],
+            passes=row["passes"] == "yes",
+            repair=cast(RepairKind, row["repair"]),
+            after=int(row["after"]),
+            numbers=numbers,
+        )
+    return None
+
+
+def unknown_failure(text: str, ending: str) -> Failure:
+    """A failure that the table does not know: how the engine ended, and the last error it wrote."""
+    error = last_error(text)
+    said = f"; its last error: {error}" if error else ""
+    return Failure(
+        reason="EngineFailed",
+        means=f"the engine ended with {ending}{said}",
+        remedy="its log says more (kubectl logs --previous)",
+    )
+
+
+def ended(exit_code: int, reason: str, message: str) -> str:
+    """How a container ended, as ``known_failure`` reads it; ``message`` may be empty."""
+    text = f"exit code {exit_code}, reason {reason or 'Error'}"
+    return f"{text}, message {message}" if message else text
+
+
+def last_error(text: str) -> str | None:
+    """The last error of a log that is no mere consequence of another one."""
+    fallback = None
+    for line in reversed(text.splitlines()):
+        match = _ERROR.search(line.rstrip())
+        if match is None:
+            continue
+        if not any(consequence in line for consequence in CONSEQUENCES):
+            return _shown(match[1])
+        fallback = fallback or _shown(match[1])
+    return fallback
+
+
+def _shown(value: str) -> str:
+    """What a message repeats of a log: one line, bounded, and no token of the Hub."""
+    line = _TOKEN.sub("hf_…", " ".join(value.split()).rstrip(".,"))
+    return line if len(line) <= VALUE_LIMIT else f"{line[: VALUE_LIMIT - 1]}…"
+
+
+@lru_cache(maxsize=256)
+def _compiled(fragment: str) -> re.Pattern[str]:
+    return re.compile(fragment)

@@ -1,0 +1,96 @@
+"""Which engine serves: versions up to 0.10 fall back to the one before V1 for what V1 lacks.
+
+``first_engine.csv`` holds the reasons of each version. The operator sets no VLLM_USE_V1, so that
+vLLM decides by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from .tables import rows_for
+from .versions import Version
+
+LONG_CONTEXT: Final = 32_768
+"""Tokens of a request above which the engine before V1 prefills in chunks unless it is told
+otherwise (0.8.0 to 0.10.2 ``engine/arg_utils.py``, ``_set_default_args_v0``)."""
+V1_DRAFTS: Final = frozenset({"ngram", "medusa", "eagle", "eagle3", "deepseek_mtp", "mtp"})
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What decides which engine serves, beside the version."""
+
+    architecture: str
+    """Name in ``config.json``."""
+    capability: tuple[int, int] | None = None
+    """Compute capability, where it is known."""
+    rocm: bool = False
+    float32: bool = False
+    kv_cache_dtype: str = "auto"
+    """As the command has it: a checkpoint's own fp8 cache is ``auto``."""
+    quantization: str | None = None
+    pooling: bool = False
+    recurrent: bool = False
+    latent: bool = False
+    """Multi-head latent attention."""
+    multimodal: bool = False
+    windowed: bool = False
+    """Whether every layer has a sliding window: vLLM then has no ``sliding_window`` of layers that
+    take turns."""
+    pipeline: int = 1
+    adapters: bool = False
+    drafts: str | None = None
+    """Method of speculative decoding."""
+
+
+FACTS: Final[Mapping[str, Callable[[Setup], bool]]] = {
+    "old_gpu": lambda one: _capability(one) < (8, 0),
+    "hopper": lambda one: _capability(one)[0] == 9,
+    "blackwell": lambda one: _capability(one) == (10, 0),
+    "rocm": lambda one: one.rocm,
+    "small_cache": lambda one: one.kv_cache_dtype != "auto",
+    "float32": lambda one: one.float32,
+    "bitsandbytes": lambda one: one.quantization == "bitsandbytes",
+    "pooling": lambda one: one.pooling,
+    "recurrent": lambda one: one.recurrent,
+    "latent": lambda one: one.latent,
+    "stages": lambda one: one.pipeline > 1,
+    "adapters": lambda one: one.adapters,
+    "drafts": lambda one: one.drafts is not None,
+    "drafts_of_v1": lambda one: one.drafts in V1_DRAFTS,
+}
+"""What the columns ``when`` and ``unless`` speak of."""
+
+
+def _capability(setup: Setup) -> tuple[int, int]:
+    """The compute capability; one that is not known, or AMD's, is new and none of NVIDIA's."""
+    return (99, 0) if setup.rocm or setup.capability is None else setup.capability
+
+
+@lru_cache(maxsize=1024)
+def first_engine_because(version: Version, setup: Setup) -> str | None:
+    """Why the engine before V1 serves, or None where V1 does (always from 0.11 on)."""
+    for row in rows_for("first_engine.csv", version):
+        if row["architectures"] and setup.architecture not in row["architectures"].split("|"):
+            continue
+        if row["when"] and not FACTS[row["when"]](setup):
+            continue
+        if any(FACTS[name](setup) for name in row["unless"].split("|") if name):
+            continue
+        return row["because"]
+    return None
+
+
+def prefills_whole_prompts(setup: Setup, max_model_len: int) -> bool:
+    """Whether the engine before V1 leaves chunked prefill off unless it is told to chunk.
+
+    Its scheduler then refuses fewer tokens a step than the longest request has (0.8.0 to 0.10.2
+    ``config``, ``SchedulerConfig._verify_args``).
+    """
+    never = setup.multimodal or setup.latent or setup.rocm or setup.windowed
+    never = never or setup.pooling or setup.adapters or setup.drafts is not None
+    return never or max_model_len <= LONG_CONTEXT

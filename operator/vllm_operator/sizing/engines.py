@@ -1,0 +1,63 @@
+"""Which of vLLM's engines serves a layout, as far as its version had two of them."""
+
+from __future__ import annotations
+
+from vllm_operator.engine.first_engine import Setup
+from vllm_operator.hardware import catalogue
+from vllm_operator.models.architecture import Architecture
+from vllm_operator.models.shapes import AttentionCache, LatentCache, StateCache
+
+from .gpus import GPUCandidate
+from .parallelism import Parallelism
+from .request import Request
+
+FLOAT32_BYTES = 4
+
+
+def setup_of(
+    request: Request, gpu: GPUCandidate, parallelism: Parallelism, element_bytes: int
+) -> Setup:
+    """What decides which engine serves a request on a product in a division."""
+    features = request.features
+    return described_setup(
+        request.architecture,
+        capability=gpu.offer.compute_capability,
+        rocm=gpu.offer.resource_name == catalogue.AMD_RESOURCE,
+        float32=element_bytes == FLOAT32_BYTES,
+        kv_cache_dtype=request.engine.kv_cache_dtype or "auto",
+        pipeline=parallelism.pipeline,
+        adapters=features.adapters is not None,
+        drafts=features.speculation.method if features.speculation else None,
+    )
+
+
+def described_setup(
+    architecture: Architecture,
+    *,
+    capability: tuple[int, int] | None,
+    rocm: bool = False,
+    float32: bool = False,
+    kv_cache_dtype: str = "auto",
+    pipeline: int = 1,
+    adapters: bool = False,
+    drafts: str | None = None,
+) -> Setup:
+    """The same of a model and what is said beside it."""
+    caches = [kind.cache for kind in architecture.kinds if kind.cache is not None]
+    windows = [cache.window for cache in caches if isinstance(cache, AttentionCache)]
+    return Setup(
+        architecture=architecture.name,
+        capability=capability,
+        rocm=rocm,
+        float32=float32,
+        kv_cache_dtype=kv_cache_dtype,
+        quantization=architecture.quantization.method,
+        pooling=architecture.pooling,
+        recurrent=any(isinstance(cache, StateCache) for cache in caches),
+        latent=any(isinstance(cache, LatentCache) for cache in caches),
+        multimodal=architecture.multimodal,
+        windowed=len(windows) == len(caches) and None not in windows,
+        pipeline=pipeline,
+        adapters=adapters,
+        drafts=drafts,
+    )

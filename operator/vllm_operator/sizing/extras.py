@@ -1,0 +1,246 @@
+"""``spec.engine.extraArgs``: what may be added to the command, and what it changes of the plan.
+
+Which flags may be added stands in ``engine/extra_arguments.csv``, which keys of
+``--compilation-config`` in ``engine/compilation.csv``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from vllm_operator.api.plan import Flag
+from vllm_operator.engine.arguments import STRUCTURED, Argument, json_value, read, rules
+from vllm_operator.engine.flags import VALUES
+from vllm_operator.engine.tables import rows, rows_for
+from vllm_operator.engine.versions import Version
+from vllm_operator.errors import IllegalPin, PlanningError
+
+FIELD: Final = "spec.engine.extraArgs"
+COMPILATION: Final = "--compilation-config"
+PICTURES: Final = "--limit-mm-per-prompt"
+APPENDED: Final = ("--middleware", "--ignore-patterns")
+"""Flags whose values add up where they are given several times."""
+
+NEEDED: Final = {"--enable-log-outputs": "--enable-log-requests"}
+"""What a flag is refused without (vllm ``entrypoints/openai/cli_args.py``)."""
+
+LARGEST_GRAPH: Final = 512
+"""Requests of vLLM's largest default graph (0.33.0 ``config/vllm.py``, ``_set_cudagraph_sizes``;
+1,024 on Blackwell from 0.28 on). What graphs take was fitted to the default sizes."""
+MOST_GRAPHS: Final = 51
+"""Default sizes up to it: 1, 2, 4, every 8th to 248, every 16th to 512."""
+MODES: Final = ("NONE", "PIECEWISE", "FULL", "FULL_DECODE_ONLY", "FULL_AND_PIECEWISE")
+LEVELS: Final = ("0", "1", "2", "3")
+
+
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """What is added to the command, and what of it the plan counts."""
+
+    flags: tuple[Flag, ...] = ()
+    names: frozenset[str] = frozenset()
+    """Names of the flags."""
+    graphs: bool = True
+    """Whether CUDA graphs are captured as far as these arguments go."""
+    pictures: bool = True
+    """Whether requests may carry pictures."""
+
+
+def read_extras(words: Sequence[str], version: Version) -> tuple[Extras, list[PlanningError]]:
+    """The extra arguments, or why they are refused, each with the word's place."""
+    arguments, found = read(words, version)
+    problems: list[PlanningError] = [IllegalPin(_at(index), text) for index, text in found]
+    wrong = {index for index, _ in found}
+    problems += [
+        IllegalPin(_at(one.index), text)
+        for one in arguments
+        if one.index not in wrong and (text := _refused(one, version)) is not None
+    ]
+    groups: dict[str, list[Argument]] = {}
+    for one in arguments:
+        groups.setdefault(one.flag.name, []).append(one)
+    problems.sort(key=lambda one: int(one.field.partition("[")[2].rstrip("]")))
+    problems += _repeated(groups)
+    if problems:
+        return Extras(), problems
+    values: dict[str, Any] = {}
+    for name, group in groups.items():
+        if rules()[name].reads not in STRUCTURED:
+            continue
+        try:
+            values[name] = json_value(group)
+        except ValueError as problem:
+            return Extras(), [IllegalPin(_at(group[-1].index), f"{name} {problem}")]
+    problems += _modelled_problems(groups, values, version)
+    flags = tuple(flag for name in groups for flag in _flags(groups[name], values.get(name)))
+    extras = Extras(flags, frozenset(groups), _graphs(groups, values), _pictures(groups, values))
+    return (Extras(), problems) if problems else (extras, [])
+
+
+def _at(index: int) -> str:
+    return f"{FIELD}[{index}]"
+
+
+def _refused(argument: Argument, version: Version) -> str | None:
+    rule = rules().get(argument.flag.name)
+    name = argument.name
+    if rule is None:
+        return f"{name} is not known to leave memory as it is planned; remove it"
+    if rule.verdict == "field":
+        return f"{name} repeats a field of the specification; {rule.remedy}"
+    if rule.verdict in ("operator", "memory"):
+        return f"{name} may not be set here; {rule.remedy}"
+    if rule.since is not None and version.release < rule.since.release:
+        return (
+            f"{name} makes vLLM {version} fall back to the engine before V1; remove it, or take "
+            f"{rule.since} or newer"
+        )
+    return None
+
+
+def _repeated(groups: Mapping[str, Sequence[Argument]]) -> Iterator[PlanningError]:
+    for name, group in groups.items():
+        keyed = all(one.key for one in group)
+        if len(group) > 1 and not keyed and name not in APPENDED:
+            yield IllegalPin(_at(group[-1].index), f"{name} is given more than once; keep one")
+        needed = NEEDED.get(name)
+        if needed is not None and needed not in groups:
+            yield IllegalPin(_at(group[0].index), f"{name} needs {needed} beside it; add it")
+
+
+def _flags(group: Sequence[Argument], value: Any) -> Iterator[Flag]:
+    """As they are passed on: spelt out, dotted keys as one JSON value."""
+    first = group[0]
+    if value is not None and (isinstance(value, dict | list) or any(one.key for one in group)):
+        where = ", ".join(_at(one.index) for one in group)
+        yield Flag(name=first.flag.name, value=_compact(value), reason=where[:512])
+        return
+    for one in group:
+        if one.flag.takes == VALUES:
+            for text, index in zip(one.values, one.words, strict=True):
+                yield Flag(name=one.name, value=text, reason=_at(index))
+            if not one.values:
+                yield Flag(name=one.name, reason=_at(one.index))
+        elif one.flag.name == COMPILATION and one.values[0] in LEVELS:
+            text = _compact({"level": int(one.values[0])})
+            yield Flag(name=COMPILATION, value=text, reason=_at(one.index))
+        else:
+            given = one.values[0] if one.values else None
+            yield Flag(name=one.name, value=given, reason=_at(one.index))
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def _modelled_problems(
+    groups: Mapping[str, Sequence[Argument]], values: Mapping[str, Any], version: Version
+) -> Iterator[PlanningError]:
+    for name, group in groups.items():
+        where, value = _at(group[-1].index), values.get(name)
+        texts = [text for one in group for text in one.values]
+        if name == COMPILATION:
+            for text in _compilation_problems(value, version):
+                yield IllegalPin(where, f"{name} {text}")
+        elif name == PICTURES:
+            if not isinstance(value, dict) or not all(map(_count, value.values())):
+                yield IllegalPin(
+                    where,
+                    f"{name} takes a JSON object with a number for each kind of input here, "
+                    'for example {"image":0,"video":0}',
+                )
+        elif name in ("--cudagraph-capture-sizes", "--cuda-graph-sizes"):
+            sizes = [int(text) for text in texts]
+            # One number alone is the largest of vLLM's own sizes (0.9.0 to 0.12.0).
+            alone = name == "--cuda-graph-sizes" and len(sizes) == 1
+            problem = _too_large(max(sizes, default=0), 0 if alone else len(sizes))
+            if problem is not None:
+                yield IllegalPin(where, f"{name} {problem}")
+        elif name == "--max-cudagraph-capture-size":
+            problem = _too_large(int(texts[0]), 0)
+            if problem is not None:
+                yield IllegalPin(where, f"{name} {problem}")
+        elif name == "--optimization-level" and texts[0] not in LEVELS:
+            yield IllegalPin(where, f"{name} {texts[0]} is none of {', '.join(LEVELS)}")
+
+
+def _count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _too_large(largest: int, number: int) -> str | None:
+    if largest > LARGEST_GRAPH:
+        return f"asks for graphs of {largest} requests; the plan counts at most {LARGEST_GRAPH}"
+    if number > MOST_GRAPHS:
+        return f"asks for {number} graphs; the plan counts at most {MOST_GRAPHS}"
+    return None
+
+
+def _compilation_problems(value: Any, version: Version) -> Iterator[str]:
+    if _count(value):
+        if str(value) not in LEVELS:
+            yield f"{value} is none of {', '.join(LEVELS)}"
+        return
+    if not isinstance(value, dict):
+        yield "must be a JSON object"
+        return
+    known = {row["key"]: row["reads"] for row in rows_for("compilation.csv", version)}
+    for key, given in value.items():
+        if key not in known:
+            yield _unknown_key(key, version)
+            continue
+        problem = _setting_problem(known[key], given)
+        if problem is not None:
+            yield f"{key} {problem}"
+
+
+def _unknown_key(key: str, version: Version) -> str:
+    spans = [row for row in rows("compilation.csv") if row["key"] == key]
+    if not spans:
+        return f"{key} may not be set here; it is not known to leave memory as it is planned"
+    renamed = {"level": "mode", "mode": "level", "use_cudagraph": "cudagraph_mode"}.get(key)
+    hint = f"use {renamed}" if renamed else "remove it"
+    return f"has no key {key} in vLLM {version}; {hint}"
+
+
+def _setting_problem(kind: str, given: Any) -> str | None:
+    if kind == "level":
+        if str(given) in LEVELS:
+            return None
+        return f"must be one of {', '.join(LEVELS)}, and is {given!r}"
+    if kind == "switch" and not isinstance(given, bool):
+        return f"must be true or false, and is {given!r}"
+    if kind == "mode" and str(given).upper() not in MODES:
+        return f"must be one of {', '.join(MODES)}, and is {given!r}"
+    if kind == "size":
+        return _too_large(given, 0) if _count(given) else f"must be a number, and is {given!r}"
+    if kind == "sizes":
+        if not isinstance(given, list) or not all(map(_count, given)):
+            return f"must be a list of numbers, and is {given!r}"
+        return _too_large(max(given, default=0), len(given))
+    return None
+
+
+def _graphs(groups: Mapping[str, Sequence[Argument]], values: Mapping[str, Any]) -> bool:
+    level = groups.get("--optimization-level")
+    if level and level[-1].values[0] == "0":
+        return False
+    settings = values.get(COMPILATION)
+    if not isinstance(settings, dict):
+        return True
+    if settings.get("use_cudagraph") is False:
+        return False
+    return str(settings.get("cudagraph_mode", "")).upper() != "NONE"
+
+
+def _pictures(groups: Mapping[str, Sequence[Argument]], values: Mapping[str, Any]) -> bool:
+    only = groups.get("--language-model-only")
+    if only and not only[-1].flag.spelling.startswith("--no-"):
+        return False
+    limits = values.get(PICTURES)
+    if not isinstance(limits, dict):
+        return True
+    return limits.get("image") != 0 or limits.get("video") != 0

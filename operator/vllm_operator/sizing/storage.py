@@ -1,0 +1,158 @@
+"""Where the weights lie or are cached, and what follows: arguments, start, rollouts.
+
+``spec.model.storage`` names a volume and says whether it is a cache that the engine fills or holds
+the checkpoint that is served. A volume that one node or one pod at a time may hold forbids a pod
+beside the old one: the new pod would wait for the volume, and the old pod for the new one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from vllm_operator.api.plan import PlannedStorage
+from vllm_operator.api.v1alpha1 import VLLMServerSpec
+from vllm_operator.errors import IllegalPin, PlanningError
+
+MODELS_PATH: Final = "/models"
+CLAIM_FIELD: Final = "spec.model.storage.persistentVolumeClaim"
+HOST_PATH_FIELD: Final = "spec.model.storage.hostPath"
+PREFIXES_VALUE: Final = "hostPathPrefixes"
+"""Chart value with the folders of nodes that servers may use."""
+
+SHARED_MODES: Final = frozenset({"ReadWriteMany", "ReadOnlyMany"})
+"""Access modes by which several nodes hold a volume at once."""
+
+ONE_POD: Final = "ReadWriteOncePod"
+
+Kind = Literal["EmptyDir", "PersistentVolumeClaim", "HostPath", "Image"]
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimFacts:
+    """What was read of a PersistentVolumeClaim."""
+
+    name: str
+    access_modes: tuple[str, ...]
+
+    @property
+    def one_pod(self) -> bool:
+        """Whether one pod at a time may use it."""
+        return self.access_modes == (ONE_POD,)
+
+    @property
+    def one_node(self) -> bool:
+        """Whether one node at a time may hold it."""
+        return bool(self.access_modes) and not SHARED_MODES & set(self.access_modes)
+
+    def to_json_object(self) -> dict[str, Any]:
+        """The facts as plain JSON."""
+        return {"name": self.name, "accessModes": list(self.access_modes)}
+
+    @classmethod
+    def from_json_object(cls, document: Mapping[str, Any]) -> ClaimFacts:
+        """The inverse of ``to_json_object``."""
+        return cls(document["name"], tuple(document["accessModes"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """The volume that a specification names."""
+
+    kind: Kind
+    source: str
+    """Name of the claim, folder of the node or reference of the image; empty for an emptyDir."""
+    path: str
+    """Folder on the volume, absolute from its root."""
+    serves: bool
+    """Whether the checkpoint lies there and is served from there; else it is a cache."""
+
+    @property
+    def model_path(self) -> str:
+        """Where the engine finds the checkpoint."""
+        # A folder of an image is reached by its path: subPath of image volumes is newer than they.
+        return (MODELS_PATH + ("" if self.kind == "HostPath" else self.path)).rstrip("/")
+
+    def __str__(self) -> str:
+        return f"{WORDS[self.kind]} {self.source}".rstrip()
+
+
+WORDS: Final[Mapping[Kind, str]] = {
+    "EmptyDir": "emptyDir",
+    "PersistentVolumeClaim": "PersistentVolumeClaim",
+    "HostPath": "node folder",
+    "Image": "image",
+}
+
+
+def volume_of(spec: VLLMServerSpec) -> Volume:
+    """The volume that the specification names; an emptyDir as cache where it names none."""
+    storage = spec.model.storage
+    if storage is not None and storage.persistent_volume_claim is not None:
+        claim = storage.persistent_volume_claim
+        path, serves = claim.path or "", claim.mode == "Model"
+        return Volume("PersistentVolumeClaim", claim.claim_name, path, serves)
+    if storage is not None and storage.host_path is not None:
+        folder = storage.host_path
+        return Volume("HostPath", folder.path, "", folder.mode == "Model")
+    if storage is not None and storage.image is not None:
+        return Volume("Image", storage.image.reference, storage.image.path or "", serves=True)
+    return Volume("EmptyDir", "", "", serves=False)
+
+
+def storage_problems(
+    spec: VLLMServerSpec, host_path_prefixes: tuple[str, ...] | None
+) -> Iterator[PlanningError]:
+    """What forbids the storage. ``host_path_prefixes`` None: nobody's settings are known."""
+    volume = volume_of(spec)
+    if volume.kind != "HostPath" or host_path_prefixes is None:
+        return
+    if any(_lies_under(volume.source, prefix) for prefix in host_path_prefixes):
+        return
+    allowed = ", ".join(host_path_prefixes)
+    remedy = f"use a folder under {allowed}" if allowed else "use a persistentVolumeClaim"
+    yield IllegalPin(
+        f"{HOST_PATH_FIELD}.path",
+        f"{volume.source} is no folder of nodes that this operator allows; {remedy}, or let its "
+        f"chart value {PREFIXES_VALUE} allow it",
+    )
+
+
+def spread_problem(spec: VLLMServerSpec, claim: ClaimFacts | None, nodes: int) -> IllegalPin | None:
+    """Why a replica on so many nodes cannot use its claim."""
+    if nodes == 1 or claim is None or not claim.one_node:
+        return None
+    return IllegalPin(
+        CLAIM_FIELD,
+        f"{claim.name} is {', '.join(claim.access_modes)}: one node at a time holds it, and a "
+        f"replica of this model takes {nodes}; use a claim with ReadWriteMany or ReadOnlyMany",
+    )
+
+
+def planned_storage(spec: VLLMServerSpec, claim: ClaimFacts | None) -> PlannedStorage:
+    """The storage as it stands in the plan, with what it means for rollouts."""
+    volume = volume_of(spec)
+    known = claim if volume.kind == "PersistentVolumeClaim" else None
+    single = known is not None and known.one_node
+    return PlannedStorage(
+        kind=volume.kind,
+        source=volume.source or None,
+        mode="Model" if volume.serves else "Cache",
+        access_modes=list(known.access_modes) if known else None,
+        surge=not single,
+        note=_single(known) if known is not None and single else None,
+    )
+
+
+def _single(claim: ClaimFacts) -> str:
+    modes = ", ".join(claim.access_modes)
+    said = f"PersistentVolumeClaim {claim.name} is {modes}"
+    if claim.one_pod:
+        return f"{said}: updates go in place, and only one replica can run"
+    return f"{said}: updates go in place, and all replicas have to fit on the node that holds it"
+
+
+def _lies_under(path: str, prefix: str) -> bool:
+    folder, allowed = path.rstrip("/"), prefix.rstrip("/")
+    return folder == allowed or folder.startswith(f"{allowed}/")

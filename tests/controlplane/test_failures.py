@@ -1,0 +1,201 @@
+"""Engines that do not start: the reason and the remedy in the conditions, and bounded repairs.
+
+The pods run the scripted engine under the node agent: real logs, exit codes and restarts.
+"""
+
+from __future__ import annotations
+
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from localcluster import Cluster
+from scriptedengine.images import scripted
+from support.fixtures import StartOperator
+from support.operating import OperatorProcess
+from support.pods import pod_place
+from support.world import World, flag
+
+CRDS = Path(__file__).parents[2] / "crds"
+IMAGE = "scripted/vllm:v0.30.0"
+
+pytestmark = pytest.mark.xdist_group("scripted-engine")
+
+
+@pytest.fixture(scope="module")
+def agents() -> Iterator[Cluster]:
+    with Cluster(kwok=False, manifests=[CRDS]) as running:
+        labels = {"localcluster.vllm-operator.io/kind": "agent"}
+        running.add_agent_node("real-0", [scripted()], count=64, speed=20, labels=labels)
+        yield running
+
+
+@pytest.fixture
+def world(agents: Cluster) -> Iterator[World]:
+    with pod_place(agents) as place:
+        found = World(agents, place.namespace)
+        yield found
+        for server in found.list("VLLMServer"):
+            found.delete("VLLMServer", server["metadata"]["name"])
+        found.wait(lambda: not found.list("ReplicaSet"), "the server's objects to go")
+
+
+@pytest.fixture
+def operator(world: World, start_operator: StartOperator) -> OperatorProcess:
+    return start_operator(world)
+
+
+def serve(world: World, engine: dict[str, Any] | None = None, **variables: str) -> None:
+    """A server whose scripted engine reads ``variables``."""
+    environment = [{"name": name, "value": value} for name, value in variables.items()]
+    world.apply(engine={"image": IMAGE, "env": environment, **(engine or {})})
+
+
+def restarts(world: World) -> int:
+    return sum(
+        status["restartCount"]
+        for pod in world.list("Pod")
+        for status in pod["status"].get("containerStatuses", [])
+    )
+
+
+def events(world: World, reason: str) -> list[str]:
+    return [event["note"] for event in world.list("Event") if event["reason"] == reason]
+
+
+def written(world: World) -> dict[str, str]:
+    """resourceVersions of what the operator writes; the events of an agent come and go."""
+    versions = world.versions()
+    return {name: versions[name] for name in versions if not name.startswith("Event/")}
+
+
+def flag_reason(world: World, name: str) -> str:
+    flags = world.status()["plan"]["flags"]
+    return str(next(one["reason"] for one in flags if one["name"] == name))
+
+
+@pytest.mark.usefixtures("operator")
+def test_a_cache_that_is_too_small_is_repaired_by_vllm_s_own_estimate(world: World) -> None:
+    serve(world, SCRIPTED_KV_TOKENS="20000")
+    world.wait_ready(timeout=60)
+    assert flag(world.args(), "--max-model-len") == "19456"
+    reason = flag_reason(world, "--max-model-len")
+    assert reason.startswith("repair 1 of 3: lowered from 32768 to 19456 after a failed start")
+    assert events(world, "PlanRepaired") == [reason]
+    assert world.condition("UpdateAvailable")["status"] == "False"
+
+
+@pytest.mark.usefixtures("operator")
+def test_a_pin_stops_with_the_numbers_and_nothing_is_written_while_it_crashes_on(
+    world: World,
+) -> None:
+    serve(world, {"maxModelLen": 32768}, SCRIPTED_KV_TOKENS="20000")
+    stalled = world.wait_condition("Stalled", "True", "KVCacheTooSmall", timeout=60)
+    assert "set spec.engine.maxModelLen to at most 20000" in stalled["message"]
+    assert "spec.engine.maxModelLen is pinned" in stalled["message"]
+    for kind in ("Progressing", "Available", "Ready"):
+        assert world.condition(kind)["reason"] == "KVCacheTooSmall"
+    world.wait(lambda: restarts(world) >= 2, "two restarts")
+    before, seen = written(world), restarts(world)
+    world.wait(lambda: restarts(world) >= seen + 2, "two more restarts")
+    assert written(world) == before
+    assert len(events(world, "KVCacheTooSmall")) == 1
+
+
+@pytest.mark.usefixtures("operator")
+def test_an_edit_after_a_stop_starts_afresh(world: World) -> None:
+    serve(world, {"maxModelLen": 32768}, SCRIPTED_KV_TOKENS="20000")
+    world.wait_condition("Stalled", "True", "KVCacheTooSmall", timeout=60)
+    serve(world, {"maxModelLen": 16384}, SCRIPTED_KV_TOKENS="20000")
+    world.wait_ready(timeout=60)
+    assert world.condition("Stalled")["status"] == "False"
+
+
+def test_after_three_repairs_the_reason_stands_across_a_restart_of_the_operator(
+    world: World, operator: OperatorProcess
+) -> None:
+    serve(world, SCRIPTED_PLAY="no-kv-cache")
+    world.wait(lambda: events(world, "PlanRepaired"), "a repair", timeout=60)
+    operator.kill()
+    operator.start()
+    stalled = world.wait_condition("Stalled", "True", "KVCacheTooSmall", timeout=60)
+    assert "3 repairs of the plan have not helped" in stalled["message"]
+    assert flag_reason(world, "--max-num-seqs").startswith("repair 3 of 3: lowered from 256 to 128")
+    assert len(world.list("ControllerRevision")) == 4
+
+
+@pytest.mark.usefixtures("operator")
+def test_a_replica_of_the_last_good_plan_serves_on_beside_one_that_does_not_start(
+    world: World,
+) -> None:
+    serve(world)
+    world.wait_ready(timeout=60)
+    (good,) = world.list("Pod")
+    serve(world, {"maxNumSeqs": 64}, SCRIPTED_PLAY="no-kv-cache")
+    world.wait_condition("Stalled", "True", "KVCacheTooSmall", timeout=60)
+    assert world.condition("Available")["status"] == "True"
+    still = next(
+        pod for pod in world.list("Pod") if pod["metadata"]["name"] == good["metadata"]["name"]
+    )
+    assert still["metadata"]["uid"] == good["metadata"]["uid"]
+    assert still["status"]["containerStatuses"][0]["ready"]
+    serve(world)
+    world.wait_ready(timeout=60)
+    assert [
+        pod["metadata"]["uid"]
+        for pod in world.list("Pod")
+        if not pod["metadata"].get("deletionTimestamp")
+    ] == [good["metadata"]["uid"]]
+
+
+@pytest.mark.usefixtures("operator")
+def test_what_may_pass_by_itself_is_waited_for(world: World) -> None:
+    serve(world, SCRIPTED_PLAY="gated-model")
+    waiting = world.wait_condition("Progressing", "True", "ModelAccessDenied", timeout=60)
+    assert "spec.model.tokenSecretRef" in waiting["message"]
+    assert world.condition("Stalled")["status"] == "False"
+    assert world.condition("Reconciling")["status"] == "True"
+
+
+@pytest.mark.usefixtures("operator")
+def test_a_missing_secret_is_named_and_its_creation_is_enough(world: World) -> None:
+    reference = {"name": "hf-token", "key": "token"}
+    model = {"id": "Qwen/Qwen2.5-7B-Instruct", "tokenSecretRef": reference}
+    world.apply(model=model, engine={"image": IMAGE})
+    said = world.wait_condition("Progressing", "True", "SecretMissing", timeout=60)
+    assert "there is no Secret hf-token" in said["message"]
+    secret = {"metadata": {"name": "hf-token"}, "stringData": {"token": "hf_x"}}
+    world.cluster.api("POST", f"/api/v1/namespaces/{world.namespace}/secrets", secret)
+    world.wait_ready(timeout=60)
+
+
+@pytest.mark.usefixtures("operator")
+def test_an_image_that_cannot_be_pulled_is_said(world: World) -> None:
+    world.apply(engine={"image": "nowhere/vllm:v0.30.0"})
+    said = world.wait_condition("Available", "False", "ImagePullFailed", timeout=60)
+    assert "spec.engine.image" in said["message"]
+
+
+@pytest.mark.usefixtures("operator")
+def test_a_container_above_its_memory_limit_is_said(world: World) -> None:
+    variables = [{"name": "SCRIPTED_PLAY", "value": "oom-killed"}]
+    limits = {"limits": {"memory": "256Mi"}}
+    world.apply(engine={"image": IMAGE, "env": variables}, pod={"resources": limits})
+    said = world.wait_condition("Available", "False", "OOMKilled", timeout=60)
+    assert "spec.pod.resources.limits.memory" in said["message"]
+
+
+@pytest.mark.usefixtures("operator")
+def test_an_engine_that_crashed_while_it_served_is_said_and_serves_again(world: World) -> None:
+    serve(world)
+    world.wait_ready(timeout=60)
+    (pod,) = world.list("Pod")
+    url = f"http://{pod['status']['podIP']}:8000/scripted/crash"
+    with urllib.request.urlopen(url, b"{}", timeout=5):
+        pass
+    world.wait(lambda: events(world, "EngineCrashed"), "the crash to be told", timeout=60)
+    world.wait_ready(timeout=60)
+    assert len(world.list("ControllerRevision")) == 1

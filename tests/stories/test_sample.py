@@ -1,0 +1,28 @@
+"""A sample of what `make test-stories` tells whole; it is part of `make test`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from localcluster.cluster import Cluster
+from stories.telling import killed_after, story
+
+SAMPLE = {
+    # A plan, its objects; the new plan; the status that says so.
+    "test_another_image_rolls_to_another_vllm": (1, 3, 6),
+    "test_an_edit_whose_engine_does_not_start_leaves_the_old_pod_serving": (2, 5, 8),
+    "test_a_cache_that_is_too_small_is_repaired_by_shorter_requests": (1, 4, 6),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [(name, write) for name, writes in SAMPLE.items() for write in writes],
+    ids=lambda value: str(value).removeprefix("test_"),
+)
+def test_a_story_ends_the_same_when_the_operator_is_killed_after_a_write(
+    name: str, write: int, cluster: Cluster, tmp_path: Path
+) -> None:
+    assert killed_after(cluster, tmp_path, story(name), write)

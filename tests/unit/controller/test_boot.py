@@ -1,0 +1,204 @@
+"""Why pods do not start: of which pods, read how often, and said how steadily."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, cast
+
+import pytest
+
+from support.builders import make_plan, make_server
+from vllm_operator.controller.boot import BootReader, Diagnosis, pods_of_plan
+from vllm_operator.controller.client import ApiError, Client
+from vllm_operator.controller.endings import Ending, engine_mark
+from vllm_operator.controller.revisions import Pinned
+from vllm_operator.controller.store import ChildRecord, PodRecord
+
+from .test_status import DEPLOYMENT, POD
+
+KEY = ("default", "qwen")
+CONTAINER = {"name": "engine", "image": "i", "command": ["vllm"], "env": []}
+MARK = engine_mark(CONTAINER)
+PLAN = Pinned(
+    name="qwen-1",
+    uid="r1",
+    revision=1,
+    spec=make_server().spec,
+    replan=None,
+    release="",
+    inputs={},
+    plan=make_plan(),
+    objects=({"kind": "Deployment", "spec": {"template": {"spec": {"containers": [CONTAINER]}}}},),
+    created_at="2026-01-01T10:00:00Z",
+)
+ENDING = Ending("1", "exit code 1, reason Error", "", "engine", True, False, 1)
+FAILED = replace(POD, engine=MARK, created_at="2026-01-01T10:00:01Z", ending=ENDING)
+TOO_SMALL = (
+    "ValueError: To serve at least one request with the model's max seq len (32768), (4.0 GiB KV "
+    "cache is needed, which is larger than the available KV cache memory ({left} GiB). Based on "
+    "the available memory, the estimated maximum model length is 20000. "
+)
+TAKEN = (
+    "ValueError: Free memory on device cuda:0 (60.11/79.18 GiB) on startup is less than desired "
+    "GPU memory utilization (0.92, 72.85 GiB)."
+)
+
+
+class Logs:
+    """Stands for the API server's pods/log: one text after the other, or an error."""
+
+    def __init__(self, *texts: str | Exception) -> None:
+        self.texts = list(texts)
+        self.asked: list[dict[str, Any]] = []
+
+    async def log(self, namespace: str, pod: str, container: str, **options: Any) -> str:
+        self.asked.append({"pod": pod, "container": container, **options})
+        text = self.texts.pop(0)
+        if isinstance(text, Exception):
+            raise text
+        return text
+
+
+def reader(*texts: str | Exception) -> tuple[BootReader, Logs]:
+    logs = Logs(*texts)
+    return BootReader(cast(Client, logs)), logs
+
+
+async def look(
+    boot: BootReader,
+    *pods: PodRecord,
+    deployment: ChildRecord = DEPLOYMENT,
+    plan: Pinned = PLAN,
+) -> Diagnosis:
+    found = await boot.diagnose(KEY, plan, deployment, pods)
+    assert found is not None
+    return found
+
+
+async def test_the_log_of_the_container_that_ended_tells_why() -> None:
+    boot, logs = reader(TOO_SMALL.format(left="2.4"))
+    assert (await look(boot, FAILED)).failure.reason == "KVCacheTooSmall"
+    assert logs.asked[0]["previous"] is True
+    assert logs.asked[0]["container"] == "engine"
+
+
+async def test_the_log_of_an_end_is_read_once() -> None:
+    boot, logs = reader(TOO_SMALL.format(left="2.4"))
+    for _ in range(3):
+        await look(boot, FAILED)
+    assert len(logs.asked) == 1
+
+
+async def test_a_failure_stands_while_the_engine_is_being_started_again() -> None:
+    boot, _ = reader(TOO_SMALL.format(left="2.4"))
+    await look(boot, replace(FAILED, waiting_reason="CrashLoopBackOff"))
+    assert (await look(boot, FAILED)).failure.reason == "KVCacheTooSmall"
+
+
+async def test_two_starts_that_fail_alike_say_the_same() -> None:
+    boot, _ = reader(TOO_SMALL.format(left="2.4"), TOO_SMALL.format(left="2.3"))
+    first = await look(boot, FAILED)
+    again = replace(FAILED, ending=replace(ENDING, id="2", ends=2))
+    second = await look(boot, again)
+    assert second.failure.message == first.failure.message
+    assert second.ends == 2
+
+
+async def test_what_the_end_of_one_start_does_to_the_next_is_no_news() -> None:
+    boot, _ = reader(TOO_SMALL.format(left="2.4"), TAKEN)
+    await look(boot, FAILED)
+    again = replace(FAILED, ending=replace(ENDING, id="2", ends=2))
+    assert (await look(boot, again)).failure.reason == "KVCacheTooSmall"
+
+
+async def test_a_new_plan_is_judged_by_itself() -> None:
+    boot, _ = reader(TOO_SMALL.format(left="2.4"), TAKEN)
+    await look(boot, FAILED)
+    other = replace(FAILED, uid="p2", ending=replace(ENDING, id="2"))
+    found = await look(boot, other, plan=replace(PLAN, uid="r2"))
+    assert found.failure.reason == "GPUMemoryTaken"
+
+
+async def test_a_server_whose_pods_load_for_the_first_time_has_no_failure() -> None:
+    boot, _ = reader()
+    assert await boot.diagnose(KEY, PLAN, DEPLOYMENT, [replace(FAILED, ending=None)]) is None
+
+
+async def test_a_ready_pod_that_once_failed_has_no_failure() -> None:
+    boot, _ = reader()
+    assert await boot.diagnose(KEY, PLAN, DEPLOYMENT, [replace(FAILED, ready=True)]) is None
+
+
+@pytest.mark.parametrize("code", [403, 404, 500])
+async def test_a_log_that_cannot_be_read_leaves_the_termination_message(code: int) -> None:
+    boot, _ = reader(ApiError(code, "", ""))
+    pod = replace(FAILED, ending=replace(ENDING, message=TAKEN))
+    assert (await look(boot, pod)).failure.reason == "GPUMemoryTaken"
+
+
+async def test_a_log_that_nothing_served_is_asked_for_again() -> None:
+    boot, logs = reader(ApiError(502, "", ""), TOO_SMALL.format(left="2.4"))
+    assert (await look(boot, FAILED)).failure.reason == "EngineFailed"
+    assert (await look(boot, FAILED)).failure.reason == "KVCacheTooSmall"
+    assert len(logs.asked) == 2
+
+
+async def test_an_exit_that_says_all_needs_no_log() -> None:
+    boot, logs = reader()
+    pod = replace(FAILED, ending=replace(ENDING, text="exit code 137, reason OOMKilled"))
+    assert (await look(boot, pod)).failure.reason == "OOMKilled"
+    assert logs.asked == []
+
+
+async def test_an_engine_that_had_served_crashed_and_is_never_repaired() -> None:
+    boot, _ = reader("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 1.00 GiB. GPU")
+    found = await look(boot, replace(FAILED, ending=replace(ENDING, served=True)))
+    assert found.failure.reason == "GPUOutOfMemory"
+    assert "crashed while it served" in found.failure.message
+    assert found.failure.passes
+    assert found.failure.repair == "none"
+
+
+async def test_a_crash_that_nobody_knows_shows_its_last_error() -> None:
+    boot, _ = reader("vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue.")
+    found = await look(boot, replace(FAILED, ending=replace(ENDING, served=True)))
+    assert found.failure.reason == "EngineCrashed"
+    assert "EngineDeadError" in found.failure.message
+
+
+async def test_a_quota_is_told_where_there_is_no_pod() -> None:
+    boot, _ = reader()
+    message = 'pods "q" is forbidden: exceeded quota: gpus, requested: g=2, used: g=7, limited: g=8'
+    found = await look(boot, deployment=replace(DEPLOYMENT, message=message))
+    assert found.failure.reason == "QuotaExceeded"
+
+
+async def test_a_missing_claim_is_told_in_the_scheduler_s_place() -> None:
+    boot, _ = reader()
+    pod = replace(
+        FAILED,
+        ending=None,
+        scheduled=False,
+        unschedulable_since="2026-01-01T10:00:02Z",
+        unschedulable_message='0/1 nodes: persistentvolumeclaim "models" not found.',
+    )
+    assert (await look(boot, pod)).failure.reason == "VolumeClaimMissing"
+
+
+def test_pods_of_an_older_plan_are_of_no_interest() -> None:
+    rolling = replace(DEPLOYMENT, replicas=2, updated_replicas=1)
+    old = replace(FAILED, engine="other")
+    assert pods_of_plan(PLAN, rolling, [old, FAILED]) == [FAILED]
+
+
+def test_an_older_pod_with_the_same_engine_is_told_apart_by_its_age_during_a_rollout() -> None:
+    rolling = replace(DEPLOYMENT, replicas=2, updated_replicas=1)
+    old = replace(FAILED, created_at="2026-01-01T09:00:00Z")
+    assert pods_of_plan(PLAN, rolling, [old]) == []
+    assert pods_of_plan(PLAN, DEPLOYMENT, [old]) == [old]
+
+
+def test_pods_whose_container_somebody_changed_are_told_apart_by_their_age() -> None:
+    changed = replace(FAILED, engine="changed")
+    older = replace(changed, created_at="2026-01-01T09:00:00Z")
+    assert pods_of_plan(PLAN, DEPLOYMENT, [older, changed]) == [changed]

@@ -1,0 +1,84 @@
+"""How an engine ended, read from a pod's status as a kubelet writes it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vllm_operator.controller.endings import Ending, ending_of, engine_mark
+
+CREATED, STARTED, ENDED = "2026-01-01T10:00:00Z", "2026-01-01T10:00:05Z", "2026-01-01T10:01:00Z"
+TERMINATED = {
+    "exitCode": 1,
+    "reason": "Error",
+    "message": "ValueError: no",
+    "startedAt": STARTED,
+    "finishedAt": ENDED,
+    "containerID": "containerd://1",
+}
+
+
+def pod(state: dict[str, Any], last: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+    engine = {
+        "name": "engine",
+        "restartCount": more.get("restarts", 0),
+        "state": state,
+        "lastState": {"terminated": last} if last else {},
+    }
+    ready = {"type": "Ready", "status": "False", "lastTransitionTime": more.get("ready", CREATED)}
+    return {
+        "status": {"containerStatuses": [*more.get("others", []), engine], "conditions": [ready]}
+    }
+
+
+def ending(*arguments: Any, **more: Any) -> Ending:
+    found = ending_of(pod(*arguments, **more))
+    assert found is not None
+    return found
+
+
+def test_an_engine_that_runs_for_the_first_time_never_ended() -> None:
+    assert ending_of(pod({"running": {}})) is None
+
+
+def test_an_engine_that_just_ended_has_its_log_in_the_container_of_now() -> None:
+    found = ending({"terminated": TERMINATED})
+    assert not found.previous
+    assert found.ends == 1
+    assert found.text == "exit code 1, reason Error, message ValueError: no"
+
+
+def test_an_engine_that_waits_to_be_started_again_ended_once_more_than_it_was_restarted() -> None:
+    found = ending({"waiting": {"reason": "CrashLoopBackOff"}}, TERMINATED, restarts=1)
+    assert found.previous
+    assert found.ends == 2
+
+
+def test_an_engine_that_was_started_again_ended_as_often_as_it_was_restarted() -> None:
+    assert ending({"running": {}}, TERMINATED, restarts=1).ends == 1
+
+
+def test_an_engine_that_was_never_ready_did_not_serve() -> None:
+    assert not ending({"running": {}}, TERMINATED, restarts=1).served
+
+
+def test_an_engine_whose_pod_ceased_to_be_ready_by_its_end_had_served() -> None:
+    assert ending({"terminated": TERMINATED}, ready=ENDED).served
+
+
+def test_an_engine_that_failed_to_come_back_after_it_had_served_did_not_serve_in_that_life() -> (
+    None
+):
+    again = {**TERMINATED, "startedAt": "2026-01-01T10:02:00Z", "containerID": "containerd://2"}
+    assert not ending({"waiting": {}}, again, restarts=2, ready=ENDED).served
+
+
+def test_an_injected_container_is_not_taken_for_the_engine() -> None:
+    sidecar = {"name": "proxy", "state": {"terminated": {**TERMINATED, "exitCode": 9}}}
+    assert ending_of(pod({"running": {}}, others=[sidecar])) is None
+
+
+def test_an_engine_is_known_by_what_it_runs_and_not_by_what_the_api_server_adds_to_it() -> None:
+    mine = {"image": "a", "command": ["vllm"], "env": [{"name": "HOME", "value": ""}]}
+    live = {**mine, "env": [{"name": "HOME"}], "imagePullPolicy": "IfNotPresent"}
+    assert engine_mark(live) == engine_mark(mine)
+    assert engine_mark({**mine, "command": ["vllm", "serve"]}) != engine_mark(mine)

@@ -1,0 +1,177 @@
+"""Which plan is repaired, by how much, and when not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from support.builders import make_plan, make_server
+from vllm_operator.controller.boot import Diagnosis
+from vllm_operator.controller.repair import Verdict, decide, trouble
+from vllm_operator.engine.failures import Failure
+from vllm_operator.sizing.repairs import REPAIR_LIMIT, Repair
+
+from .test_boot import ENDING, FAILED, PLAN
+
+MEMORY: dict[str, Any] = {
+    "total": 80 << 30,
+    "utilization": 0.92,
+    "budget": 73 << 30,
+    "weights": 8 << 30,
+    "activationPeak": 1 << 30,
+    "cudaGraphs": 0,
+    "nonTorch": 0,
+    "kvCache": {"expected": 64 << 30, "low": 62 << 30},
+    "margin": 2 << 30,
+    "outsideBudget": 1 << 30,
+    "freeAtStart": {"expected": 79 << 30, "low": 78 << 30},
+}
+IN_FORCE = replace(PLAN, plan=make_plan(memory=MEMORY))
+SMALL = Failure(
+    "KVCacheTooSmall",
+    "one request is too large",
+    "lower it",
+    passes=False,
+    repair="shorterMaxModelLen",
+    numbers={"estimated": "20000"},
+)
+TAKEN = Failure(
+    "GPUMemoryTaken",
+    "little is free",
+    "end what uses it",
+    repair="lowerUtilization",
+    after=2,
+    numbers={"free": "70.00", "total": "79.18"},
+)
+GRAPHS = Failure(
+    "GPUOutOfMemory",
+    "no room",
+    "lower it",
+    repair="lowerUtilization",
+    numbers={"tried": "1.02 GiB"},
+)
+SAMPLER = Failure("GPUOutOfMemory", "no room", "lower it", passes=False, repair="fewerSequences")
+
+
+def verdict(
+    failure: Failure, made: int = 0, *, ends: int = 2, ready: bool = False, **spec: Any
+) -> Verdict:
+    before = [Repair("fewerSequences", 1, "")] * made
+    pods = [FAILED, replace(FAILED, name="other", uid="o", ready=ready)]
+    diagnosis = Diagnosis(failure, ends)
+    return decide(make_server(**spec).spec, IN_FORCE, before, diagnosis, pods)
+
+
+def repair(failure: Failure, **options: Any) -> Repair:
+    found = verdict(failure, **options).repair
+    assert found is not None
+    return found
+
+
+def test_the_length_follows_from_vllm_s_own_estimate_and_stays_below_it() -> None:
+    assert repair(SMALL).limit == 19_456
+    assert repair(SMALL).limit < 20_000
+
+
+def test_the_reason_counts_the_repairs_and_names_both_values() -> None:
+    assert repair(SMALL, made=1).reason == (
+        "repair 2 of 3: lowered from 32768 to 19456 after a failed start, where one request is "
+        "too large"
+    )
+
+
+@pytest.mark.parametrize(
+    ("failure", "engine", "field"),
+    [
+        (SMALL, {"maxModelLen": 32768}, "spec.engine.maxModelLen"),
+        (TAKEN, {"gpuMemoryUtilization": 0.92}, "spec.engine.gpuMemoryUtilization"),
+        (SAMPLER, {"maxNumSeqs": 256}, "spec.engine.maxNumSeqs"),
+    ],
+)
+def test_a_pin_is_left_alone_and_named(failure: Failure, engine: Any, field: str) -> None:
+    found = verdict(failure, engine=engine)
+    assert found.repair is None
+    assert field in found.refusal
+
+
+def test_after_three_repairs_there_is_no_fourth() -> None:
+    found = verdict(SMALL, made=REPAIR_LIMIT)
+    assert found.repair is None
+    assert found.exhausted
+    assert trouble(SMALL, found).stops
+
+
+def test_what_may_pass_stops_too_when_the_repairs_are_used_up() -> None:
+    assert trouble(TAKEN, verdict(TAKEN, made=REPAIR_LIMIT)).stops
+    assert not trouble(TAKEN, Verdict()).stops
+
+
+def test_a_plan_that_a_replica_serves_with_is_kept() -> None:
+    found = verdict(SMALL, ready=True)
+    assert found.repair is None
+    assert "another replica serves" in found.refusal
+
+
+def test_an_engine_that_had_served_is_started_again_as_it_is() -> None:
+    diagnosis = Diagnosis(SMALL, ends=3, served=True)
+    assert decide(make_server().spec, IN_FORCE, [], diagnosis, [FAILED]) == Verdict()
+
+
+def test_what_may_pass_by_itself_is_given_a_second_start() -> None:
+    assert verdict(TAKEN, ends=1) == Verdict(waits=True)
+    assert repair(TAKEN, ends=2).limit == pytest.approx(0.88)
+
+
+def test_a_utilization_that_somebody_else_s_process_would_take_is_not_given_up() -> None:
+    taken = replace(TAKEN, numbers={"free": "40.00", "total": "79.18"})
+    found = verdict(taken)
+    assert found.repair is None
+    assert "somebody else" in found.refusal
+
+
+def test_room_for_graphs_is_made_by_a_lower_utilization() -> None:
+    assert repair(GRAPHS).limit == pytest.approx(0.89)
+
+
+def test_an_allocation_of_a_large_part_of_the_gpu_is_not_made_room_for() -> None:
+    found = verdict(replace(GRAPHS, numbers={"tried": "20.00 GiB"}))
+    assert found.repair is None
+
+
+def test_sequences_are_halved_where_the_engine_names_no_number() -> None:
+    assert repair(SAMPLER).limit == 128
+
+
+def test_sequences_follow_the_number_that_the_engine_names() -> None:
+    assert repair(replace(SAMPLER, numbers={"blocks": "93"})).limit == 93
+
+
+def test_a_repair_never_goes_below_the_expected_load() -> None:
+    workload = {"promptTokens": 24_000, "outputTokens": 1000, "concurrency": 200}
+    assert "25000" in verdict(SMALL, workload=workload).refusal
+    assert "asks for 200" in verdict(SAMPLER, workload=workload).refusal
+
+
+def test_requests_too_short_to_be_worth_serving_are_no_repair() -> None:
+    assert verdict(replace(SMALL, numbers={"estimated": "500"})).repair is None
+
+
+def test_a_failure_that_only_an_edit_mends_stops_at_once() -> None:
+    failure = replace(SMALL, repair="none")
+    found = trouble(failure, verdict(failure))
+    assert found.stops
+    assert found.message == "one request is too large; lower it"
+
+
+def test_the_refusal_stands_in_the_message() -> None:
+    found = trouble(SMALL, verdict(SMALL, engine={"maxModelLen": 32768}))
+    assert found.message.endswith(
+        "spec.engine.maxModelLen is pinned, so that the operator does not change it"
+    )
+
+
+def test_a_container_that_has_not_ended_often_enough_is_not_counted_as_stopped() -> None:
+    assert not trouble(replace(TAKEN, passes=False), verdict(TAKEN, ends=1)).stops
+    assert ENDING.ends == 1

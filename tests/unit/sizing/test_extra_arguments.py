@@ -1,0 +1,221 @@
+"""``spec.engine.extraArgs``: what may be added, what is refused, and what the plan counts."""
+
+import pytest
+
+from unit.sizing.examples import LLAMA_8B, only_problem, plan_of, reason_of, value_of
+
+PICTURES = "Qwen/Qwen2-VL-7B-Instruct"
+
+
+def refused(*words: str, **engine: object) -> tuple[str, str]:
+    plan = plan_of(LLAMA_8B, engine={"extraArgs": list(words), **engine})
+    field, reason, message = only_problem(plan)
+    assert reason == "IllegalPin"
+    return field, message
+
+
+def test_they_come_after_our_own_with_their_place_as_reason():
+    plan = plan_of(LLAMA_8B, engine={"extraArgs": ["--seed", "1", "--scheduling_policy=priority"]})
+    assert plan.engine.command[-4:] == ["--seed", "1", "--scheduling-policy", "priority"]
+    assert reason_of(plan, "--seed") == "spec.engine.extraArgs[0]"
+    assert reason_of(plan, "--scheduling-policy") == "spec.engine.extraArgs[2]"
+
+
+def test_a_value_that_begins_with_a_dash_stays_a_value():
+    plan = plan_of(LLAMA_8B, engine={"extraArgs": ["--seed=-1"]})
+    assert plan.engine.command[-1] == "--seed=-1"
+
+
+def test_several_values_of_one_flag_are_one_argument():
+    words = ["--allowed-media-domains", "a.example", "b.example"]
+    plan = plan_of(LLAMA_8B, engine={"extraArgs": words})
+    assert plan.engine.command[-3:] == words
+
+
+def test_a_flag_that_adds_up_may_be_repeated():
+    plan = plan_of(LLAMA_8B, engine={"extraArgs": ["--middleware", "a", "--middleware=b"]})
+    assert plan.engine.command[-4:] == ["--middleware", "a", "--middleware", "b"]
+
+
+@pytest.mark.parametrize(
+    ("word", "field"),
+    [
+        ("--max-model-len=4096", "spec.engine.maxModelLen"),
+        ("--max_num_seqs=4", "spec.engine.maxNumSeqs"),
+        ("--max-num-b=4", "spec.engine.maxNumBatchedTokens"),
+        ("-tp=2", "spec.parallelism.tensor"),
+        ("-q=fp8", "spec.engine.quantization"),
+        ("--no-enable-prefix-caching", "spec.engine.prefixCaching"),
+        ("--trust-remote-code", "spec.model.trustRemoteCode"),
+        ("--served-model-name=x", "spec.model.servedName"),
+        ("--hf-token=secret", "spec.model.tokenSecretRef"),
+        ("--api-key=secret", "spec.engine.apiKeySecretRef"),
+        ("--enable-lora", "spec.engine.lora"),
+        ('--speculative-config={"method":"ngram"}', "spec.engine.speculative"),
+        ("--tool-call-parser=hermes", "spec.engine.toolCallParser"),
+        ("--shutdown-timeout=9", "spec.rollout.drainSeconds"),
+        ("--kv-cache-memory-bytes=1G", "spec.engine.gpuMemoryUtilization"),
+        ("--performance-mode=throughput", "spec.workload.profile"),
+    ],
+)
+def test_a_flag_that_a_field_gives_is_refused_with_the_field(word: str, field: str):
+    where, message = refused(word)
+    assert where == "spec.engine.extraArgs[0]"
+    assert f"use {field}" in message
+    assert "secret" not in message
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "--host=0.0.0.0",
+        "--port=1",
+        "--uds=/x",
+        "--ssl-keyfile=/x",
+        "--headless",
+        "--disable-log-stats",
+        "--config=x.yaml",
+        "--help",
+        "--distributed-executor-backend=ray",
+    ],
+)
+def test_what_the_operator_sets_itself_is_refused(word: str):
+    _, message = refused(word)
+    assert "may not be set here" in message
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "--cpu-offload-gb=4",
+        "--skip-mm-profiling",
+        '--mm-processor-kwargs={"max_pixels":1}',
+        "--attention-backend=FLASHINFER",
+        "--num-gpu-blocks-override=9",
+        '--hf-overrides={"num_hidden_layers":1}',
+        "--enable-eplb",
+    ],
+)
+def test_what_changes_memory_behind_the_plans_back_is_refused(word: str):
+    _, message = refused(word)
+    assert "may not be set here; " in message
+
+
+def test_a_dead_flag_is_refused_with_what_took_its_place():
+    assert refused("--disable-cuda-graph") == (
+        "spec.engine.extraArgs[0]",
+        "vLLM 0.30.0 does not have --disable-cuda-graph; use --enforce-eager",
+    )
+
+
+def test_a_flag_that_comes_later_is_refused_with_its_version():
+    _, message = refused("--max-num-queued-reqs=9", version="0.20.0")
+    assert "which came with 0.29.0" in message
+
+
+def test_a_flag_that_falls_back_to_the_engine_before_v1_is_refused():
+    _, message = refused("--scheduling-policy=priority", version="0.9.1")
+    assert "fall back to the engine before V1; remove it, or take 0.9.2 or newer" in message
+
+
+def test_every_wrong_word_is_told():
+    plan = plan_of(LLAMA_8B, engine={"extraArgs": ["--port=1", "--seed=x", "--nothing"]})
+    assert [problem.field for problem in plan.problems] == [
+        "spec.engine.extraArgs[0]",
+        "spec.engine.extraArgs[1]",
+        "spec.engine.extraArgs[2]",
+    ]
+
+
+def test_a_flag_that_is_given_twice_is_refused():
+    where, message = refused("--seed=1", "--no-async-scheduling", "--seed=2")
+    assert where == "spec.engine.extraArgs[2]"
+    assert "given more than once" in message
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["-cc.cudagraph_mode=NONE"],
+        ["--compilation-config", '{"cudagraph_mode":"none"}'],
+        ["-O0"],
+    ],
+)
+def test_without_cuda_graphs_the_plan_counts_none(words: list[str]):
+    plan = plan_of(LLAMA_8B, engine={"extraArgs": words})
+    assert plan.memory.cuda_graphs == 0
+
+
+def test_fewer_and_smaller_graphs_leave_the_plan_as_cautious_as_it_is():
+    plan = plan_of(LLAMA_8B, engine={"extraArgs": ["--cudagraph-capture-sizes", "1", "256"]})
+    assert plan.memory == plan_of(LLAMA_8B).memory
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--cudagraph-capture-sizes", "1", "1024"], "graphs of 1024 requests"),
+        (["--max-cudagraph-capture-size=1024"], "graphs of 1024 requests"),
+        (["--cudagraph-capture-sizes", *map(str, range(1, 60))], "asks for 59 graphs"),
+        (["-cc.cudagraph_capture_sizes=[1,1024]"], "graphs of 1024 requests"),
+        (["-cc.cudagraph_mode=SOME"], "cudagraph_mode must be one of NONE"),
+        (["-cc.level=3"], "has no key level in vLLM 0.30.0; use mode"),
+        (["-cc.pass_config.enable_sp=true"], "pass_config may not be set here"),
+        (["-cc", "7"], "7 is none of 0, 1, 2, 3"),
+    ],
+)
+def test_a_compilation_that_takes_more_than_is_counted_is_refused(words: list[str], text: str):
+    _, message = refused(*words)
+    assert text in message
+
+
+def test_dotted_keys_are_passed_on_as_one_json_value():
+    words = ["-cc.mode", "3", "-cc.cudagraph_mode=PIECEWISE"]
+    plan = plan_of(LLAMA_8B, engine={"extraArgs": words})
+    assert value_of(plan, "--compilation-config") == '{"mode":3,"cudagraph_mode":"PIECEWISE"}'
+    assert reason_of(plan, "--compilation-config") == (
+        "spec.engine.extraArgs[0], spec.engine.extraArgs[2]"
+    )
+
+
+def test_a_level_of_an_older_version_is_passed_on_as_its_key():
+    plan = plan_of(LLAMA_8B, engine={"extraArgs": ["-O3"], "version": "0.9.2"})
+    assert value_of(plan, "--compilation-config") == '{"level":3}'
+
+
+@pytest.mark.parametrize(
+    "words", [["--limit-mm-per-prompt", '{"image":0,"video":0}'], ["--language-model-only"]]
+)
+def test_a_server_without_pictures_profiles_none(words: list[str]):
+    engine = {"maxModelLen": 8192, "version": "0.20.0"}
+    seeing = plan_of(PICTURES, engine=engine)
+    blind = plan_of(PICTURES, engine={**engine, "extraArgs": words})
+    assert blind.memory.activation_peak < seeing.memory.activation_peak
+    assert blind.memory.weights == seeing.memory.weights
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("VLLM_ATTENTION_BACKEND", "which the plan counts"),
+        ("VLLM_FUSED_MOE_CHUNK_SIZE", "changes the memory"),
+        ("VLLM_DP_SIZE", "use spec.parallelism.data"),
+        ("HF_HUB_OFFLINE", "a checkpoint on a volume is served without the Hub anyway"),
+    ],
+)
+def test_variables_are_checked_likewise(name: str, text: str):
+    claim = {"persistentVolumeClaim": {"claimName": "models", "mode": "Model"}}
+    plan = plan_of(
+        {"id": LLAMA_8B, "storage": claim}, engine={"env": [{"name": name, "value": "1"}]}
+    )
+    field, reason, message = only_problem(plan)
+    assert (field, reason) == (f"spec.engine.env[{name}]", "IllegalPin")
+    assert text in message
+
+
+def test_async_scheduling_of_an_older_version_does_not_go_with_drafts():
+    field, message = refused(
+        "--async-scheduling", version="0.12.0", speculative={"method": "ngram"}
+    )
+    assert field == "spec.engine.extraArgs"
+    assert "does not work with spec.engine.speculative" in message

@@ -1,0 +1,108 @@
+"""Where the weights lie, and what that forbids."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from support.builders import make_server
+from unit.sizing.examples import H100, QWEN_7B, inputs_for, only_problem, server
+from vllm_operator.sizing.planner import make_plan
+from vllm_operator.sizing.storage import (
+    ClaimFacts,
+    planned_storage,
+    spread_problem,
+    storage_problems,
+    volume_of,
+)
+
+CLAIM = {"persistentVolumeClaim": {"claimName": "models", "path": "/qwen", "mode": "Model"}}
+
+
+def spec(storage: dict[str, Any]) -> Any:
+    return make_server(model={"id": "a/b", "storage": storage}).spec
+
+
+def folder(path: str = "/mnt/models/qwen") -> Any:
+    return spec({"hostPath": {"path": path, "mode": "Model"}})
+
+
+def claim(*modes: str) -> ClaimFacts:
+    return ClaimFacts("models", modes)
+
+
+@pytest.mark.parametrize(
+    ("storage", "path"),
+    [
+        (CLAIM, "/models/qwen"),
+        ({"hostPath": {"path": "/mnt/qwen", "mode": "Model"}}, "/models"),
+        ({"image": {"reference": "a/b", "path": "/weights/"}}, "/models/weights"),
+        ({"image": {"reference": "a/b"}}, "/models"),
+    ],
+)
+def test_the_engine_finds_the_checkpoint_below_one_folder(storage: Any, path: str) -> None:
+    assert volume_of(spec(storage)).model_path == path
+
+
+def test_a_folder_of_the_node_is_refused_unless_the_operator_s_settings_allow_it() -> None:
+    (problem,) = storage_problems(folder(), ())
+    assert problem.field == "spec.model.storage.hostPath.path"
+    assert "chart value hostPathPrefixes" in problem.message
+
+
+def test_a_refused_folder_is_told_the_folders_that_are_allowed() -> None:
+    (problem,) = storage_problems(folder("/etc"), ("/mnt/models", "/data"))
+    assert "use a folder under /mnt/models, /data" in problem.message
+
+
+@pytest.mark.parametrize("path", ["/mnt/models", "/mnt/models/", "/mnt/models/a/b"])
+def test_an_allowed_folder_allows_all_below_it(path: str) -> None:
+    assert list(storage_problems(folder(path), ("/mnt/models/",))) == []
+
+
+def test_a_folder_whose_name_only_begins_like_an_allowed_one_is_refused() -> None:
+    assert list(storage_problems(folder("/mnt/models-of-others"), ("/mnt/models",)))
+
+
+def test_the_command_line_knows_no_settings_and_allows_every_folder() -> None:
+    assert list(storage_problems(folder(), None)) == []
+
+
+def test_a_forbidden_folder_is_a_problem_of_the_plan() -> None:
+    planned = server({"id": QWEN_7B, "storage": {"hostPath": {"path": "/x"}}}, gpu=H100)
+    field, reason, _ = only_problem(make_plan(planned, inputs_for(planned, host_path_prefixes=())))
+    assert (field, reason) == ("spec.model.storage.hostPath.path", "IllegalPin")
+
+
+@pytest.mark.parametrize("modes", [("ReadWriteMany",), ("ReadWriteOnce", "ReadOnlyMany"), ()])
+def test_a_volume_that_nodes_share_lets_a_new_pod_start_beside_the_old_one(modes: Any) -> None:
+    planned = planned_storage(spec(CLAIM), claim(*modes))
+    assert (planned.surge, planned.note) == (True, None)
+
+
+def test_a_volume_of_one_node_says_that_updates_go_in_place() -> None:
+    planned = planned_storage(spec(CLAIM), claim("ReadWriteOnce"))
+    assert planned.surge is False
+    assert planned.note == (
+        "PersistentVolumeClaim models is ReadWriteOnce: updates go in place, and all replicas have "
+        "to fit on the node that holds it"
+    )
+
+
+def test_a_volume_of_one_pod_says_that_only_one_replica_can_run() -> None:
+    note = planned_storage(spec(CLAIM), claim("ReadWriteOncePod")).note
+    assert note is not None
+    assert note.endswith("only one replica can run")
+
+
+def test_a_claim_that_was_not_read_forbids_nothing() -> None:
+    assert planned_storage(spec(CLAIM), None).surge is True
+
+
+def test_a_replica_on_several_nodes_cannot_share_a_volume_of_one() -> None:
+    problem = spread_problem(spec(CLAIM), claim("ReadWriteOnce"), nodes=2)
+    assert problem is not None
+    assert "use a claim with ReadWriteMany or ReadOnlyMany" in problem.message
+    assert spread_problem(spec(CLAIM), claim("ReadWriteOnce"), nodes=1) is None
+    assert spread_problem(spec(CLAIM), claim("ReadWriteMany"), nodes=2) is None
