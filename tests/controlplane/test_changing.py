@@ -10,7 +10,7 @@ from support.fixtures import StartOperator
 from support.operating import SOURCE_ROOT, OperatorProcess
 from support.world import World, flag
 
-TEMPLATE = "vllm_operator/manifests/templates/deployment.json.j2"
+TEMPLATE = "vllm_operator/manifests/templates/pod.json.j2"
 FAIL = "localcluster.vllm-operator.io/fail"
 
 

@@ -6,7 +6,7 @@ from stories.table import rows
 from stories.telling import stories
 from vllm_operator.api.conditions import REASONS, START_FAILURES
 
-WRITTEN_WITHOUT_A_CONDITION = {"Replanned", "PlanRepaired", "Repaired"}
+WRITTEN_WITHOUT_A_CONDITION = {"Replanned", "PlanRepaired", "Repaired", "RolledBack", "Stopped"}
 
 
 def test_there_is_a_row_for_each_story_and_a_story_for_each_row() -> None:

@@ -10,9 +10,7 @@ import pytest
 
 from localcluster import Cluster
 from scriptedengine.images import scripted
-
-pytest.register_assert_rewrite("stories.life", "stories.table")
-from stories.life import H100, SPEED, Life, living  # noqa: E402 - after its registration
+from stories.life import H100, SPEED, Life, living
 
 CRDS = Path(__file__).parents[2] / "crds"
 NODE_LOSS_SECONDS = 6

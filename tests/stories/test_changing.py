@@ -19,6 +19,20 @@ def test_another_image_rolls_to_another_vllm(life: Life) -> None:
     life.ends_as_told()
 
 
+def test_an_image_that_holds_another_vllm_than_its_tag_says_is_told(life: Life) -> None:
+    life.operator_goes()
+    life.operator_comes(calibration=True, lease_namespace=life.place.namespace)
+    life.serve()
+    life.ready()
+    life.serve(engine={"image": NEW}, play={"SCRIPTED_VERSION": "0.32.0"})
+    life.sees("Planned=True VersionDiffers", "0.31.0", 'set spec.engine.version to "0.32.0"')
+    life.ready()
+    play = {"SCRIPTED_VERSION": "0.32.0"}
+    life.serve(engine={"image": NEW, "version": "0.32.0"}, play=play)
+    life.ready()
+    life.ends_as_told()
+
+
 def test_a_pin_that_is_added_is_used_and_one_that_is_removed_is_forgotten(life: Life) -> None:
     life.serve()
     life.ready()
@@ -47,11 +61,27 @@ def test_an_edit_whose_engine_does_not_start_leaves_the_old_pod_serving(life: Li
     life.ready()
     pod = life.pod()["metadata"]["uid"]
     life.serve(play={"SCRIPTED_PLAY": "quantization-unsupported"})
+    life.sees("Planned=False QuantizationUnsupported", "the plan before it serves")
     life.sees("Progressing=False QuantizationUnsupported")
     life.sees("Available=True ReplicasReady")
+    assert life.pod()["metadata"]["uid"] == pod
     life.serve()
     life.ready()
     assert life.pod()["metadata"]["uid"] == pod
+    life.ends_as_told()
+
+
+def test_an_edit_that_replaced_the_only_pod_and_does_not_start_is_taken_back(life: Life) -> None:
+    life.node(count=1)
+    given: dict[str, Any] = {"gpu": {"product": "H100"}, "pod": {"nodeSelector": life.here}}
+    given["rollout"] = {"surgeTimeoutSeconds": 0}
+    life.serve(**given)
+    life.ready()
+    first = life.pod()["metadata"]["uid"]
+    life.serve(**given, play={"SCRIPTED_PLAY": "quantization-unsupported"})
+    life.sees("Planned=False QuantizationUnsupported", "the plan before it serves")
+    life.sees("Available=True ReplicasReady")
+    assert life.pod()["metadata"]["uid"] != first
     life.ends_as_told()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from stories.life import Life
+from stories.life import PATIENCE, Life
 from support.world import flag
 
 LIMIT = {"pod": {"resources": {"limits": {"memory": "256Mi"}}}}
@@ -50,7 +50,8 @@ def test_a_failure_that_only_an_edit_mends_stops(
 ) -> None:
     life.serve(engine=engine, play={"SCRIPTED_PLAY": play}, **spec)
     life.sees(f"Progressing=False {reason}")
-    life.sees(f"Stalled=True {reason}")
+    life.sees(f"Stalled=True {reason}", "its pods are no longer started")
+    life.world.wait(lambda: not life.pods(), "no pods", PATIENCE)
     life.serve(engine=engine)
     life.ready()
     life.ends_as_told()
@@ -84,6 +85,17 @@ def test_memory_that_somebody_else_holds_is_repaired_by_a_lower_utilization(life
 
 def test_a_warm_up_out_of_memory_is_repaired_by_fewer_sequences(life: Life) -> None:
     life.serve(play={"SCRIPTED_MAX_SEQS": "512", **LOADS})
+    life.ready()
+    life.ends_as_told()
+
+
+def test_a_stopped_server_is_tried_again_when_it_is_asked_to(life: Life) -> None:
+    bad = {"SCRIPTED_PLAY": "quantization-unsupported", "SCRIPTED_BAD_STARTS": "/cache/starts:2"}
+    life.serve(play=bad)
+    life.sees("Stalled=True QuantizationUnsupported", "vllm-operator.io/replan")
+    life.world.wait(lambda: not life.pods(), "no pods", PATIENCE)
+    annotation = {"metadata": {"annotations": {"vllm-operator.io/replan": "now"}}}
+    life.world.patch("VLLMServer", "qwen", annotation)
     life.ready()
     life.ends_as_told()
 

@@ -15,6 +15,7 @@ ConditionStatus = Literal["True", "False", "Unknown"]
 REASONS: Final[Mapping[str, Mapping[str, str]]] = {
     "Planned": {
         "Sized": "The specification is planned and the plan is the one that is applied.",
+        "VersionDiffers": "Sized, for another vLLM version than the engine says that it is.",
         "Infeasible": "Everything is known and nothing fits.",
         "UnknownModel": "No source knows the model's facts.",
         "UnknownGPU": "No source knows the GPU product, or there is none to choose from.",
@@ -23,6 +24,7 @@ REASONS: Final[Mapping[str, Mapping[str, str]]] = {
         "IllegalPin": "A field that vLLM would refuse, or that contradicts another.",
         "ModelAccessDenied": "The Hub refuses to show the model.",
         "UnsupportedEngineVersion": "This release does not know how to run that vLLM version.",
+        "Unschedulable": "No node was found for the plan's pods, and the plan before it serves.",
         "NameConflict": "An object of that name exists and is somebody else's.",
         "Paused": "spec.paused is true, and the specification as it stands was not planned.",
     },
@@ -101,7 +103,7 @@ START_FAILURES: Final[Mapping[str, str]] = {
     "EngineFailed": "The engine ended while it started, for a reason that is not in the table.",
     "EngineCrashed": "The engine ended after it had served.",
 }
-"""Why an engine does not start; Progressing, Available, Stalled and Ready may carry any of them."""
+"""Why an engine does not start; any condition but UpdateAvailable may carry one."""
 
 
 class Condition(ResourceModel):

@@ -47,8 +47,16 @@ class VLLMServerStatus(ResourceModel):
         # Always written whole: one field to the API server, which then tracks no others in it.
         schema={"x-kubernetes-map-type": "atomic"},
     )
+    latest_ready_revision: str | None = field(
+        "Name of the ControllerRevision with whose plan the server was last ready: what it goes "
+        "back to where a new one does not start.",
+        max_length=253,
+    )
     calibration: MeasuredCache | None = field(
         "What an engine of the plan measured; none until one was asked."
+    )
+    engine_version: str | None = field(
+        "What an engine of the plan says at /version; none until one was asked.", max_length=64
     )
     problems: list[Problem] = field(
         "Why the specification as it stands cannot be planned, if so.",

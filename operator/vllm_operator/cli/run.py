@@ -37,7 +37,9 @@ def _names(text: str) -> tuple[str, ...]:
 @click.option(
     "--host-path-prefixes", default="", help="Folders of nodes that servers may use, by commas."
 )
-@click.option("--calibration", type=bool, default=False, help="Ask engines for their KV cache.")
+@click.option(
+    "--calibration", type=bool, default=False, help="Ask engines what they are and measured."
+)
 @click.option("--resync-seconds", type=click.FloatRange(10), default=600.0, help="Live re-listing.")
 @click.option("--workers", type=click.IntRange(1, 64), default=24, help="Reconciles at once.")
 @click.option(

@@ -1,4 +1,4 @@
-"""Reads what engines measured after they started, and remembers it in one ConfigMap. Edge.
+"""Asks started engines what they are and measured, and remembers it in one ConfigMap. Edge.
 
 A read happens beside the visits, once for each start of a pod: no visit waits for an engine. One
 that fails is counted, and asked again at the next start or at the operator's: a cluster whose
@@ -21,7 +21,7 @@ import aiohttp
 from vllm_operator.api.plan import Plan, TokenEstimate
 from vllm_operator.api.status import MeasuredCache
 from vllm_operator.engine.metrics import metrics as metric_names
-from vllm_operator.engine.versions import Version
+from vllm_operator.engine.versions import Version, version_differs
 from vllm_operator.errors import TemporaryFailure
 from vllm_operator.sizing.calibration import Calibration, measured
 from vllm_operator.sizing.inputs import PlanningInputs
@@ -54,7 +54,17 @@ class Measurement:
     """Uid of the pinned plan."""
     start: str
     """The pod, and which of its starts."""
-    blocks: int
+    blocks: int | None
+    version: str | None
+    """What the engine says that it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a running engine says of itself; None where it was not asked, or does not say."""
+
+    cache: MeasuredCache | None = None
+    version: str | None = None
 
 
 class Calibrator:
@@ -110,10 +120,10 @@ class Calibrator:
         in_force: Pinned,
         deployment: ChildRecord | None,
         pods: Sequence[PodRecord],
-    ) -> MeasuredCache | None:
-        """What an engine of the plan in force has; asks one that was not asked yet."""
+    ) -> Answer:
+        """What an engine of the plan in force said; asks one that was not asked yet."""
         if not self._enabled or in_force.plan is None:
-            return None
+            return Answer()
         ready = [pod for pod in pods_of_plan(in_force, deployment, pods) if pod.ready]
         known = self._measured.get(key)
         if ready and ready[0].address:
@@ -124,10 +134,10 @@ class Calibrator:
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
         if known is None or known.plan != in_force.uid:
-            return None
-        cache = compared(in_force.plan, known.blocks)
+            return Answer()
+        cache = None if known.blocks is None else compared(in_force.plan, known.blocks)
         self._metrics.set_cache_error(*key, cache.relative_error if cache else None)
-        return cache
+        return Answer(cache, known.version)
 
     def forget(self, key: Key) -> None:
         """Drop what is remembered of a server that is gone; what it taught stays."""
@@ -140,18 +150,20 @@ class Calibrator:
         assert plan is not None
         assert plan.engine is not None
         name = metric_names(Version.parse(plan.engine.version))["cacheConfig"].name
+        blocks, version = None, None
         try:
             async with self._reads:
-                blocks = blocks_in(await _exposition(pod.address), name)
+                version = version_in(await _read(pod.address, "/version"))
+                blocks = blocks_in(await _read(pod.address, "/metrics"), name)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             LOG.debug("no measurement", extra={"pod": pod.name, "error": str(error)})
-            blocks = None
         self._metrics.calibration_reads.labels("failed" if blocks is None else "read").inc()
-        if blocks is None or self._asked.get(key) != start:
+        if (blocks is None and version is None) or self._asked.get(key) != start:
             return
-        self._measured[key] = Measurement(in_force.uid, start, blocks)
+        self._measured[key] = Measurement(in_force.uid, start, blocks, version)
         used = PlanningInputs.from_json_object(in_force.inputs).calibrations
-        learned = measured(plan, used, blocks)
+        planned_for = not version_differs(plan.engine.version, version)
+        learned = measured(plan, used, blocks) if blocks is not None and planned_for else None
         if learned is not None:
             await self._remember(learned)
         self._wake(key)
@@ -210,16 +222,25 @@ def blocks_in(exposition: str, name: str) -> int | None:
     return None
 
 
+def version_in(answer: str) -> str | None:
+    """What the engine's ``/version`` says; None for anything else than a version."""
+    try:
+        text = json.loads(answer)["version"]
+        return str(text)[:64] if Version.parse(text) else None
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
 def _text(learned: str, calibration: Calibration) -> str:
     return json.dumps({"learned": learned, **calibration.to_json_object()}, sort_keys=True)
 
 
-async def _exposition(address: str) -> str:
+async def _read(address: str, path: str) -> str:
     host = f"[{address}]" if ":" in address else address
     timeout = aiohttp.ClientTimeout(total=READ_SECONDS)
     async with (
         aiohttp.ClientSession(timeout=timeout) as session,
-        session.get(f"http://{host}:8000/metrics", allow_redirects=False) as answer,
+        session.get(f"http://{host}:8000{path}", allow_redirects=False) as answer,
     ):
         answer.raise_for_status()
         content = await answer.content.read(READ_BYTES)

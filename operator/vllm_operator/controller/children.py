@@ -169,6 +169,11 @@ class Children:
             self._store.observe(kind, body)
 
 
+def without_pods(server: VLLMServer) -> VLLMServer:
+    """The server as its objects are to be where its pods are no longer started."""
+    return server.model_copy(update={"spec": server.spec.model_copy(update={"replicas": 0})})
+
+
 def repair_note(kind: str, name: str) -> Note:
     """The event of an object that somebody else had changed."""
     note = f"{kind} {name} was changed by somebody else and is restored"

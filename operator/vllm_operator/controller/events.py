@@ -67,9 +67,10 @@ def warnings(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Note]:
         reason = new["reason"]
         if failing is None and reason not in START_FAILURES:
             continue
-        if failing is not None and new["status"] != failing:
+        differs = reason == "VersionDiffers"
+        if failing is not None and new["status"] != failing and not differs:
             continue
-        edited = old.get("observedGeneration") != new["observedGeneration"]
+        edited = old.get("observedGeneration") != new["observedGeneration"] and not differs
         news = reason != told if reason in START_FAILURES else edited or not _same(old, new)
         if news:
             return [("Warning", reason, "Plan", new["message"])]

@@ -15,6 +15,7 @@ from vllm_operator.api.v1alpha1 import VLLMServer
 from .gpus import GPUCount
 from .records import ChildRecord, PodRecord
 from .repair import Trouble
+from .revisions import Refusal
 from .rollout import is_lagging, is_rolling
 
 LOADING_AFTER_SECONDS: Final = 5.0
@@ -47,11 +48,25 @@ class Observed:
     calibration: MeasuredCache | None = None
     """The KV cache that an engine of the plan in force has."""
 
+    engine_version: str | None = None
+    """What an engine of the plan in force says that it is."""
+
+    refusal: Refusal | None = None
+    """Why the specification as it stands is not tried again, if so."""
+
+    ready_revision: str | None = None
+    """Name of the plan in force, where its pods serve."""
+
     change: str | None = None
     """What made the plan in force another one than the plan before."""
 
     gpus: GPUCount | None = None
     """How many GPUs of the planned product are seen; None where nodes are not."""
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the pods of the plan in force are no longer started."""
+        return self.refusal is not None and self.planned
 
 
 def progress_of(
@@ -93,6 +108,9 @@ def _progressing(
         return draft("False", "Paused", message), None
     if observed.plan is None:
         return draft("False", "NotPlanned", "nothing can be rolled out before it is planned"), None
+    if observed.stopped:
+        assert observed.refusal is not None
+        return draft("False", observed.refusal.reason, observed.refusal.message), None
     deployment = observed.deployment
     if deployment is None:
         return draft("True", "RollingOut", "creating the objects"), None
@@ -106,6 +124,11 @@ def _progressing(
         and deployment.spec_replicas == wanted
         and deployment.ready_replicas == wanted == deployment.replicas
     ):
+        if observed.refusal is not None:
+            told = (
+                f"{wanted} of {wanted} replicas are of the plan before; {observed.refusal.message}"
+            )
+            return draft("False", observed.refusal.reason, told), None
         return draft("False", "Settled", f"{wanted} of {wanted} replicas are up to date"), None
     progress = f"{deployment.updated_replicas} of {wanted} replicas updated"
     progress += f", {deployment.ready_replicas} ready"

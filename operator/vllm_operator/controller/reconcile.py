@@ -11,19 +11,19 @@ from pydantic import ValidationError
 
 from vllm_operator.api.canonical import normalized
 from vllm_operator.api.plan import Problem
-from vllm_operator.api.status import MeasuredCache
 from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.errors import NameConflict, TemporaryFailure
 
 from . import events
-from .apply import Applier, controlled_by
-from .boot import BootReader
-from .calibrate import Calibrator
+from .apply import Applier
+from .boot import BootReader, pods_of_plan
+from .calibrate import Answer, Calibrator
 from .changes import reason_to_roll
-from .children import Children, Stale, repair_note
-from .client import REVISIONS, SERVERS, ApiError, Client
+from .children import Children, Stale, repair_note, without_pods
+from .client import SERVERS, ApiError, Client
 from .events import Note
 from .gpus import GPUCount, count
+from .history import History
 from .metrics import Metrics
 from .nodes import Nodes
 from .planning import (
@@ -35,17 +35,10 @@ from .planning import (
     unreadable_plan,
 )
 from .progress import Observed
-from .records import DEPLOYMENT, REVISION, SERVER, ChildRecord, Key
-from .revisions import (
-    Pinned,
-    UnreadableRevision,
-    controller_revision,
-    expired,
-    pinned,
-    revision_name,
-)
-from .rollout import is_settled
-from .starts import Starts
+from .records import DEPLOYMENT, SERVER, ChildRecord, Key
+from .revisions import Pinned
+from .rollout import is_rolling, is_settled
+from .starts import Finding, Starts, given_up_note, given_up_problem
 from .status import describe, fold, server_state
 from .store import Store
 
@@ -74,7 +67,8 @@ class Reconciler:
         self._planner = planner
         self._metrics = metrics
         self._children = Children(client, store, applier, metrics, clock, others_wait)
-        self._starts = Starts(BootReader(client), planner, metrics)
+        self._history = History(client, store, metrics)
+        self._starts = Starts(BootReader(client), planner, metrics, clock)
         self._calibrator = calibrator
         self._clock = clock
         self._instance = instance
@@ -97,21 +91,29 @@ class Reconciler:
             return None
         body = record.body()
         server, unreadable = _parse(body)
-        in_force = self._in_force(key, server)
+        in_force = self._history.in_force(key, server)
         notes: list[Note] = []
         proposal = Proposal(problems=unreadable)
         if not unreadable and not server.spec.paused:
             proposal = await self._propose(server, in_force, body)
-        trouble = None
+        good = (body.get("status") or {}).get("latestReadyRevision")
+        if in_force is None or good != in_force.name:
+            good = self._history.known(key, server, good)
+        finding = Finding()
         if in_force is not None and proposal.plan is None and not server.spec.paused:
             live, sound = self._workload(key, server, in_force), not proposal.problems
-            repaired, trouble = await self._starts.look_into(
-                key, server, in_force, live, self._store.pods(key), may_repair=sound
+            pods = self._store.pods(key)
+            finding = await self._starts.look_into(
+                key, server, in_force, live, pods, good=good, sound=sound
             )
-            proposal = repaired if repaired.plan is not None else proposal
+            if finding.refusal is not None:
+                await self._history.give_up(key, server, in_force, good, finding.refusal)
+                await self._post(server, [given_up_note(finding.refusal, good)])
+                return 0.0
+            proposal = finding.proposal if finding.proposal.plan is not None else proposal
         if proposal.plan is not None:
             before = in_force
-            in_force = await self._pin(key, server, proposal, in_force)
+            in_force = await self._history.pin(key, server, proposal, good)
             if proposal.repair:
                 notes.append(("Normal", "PlanRepaired", "Repair", proposal.repair))
             elif before is not None:
@@ -120,7 +122,8 @@ class Reconciler:
         look_again = None
         if in_force is not None and not server.spec.paused:
             try:
-                applied = await self._children.apply(key, server, in_force, proposal)
+                as_served = without_pods(server) if in_force.stopped(server) else server
+                applied = await self._children.apply(key, as_served, in_force, proposal)
             except NameConflict as conflict:
                 proposal = conflicted(conflict)
             else:
@@ -143,6 +146,7 @@ class Reconciler:
             self.recheck.discard(key)
         deployment = self._workload(key, server, in_force)
         under_way = in_force is not None and deployment is not None and not is_settled(deployment)
+        said = self._said(key, in_force, deployment)
         observed = Observed(
             problems=proposal.problems,
             waits=proposal.waits,
@@ -151,28 +155,32 @@ class Reconciler:
             update=update,
             deployment=deployment,
             pods=self._store.pods(key),
-            trouble=trouble,
-            calibration=self._measured(key, in_force, deployment),
-            change=self._change(key, server, in_force) if under_way else None,
+            trouble=finding.trouble,
+            refusal=in_force.refused(server) if in_force else None,
+            ready_revision=self._ready_revision(key, in_force, deployment),
+            calibration=said.cache,
+            engine_version=said.version,
+            change=self._history.change(key, server, in_force) if in_force and under_way else None,
             gpus=self._gpus(in_force) if under_way else None,
         )
         folded_again, warning = await self._write_status(key, server, body, observed)
         await self._post(server, notes if proposal.waits else [*notes, *warning])
         if defect is not None:
             raise defect
-        return _soonest(look_again, folded_again, proposal.ask_again)
+        return _soonest(look_again, folded_again, proposal.ask_again, finding.look_again)
 
-    def _measured(
-        self, key: Key, in_force: Pinned | None, deployment: ChildRecord | None
-    ) -> MeasuredCache | None:
+    def _said(self, key: Key, in_force: Pinned | None, deployment: ChildRecord | None) -> Answer:
         if in_force is None:
-            return None
+            return Answer()
         return self._calibrator.look(key, in_force, deployment, self._store.pods(key))
 
     async def _propose(
         self, server: VLLMServer, in_force: Pinned | None, body: dict[str, Any]
     ) -> Proposal:
         """A new plan where one is due; whatever goes wrong with it, the plan in force stays."""
+        refusal = in_force.refused(server) if in_force is not None else None
+        if in_force is not None and refusal is not None and not in_force.serves(server):
+            return Proposal(problems=(given_up_problem(refusal),))
         if in_force is not None and in_force.serves(server):
             if in_force.plan is not None:
                 return Proposal()
@@ -186,6 +194,15 @@ class Reconciler:
             LOG.exception("planning failed", extra={"server": server.metadata.name})
             return unexpected(error)
 
+    def _ready_revision(
+        self, key: Key, in_force: Pinned | None, deployment: ChildRecord | None
+    ) -> str | None:
+        """Name of the plan in force where every pod is of it and one is ready."""
+        if in_force is None or deployment is None or is_rolling(deployment):
+            return None
+        pods = pods_of_plan(in_force, None, self._store.pods(key))
+        return in_force.name if any(pod.ready for pod in pods) else None
+
     def _workload(
         self, key: Key, server: VLLMServer, in_force: Pinned | None
     ) -> ChildRecord | None:
@@ -195,72 +212,10 @@ class Reconciler:
         ours = found is not None and found.controller_uid == server.metadata.uid
         return found if ours else None
 
-    def _change(self, key: Key, server: VLLMServer, in_force: Pinned | None) -> str | None:
-        """What made the plan in force another one than the one before it."""
-        if in_force is None:
-            return None
-        records = self._store.revisions(key, server.metadata.uid)
-        for record in reversed([one for one in records if one.revision < in_force.revision]):
-            try:
-                return reason_to_roll(pinned(record), in_force)
-            except UnreadableRevision:
-                return None
-        return None
-
     def _gpus(self, in_force: Pinned | None) -> GPUCount | None:
         if in_force is None or in_force.plan is None or in_force.plan.placement is None:
             return None
         return count(in_force.plan.placement.gpu, self._nodes, self._store.all_pods())
-
-    def _in_force(self, key: Key, server: VLLMServer) -> Pinned | None:
-        for record in reversed(self._store.revisions(key, server.metadata.uid)):
-            try:
-                return pinned(record)
-            except UnreadableRevision as error:
-                LOG.error("a pinned plan cannot be read", extra={"error": str(error)})
-        return None
-
-    async def _pin(
-        self, key: Key, server: VLLMServer, proposal: Proposal, in_force: Pinned | None
-    ) -> Pinned:
-        records = self._store.revisions(key, server.metadata.uid)
-        number = records[-1].revision + 1 if records else 1
-        answer = None
-        while answer is None:
-            answer = await self._create_revision(key, server, proposal, number)
-            number += 1
-        self._metrics.writes.labels(REVISION).inc()
-        self._store.observe(REVISION, answer)
-        records = self._store.revisions(key, server.metadata.uid)
-        for old in expired(records):
-            await self._client.delete(REVISIONS, key[0], old.name)
-            self._metrics.writes.labels(REVISION).inc()
-            self._store.forget_child(REVISION, key, old.name)
-        return pinned(records[-1])
-
-    async def _create_revision(
-        self, key: Key, server: VLLMServer, proposal: Proposal, number: int
-    ) -> dict[str, Any] | None:
-        """The new ControllerRevision; None where its name is taken by one that is not ours.
-
-        Raises Stale where it is ours already.
-        """
-        assert proposal.plan is not None
-        assert proposal.inputs is not None
-        body = controller_revision(
-            server, number, proposal.inputs, proposal.plan, proposal.objects, proposal.release
-        )
-        try:
-            return await self._client.create(REVISIONS, key[0], body)
-        except ApiError as error:
-            if error.reason != "AlreadyExists":
-                raise
-            found = await self._client.get(REVISIONS, key[0], revision_name(server, number))
-            if found is not None and not controlled_by(found, server.metadata.uid):
-                return None  # it stays untouched; the next number is as good
-            if found is not None:
-                self._store.observe(REVISION, found)
-            raise Stale(f"plan {number} was pinned before") from error
 
     async def _write_status(
         self, key: Key, server: VLLMServer, body: dict[str, Any], observed: Observed

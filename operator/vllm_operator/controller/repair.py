@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from vllm_operator.api.conditions import START_FAILURES
@@ -37,6 +38,14 @@ SHARE_TRIED: Final = 0.15
 """A single allocation above this share of the GPU is not made room for by less KV cache."""
 
 FEWEST_SEQUENCES: Final = 16
+
+STARTS_TRIED: Final = 2
+"""Starts after which a plan that cannot work is given up: one more than it takes to see that."""
+
+OUTAGE_SECONDS: Final = 300.0
+"""How long a plan that never served may keep everything down before the one before it serves again,
+where what stops it might pass by itself."""
+
 UNITS: Final = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
@@ -108,6 +117,49 @@ def trouble(failure: Failure, verdict: Verdict) -> Trouble:
     message = f"{failure.message}; {verdict.refusal}" if verdict.refusal else failure.message
     stops = not failure.passes and not verdict.waits
     return Trouble(failure.reason, message, stops or verdict.exhausted)
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Whether a plan is given up now, and when to look again (seconds) if time alone decides."""
+
+    is_over: bool = False
+    look_again: float | None = None
+    hopes: bool = False
+    """Whether another start may end otherwise, whatever the diagnosis says."""
+
+
+def patience(
+    in_force: Pinned,
+    good: str | None,
+    pods: Sequence[PodRecord],
+    diagnosis: Diagnosis | None,
+    stops: bool,
+    now: datetime,
+) -> Patience:
+    """How long a plan that does not start is tried.
+
+    ``good`` names the plan with which the server was last ready, ``stops`` says that the diagnosis
+    leaves no hope. A plan that has served is never given up: what stops it came from outside.
+    """
+    if in_force.name == good:
+        return Patience(hopes=True)
+    mine = pods_of_plan(in_force, None, pods)
+    if in_force.refusal is not None or not mine:
+        return Patience()
+    if any(pod.ready for pod in mine) or (diagnosis is not None and diagnosis.served):
+        return Patience()
+    served = any(pod.ready for pod in pods)
+    if served and good is None:
+        return Patience()  # nothing to go back to, and something to lose
+    if stops and diagnosis is not None:
+        enough = diagnosis.ends >= STARTS_TRIED
+        return Patience(is_over=enough, hopes=not enough)
+    if served or good is None:
+        return Patience()
+    since = datetime.fromisoformat(mine[0].created_at)
+    left = OUTAGE_SECONDS - (now - since).total_seconds()
+    return Patience(is_over=left <= 0, look_again=max(left, 0.0) or None)
 
 
 def _pinned(engine: Engine, failure: Failure) -> str | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from pydantic import ValidationError
 
@@ -50,6 +50,35 @@ class UnreadableRevision(VLLMOperatorError):
     """A ControllerRevision of ours that holds nothing to act by."""
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A specification whose engine did not start, and is not tried again by itself."""
+
+    spec: VLLMServerSpec
+    replan: str | None
+    reason: str
+    message: str
+
+    def is_of(self, server: VLLMServer) -> bool:
+        """Whether that still is the server's specification."""
+        return _same(self.spec, server.spec) and self.replan == replan_request(server)
+
+    def to_json_object(self) -> dict[str, Any]:
+        """As it is pinned."""
+        return {
+            "spec": self.spec.to_json_object(),
+            "replan": self.replan,
+            "reason": self.reason,
+            "message": self.message,
+        }
+
+    @classmethod
+    def from_json_object(cls, found: Mapping[str, Any]) -> Self:
+        """As it was pinned. Raises KeyError, TypeError and ValidationError."""
+        spec = VLLMServerSpec.model_validate(found["spec"])
+        return cls(spec, found.get("replan"), str(found["reason"]), str(found["message"]))
+
+
 @dataclass(frozen=True)
 class Pinned:
     """One pinned plan."""
@@ -68,6 +97,17 @@ class Pinned:
     same, and nothing is planned anew by itself."""
     objects: tuple[dict[str, Any], ...]
     created_at: str = ""
+    refusal: Refusal | None = None
+    """The specification in whose place this plan serves again, or, where there was none to go back
+    to, this plan's own, whose pods are no longer started."""
+
+    def refused(self, server: VLLMServer) -> Refusal | None:
+        """Why the server's specification as it stands is not tried again, if so."""
+        return self.refusal if self.refusal is not None and self.refusal.is_of(server) else None
+
+    def stopped(self, server: VLLMServer) -> bool:
+        """Whether its own pods are no longer started."""
+        return self.serves(server) and self.refused(server) is not None
 
     @property
     def workload(self) -> str:
@@ -82,12 +122,17 @@ class Pinned:
 
     def serves(self, server: VLLMServer) -> bool:
         """Whether this still is the plan of the server's specification."""
-        return self.plans(server) and pod_hash(self.spec) == pod_hash(server.spec)
+        return _same(self.spec, server.spec) and self.replan == replan_request(server)
 
     def plans(self, server: VLLMServer) -> bool:
         """Whether the plan, though perhaps not the pod template, still is the server's."""
         same = plan_hash(self.spec) == plan_hash(server.spec)
         return same and self.replan == replan_request(server)
+
+
+def _same(one: VLLMServerSpec, other: VLLMServerSpec) -> bool:
+    """Whether two specifications give the same plan and the same pods."""
+    return plan_hash(one) == plan_hash(other) and pod_hash(one) == pod_hash(other)
 
 
 def replan_request(server: VLLMServer) -> str | None:
@@ -127,6 +172,27 @@ def controller_revision(
     release: str = RELEASE,
 ) -> dict[str, Any]:
     """The ControllerRevision that pins a plan. Its data cannot be changed once it exists."""
+    content = {
+        "schema": DATA_SCHEMA,
+        "spec": server.spec.to_json_object(),
+        "replan": replan_request(server),
+        "release": release,
+        "inputs": dict(inputs),
+        "plan": plan.to_json_object(),
+        "objects": list(objects),
+    }
+    return _revision(server, revision, content)
+
+
+def given_up(
+    server: VLLMServer, revision: int, kept: RevisionRecord, refusal: Refusal
+) -> dict[str, Any]:
+    """The ControllerRevision that pins the plan of ``kept`` again, in place of one refused."""
+    content = {**kept.data(), "refused": refusal.to_json_object()}
+    return _revision(server, revision, content)
+
+
+def _revision(server: VLLMServer, revision: int, content: dict[str, Any]) -> dict[str, Any]:
     return {
         "apiVersion": "apps/v1",
         "kind": "ControllerRevision",
@@ -137,15 +203,7 @@ def controller_revision(
             "ownerReferences": [owner_reference(server)],
         },
         "revision": revision,
-        "data": {
-            "schema": DATA_SCHEMA,
-            "spec": server.spec.to_json_object(),
-            "replan": replan_request(server),
-            "release": release,
-            "inputs": dict(inputs),
-            "plan": plan.to_json_object(),
-            "objects": list(objects),
-        },
+        "data": content,
     }
 
 
@@ -161,6 +219,10 @@ def pinned(record: RevisionRecord) -> Pinned:
         plan = Plan.model_validate(data["plan"])
     except (KeyError, ValidationError):
         plan = None
+    try:
+        refusal = Refusal.from_json_object(data["refused"]) if "refused" in data else None
+    except (KeyError, TypeError, ValidationError):
+        refusal = None
     return Pinned(
         name=record.name,
         uid=record.uid,
@@ -172,9 +234,11 @@ def pinned(record: RevisionRecord) -> Pinned:
         plan=plan if plan is not None and plan.feasible else None,
         objects=objects,
         created_at=record.created_at,
+        refusal=refusal,
     )
 
 
-def expired(records: list[RevisionRecord]) -> list[RevisionRecord]:
-    """Pinned plans beyond the bounded history, oldest first."""
-    return records[:-HISTORY_LIMIT] if len(records) > HISTORY_LIMIT else []
+def expired(records: list[RevisionRecord], good: str | None = None) -> list[RevisionRecord]:
+    """Pinned plans beyond the bounded history, oldest first; ``good`` names one that is kept."""
+    old = records[:-HISTORY_LIMIT] if len(records) > HISTORY_LIMIT else []
+    return [record for record in old if record.name != good]

@@ -17,11 +17,13 @@ from vllm_operator.api.conditions import (
     truncate,
 )
 from vllm_operator.api.plan import Plan
-from vllm_operator.api.status import MeasuredCache
 from vllm_operator.api.v1alpha1 import VLLMServer
+from vllm_operator.engine.versions import Version, version_differs, version_note
 from vllm_operator.manifests import labels as names
 
 from .progress import Observed, progress_of
+from .repair import Trouble
+from .revisions import Refusal
 
 WAITING_REASONS: Final = frozenset({"UnknownGPU"})
 """Planning failures that the world mends, not the user: waiting, not failing."""
@@ -37,7 +39,8 @@ class Folded:
 
 def fold(server: VLLMServer, previous: dict[str, Any], observed: Observed, now: datetime) -> Folded:
     """The whole status of a server. ``previous`` gives transition times only."""
-    planned = _planned(observed)
+    kept = _of_plan(previous, observed)
+    planned = _planned(observed, kept.get("engineVersion"))
     progressing, look_again = progress_of(server, previous, observed, now)
     available = _available(server, observed)
     ready = _ready(server, planned, progressing, available)
@@ -67,24 +70,31 @@ def fold(server: VLLMServer, previous: dict[str, Any], observed: Observed, now: 
         ),
         "problems": [problem.to_json_object() for problem in observed.problems],
     }
+    ready_revision = observed.ready_revision or previous.get("latestReadyRevision")
+    if ready_revision is not None:
+        status["latestReadyRevision"] = ready_revision
     if observed.plan is not None:
         status["plan"] = observed.plan.to_json_object()
-        calibration = _calibration(previous, observed.calibration, observed.plan)
-        if calibration is not None:
-            status["calibration"] = calibration
+        status.update(kept)
         status["summary"] = summary(observed.plan)
         status["endpoint"] = names.endpoint(server.metadata.name, server.metadata.namespace)
     return Folded(status, look_again)
 
 
-def _calibration(
-    previous: dict[str, Any], measured: MeasuredCache | None, plan: Plan
-) -> dict[str, Any] | None:
-    """What was measured of the plan: now, or before the operator was started again."""
-    if measured is not None:
-        return measured.to_json_object()
-    same = (previous.get("plan") or {}).get("inputsHash") == plan.inputs_hash
-    return previous.get("calibration") if same else None
+def _of_plan(previous: dict[str, Any], observed: Observed) -> dict[str, Any]:
+    """What engines of the plan said: now, or before the operator was started again."""
+    if observed.plan is None:
+        return {}
+    same = (previous.get("plan") or {}).get("inputsHash") == observed.plan.inputs_hash
+    said = {
+        "calibration": observed.calibration and observed.calibration.to_json_object(),
+        "engineVersion": observed.engine_version,
+    }
+    return {
+        name: value or previous[name]
+        for name, value in said.items()
+        if value or (same and previous.get(name))
+    }
 
 
 def summary(plan: Plan) -> dict[str, str]:
@@ -107,7 +117,9 @@ def describe(plan: Plan) -> str:
     assert plan.capacity is not None
     shown = summary(plan)
     capacity = plan.capacity
-    note = plan.storage.note if plan.storage else None
+    assert plan.engine is not None
+    newer = version_note(Version.parse(plan.engine.version))
+    note = ". ".join(filter(None, (newer, plan.storage.note if plan.storage else None)))
     return (
         f"{shown['gpus']} a replica, {shown['parallelism']}, vLLM {shown['version']}: "
         f"up to {capacity.max_model_len} tokens a request, {capacity.max_num_seqs} requests at "
@@ -129,7 +141,7 @@ def server_state(status: dict[str, Any]) -> str:
     return "NotPlanned" if by_type["Planned"]["status"] != "True" else "Progressing"
 
 
-def _planned(observed: Observed) -> ConditionDraft:
+def _planned(observed: Observed, engine_version: str | None) -> ConditionDraft:
     if observed.problems:
         first = observed.problems[0]
         more = len(observed.problems) - 1
@@ -146,15 +158,25 @@ def _planned(observed: Observed) -> ConditionDraft:
             reason="Paused",
             message="spec.paused is true, and the specification as it stands was not planned",
         )
-    return ConditionDraft(
-        type="Planned", status="True", reason="Sized", message=describe(observed.plan)
-    )
+    reason, message = "Sized", describe(observed.plan)
+    assert observed.plan.engine is not None
+    if engine_version and version_differs(observed.plan.engine.version, engine_version):
+        release = ".".join(map(str, Version.parse(engine_version).release))
+        reason = "VersionDiffers"
+        message = (
+            f"the engine says that it is vLLM {engine_version}, and the plan is for "
+            f"{observed.plan.engine.version}, whose flags and memory it may not share: set "
+            f'spec.engine.version to "{release}". {message}'
+        )
+    return ConditionDraft(type="Planned", status="True", reason=reason, message=message)
 
 
 def _available(server: VLLMServer, observed: Observed) -> ConditionDraft:
     wanted = server.spec.replicas
     ready = observed.deployment.ready_replicas if observed.deployment else 0
-    trouble = observed.trouble if ready < wanted else None
+    trouble: Trouble | Refusal | None = observed.trouble if ready < wanted else None
+    if observed.stopped:
+        trouble = observed.refusal
     why = f"; {trouble.message}" if trouble else ""
     if wanted == 0 and ready == 0:
         return ConditionDraft(
@@ -208,7 +230,7 @@ def _stalled(observed: Observed, progressing: ConditionDraft) -> ConditionDraft:
         return ConditionDraft(
             type="Stalled",
             status="True",
-            reason="NotPlanned",
+            reason=observed.refusal.reason if observed.refusal else "NotPlanned",
             message=f"the specification must change: {first.field}: {first.message}",
         )
     stopped = progressing.reason in START_FAILURES and progressing.status == "False"

@@ -102,3 +102,8 @@ def version_note(version: Version) -> str | None:
     if version.release <= NEWEST_KNOWN.release:
         return None
     return f"vLLM {version} is newer than {NEWEST_KNOWN}, whose tables are taken"
+
+
+def version_differs(planned: str, engine: str | None) -> bool:
+    """Whether an engine says that it is another release than planned: ``0.30.0+cu129`` is not."""
+    return engine is not None and Version.parse(planned).release != Version.parse(engine).release

@@ -8,7 +8,14 @@ from typing import Any, cast
 
 from support.builders import make_plan
 from vllm_operator.controller import calibrate
-from vllm_operator.controller.calibrate import CONFIG_MAP, Calibrator, blocks_in, compared
+from vllm_operator.controller.calibrate import (
+    CONFIG_MAP,
+    Answer,
+    Calibrator,
+    blocks_in,
+    compared,
+    version_in,
+)
 from vllm_operator.controller.client import ApiError, Client
 from vllm_operator.controller.metrics import Metrics
 from vllm_operator.controller.records import Key
@@ -32,6 +39,12 @@ def test_the_blocks_are_read_from_the_labels() -> None:
 def test_an_engine_that_does_not_say_its_blocks_says_nothing() -> None:
     assert blocks_in(LINE.replace('num_gpu_blocks="2288"', 'num_gpu_blocks="None"'), NAME) is None
     assert blocks_in("vllm:num_requests_running 0.0\n", NAME) is None
+
+
+def test_the_version_is_read_where_the_answer_is_one() -> None:
+    assert version_in('{"version": "0.32.0+cpu"}') == "0.32.0+cpu"
+    for answer in ("not found", "[]", '{"version": "dev"}', '{"version": null}', "{}"):
+        assert version_in(answer) is None
 
 
 def test_the_error_is_measured_over_expected_blocks() -> None:
@@ -108,7 +121,7 @@ async def test_an_engine_that_does_not_answer_is_counted_and_asked_once() -> Non
     asking = calibrator(ConfigMaps(), metrics, woken)
     pod = replace(FAILED, ready=True, address=NOBODY, ending=None)
     for _ in range(3):
-        assert asking.look(KEY, PLAN, None, [pod]) is None
+        assert asking.look(KEY, PLAN, None, [pod]) == Answer()
         await asyncio.gather(*asking._tasks)
     failed = metrics.registry.get_sample_value(
         "vllm_operator_calibration_reads_total", {"result": "failed"}

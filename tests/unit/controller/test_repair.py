@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
 from support.builders import make_plan, make_server
 from vllm_operator.controller.boot import Diagnosis
-from vllm_operator.controller.repair import Verdict, decide, trouble
+from vllm_operator.controller.repair import (
+    OUTAGE_SECONDS,
+    STARTS_TRIED,
+    Patience,
+    Verdict,
+    decide,
+    patience,
+    trouble,
+)
+from vllm_operator.controller.revisions import Refusal
 from vllm_operator.engine.failures import Failure
 from vllm_operator.sizing.repairs import REPAIR_LIMIT, Repair
 
@@ -175,3 +185,55 @@ def test_the_refusal_stands_in_the_message() -> None:
 def test_a_container_that_has_not_ended_often_enough_is_not_counted_as_stopped() -> None:
     assert not trouble(replace(TAKEN, passes=False), verdict(TAKEN, ends=1)).stops
     assert ENDING.ends == 1
+
+
+BEGAN = datetime.fromisoformat(FAILED.created_at)
+OLD = replace(FAILED, name="old", uid="old", engine="another", created_at="", ready=True)
+
+
+def left(
+    *pods: Any,
+    good: str | None = None,
+    ends: int = STARTS_TRIED,
+    stops: bool = True,
+    served: bool = False,
+    after: float = 0.0,
+) -> Patience:
+    diagnosis = Diagnosis(SMALL, ends, served)
+    now = BEGAN + timedelta(seconds=after)
+    return patience(IN_FORCE, good, pods or (FAILED,), diagnosis, stops, now)
+
+
+def test_a_plan_that_cannot_work_is_given_up_after_its_second_start() -> None:
+    assert not left(ends=STARTS_TRIED - 1).is_over
+    assert left().is_over
+
+
+def test_a_plan_that_has_served_is_never_given_up() -> None:
+    assert not left(good=IN_FORCE.name, after=10 * OUTAGE_SECONDS).is_over
+    assert not left(served=True, good="before", after=10 * OUTAGE_SECONDS).is_over
+
+
+def test_a_plan_that_another_replica_serves_with_is_not_given_up() -> None:
+    assert not left(FAILED, replace(FAILED, name="other", uid="o", ready=True)).is_over
+
+
+def test_a_pod_of_a_plan_before_that_serves_is_only_left_for_a_plan_to_go_back_to() -> None:
+    assert not left(FAILED, OLD, good=None).is_over
+    assert left(FAILED, OLD, good="before").is_over
+
+
+def test_what_may_pass_by_itself_is_waited_for_while_another_plan_serves_or_none_did() -> None:
+    assert left(stops=False, after=10 * OUTAGE_SECONDS) == Patience()
+    assert left(FAILED, OLD, good="before", stops=False, after=10 * OUTAGE_SECONDS) == Patience()
+
+
+def test_an_outage_by_a_new_plan_is_bounded_whatever_stops_it() -> None:
+    early = left(good="before", stops=False, after=60)
+    assert early == Patience(look_again=OUTAGE_SECONDS - 60)
+    assert left(good="before", stops=False, after=OUTAGE_SECONDS).is_over
+
+
+def test_a_plan_is_given_up_once() -> None:
+    given_up = replace(IN_FORCE, refusal=Refusal(IN_FORCE.spec, None, "OOMKilled", ""))
+    assert not patience(given_up, None, [FAILED], Diagnosis(SMALL, 9), True, BEGAN).is_over

@@ -11,8 +11,10 @@ from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.controller.records import RevisionRecord, revision_record
 from vllm_operator.controller.revisions import (
     HISTORY_LIMIT,
+    Refusal,
     controller_revision,
     expired,
+    given_up,
     pinned,
     plan_hash,
     pod_hash,
@@ -32,6 +34,39 @@ def test_a_pinned_plan_comes_back_as_it_was() -> None:
     assert found.plan == make_plan()
     assert found.objects == ({"kind": "X"},)
     assert found.serves(make_server())
+
+
+def back(good: VLLMServer, refused: VLLMServer) -> RevisionRecord:
+    refusal = Refusal(refused.spec, None, "OOMKilled", "too little")
+    body = given_up(refused, 3, pin(good), refusal)
+    body["metadata"].update(uid="r3", resourceVersion="1")
+    return revision_record(body)
+
+
+def test_the_plan_before_is_in_force_again_and_says_what_it_stands_in_for() -> None:
+    good, refused = make_server(model=MODEL), make_server(model={"id": "c/d"})
+    found = pinned(back(good, refused))
+    assert (found.revision, found.plan) == (3, make_plan())
+    assert found.serves(good)
+    assert not found.stopped(good)
+    refusal = found.refused(refused)
+    assert refusal is not None
+    assert (refusal.reason, refusal.message) == ("OOMKilled", "too little")
+    assert found.refused(make_server(model={"id": "e/f"})) is None
+
+
+def test_a_plan_without_one_before_it_is_stopped_until_the_specification_changes() -> None:
+    found = pinned(back(make_server(model=MODEL), make_server(model=MODEL)))
+    assert found.stopped(make_server(model=MODEL, replicas=3))
+    assert not found.stopped(make_server(model={"id": "c/d"}))
+    again = make_server(model=MODEL)
+    again.metadata.annotations["vllm-operator.io/replan"] = "now"
+    assert not found.stopped(again)
+
+
+def test_the_plan_to_go_back_to_outlives_the_history() -> None:
+    records = [pin(make_server(), number) for number in range(1, HISTORY_LIMIT + 3)]
+    assert [one.revision for one in expired(records, good=records[0].name)] == [2]
 
 
 @pytest.mark.parametrize(

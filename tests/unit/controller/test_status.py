@@ -15,6 +15,7 @@ from vllm_operator.controller.gpus import GPUCount
 from vllm_operator.controller.progress import Observed
 from vllm_operator.controller.records import ChildRecord, PodRecord
 from vllm_operator.controller.repair import Trouble
+from vllm_operator.controller.revisions import Refusal
 from vllm_operator.controller.status import fold, server_state
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -336,3 +337,70 @@ def test_a_replica_that_waits_for_gpus_says_how_many_are_seen() -> None:
         "16, model servers that this operator sees hold 15): 0/2 nodes are available: 2 "
         "Insufficient nvidia.com/gpu."
     )
+
+
+def test_an_engine_of_another_version_than_planned_is_said_once() -> None:
+    said = replace(READY, engine_version="0.31.0+cu129")
+    before = folded(READY).status
+    after = folded(said, before).status
+    planned = next(c for c in after["conditions"] if c["type"] == "Planned")
+    assert (planned["status"], planned["reason"]) == ("True", "VersionDiffers")
+    assert 'set spec.engine.version to "0.31.0"' in planned["message"]
+    assert conditions(after)["Ready"] == ("True", "Ready")
+    assert [note[:2] for note in warnings(before, after)] == [("Warning", "VersionDiffers")]
+    assert warnings(after, folded(said, after).status) == []
+
+
+def test_an_engine_of_the_planned_version_is_only_shown() -> None:
+    status = folded(replace(READY, engine_version="0.30.0+cpu")).status
+    assert conditions(status)["Planned"] == ("True", "Sized")
+    assert status["engineVersion"] == "0.30.0+cpu"
+
+
+def test_what_an_engine_said_is_kept_for_the_same_plan_and_forgotten_with_it() -> None:
+    before = folded(replace(READY, engine_version="0.31.0")).status
+    assert folded(READY, before).status["engineVersion"] == "0.31.0"
+    another = replace(READY, plan=make_plan(inputsHash="another"))
+    assert "engineVersion" not in folded(another, before).status
+
+
+GIVEN_UP = Refusal(make_server().spec, None, "OOMKilled", "too little memory; edit it")
+BACK = replace(
+    READY,
+    planned=False,
+    refusal=GIVEN_UP,
+    problems=(Problem(field="spec", reason="OOMKilled", message=GIVEN_UP.message),),
+)
+NOTHING_RUNS = replace(
+    READY,
+    refusal=GIVEN_UP,
+    deployment=replace(
+        DEPLOYMENT, spec_replicas=0, replicas=0, updated_replicas=0, ready_replicas=0
+    ),
+)
+
+
+def test_a_server_that_went_back_to_the_plan_before_serves_and_is_stalled_with_the_reason() -> None:
+    found = conditions(folded(BACK).status)
+    assert found["Planned"] == ("False", "OOMKilled")
+    assert found["Progressing"] == ("False", "OOMKilled")
+    assert found["Stalled"] == ("True", "OOMKilled")
+    assert found["Ready"] == ("False", "OOMKilled")
+    assert found["Available"] == ("True", "ReplicasReady")
+
+
+def test_a_server_whose_pods_are_no_longer_started_says_why_everywhere() -> None:
+    status = folded(NOTHING_RUNS).status
+    found = conditions(status)
+    assert found["Planned"] == ("True", "Sized")
+    for kind in ("Progressing", "Available", "Ready"):
+        assert found[kind] == ("False", "OOMKilled")
+    assert found["Stalled"] == ("True", "OOMKilled")
+    assert server_state(status) == "Stalled"
+
+
+def test_the_plan_that_served_last_is_remembered_until_another_serves() -> None:
+    first = folded(replace(READY, ready_revision="qwen-1")).status
+    assert folded(STARTING, first).status["latestReadyRevision"] == "qwen-1"
+    second = folded(replace(READY, ready_revision="qwen-2"), first).status
+    assert second["latestReadyRevision"] == "qwen-2"
