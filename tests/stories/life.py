@@ -7,7 +7,7 @@ import threading
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -170,7 +170,9 @@ class Life:
         told = dict(self._told.objects)
         self.world.wait(lambda: self._objects() == told, f"the objects {told}", PATIENCE)
         if self.killed_after is None:  # one that was to follow the write is lost otherwise
-            self.world.wait(lambda: self._told.events <= self._events(), "the events", 10)
+            with suppress(TimeoutError):
+                self.world.wait(lambda: self._events() == self._told.events, "the events", 10)
+            assert self._events() == self._told.events
         assert self._events() <= self._told.events
 
     def _conditions(self, name: str) -> set[str]:

@@ -119,6 +119,8 @@ class Reconciler:
             elif before is not None:
                 told = (reason_to_roll(before, in_force), describe(proposal.plan))
                 notes.append(("Normal", "Replanned", "Plan", "; ".join(filter(None, told))))
+            await self._post(server, notes)  # now: whatever fails below is done again, this is not
+            notes = []
         look_again = None
         if in_force is not None and not server.spec.paused:
             try:
