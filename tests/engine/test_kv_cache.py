@@ -107,10 +107,6 @@ def test_the_engine_has_that_many_tokens_and_that_concurrency(
     assert (tokens, concurrency) == (told["tokens"], pytest.approx(told["concurrency"]))
 
 
-@pytest.mark.xfail(
-    reason="with prefix caching a Mamba2 layer of 0.32 keeps a third block for each sequence, a "
-    "checkpoint of its prompt (vllm model_executor/layers/mamba/mamba_mixer2.py); two are computed"
-)
 def test_the_third_block_of_a_cached_mamba2_state_is_counted(
     outcomes: Outcomes, models: Path
 ) -> None:

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from vllm_operator.api.v1alpha1 import VLLMServer
-from vllm_operator.engine.versions import DEFAULT_IMAGE
+from vllm_operator.engine.parsers import REASONING, TOOL_CALLS, parsers
+from vllm_operator.engine.versions import DEFAULT_IMAGE, Version
 from vllm_operator.hardware.catalogue import products
 from vllm_operator.models import catalogue
 from vllm_operator.sizing.planner import PlanningInputs, make_plan
@@ -26,7 +27,7 @@ ENGINE: dict[str, tuple[Any, ...]] = {
     "dtype": (None, None, "auto", "bfloat16", "float16", "float32"),
     "quantization": (None, None, None, None, "fp8", "fp8_per_tensor", "bitsandbytes", "--help"),
     "kvCacheDtype": (None, None, "auto", "fp8", "fp8_e4m3", "fp8_e5m2"),
-    "blockSize": (None, None, None, 1, 8, 16, 32, 64, 128, 256, 48),
+    "blockSize": (None, None, None, 16, 32, 64, 128, 256, 48),
     "enforceEager": (None, True, False),
     "prefixCaching": (None, True, False),
     "chunkedPrefill": (None, True, False),
@@ -37,6 +38,30 @@ PARALLELISM: dict[str, tuple[Any, ...]] = {
     "data": (None, None, None, 1, 2),
     "expert": (None, None, None, True, False),
 }
+SPECULATIVE: tuple[dict[str, Any], ...] = (
+    {"method": "ngram"},
+    {"method": "ngram", "tokens": 5},
+    {"method": "mtp"},
+    {"method": "mtp", "tokens": 2},
+    {"method": "draft_model", "model": "Qwen/Qwen3-0.6B"},
+    {"method": "draft_model", "model": "meta-llama/Llama-3.2-1B-Instruct"},
+)
+ADAPTERS = ("sql", "a.b-c", "0")
+EXTRA_ARGS: tuple[list[str], ...] = (
+    ["--seed=1"],
+    ["--seed", "-1"],
+    ["-O3"],
+    ["--compilation-config", '{"custom_ops":["none"]}'],
+    ["--compilation-config.cudagraph_mode=NONE"],
+    ["--middleware", "a", "--middleware=b"],
+    ["--allowed-origins", '["*"]'],
+    ["--scheduling-policy", "priority"],
+    ["--disable_custom_all_reduce"],
+    ["--cudagraph-capture-sizes", "1", "2", "4"],
+    ["--limit-mm-per-prompt", '{"image":0,"video":0}'],
+    ["--load-format=dummy"],
+)
+PROFILES = ("Throughput", "Latency", "LongContext", "Cost", "Balanced")
 WORKLOAD: dict[str, tuple[Any, ...]] = {
     "promptTokens": (None, 1, 3000),
     "outputTokens": (None, 1, 500),
@@ -89,13 +114,20 @@ def _manifest(
         "trustRemoteCode": draw.choice((None, True)),
         "storage": storage,
     }
-    engine = {"image": f"vllm/vllm-openai:v{version}", **_few(ENGINE, draw)}
+    engine = {
+        "image": f"vllm/vllm-openai:v{version}",
+        **_few(ENGINE, draw),
+        **_features(Version.parse(version), draw),
+    }
+    workload = _few(WORKLOAD, draw) if draw.random() < 0.3 else {}
+    if draw.random() < 0.5:
+        workload["profile"] = draw.choice(PROFILES)
     spec = {
         "model": {name: value for name, value in model.items() if value is not None},
         "engine": engine,
         "gpu": {"product": draw.choice(gpus), "perNode": draw.choice((1, 2, 4, 8))},
         "parallelism": _few(PARALLELISM, draw) if draw.random() < 0.3 else {},
-        "workload": _few(WORKLOAD, draw) if draw.random() < 0.3 else {},
+        "workload": workload,
         "rollout": {"drainSeconds": draw.choice((0, 5, 3600))} if draw.random() < 0.3 else {},
     }
     return {
@@ -104,6 +136,24 @@ def _manifest(
         "metadata": {"name": "chat", "namespace": "team"},
         "spec": {name: value for name, value in spec.items() if value},
     }
+
+
+def _features(version: Version, draw: random.Random) -> dict[str, Any]:
+    """Each on about every third server."""
+    adapters = [{"name": name, "path": f"/adapters/{name}"} for name in ADAPTERS]
+    lora = {
+        "maxLoras": draw.choice((1, 4)),
+        "maxRank": draw.choice((8, 16, 64)),
+        "adapters": adapters[: draw.choice((0, 1, 3))],
+    }
+    drawn = {
+        "speculative": draw.choice(SPECULATIVE),
+        "lora": lora,
+        "toolCallParser": draw.choice(parsers(TOOL_CALLS, version)),
+        "reasoningParser": draw.choice(parsers(REASONING, version)),
+        "extraArgs": draw.choice(EXTRA_ARGS),
+    }
+    return {name: value for name, value in drawn.items() if draw.random() < 0.3}
 
 
 def _few(choices: dict[str, tuple[Any, ...]], draw: random.Random) -> dict[str, Any]:

@@ -176,9 +176,12 @@ def counts_batches_in_flight(version: Version) -> bool:
     return version.release >= (0, 26, 0)
 
 
-def caches_prefixes_of_states(version: Version) -> bool:
-    """Whether prefix caching covers recurrent layers unless it is switched off (0.26 on)."""
-    return version.release >= (0, 26, 0)
+@lru_cache(maxsize=512)
+def cached_state_blocks(version: Version, kind: str) -> int:
+    """Blocks of a recurrent layer that a sequence holds beside the running one where prefixes are
+    cached; 0 before 0.26, which caches none of recurrent layers unless it is told to."""
+    rows = rows_for("state_blocks.csv", version)
+    return next((int(row["blocks"]) for row in rows if row["kind"] == kind), 0)
 
 
 @lru_cache(maxsize=512)

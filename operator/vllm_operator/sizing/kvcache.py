@@ -72,12 +72,13 @@ class Group:
     block_size: int
     """Tokens in a block; of a state group, those of the attention beside it."""
     window: int = 0
+    cached: int = 0
+    """Blocks of a state group that a sequence holds for the prefixes that are cached."""
 
     def blocks_for(self, length: int, settings: CacheSettings) -> int:
         """Blocks that a request of ``length`` tokens holds in this group."""
         if self.kind == "state":
-            held = 1 + settings.speculative_tokens
-            return held + (1 if caches_states(settings) else 0)
+            return 1 + settings.speculative_tokens + self.cached
         if self.kind == "window":
             kept = min(self.window - 1 + tokens_in_flight(settings), length)
             return -(-kept // self.block_size) + 1
@@ -143,9 +144,12 @@ def tokens_in_flight(settings: CacheSettings) -> int:
     return batches * settings.max_num_batched_tokens
 
 
-def caches_states(settings: CacheSettings) -> bool:
-    """Whether state layers keep a second block for prefix caching."""
-    return settings.prefix_caching and defaults.caches_prefixes_of_states(settings.version)
+def cached_state_blocks(states: Iterable[StateCache], settings: CacheSettings) -> int:
+    """Blocks that a sequence holds in each group of recurrent layers for cached prefixes."""
+    if not settings.prefix_caching:
+        return 0
+    kinds = {one.kind for one in states}
+    return max((defaults.cached_state_blocks(settings.version, kind) for kind in kinds), default=0)
 
 
 @lru_cache(maxsize=1024)
@@ -240,7 +244,10 @@ def _layout(layers: list[StagedCache], settings: CacheSettings) -> CacheLayout:
         group = Group("full" if window is None else "window", len(attending), size, window or 0)
         return CacheLayout((group,), max(on_stages.values()), size, settings)
     page = max([page, *(one.token_bytes * size for one in attending)])
-    return _grouped(attending, [stage for stage, _ in states], page, size, settings)
+    kept = _States(
+        [stage for stage, _ in states], cached_state_blocks([one for _, one in states], settings)
+    )
+    return _grouped(attending, kept, page, size, settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,9 +259,17 @@ class _Attending:
     token_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class _States:
+    """The recurrent layers: the stage of each, and the blocks that cached prefixes take."""
+
+    stages: list[int]
+    cached: int
+
+
 def _grouped(
     attending: Iterable[_Attending],
-    states: list[int],
+    states: _States,
     page: int,
     size: int,
     settings: CacheSettings,
@@ -263,13 +278,12 @@ def _grouped(
 
     Layers with smaller pages get longer blocks where that divides evenly, else padded pages. The
     layers of a kind are dealt out to its groups one by one, so that each stage has its share of
-    each; a block on a stage is as many pages as its largest share. ``states``: stages of the
-    recurrent layers.
+    each; a block on a stage is as many pages as its largest share.
     """
     buckets: dict[tuple[int | None, int], list[int]] = {}
     for one in attending:
         buckets.setdefault((one.window, one.token_bytes), []).append(one.stage)
-    counts = [len(stages) for stages in (*buckets.values(), states) if stages]
+    counts = [len(stages) for stages in (*buckets.values(), states.stages) if stages]
     smallest, largest = min(counts), max(counts)
     padding = defaults.group_padding(settings.version)
     each = largest if largest < smallest * padding else smallest
@@ -282,9 +296,9 @@ def _grouped(
         dealt = _dealt(stages, each)
         groups += [Group(kind, each, longer, window or 0)] * len(dealt)
         most = max(most, *map(_largest_share, dealt))
-    if states:
-        dealt = _dealt(states, each)
-        groups += [Group("state", each, size)] * len(dealt)
+    if states.stages:
+        dealt = _dealt(states.stages, each)
+        groups += [Group("state", each, size, cached=states.cached)] * len(dealt)
         most = max(most, *map(_largest_share, dealt))
     return CacheLayout(tuple(groups), most * page, size, settings)
 

@@ -79,10 +79,18 @@ def loads_of(method: str, version: Version) -> Loads:
         if row["method"] == method and holds(row, version):
             loads: Loads = row["loads"]  # type: ignore[assignment]
             return loads
+    others = methods_of(version)
+    since = [row["since"] for row in _rows() if row["method"] == method]
+    ways = [f"take one of {', '.join(others)}"] if others else []
+    ways += [
+        f"use vLLM {first} or newer"
+        for first in since
+        if version.release < Version.parse(first).release
+    ]
     raise IllegalPin(
         FIELD,
-        f"{method!r} cannot be sized for vLLM {version}; take one of "
-        f"{', '.join(methods_of(version))}",
+        f"{method!r} cannot be sized for vLLM {version}; "
+        f"{', or '.join(ways) or 'remove spec.engine.speculative'}",
     )
 
 
