@@ -13,8 +13,10 @@ import pytest
 
 from localcluster.chart import install_chart
 from localcluster.cluster import Cluster
+from scriptedengine.images import scripted
 from support.fixtures import StartOperator
 from support.operating import OperatorProcess
+from support.pods import pod_place
 from support.world import World
 
 CRDS = Path(__file__).parents[2] / "crds"
@@ -41,6 +43,26 @@ def own_cluster() -> Iterator[Cluster]:
     with Cluster(manifests=[CRDS], audit=True) as running:
         running.add_gpu_node("h100-0", H100, count=8)
         yield running
+
+
+@pytest.fixture(scope="session")
+def engines() -> Iterator[Cluster]:
+    """A cluster whose node runs the scripted engine as real processes."""
+    with Cluster(kwok=False, manifests=[CRDS]) as running:
+        labels = {"localcluster.vllm-operator.io/kind": "agent"}
+        running.add_agent_node("real-0", [scripted()], count=64, speed=20, labels=labels)
+        yield running
+
+
+@pytest.fixture
+def engine_world(engines: Cluster) -> Iterator[World]:
+    """A namespace of that cluster; its servers and their pods are gone before the next one."""
+    with pod_place(engines) as place:
+        found = World(engines, place.namespace)
+        yield found
+        for server in found.list("VLLMServer"):
+            found.delete("VLLMServer", server["metadata"]["name"])
+        found.wait(lambda: not found.list("ReplicaSet"), "the server's objects to go")
 
 
 def _namespace(cluster: Cluster, name: str) -> World:

@@ -6,41 +6,20 @@ The pods run the scripted engine under the node agent: real logs, exit codes and
 from __future__ import annotations
 
 import urllib.request
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from localcluster import Cluster
-from scriptedengine.images import scripted
 from support.fixtures import StartOperator
 from support.operating import OperatorProcess
-from support.pods import pod_place
 from support.world import World, flag
 
-CRDS = Path(__file__).parents[2] / "crds"
 IMAGE = "scripted/vllm:v0.30.0"
-
-pytestmark = pytest.mark.xdist_group("scripted-engine")
-
-
-@pytest.fixture(scope="module")
-def agents() -> Iterator[Cluster]:
-    with Cluster(kwok=False, manifests=[CRDS]) as running:
-        labels = {"localcluster.vllm-operator.io/kind": "agent"}
-        running.add_agent_node("real-0", [scripted()], count=64, speed=20, labels=labels)
-        yield running
 
 
 @pytest.fixture
-def world(agents: Cluster) -> Iterator[World]:
-    with pod_place(agents) as place:
-        found = World(agents, place.namespace)
-        yield found
-        for server in found.list("VLLMServer"):
-            found.delete("VLLMServer", server["metadata"]["name"])
-        found.wait(lambda: not found.list("ReplicaSet"), "the server's objects to go")
+def world(engine_world: World) -> World:
+    return engine_world
 
 
 @pytest.fixture

@@ -6,35 +6,22 @@ import json
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from localcluster import Cluster
 from localcluster.waiting import wait_until
-from scriptedengine.images import scripted
 from support.fixtures import StartOperator
 from support.pods import PodPlace, pod_place
 from support.world import World
 
-CRDS = Path(__file__).parents[2] / "crds"
 HEALTH = {"httpGet": {"path": "/health", "port": "http"}, "periodSeconds": 2}
-
-pytestmark = pytest.mark.xdist_group("scripted-engine")
-
-
-@pytest.fixture(scope="module")
-def agents() -> Iterator[Cluster]:
-    with Cluster(kwok=False, manifests=[CRDS]) as running:
-        labels = {"localcluster.vllm-operator.io/kind": "agent"}
-        running.add_agent_node("real-0", [scripted()], speed=20, labels=labels)
-        yield running
 
 
 @pytest.fixture
-def place(agents: Cluster) -> Iterator[PodPlace]:
-    with pod_place(agents) as found:
+def place(engines: Cluster) -> Iterator[PodPlace]:
+    with pod_place(engines) as found:
         yield found
 
 
