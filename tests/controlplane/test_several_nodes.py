@@ -103,7 +103,7 @@ def test_a_server_of_groups_is_ready_once_they_are_and_nothing_more_is_written(
     place.wait_condition("Available", "True", "SomeReplicasReady")
     report(place, ready=2)
     place.wait_ready()
-    assert place.status()["summary"]["gpus"] == "16 x H100-80GB-HBM3"
+    assert place.status()["summary"]["gpus"] == "16 x H100-80GB-HBM3 on 2 nodes"
     writes = operator.metric("vllm_operator_writes_total")
     report(place, ready=1)
     place.wait_condition("Available", "True", "SomeReplicasReady")

@@ -104,9 +104,13 @@ def summary(plan: Plan) -> dict[str, str]:
     placement = plan.placement
     split = [("TP", placement.tensor), ("PP", placement.pipeline), ("DP", placement.data)]
     parts = [f"{name}{size}" for name, size in split if size > 1 or name == "TP"]
-    gpu = placement.gpu.removeprefix("NVIDIA-")
+    if placement.expert:
+        parts.append("EP")
+    gpus = f"{placement.gpus_per_replica} x {placement.gpu.removeprefix('NVIDIA-')}"
+    if placement.nodes > 1:
+        gpus += f" on {placement.nodes} nodes"
     return {
-        "gpus": f"{placement.gpus_per_replica} x {gpu}",
+        "gpus": gpus,
         "parallelism": " ".join(parts),
         "version": plan.engine.version,
     }

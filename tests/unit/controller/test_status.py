@@ -16,7 +16,7 @@ from vllm_operator.controller.progress import Observed
 from vllm_operator.controller.records import ChildRecord, PodRecord
 from vllm_operator.controller.repair import Trouble
 from vllm_operator.controller.revisions import Refusal
-from vllm_operator.controller.status import fold, server_state
+from vllm_operator.controller.status import fold, server_state, summary
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 DEPLOYMENT = ChildRecord(
@@ -404,3 +404,19 @@ def test_the_plan_that_served_last_is_remembered_until_another_serves() -> None:
     assert folded(STARTING, first).status["latestReadyRevision"] == "qwen-1"
     second = folded(replace(READY, ready_revision="qwen-2"), first).status
     assert second["latestReadyRevision"] == "qwen-2"
+
+
+def test_the_summary_names_nodes_and_experts_where_they_are_spread() -> None:
+    placement = {
+        **make_plan().to_json_object()["placement"],
+        "tensor": 8,
+        "pipeline": 2,
+        "nodes": 2,
+        "expert": True,
+        "gpusPerReplica": 16,
+    }
+    assert summary(make_plan(placement=placement)) == {
+        "gpus": "16 x H100-80GB-HBM3 on 2 nodes",
+        "parallelism": "TP8 PP2 EP",
+        "version": "0.30.0",
+    }
