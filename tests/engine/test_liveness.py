@@ -36,7 +36,7 @@ def attempt(serving: Server, state: Path) -> tuple[int, str]:
     _, *rest = liveness_command(SERVING_VERSION, port, BUDGET)
     arguments = {**json.loads(rest[-1]), "state": str(state)}
     command = [sys.executable, *rest[:-1], json.dumps(arguments)]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     return ended.returncode, ended.stdout
 
 
