@@ -8,6 +8,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,21 @@ class Life:
         rollout = {"drainSeconds": 1, **spec.pop("rollout", {})}
         self.world.apply(name, engine={**image, **(engine or {})}, rollout=rollout, **spec)
 
+    def plays(self, play: str) -> list[dict[str, Any]]:
+        """Variables of engines whose play is in a ConfigMap: another call changes the next start,
+        as a node or a registry does that is mended."""
+        data = {"data": {"play": play}}
+        path = f"{self.place.path}/configmaps"
+        if self.world.find("ConfigMap", "play") is None:
+            self.place.create("configmaps", "play", **data)
+        else:
+            self.cluster.api("PATCH", f"{path}/play", data, "application/merge-patch+json")
+        reference = {"name": "play", "key": "play"}
+        return [
+            {"name": "SCRIPTED_PLAY", "configMapKeyRef": reference},
+            {"name": "SCRIPTED_BOOT_SECONDS", "value": "1.5"},
+        ]
+
     def ready(self, name: str = "qwen") -> None:
         """Wait for Ready of the newest generation."""
         self.world.wait_ready(name, timeout=PATIENCE)
@@ -138,12 +154,18 @@ class Life:
         with urllib.request.urlopen(f"http://{address}:8000{path}", data, timeout=5) as answer:
             return json.loads(answer.read() or b"null")
 
-    def node(self, count: int = 8, name: str = "") -> str:
-        """A node of this story alone: pods come to it by the selector `here`."""
+    def node(self, count: int = 8, name: str = "", play: str = "") -> str:
+        """A node of this story alone: pods come to it by the selector `here`.
+
+        Every engine on it plays ``play``, where that is given.
+        """
         name = name or next(_NODES)
         labels = {"story": self.place.namespace}
+        image = scripted()
+        if play:
+            image = replace(image, environment={**image.environment, "SCRIPTED_PLAY": play})
         self.cluster.add_agent_node(
-            name, [scripted()], product=H100, count=count, speed=SPEED, labels=labels
+            name, [image], product=H100, count=count, speed=SPEED, labels=labels
         )
         self._stack.callback(self._without_node, name)
         return name

@@ -85,6 +85,37 @@ def test_an_edit_that_replaced_the_only_pod_and_does_not_start_is_taken_back(lif
     life.ends_as_told()
 
 
+def test_an_edit_that_was_taken_back_is_tried_again_when_it_is_made_again(life: Life) -> None:
+    edited = {"env": life.plays("quantization-unsupported")}
+    life.serve()
+    life.ready()
+    life.serve(engine=edited)
+    life.sees("Planned=False QuantizationUnsupported")
+    life.serve()
+    life.ready()
+    life.plays("")
+    life.serve(engine=edited)
+    life.ready()
+    life.ends_as_told()
+
+
+def test_an_edit_that_no_node_would_take_leaves_the_old_pod_serving(life: Life) -> None:
+    life.serve(rollout={"surgeTimeoutSeconds": 0})
+    life.ready()
+    pod = life.pod()["metadata"]["uid"]
+    model = {
+        "id": "Qwen/Qwen2.5-7B-Instruct",
+        "storage": {"persistentVolumeClaim": {"claimName": "typo"}},
+    }
+    life.serve(model=model, rollout={"surgeTimeoutSeconds": 0})
+    life.sees("Progressing=True VolumeClaimMissing", "there is no PersistentVolumeClaim typo")
+    life.sees("Available=True ReplicasReady")
+    life.serve(rollout={"surgeTimeoutSeconds": 0})
+    life.ready()
+    assert life.pod()["metadata"]["uid"] == pod
+    life.ends_as_told()
+
+
 def test_a_rollout_without_a_free_gpu_replaces_the_pod(life: Life) -> None:
     life.node(count=1)
     given: dict[str, Any] = {"gpu": {"product": "H100"}, "pod": {"nodeSelector": life.here}}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from stories.life import Life
 
 MODEL = "Qwen/Qwen2.5-7B-Instruct"
@@ -98,6 +100,16 @@ def test_two_servers_that_race_for_the_last_gpu_never_share_it(life: Life) -> No
     life.world.wait(lambda: reasons() == ["Ready", "WaitingForGPU"], "one winner", 90)
     (loser,) = [n for n in ("one", "qwen") if life.world.condition("Ready", n)["status"] == "False"]
     life.ends_as_told({"one": "qwen", "qwen": "one"}[loser])
+
+
+def test_a_replica_on_a_bad_node_stops_no_other_one(life: Life) -> None:
+    life.node(count=1)
+    life.node(count=1, play="unrecognized-argument")
+    given: dict[str, Any] = {"gpu": {"product": "H100"}, "pod": {"nodeSelector": life.here}}
+    life.serve(**given, play={"SCRIPTED_BOOT_SECONDS": "20"}, replicas=2)
+    life.sees("Available=False ArgumentRefused")
+    life.sees("Available=True SomeReplicasReady")
+    life.ends_as_told()
 
 
 def test_a_service_of_somebody_else_s_is_left_alone(life: Life) -> None:

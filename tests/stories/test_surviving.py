@@ -77,6 +77,17 @@ def test_an_engine_that_no_longer_answers_is_restarted(life: Life) -> None:
     life.ends_as_told()
 
 
+def test_a_server_that_has_served_is_not_given_up_when_it_no_longer_starts(life: Life) -> None:
+    life.serve(engine={"env": life.plays("")})
+    life.ready()
+    life.plays("no-kv-cache")
+    life.world.delete("Pod", life.pod()["metadata"]["name"])
+    life.sees("Available=False KVCacheTooSmall", "3 repairs of the plan have not helped")
+    life.plays("")
+    life.ready()
+    life.ends_as_told()
+
+
 def test_a_drained_node_s_server_moves(life: Life) -> None:
     first, _ = life.node(count=1), life.node(count=1)
     life.serve(gpu={"product": "H100"}, pod={"nodeSelector": life.here})

@@ -20,6 +20,7 @@ import aiohttp
 
 from vllm_operator.api.plan import Plan, TokenEstimate
 from vllm_operator.api.status import MeasuredCache
+from vllm_operator.api.v1alpha1 import Engine
 from vllm_operator.engine.metrics import metrics as metric_names
 from vllm_operator.engine.versions import Version, version_differs
 from vllm_operator.errors import TemporaryFailure
@@ -163,7 +164,10 @@ class Calibrator:
         self._measured[key] = Measurement(in_force.uid, start, blocks, version)
         used = PlanningInputs.from_json_object(in_force.inputs).calibrations
         planned_for = not version_differs(plan.engine.version, version)
-        learned = measured(plan, used, blocks) if blocks is not None and planned_for else None
+        engine = in_force.spec.engine or Engine()
+        learned = None
+        if blocks is not None and planned_for:
+            learned = measured(plan, engine, used, blocks)
         if learned is not None:
             await self._remember(learned)
         self._wake(key)

@@ -61,9 +61,10 @@ def warnings(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Note]:
     Of the status before and after a visit. What keeps pods from starting is told once, whether it
     then stops the operator or not.
     """
-    told = _condition(before, "Progressing").get("reason")
+    kinds = ("Planned", "Stalled", "Progressing")
+    told = {condition(before, kind).get("reason") for kind in kinds}
     for kind, failing in (("Planned", "False"), ("Stalled", "True"), ("Progressing", None)):
-        old, new = _condition(before, kind), _condition(after, kind)
+        old, new = condition(before, kind), condition(after, kind)
         reason = new["reason"]
         if failing is None and reason not in START_FAILURES:
             continue
@@ -71,13 +72,14 @@ def warnings(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Note]:
         if failing is not None and new["status"] != failing and not differs:
             continue
         edited = old.get("observedGeneration") != new["observedGeneration"] and not differs
-        news = reason != told if reason in START_FAILURES else edited or not _same(old, new)
+        news = reason not in told if reason in START_FAILURES else edited or not _same(old, new)
         if news:
             return [("Warning", reason, "Plan", new["message"])]
     return []
 
 
-def _condition(status: Mapping[str, Any], kind: str) -> dict[str, Any]:
+def condition(status: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """The condition of that type; empty where there is none."""
     conditions: list[dict[str, Any]] = status.get("conditions") or []
     return next((condition for condition in conditions if condition["type"] == kind), {})
 

@@ -24,6 +24,7 @@ from .revisions import (
     given_up,
     pinned,
     revision_name,
+    taken_back,
 )
 from .store import Store
 
@@ -77,34 +78,43 @@ class History:
 
         return await self._pin(key, server, build, good)
 
-    def known(self, key: Key, server: VLLMServer, name: str | None) -> str | None:
-        """The name of a pinned plan; None where it is gone or cannot be read."""
-        return name if self._readable(key, server, name) is not None else None
+    def named(self, key: Key, server: VLLMServer, name: str | None) -> Pinned | None:
+        """The pinned plan of that name; None where it is gone or cannot be read."""
+        try:
+            return pinned(self._record(key, server, name))
+        except (KeyError, UnreadableRevision):
+            return None
 
     async def give_up(
-        self, key: Key, server: VLLMServer, in_force: Pinned, good: str | None, refusal: Refusal
+        self, key: Key, server: VLLMServer, kept: Pinned, good: str | None, refusal: Refusal
     ) -> Pinned:
-        """Put the plan with which the server was last ready in force again.
+        """Put ``kept`` in force in place of what is refused.
 
-        Where there is none, the plan in force is pinned again as one whose pods are not started.
+        That is the plan with which the server was last ready, or, where there is none, the refused
+        one, whose pods are then not started.
         """
-        kept = self._readable(key, server, good or in_force.name)
-        assert kept is not None
+        record = self._record(key, server, kept.name)
 
         def build(number: int) -> dict[str, Any]:
-            return given_up(server, number, kept, refusal)
+            return given_up(server, number, record, refusal)
 
         return await self._pin(key, server, build, good)
 
-    def _readable(self, key: Key, server: VLLMServer, name: str | None) -> RevisionRecord | None:
-        for record in self._store.revisions(key, server.metadata.uid):
-            if record.name == name:
-                try:
-                    pinned(record)
-                except UnreadableRevision:
-                    return None
-                return record
-        return None
+    async def take_back(
+        self, key: Key, server: VLLMServer, in_force: Pinned, good: str | None
+    ) -> Pinned:
+        """Pin the plan in force again without the refusal that it carries."""
+        record = self._record(key, server, in_force.name)
+
+        def build(number: int) -> dict[str, Any]:
+            return taken_back(server, number, record)
+
+        return await self._pin(key, server, build, good)
+
+    def _record(self, key: Key, server: VLLMServer, name: str | None) -> RevisionRecord:
+        """Raises KeyError where there is none of that name."""
+        records = {one.name: one for one in self._store.revisions(key, server.metadata.uid)}
+        return records[name or ""]
 
     async def _pin(self, key: Key, server: VLLMServer, build: Build, good: str | None) -> Pinned:
         records = self._store.revisions(key, server.metadata.uid)

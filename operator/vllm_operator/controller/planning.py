@@ -90,6 +90,9 @@ class Planner:
                 release = in_force.release
                 inputs = PlanningInputs.from_json_object(in_force.inputs)
                 plan = in_force.plan
+                if in_force.refusal is not None and inputs.repairs:
+                    inputs = replace(inputs, repairs=())  # they did not help: it starts afresh
+                    plan = make_plan(server, inputs)
             else:
                 standing = _standing(server, in_force, last_plan)
                 inputs = await self._inputs.resolve(server, standing)

@@ -66,7 +66,7 @@ class Observed:
     @property
     def stopped(self) -> bool:
         """Whether the pods of the plan in force are no longer started."""
-        return self.refusal is not None and self.planned
+        return self.refusal is not None and self.refusal.stopped
 
 
 def progress_of(
@@ -108,7 +108,7 @@ def _progressing(
         return draft("False", "Paused", message), None
     if observed.plan is None:
         return draft("False", "NotPlanned", "nothing can be rolled out before it is planned"), None
-    if observed.stopped:
+    if observed.stopped and server.spec.replicas:
         assert observed.refusal is not None
         return draft("False", observed.refusal.reason, observed.refusal.message), None
     deployment = observed.deployment
@@ -124,7 +124,7 @@ def _progressing(
         and deployment.spec_replicas == wanted
         and deployment.ready_replicas == wanted == deployment.replicas
     ):
-        if observed.refusal is not None:
+        if observed.refusal is not None and not observed.stopped:
             told = (
                 f"{wanted} of {wanted} replicas are of the plan before; {observed.refusal.message}"
             )
@@ -142,7 +142,7 @@ def _progressing(
         return draft("False", "RolloutStuck", f"{progress}; {hint}"), None
     waiting = [pod for pod in observed.pods if pod.unschedulable_since and not pod.deleting]
     if waiting:
-        reason, message = _unschedulable(observed, waiting[0])
+        reason, message = _unschedulable(server, observed, waiting[0])
         return draft("True", reason, message), None
     if deployment.message:
         return draft("True", "RollingOut", f"{progress}; {deployment.message}"), None
@@ -179,13 +179,17 @@ def _loading(pods: Sequence[PodRecord], now: datetime) -> tuple[list[PodRecord],
     return loading, look_again
 
 
-def _unschedulable(observed: Observed, pod: PodRecord) -> tuple[str, str]:
+def _unschedulable(server: VLLMServer, observed: Observed, pod: PodRecord) -> tuple[str, str]:
     """Reason and message for a pod without a node: want of GPUs, or of something else."""
     assert observed.plan is not None
     assert observed.plan.placement is not None
     placement = observed.plan.placement
     told = pod.unschedulable_message
-    if "/gpu" in told or "nvidia.com/" in told or "node affinity" in told or not told:
+    pod_spec = server.spec.pod
+    asked = pod_spec is not None and bool(pod_spec.node_selector or pod_spec.affinity)
+    # Without wishes of the user's, a node that does not match is one without the planned product.
+    no_match = "node affinity" in told and not asked
+    if "/gpu" in told or "nvidia.com/" in told or no_match or not told:
         each = placement.gpus_per_replica // placement.nodes
         need = f"{each} free {placement.gpu}"
         seen = f" ({observed.gpus})" if observed.gpus is not None else ""

@@ -21,7 +21,7 @@ from .calibrate import Answer, Calibrator
 from .changes import reason_to_roll
 from .children import Children, Stale, repair_note, without_pods
 from .client import SERVERS, ApiError, Client
-from .events import Note
+from .events import Note, condition
 from .gpus import GPUCount, count
 from .history import History
 from .metrics import Metrics
@@ -36,6 +36,7 @@ from .planning import (
 )
 from .progress import Observed
 from .records import DEPLOYMENT, SERVER, ChildRecord, Key
+from .repair import Past
 from .revisions import Pinned
 from .rollout import is_rolling, is_settled
 from .starts import Finding, Starts, given_up_note, given_up_problem
@@ -97,18 +98,20 @@ class Reconciler:
         if not unreadable and not server.spec.paused:
             proposal = await self._propose(server, in_force, body)
         good = (body.get("status") or {}).get("latestReadyRevision")
-        if in_force is None or good != in_force.name:
-            good = self._history.known(key, server, good)
+        if in_force is not None and not server.spec.paused and in_force.is_taken_back(server):
+            in_force = await self._history.take_back(key, server, in_force, good)
         finding = Finding()
         if in_force is not None and proposal.plan is None and not server.spec.paused:
             live, sound = self._workload(key, server, in_force), not proposal.problems
             pods = self._store.pods(key)
+            past = self._past(key, server, in_force, body)
             finding = await self._starts.look_into(
-                key, server, in_force, live, pods, good=good, sound=sound
+                key, server, in_force, live, pods, past=past, sound=sound
             )
             if finding.refusal is not None:
-                await self._history.give_up(key, server, in_force, good, finding.refusal)
-                await self._post(server, [given_up_note(finding.refusal, good)])
+                kept = past.good or in_force
+                await self._history.give_up(key, server, kept, good, finding.refusal)
+                await self._post(server, [given_up_note(finding.refusal)])
                 return 0.0
             proposal = finding.proposal if finding.proposal.plan is not None else proposal
         if proposal.plan is not None:
@@ -196,14 +199,25 @@ class Reconciler:
             LOG.exception("planning failed", extra={"server": server.metadata.name})
             return unexpected(error)
 
+    def _past(self, key: Key, server: VLLMServer, in_force: Pinned, body: dict[str, Any]) -> Past:
+        status = body.get("status") or {}
+        name = status.get("latestReadyRevision")
+        good = in_force if name == in_force.name else self._history.named(key, server, name)
+        available = condition(status, "Available")
+        down = available.get("status") == "False" and available.get("reason") != "ScaledToZero"
+        down_since = datetime.fromisoformat(available["lastTransitionTime"]) if down else None
+        if good is not None and good.serves(server):
+            return Past(served=True, down_since=down_since)
+        return Past(good=good, down_since=down_since)
+
     def _ready_revision(
         self, key: Key, in_force: Pinned | None, deployment: ChildRecord | None
     ) -> str | None:
         """Name of the plan in force where every pod is of it and one is ready."""
         if in_force is None or deployment is None or is_rolling(deployment):
             return None
-        pods = pods_of_plan(in_force, None, self._store.pods(key))
-        return in_force.name if any(pod.ready for pod in pods) else None
+        pods = pods_of_plan(in_force, deployment, self._store.pods(key))
+        return in_force.name if any(pod.serves for pod in pods) else None
 
     def _workload(
         self, key: Key, server: VLLMServer, in_force: Pinned | None

@@ -19,6 +19,8 @@ from vllm_operator.manifests.fieldset import field_set_digest
 
 from .endings import ENGINE, Ending, ending_of, engine_mark, engine_status
 
+COMPONENT: Final = "app.kubernetes.io/component"
+
 Key = tuple[str, str]
 """Namespace and name of a server."""
 
@@ -105,6 +107,19 @@ class PodRecord(Record):
     node: str = ""
     devices: tuple[tuple[str, int], ...] = ()
     """Extended resources that its containers hold, with their amounts."""
+    leads: bool = True
+    """Whether it answers requests: workers of a group do not, and are ready once they run."""
+
+    @property
+    def serves(self) -> bool:
+        """Whether it answers requests now."""
+        return self.ready and self.leads
+
+    @property
+    def runs(self) -> bool:
+        """Whether its container runs, loading or ready; not while it waits for its next start."""
+        alive = self.scheduled and not self.deleting and not self.failed
+        return alive and self.started_at is not None and not self.waiting_reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +261,7 @@ def pod_record(body: Mapping[str, Any]) -> PodRecord:
         address=status.get("podIP") or "",
         node=(body.get("spec") or {}).get("nodeName") or "",
         devices=_devices(body),
+        leads=(metadata.get("labels") or {}).get(COMPONENT, ENGINE) == ENGINE,
     )
 
 

@@ -43,8 +43,8 @@ STARTS_TRIED: Final = 2
 """Starts after which a plan that cannot work is given up: one more than it takes to see that."""
 
 OUTAGE_SECONDS: Final = 300.0
-"""How long a plan that never served may keep everything down before the one before it serves again,
-where what stops it might pass by itself."""
+"""How long no replica may be ready because of a plan that never served, before the one before it
+serves again, where what stops it might pass by itself."""
 
 UNITS: Final = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
@@ -68,8 +68,6 @@ class Verdict:
     """Why there is no repair, where one might be expected."""
     waits: bool = False
     """Whether the engine is given another start first."""
-    exhausted: bool = False
-    """Whether as many repairs as are allowed have not helped."""
 
 
 class _Refused(Exception):
@@ -83,19 +81,23 @@ def decide(
     diagnosis: Diagnosis,
     pods: Sequence[PodRecord],
 ) -> Verdict:
-    """The next repair of the plan in force, or why there is none; ``made`` are those before."""
+    """The next repair of the plan in force, or why there is none.
+
+    ``made`` are those before, ``pods`` those of the plan.
+    """
     failure, plan = diagnosis.failure, in_force.plan
     if failure.repair == "none" or diagnosis.served or plan is None:
         return Verdict()
-    if any(pod.ready for pod in pods_of_plan(in_force, None, pods)):
+    if any(pod.serves for pod in pods):
         return Verdict(refusal="another replica serves with the same plan, which is kept")
+    if any(tries(pod) for pod in pods):
+        return Verdict(waits=True)
     pinned = _pinned(spec.engine or Engine(), failure)
     if pinned is not None:
         return Verdict(refusal=f"{pinned} is pinned, so that the operator does not change it")
     if len(made) >= REPAIR_LIMIT:
         return Verdict(
-            refusal=f"{REPAIR_LIMIT} repairs of the plan have not helped, and there is no other",
-            exhausted=True,
+            refusal=f"{REPAIR_LIMIT} repairs of the plan have not helped, and there is no other"
         )
     if diagnosis.ends < failure.after:
         return Verdict(waits=True)
@@ -116,7 +118,19 @@ def trouble(failure: Failure, verdict: Verdict) -> Trouble:
     assert failure.reason in START_FAILURES
     message = f"{failure.message}; {verdict.refusal}" if verdict.refusal else failure.message
     stops = not failure.passes and not verdict.waits
-    return Trouble(failure.reason, message, stops or verdict.exhausted)
+    return Trouble(failure.reason, message, stops)
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What became of a server's earlier plans."""
+
+    served: bool = False
+    """Whether the server was ready with a plan of the specification as it stands."""
+    good: Pinned | None = None
+    """The plan of another specification with which it was last ready."""
+    down_since: datetime | None = None
+    """Since when no replica is ready; None where one is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,35 +145,57 @@ class Patience:
 
 def patience(
     in_force: Pinned,
-    good: str | None,
+    past: Past,
     pods: Sequence[PodRecord],
     diagnosis: Diagnosis | None,
     stops: bool,
     now: datetime,
 ) -> Patience:
-    """How long a plan that does not start is tried.
+    """How long a plan is tried whose pods do not start, for what a diagnosis says or for want of
+    a node (no diagnosis); ``stops`` says that the diagnosis leaves no hope.
 
-    ``good`` names the plan with which the server was last ready, ``stops`` says that the diagnosis
-    leaves no hope. A plan that has served is never given up: what stops it came from outside.
+    A specification that has served is never given up: what stops it came from outside. Neither is
+    one of whose pods another still loads for the first time: what stops one may be its node.
     """
-    if in_force.name == good:
+    if past.served:
         return Patience(hopes=True)
-    mine = pods_of_plan(in_force, None, pods)
-    if in_force.refusal is not None or not mine:
+    if in_force.refusal is not None or (diagnosis is not None and diagnosis.served):
         return Patience()
-    if any(pod.ready for pod in mine) or (diagnosis is not None and diagnosis.served):
-        return Patience()
-    served = any(pod.ready for pod in pods)
-    if served and good is None:
+    # Pods of the plan alone: a change of what no container shows leaves old ones that look alike.
+    mine = [
+        pod
+        for pod in pods_of_plan(in_force, None, pods)
+        if pod.created_at >= in_force.created_at and pod.leads
+    ]
+    if any(pod.serves or tries(pod) for pod in mine):
+        return Patience(hopes=True)
+    serving = any(pod.serves for pod in pods)
+    if serving and past.good is None:
         return Patience()  # nothing to go back to, and something to lose
     if stops and diagnosis is not None:
         enough = diagnosis.ends >= STARTS_TRIED
         return Patience(is_over=enough, hopes=not enough)
-    if served or good is None:
+    if serving or past.good is None or past.down_since is None or any(p.runs for p in mine):
         return Patience()
-    since = datetime.fromisoformat(mine[0].created_at)
-    left = OUTAGE_SECONDS - (now - since).total_seconds()
+    if diagnosis is None and not _is_smaller(past.good, in_force):
+        return Patience()  # going back would find no node either
+    left = OUTAGE_SECONDS - (now - past.down_since).total_seconds()
     return Patience(is_over=left <= 0, look_again=max(left, 0.0) or None)
+
+
+def tries(pod: PodRecord) -> bool:
+    """Whether a pod's engine runs and has not ended yet."""
+    return pod.runs and pod.ending is None
+
+
+def _is_smaller(one: Pinned, other: Pinned) -> bool:
+    """Whether a plan takes fewer GPUs of the same product than another one."""
+    if one.plan is None or other.plan is None:
+        return False
+    mine, theirs = one.plan.placement, other.plan.placement
+    if mine is None or theirs is None or mine.gpu != theirs.gpu:
+        return False
+    return mine.gpus_per_replica < theirs.gpus_per_replica
 
 
 def _pinned(engine: Engine, failure: Failure) -> str | None:

@@ -58,6 +58,8 @@ class Refusal:
     replan: str | None
     reason: str
     message: str
+    stopped: bool
+    """Whether there was no other plan to go back to: no pods are started."""
 
     def is_of(self, server: VLLMServer) -> bool:
         """Whether that still is the server's specification."""
@@ -70,13 +72,15 @@ class Refusal:
             "replan": self.replan,
             "reason": self.reason,
             "message": self.message,
+            "stopped": self.stopped,
         }
 
     @classmethod
     def from_json_object(cls, found: Mapping[str, Any]) -> Self:
         """As it was pinned. Raises KeyError, TypeError and ValidationError."""
         spec = VLLMServerSpec.model_validate(found["spec"])
-        return cls(spec, found.get("replan"), str(found["reason"]), str(found["message"]))
+        reason, message = str(found["reason"]), str(found["message"])
+        return cls(spec, found.get("replan"), reason, message, found["stopped"] is True)
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,12 @@ class Pinned:
 
     def stopped(self, server: VLLMServer) -> bool:
         """Whether its own pods are no longer started."""
-        return self.serves(server) and self.refused(server) is not None
+        refusal = self.refused(server)
+        return refusal is not None and refusal.stopped
+
+    def is_taken_back(self, server: VLLMServer) -> bool:
+        """Whether the server wants this very plan, and no longer the one that was refused."""
+        return self.refusal is not None and not self.refusal.stopped and self.serves(server)
 
     @property
     def workload(self) -> str:
@@ -189,6 +198,12 @@ def given_up(
 ) -> dict[str, Any]:
     """The ControllerRevision that pins the plan of ``kept`` again, in place of one refused."""
     content = {**kept.data(), "refused": refusal.to_json_object()}
+    return _revision(server, revision, content)
+
+
+def taken_back(server: VLLMServer, revision: int, kept: RevisionRecord) -> dict[str, Any]:
+    """The ControllerRevision that pins the plan of ``kept`` without what was refused once."""
+    content = {key: value for key, value in kept.data().items() if key != "refused"}
     return _revision(server, revision, content)
 
 

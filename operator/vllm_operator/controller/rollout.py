@@ -11,12 +11,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
 
 from vllm_operator.api.v1alpha1 import VLLMServerSpec
 from vllm_operator.manifests.pod import surge_timeout_seconds
 from vllm_operator.manifests.render import IN_PLACE, SURGE
 
 from .records import ChildRecord, PodRecord
+
+ROOM: Final = ("Insufficient ", "Too many pods", "free ports")
 
 
 @dataclass(frozen=True)
@@ -131,10 +134,26 @@ def _in_place(deployment: ChildRecord, pods: Sequence[PodRecord]) -> Mapping[str
     return {**IN_PLACE, "maxUnavailable": 1 + len(waiting)}
 
 
+def makes_room(message: str) -> bool:
+    """Whether the end of another pod may help one that the scheduler finds no node for.
+
+    Source: the messages of kube-scheduler's plug-ins NodeResourcesFit and NodePorts.
+    """
+    return any(words in message for words in ROOM)
+
+
 def surge_pod_waits_since(pods: Sequence[PodRecord]) -> datetime | None:
-    """Since when a pod waits for a node while pods of another template run."""
+    """Since when a pod waits for what pods of another template hold.
+
+    A pod that no node matches would wait as well without them: a typing error in a selector or a
+    claim's name must not end a pod that serves.
+    """
     alive = [pod for pod in pods if not pod.deleting and not pod.failed]
-    waiting = [pod for pod in alive if pod.unschedulable_since and not pod.scheduled]
+    waiting = [
+        pod
+        for pod in alive
+        if pod.unschedulable_since and not pod.scheduled and makes_room(pod.unschedulable_message)
+    ]
     templates = {pod.template_hash for pod in alive if pod.scheduled}
     times = [
         datetime.fromisoformat(pod.unschedulable_since)

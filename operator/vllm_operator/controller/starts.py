@@ -18,7 +18,7 @@ from .events import Note
 from .metrics import Metrics
 from .planning import Planner, Proposal
 from .records import ChildRecord, Key, PodRecord
-from .repair import Trouble, Verdict, decide, patience, trouble
+from .repair import Past, Trouble, Verdict, decide, patience, trouble
 from .revisions import Pinned, Refusal, replan_request
 
 TRY_AGAIN: Final = (
@@ -61,14 +61,14 @@ class Starts:
         deployment: ChildRecord | None,
         pods: Sequence[PodRecord],
         *,
-        good: str | None,
+        past: Past,
         sound: bool,
     ) -> Finding:
         """What stops the pods of the plan in force, if anything, and what is done about it.
 
-        ``good`` names the plan with which the server was last ready; ``sound`` is false where the
-        plan in force is not that of the specification as it stands, and then it is neither
-        repaired nor given up. Raises ApiError and TemporaryFailure where the API server fails.
+        ``sound`` is false where the plan in force is not that of the specification as it stands,
+        and then it is neither repaired nor given up. Raises ApiError and TemporaryFailure where
+        the API server fails.
         """
         diagnosis = await self._reader.diagnose(key, in_force, deployment, pods)
         found = None
@@ -76,7 +76,8 @@ class Starts:
             verdict = Verdict()
             if sound:
                 made = PlanningInputs.from_json_object(in_force.inputs).repairs
-                verdict = decide(server.spec, in_force, made, diagnosis, pods)
+                mine = pods_of_plan(in_force, deployment, pods)
+                verdict = decide(server.spec, in_force, made, diagnosis, mine)
             if verdict.repair is not None:
                 proposal = await self._planner.repaired(server, in_force, verdict.repair)
                 if proposal.plan is not None:
@@ -87,13 +88,13 @@ class Starts:
             found = trouble(diagnosis.failure, verdict)
         if not sound:
             return Finding(trouble=found)
-        return self._given_up(server, in_force, good, pods, diagnosis, found)
+        return self._given_up(server, in_force, past, pods, diagnosis, found)
 
     def _given_up(
         self,
         server: VLLMServer,
         in_force: Pinned,
-        good: str | None,
+        past: Past,
         pods: Sequence[PodRecord],
         diagnosis: Diagnosis | None,
         found: Trouble | None,
@@ -102,16 +103,16 @@ class Starts:
         if cause is None:
             return Finding()
         stops = found is not None and found.stops
-        left = patience(in_force, good, pods, diagnosis, stops, self._clock())
+        left = patience(in_force, past, pods, diagnosis, stops, self._clock())
         if found is not None and left.hopes:
             found = replace(found, stops=False)
         if not left.is_over:
             return Finding(trouble=found, look_again=left.look_again)
         reason, message = cause[0], truncate(cause[1], MESSAGE_LIMIT)
-        done = "its pods are no longer started" if good is None else "the plan before it serves"
-        refusal = Refusal(
-            server.spec, replan_request(server), reason, f"{message}; {done}: {TRY_AGAIN}"
-        )
+        stopped = past.good is None
+        done = "its pods are no longer started" if stopped else "the plan before it serves"
+        said = f"{message}; {done}: {TRY_AGAIN}"
+        refusal = Refusal(server.spec, replan_request(server), reason, said, stopped)
         return Finding(trouble=found, refusal=refusal)
 
     def forget(self, key: Key) -> None:
@@ -133,8 +134,8 @@ def given_up_problem(refusal: Refusal) -> Problem:
     return Problem(field="spec", reason=refusal.reason, message=refusal.message)
 
 
-def given_up_note(refusal: Refusal, good: str | None) -> Note:
+def given_up_note(refusal: Refusal) -> Note:
     """The event of a plan that is given up."""
-    if good is None:
+    if refusal.stopped:
         return ("Normal", "Stopped", "Stop", refusal.message)
     return ("Normal", "RolledBack", "Rollback", refusal.message)

@@ -18,7 +18,13 @@ from vllm_operator.api.conditions import (
 )
 from vllm_operator.api.plan import Plan
 from vllm_operator.api.v1alpha1 import VLLMServer
-from vllm_operator.engine.versions import Version, version_differs, version_note
+from vllm_operator.engine.versions import (
+    OLDEST,
+    Version,
+    version_differs,
+    version_in_tag,
+    version_note,
+)
 from vllm_operator.manifests import labels as names
 
 from .progress import Observed, progress_of
@@ -123,7 +129,11 @@ def describe(plan: Plan) -> str:
     capacity = plan.capacity
     assert plan.engine is not None
     newer = version_note(Version.parse(plan.engine.version))
-    note = ". ".join(filter(None, (newer, plan.storage.note if plan.storage else None)))
+    tag = version_in_tag(plan.engine.image)
+    other = None
+    if version_differs(plan.engine.version, tag):
+        other = f"the tag of image {plan.engine.image} says {tag}, and spec.engine.version decides"
+    note = ". ".join(filter(None, (newer, other, plan.storage.note if plan.storage else None)))
     return (
         f"{shown['gpus']} a replica, {shown['parallelism']}, vLLM {shown['version']}: "
         f"up to {capacity.max_model_len} tokens a request, {capacity.max_num_seqs} requests at "
@@ -165,14 +175,22 @@ def _planned(observed: Observed, engine_version: str | None) -> ConditionDraft:
     reason, message = "Sized", describe(observed.plan)
     assert observed.plan.engine is not None
     if engine_version and version_differs(observed.plan.engine.version, engine_version):
-        release = ".".join(map(str, Version.parse(engine_version).release))
         reason = "VersionDiffers"
         message = (
             f"the engine says that it is vLLM {engine_version}, and the plan is for "
-            f"{observed.plan.engine.version}, whose flags and memory it may not share: set "
-            f'spec.engine.version to "{release}". {message}'
+            f"{observed.plan.engine.version}, whose flags and memory it may not share: "
+            f"{_version_to_say(engine_version)}. {message}"
         )
     return ConditionDraft(type="Planned", status="True", reason=reason, message=message)
+
+
+def _version_to_say(engine_version: str) -> str:
+    """What to do about an engine of another version; builds from source count from 0.1."""
+    found = Version.parse(engine_version)
+    if found.release < OLDEST.release:
+        return "set spec.engine.version to the release that it was built from"
+    release = ".".join(map(str, found.release))
+    return f'set spec.engine.version to "{release}"'
 
 
 def _available(server: VLLMServer, observed: Observed) -> ConditionDraft:

@@ -20,13 +20,18 @@ from .versions import Version
 
 Verdict = Literal["free", "modelled", "field", "operator", "memory"]
 
-SIZE: Final = re.compile(r"^-?[0-9]+(\.[0-9]+)?[kKmMgGtT]?$")
-"""Whole numbers, also as 25.6k or 1K (``human_readable_int`` of vllm ``engine/arg_utils.py``)."""
+SIZE: Final = re.compile(r"\d+(\.\d+)?[kmgt]|\d+[KMGT]")
+"""What is a whole number beside what ``int`` reads: 25.6k, 1K; never 25.6K, nor a sign
+(``human_readable_int`` of vllm ``engine/arg_utils.py``, from 0.20 ``utils/argparse_utils.py``)."""
+NAMED: Final = re.compile(r"--[a-z0-9-]+")
+"""A flag in a text."""
 
+COMPILATION: Final = "--compilation-config"
 STRUCTURED: Final = ("json", "object")
 KINDS: Final = {
     "int": "a whole number",
-    "size": "a whole number",
+    "count": "a whole number from 0 on",
+    "size": "a whole number, or one such as 16M or 1.5k",
     "float": "a number",
     "json": "JSON",
     "object": "a JSON object",
@@ -39,12 +44,17 @@ class Rule:
 
     verdict: Verdict
     reads: str
-    """``int``, ``float``, ``size``, ``json``, ``object`` (of JSON), or empty for any text."""
+    """A key of ``KINDS``, or empty for any text."""
     values: tuple[str, ...]
     """The values that may be given, of JSON the keys; empty where any may."""
     remedy: str
     since: Version | None = None
     """Before it, the flag makes vLLM fall back to the engine before V1."""
+
+    @property
+    def refused(self) -> bool:
+        """Whether the flag may not be added."""
+        return self.verdict not in ("free", "modelled")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,18 +97,21 @@ def read(words: Sequence[str], version: Version) -> tuple[list[Argument], list[t
 
     A problem is the number of a word and what is wrong with it. As ``FlexibleArgumentParser``
     reads (vllm ``utils/argparse_utils.py``): ``_`` for ``-``, ``--flag=value``, short forms,
-    beginnings of names, dotted JSON keys.
+    beginnings of names, dotted JSON keys. ``-O.mode=3`` is a key of ``--compilation-config`` in
+    every version, as it was from 0.9.2 to 0.12.0; later parsers accept it for a level that the
+    engine then refuses.
     """
     found: list[Argument] = []
     problems: list[tuple[int, str]] = []
     unknown = False
-    for index, word in enumerate(words):
+    for index, given in enumerate(words):
+        word = f"{COMPILATION}{given[2:]}" if given.startswith("-O.") else given
         if not _is_flag(word):
             last = found[-1] if found else None
             if unknown:
                 continue  # whose value it is nobody knows
             if last is None or not _takes_more(last):
-                problems.append((index, f"{word!r} follows nothing that takes a value; remove it"))
+                problems.append((index, _stray(word, version)))
             else:
                 found[-1] = _with_value(last, word, index)
             continue
@@ -108,11 +121,77 @@ def read(words: Sequence[str], version: Version) -> tuple[list[Argument], list[t
         flag = find(word, version)
         unknown = flag is None
         if flag is None:
-            problems.append((index, refusal(word, version) or f"vLLM does not know {word}"))
+            problems.append((index, _unknown(word, version)))
             continue
         found.append(_begun(word, index, flag))
     problems += [problem for argument in found for problem in _value_problems(argument)]
     return found, sorted(problems)
+
+
+def objection(argument: Argument, version: Version) -> str | None:
+    """Why the argument's flag may not be added, and what to do; None where it may."""
+    return _objection(argument.name, argument.flag, version)
+
+
+def _objection(name: str, flag: ServeFlag, version: Version) -> str | None:
+    rule = rules().get(flag.name)
+    if rule is None:
+        return f"{name} is not known to leave memory as it is planned; remove it"
+    if rule.verdict == "field":
+        return f"{name} repeats a field of the specification; {rule.remedy}"
+    if rule.refused:
+        return f"{name} may not be set here; {rule.remedy}"
+    if rule.since is not None and version.release < rule.since.release:
+        return (
+            f"{name} makes vLLM {version} fall back to the engine before V1; remove it, or take "
+            f"{rule.since} or newer"
+        )
+    return None
+
+
+def _unknown(word: str, version: Version) -> str:
+    """What is wrong with a flag that the version does not have.
+
+    What took its place is vLLM's word; a remedy that is refused in its turn is none, so the last
+    of the chain is told.
+    """
+    text = refusal(word, version)
+    if text is None:
+        return f"vLLM does not know {word}; remove it"
+    lacking, _, remedy = text.partition("; ")
+    own = rules().get(word.partition("=")[0].replace("_", "-"))
+    if own is not None and own.refused:
+        return f"{lacking}; {own.remedy}"
+    for name in NAMED.findall(remedy):
+        rule = rules().get(name)
+        if find(name, version) is None:
+            return f"{lacking}; remove it"
+        if rule is not None and rule.refused:
+            nearest = f"{remedy}; " if remedy.startswith("the nearest") else ""
+            return f"{lacking}; {nearest}{rule.remedy}"
+    return text
+
+
+def _stray(word: str, version: Version) -> str:
+    """What is wrong with a word that no flag takes: mostly a flag and its value in one word."""
+    spelling, _, rest = word.strip().partition(" ")
+    flag = find(spelling, version) if _is_flag(spelling) else None
+    if not _is_flag(spelling) or spelling == "--":
+        return f"{word!r} follows nothing that takes a value; remove it"
+    if flag is None:
+        return _unknown(spelling, version)
+    refused = _objection(_begun(spelling, 0, flag).name, flag, version)
+    if refused is not None:
+        return refused
+    value = rest.strip().removeprefix("=").strip()
+    if not value or flag.takes == SWITCH:
+        return f"{word!r} is more than a flag; write {spelling} alone"
+    several = flag.takes == VALUES or any(map(_is_flag, value.split()))
+    if several and " " in value:
+        return f"{word!r} is one entry; write every flag and every value as an entry of its own"
+    if "=" in spelling:
+        return f"{word!r} follows nothing that takes a value; remove it"
+    return f"{word!r} is one entry; write two, {spelling} and {value}, or {spelling}={value}"
 
 
 def _is_flag(word: str) -> bool:
@@ -166,9 +245,8 @@ def _value_problems(argument: Argument) -> Iterator[tuple[int, str]]:
             yield argument.index, f"{name} takes no value; remove what follows the ="
         return
     if not argument.values:
-        # A list may be empty; nothing else may.
-        if flag.takes != VALUES:
-            yield argument.index, f"{name} has no value; add it"
+        # Nor may a list be empty: no version has a flag of `nargs="*"` among these.
+        yield argument.index, f"{name} has no value; add it"
         return
     rule = rules().get(flag.name)
     if argument.key and (rule is None or rule.reads not in STRUCTURED):
@@ -216,8 +294,10 @@ def _reads(kind: str, value: str) -> bool:
             json.loads(value)
         elif kind == "object":
             return isinstance(json.loads(value), dict)
-        elif kind == "size":
-            return SIZE.match(value) is not None
+        elif kind == "count":
+            return int(value) >= 0
+        elif kind == "size" and SIZE.fullmatch(value.strip()) is None:
+            int(value)
     except ValueError:
         return False
     return True

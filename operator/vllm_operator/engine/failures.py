@@ -1,15 +1,22 @@
 """Why an engine did not start: known failures, read from logs and from what Kubernetes reports.
 
 ``failures.csv`` holds a regular expression each, with the numbers it names, what it means and what
-to do about it. The file's order decides where several fit: a log that ends with "Engine core
-initialization failed" has its cause further up, so causes stand before consequences.
+to do about it. Where several fit a log, the row is chosen in three steps:
+
+1. The first in the file's order that is neither weak nor a consequence: it only fits what an engine
+   dies of.
+2. Else the weak row that fits nearest to the log's end. Weak rows also fit warnings of starts that
+   go well, such as huggingface_hub's of a Hub that it does not reach although the cache has all.
+   They count only from the log's first ``Traceback (most recent call last)`` on, where it has one:
+   what stands before was survived.
+3. Else the first consequence, which only says that something else went wrong further up.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Literal, cast
@@ -23,7 +30,10 @@ the container or the scheduler or the Deployment waits, in Kubernetes' words."""
 
 RepairKind = Literal["none", "shorterMaxModelLen", "lowerUtilization", "fewerSequences"]
 
+Row = Mapping[str, str]
+
 TABLE: Final = "failures.csv"
+TRACEBACK: Final = "Traceback (most recent call last)"
 VALUE_LIMIT: Final = 300
 """Characters of a log that a message repeats at most."""
 
@@ -52,6 +62,8 @@ class Failure:
     """The change of the plan that may mend it, where what it changes is not pinned."""
     after: int = 1
     """Ends of the container before a repair: what may pass by itself is given a second start."""
+    weak: bool = False
+    """Whether more of the log may tell another: by a weak row or a consequence."""
     numbers: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """What the text said, by the names in the table."""
 
@@ -62,28 +74,48 @@ class Failure:
 
 
 def known_failure(seen: Seen, text: str, version: Version) -> Failure | None:
-    """The first failure of the table that ``text`` shows of that vLLM, or None."""
-    for row in rows_for(TABLE, version):
-        if row["seen"] != seen:
-            continue
+    """What the table knows ``text`` to show of that vLLM, or None (the module says which row)."""
+    rows = [row for row in rows_for(TABLE, version) if row["seen"] == seen]
+    found = (
+        _first([row for row in rows if row["weak"] == "no" and row["consequence"] == "no"], text)
+        or _nearest_the_end([row for row in rows if row["weak"] == "yes"], text)
+        or _first([row for row in rows if row["consequence"] == "yes"], text)
+    )
+    return None if found is None else _failure(*found, version)
+
+
+def _first(rows: Sequence[Row], text: str) -> tuple[Row, re.Match[str]] | None:
+    for row in rows:
         match = _compiled(row["fragment"]).search(text)
-        if match is None:
-            continue
-        numbers = {
-            name: _shown(value) for name, value in match.groupdict().items() if value is not None
-        }
-        values = {"version": str(version), **numbers}
-        return Failure(
-            reason=row["reason"],
-            means=row["means"].format_map(values),
-            remedy=row["remedy"].format_map(values),
-            field=row["field"],
-            passes=row["passes"] == "yes",
-            repair=cast(RepairKind, row["repair"]),
-            after=int(row["after"]),
-            numbers=numbers,
-        )
+        if match is not None:
+            return row, match
     return None
+
+
+def _nearest_the_end(rows: Sequence[Row], text: str) -> tuple[Row, re.Match[str]] | None:
+    start = max(0, text.find(TRACEBACK))
+    found = [
+        (row, match) for row in rows for match in _compiled(row["fragment"]).finditer(text, start)
+    ]
+    return max(found, key=lambda one: one[1].end(), default=None)
+
+
+def _failure(row: Row, match: re.Match[str], version: Version) -> Failure:
+    numbers = {
+        name: _shown(value) for name, value in match.groupdict().items() if value is not None
+    }
+    values = {"version": str(version), **numbers}
+    return Failure(
+        reason=row["reason"],
+        means=row["means"].format_map(values),
+        remedy=row["remedy"].format_map(values),
+        field=row["field"],
+        passes=row["passes"] == "yes",
+        repair=cast(RepairKind, row["repair"]),
+        after=int(row["after"]),
+        weak="yes" in (row["weak"], row["consequence"]),
+        numbers=numbers,
+    )
 
 
 def unknown_failure(text: str, ending: str) -> Failure:

@@ -4,7 +4,8 @@ An engine says after its profiling run how many blocks it has (``vllm:cache_conf
 times their bytes, less what was expected, is what the estimate was wrong by for that vLLM version,
 GPU, model and division. The next plan of the kind expects exactly what was measured; its bound
 keeps the distance by which equal starts differ, so it never is above the measurement. With other
-batch limits than the measured ones the parts' own errors stay in the bound.
+batch limits or another engine (adapters, drafts, data types, arguments) than the measured one the
+parts' own errors stay in the bound.
 """
 
 from __future__ import annotations
@@ -15,12 +16,22 @@ from typing import Any, Final
 
 from vllm_operator.api.canonical import digest
 from vllm_operator.api.plan import Plan
+from vllm_operator.api.v1alpha1 import Engine
 
 from .coefficients import Bytes
 from .memory import Footprint
 
 UNPROFILED: Final = ("--num-gpu-blocks-override", "--kv-cache-memory-bytes", "--kv-cache-memory")
 """Arguments with which the blocks say nothing of the memory."""
+
+
+ELSEWHERE: Final = frozenset(
+    {
+        *("image", "version", "maxModelLen", "maxNumSeqs", "maxNumBatchedTokens"),
+        *("gpuMemoryUtilization", "toolCallParser", "reasoningParser", "apiKeySecretRef"),
+    }
+)
+"""Fields of ``spec.engine`` that take no memory, or that a calibration knows by other names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +47,8 @@ class Calibration:
     """Bytes of KV cache on a GPU beyond what was expected without any calibration."""
     max_num_seqs: int
     max_num_batched_tokens: int
+    engine: str
+    """``engine_digest`` of the measured engine."""
 
     @property
     def key(self) -> str:
@@ -58,7 +71,14 @@ class Calibration:
             difference=int(document["difference"]),
             max_num_seqs=int(document["max_num_seqs"]),
             max_num_batched_tokens=int(document["max_num_batched_tokens"]),
+            engine=str(document["engine"]),
         )
+
+
+def engine_digest(engine: Engine) -> str:
+    """What of ``spec.engine`` takes memory: equal for engines that measure the same."""
+    document = engine.to_json_object()
+    return digest({key: document[key] for key in sorted(document.keys() - ELSEWHERE)}, 16)
 
 
 def fitting(
@@ -73,7 +93,11 @@ def fitting(
 
 
 def calibrated(
-    footprint: Footprint, calibration: Calibration, max_num_seqs: int, max_num_batched_tokens: int
+    footprint: Footprint,
+    calibration: Calibration,
+    engine: Engine,
+    max_num_seqs: int,
+    max_num_batched_tokens: int,
 ) -> Footprint:
     """The footprint of a rank that leaves what was measured.
 
@@ -88,8 +112,8 @@ def calibrated(
         parts[name] = _less(part, taken)
         left -= taken
     moved = replace(footprint, **parts)
-    limits = (calibration.max_num_seqs, calibration.max_num_batched_tokens)
-    if limits != (max_num_seqs, max_num_batched_tokens):
+    known = (calibration.max_num_seqs, calibration.max_num_batched_tokens, calibration.engine)
+    if known != (max_num_seqs, max_num_batched_tokens, engine_digest(engine)):
         return moved
     return replace(
         moved,
@@ -100,7 +124,9 @@ def calibrated(
     )
 
 
-def measured(plan: Plan, used: Iterable[Calibration], blocks: int) -> Calibration | None:
+def measured(
+    plan: Plan, spec: Engine, used: Iterable[Calibration], blocks: int
+) -> Calibration | None:
     """What ``blocks`` of a running engine teach; ``used`` are the calibrations of its plan.
 
     None where they say nothing of the memory, or the plan is of a release that kept no block size.
@@ -124,6 +150,7 @@ def measured(plan: Plan, used: Iterable[Calibration], blocks: int) -> Calibratio
         difference=blocks * capacity.bytes_per_block - expected,
         max_num_seqs=capacity.max_num_seqs,
         max_num_batched_tokens=capacity.max_num_batched_tokens,
+        engine=engine_digest(spec),
     )
 
 

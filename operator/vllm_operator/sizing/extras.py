@@ -12,14 +12,21 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from vllm_operator.api.plan import Flag
-from vllm_operator.engine.arguments import STRUCTURED, Argument, json_value, read, rules
+from vllm_operator.engine.arguments import (
+    COMPILATION,
+    STRUCTURED,
+    Argument,
+    json_value,
+    objection,
+    read,
+    rules,
+)
 from vllm_operator.engine.flags import VALUES
 from vllm_operator.engine.tables import rows, rows_for
 from vllm_operator.engine.versions import Version
 from vllm_operator.errors import IllegalPin, PlanningError
 
 FIELD: Final = "spec.engine.extraArgs"
-COMPILATION: Final = "--compilation-config"
 PICTURES: Final = "--limit-mm-per-prompt"
 APPENDED: Final = ("--middleware", "--ignore-patterns")
 """Flags whose values add up where they are given several times."""
@@ -57,7 +64,7 @@ def read_extras(words: Sequence[str], version: Version) -> tuple[Extras, list[Pl
     problems += [
         IllegalPin(_at(one.index), text)
         for one in arguments
-        if one.index not in wrong and (text := _refused(one, version)) is not None
+        if one.index not in wrong and (text := objection(one, version)) is not None
     ]
     groups: dict[str, list[Argument]] = {}
     for one in arguments:
@@ -75,30 +82,15 @@ def read_extras(words: Sequence[str], version: Version) -> tuple[Extras, list[Pl
         except ValueError as problem:
             return Extras(), [IllegalPin(_at(group[-1].index), f"{name} {problem}")]
     problems += _modelled_problems(groups, values, version)
-    flags = tuple(flag for name in groups for flag in _flags(groups[name], values.get(name)))
+    flags = tuple(
+        flag for name in groups for flag in _flags(groups[name], values.get(name), version)
+    )
     extras = Extras(flags, frozenset(groups), _graphs(groups, values), _pictures(groups, values))
     return (Extras(), problems) if problems else (extras, [])
 
 
 def _at(index: int) -> str:
     return f"{FIELD}[{index}]"
-
-
-def _refused(argument: Argument, version: Version) -> str | None:
-    rule = rules().get(argument.flag.name)
-    name = argument.name
-    if rule is None:
-        return f"{name} is not known to leave memory as it is planned; remove it"
-    if rule.verdict == "field":
-        return f"{name} repeats a field of the specification; {rule.remedy}"
-    if rule.verdict in ("operator", "memory"):
-        return f"{name} may not be set here; {rule.remedy}"
-    if rule.since is not None and version.release < rule.since.release:
-        return (
-            f"{name} makes vLLM {version} fall back to the engine before V1; remove it, or take "
-            f"{rule.since} or newer"
-        )
-    return None
 
 
 def _repeated(groups: Mapping[str, Sequence[Argument]]) -> Iterator[PlanningError]:
@@ -111,9 +103,13 @@ def _repeated(groups: Mapping[str, Sequence[Argument]]) -> Iterator[PlanningErro
             yield IllegalPin(_at(group[0].index), f"{name} needs {needed} beside it; add it")
 
 
-def _flags(group: Sequence[Argument], value: Any) -> Iterator[Flag]:
+def _flags(group: Sequence[Argument], value: Any, version: Version) -> Iterator[Flag]:
     """As they are passed on: spelt out, dotted keys as one JSON value."""
     first = group[0]
+    if first.flag.name == COMPILATION and _count(value):
+        # A number alone is read by the first versions only; its key has two names.
+        known = {row["key"] for row in rows_for("compilation.csv", version)}
+        value = {"mode" if "mode" in known else "level": value}
     if value is not None and (isinstance(value, dict | list) or any(one.key for one in group)):
         where = ", ".join(_at(one.index) for one in group)
         yield Flag(name=first.flag.name, value=_compact(value), reason=where[:512])
@@ -122,11 +118,6 @@ def _flags(group: Sequence[Argument], value: Any) -> Iterator[Flag]:
         if one.flag.takes == VALUES:
             for text, index in zip(one.values, one.words, strict=True):
                 yield Flag(name=one.name, value=text, reason=_at(index))
-            if not one.values:
-                yield Flag(name=one.name, reason=_at(one.index))
-        elif one.flag.name == COMPILATION and one.values[0] in LEVELS:
-            text = _compact({"level": int(one.values[0])})
-            yield Flag(name=COMPILATION, value=text, reason=_at(one.index))
         else:
             given = one.values[0] if one.values else None
             yield Flag(name=one.name, value=given, reason=_at(one.index))
@@ -208,7 +199,7 @@ def _unknown_key(key: str, version: Version) -> str:
 
 def _setting_problem(kind: str, given: Any) -> str | None:
     if kind == "level":
-        if str(given) in LEVELS:
+        if _count(given) and str(given) in LEVELS:
             return None
         return f"must be one of {', '.join(LEVELS)}, and is {given!r}"
     if kind == "switch" and not isinstance(given, bool):

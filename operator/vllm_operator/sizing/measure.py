@@ -169,7 +169,9 @@ class Measure:
         )
         footprint = _with_graphs(footprint, graphs_factor(features.adapters, request.version))
         if self.calibration is not None:
-            footprint = calibrated(footprint, self.calibration, limits.seqs, limits.tokens)
+            footprint = calibrated(
+                footprint, self.calibration, request.engine, limits.seqs, limits.tokens
+            )
         fraction = utilization(request, footprint, self.total, limits, room=room)
         _, low = footprint.kv_cache(self.total, fraction.value or 0.0)
         settings = self._settings(limits)

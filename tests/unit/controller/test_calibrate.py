@@ -80,7 +80,7 @@ def test_a_plan_without_block_bytes_is_compared_with_nothing() -> None:
 KEY = ("default", "qwen")
 NOBODY = "127.99.99.99"
 """An address that nobody listens on."""
-LEARNED = Calibration("0.30.0", "gpu", "a/b", 1, 1, -5, 256, 8192)
+LEARNED = Calibration("0.30.0", "gpu", "a/b", 1, 1, -5, 256, 8192, "e")
 
 
 class ConfigMaps:

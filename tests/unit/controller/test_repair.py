@@ -10,16 +10,18 @@ import pytest
 
 from support.builders import make_plan, make_server
 from vllm_operator.controller.boot import Diagnosis
+from vllm_operator.controller.records import PodRecord
 from vllm_operator.controller.repair import (
     OUTAGE_SECONDS,
     STARTS_TRIED,
+    Past,
     Patience,
     Verdict,
     decide,
     patience,
     trouble,
 )
-from vllm_operator.controller.revisions import Refusal
+from vllm_operator.controller.revisions import Pinned, Refusal
 from vllm_operator.engine.failures import Failure
 from vllm_operator.sizing.repairs import REPAIR_LIMIT, Repair
 
@@ -109,13 +111,14 @@ def test_a_pin_is_left_alone_and_named(failure: Failure, engine: Any, field: str
 def test_after_three_repairs_there_is_no_fourth() -> None:
     found = verdict(SMALL, made=REPAIR_LIMIT)
     assert found.repair is None
-    assert found.exhausted
+    assert "3 repairs of the plan have not helped" in found.refusal
     assert trouble(SMALL, found).stops
 
 
-def test_what_may_pass_stops_too_when_the_repairs_are_used_up() -> None:
-    assert trouble(TAKEN, verdict(TAKEN, made=REPAIR_LIMIT)).stops
-    assert not trouble(TAKEN, Verdict()).stops
+def test_what_may_pass_is_waited_for_also_when_the_repairs_are_used_up() -> None:
+    found = trouble(TAKEN, verdict(TAKEN, made=REPAIR_LIMIT))
+    assert not found.stops
+    assert "3 repairs of the plan have not helped" in found.message
 
 
 def test_a_plan_that_a_replica_serves_with_is_kept() -> None:
@@ -187,53 +190,102 @@ def test_a_container_that_has_not_ended_often_enough_is_not_counted_as_stopped()
     assert ENDING.ends == 1
 
 
-BEGAN = datetime.fromisoformat(FAILED.created_at)
+DOWN = datetime.fromisoformat("2026-01-01T10:10:00Z")
 OLD = replace(FAILED, name="old", uid="old", engine="another", created_at="", ready=True)
+CRASHED = replace(FAILED, waiting_reason="CrashLoopBackOff")
+LOADING = replace(FAILED, name="other", uid="o", ending=None, started_at="2026-01-01T10:00:02Z")
+BEFORE = replace(IN_FORCE, name="qwen-0")
+"""The plan of another specification, with which the server was ready."""
 
 
 def left(
-    *pods: Any,
-    good: str | None = None,
+    *pods: PodRecord,
+    good: Pinned | None = None,
     ends: int = STARTS_TRIED,
     stops: bool = True,
     served: bool = False,
     after: float = 0.0,
 ) -> Patience:
-    diagnosis = Diagnosis(SMALL, ends, served)
-    now = BEGAN + timedelta(seconds=after)
-    return patience(IN_FORCE, good, pods or (FAILED,), diagnosis, stops, now)
+    past = Past(served=served, good=good, down_since=DOWN)
+    now = DOWN + timedelta(seconds=after)
+    return patience(IN_FORCE, past, pods or (CRASHED,), Diagnosis(SMALL, ends), stops, now)
 
 
 def test_a_plan_that_cannot_work_is_given_up_after_its_second_start() -> None:
-    assert not left(ends=STARTS_TRIED - 1).is_over
+    assert left(ends=STARTS_TRIED - 1) == Patience(hopes=True)
     assert left().is_over
 
 
-def test_a_plan_that_has_served_is_never_given_up() -> None:
-    assert not left(good=IN_FORCE.name, after=10 * OUTAGE_SECONDS).is_over
-    assert not left(served=True, good="before", after=10 * OUTAGE_SECONDS).is_over
+def test_a_specification_that_has_served_is_never_given_up() -> None:
+    assert left(served=True, after=10 * OUTAGE_SECONDS) == Patience(hopes=True)
+    crashed = Diagnosis(SMALL, 9, served=True)
+    late = DOWN + timedelta(seconds=10 * OUTAGE_SECONDS)
+    assert not patience(IN_FORCE, Past(good=BEFORE), [CRASHED], crashed, True, late).is_over
 
 
-def test_a_plan_that_another_replica_serves_with_is_not_given_up() -> None:
-    assert not left(FAILED, replace(FAILED, name="other", uid="o", ready=True)).is_over
+def test_a_plan_that_another_replica_serves_or_loads_with_is_not_given_up() -> None:
+    assert left(CRASHED, replace(LOADING, ready=True)) == Patience(hopes=True)
+    assert left(CRASHED, LOADING) == Patience(hopes=True)
+
+
+def test_workers_of_a_group_do_not_count_as_replicas_that_serve() -> None:
+    worker = replace(LOADING, ready=True, leads=False)
+    assert left(CRASHED, worker).is_over
 
 
 def test_a_pod_of_a_plan_before_that_serves_is_only_left_for_a_plan_to_go_back_to() -> None:
-    assert not left(FAILED, OLD, good=None).is_over
-    assert left(FAILED, OLD, good="before").is_over
+    assert left(CRASHED, OLD) == Patience()
+    assert left(CRASHED, OLD, good=BEFORE).is_over
+
+
+def test_pods_that_look_alike_and_are_older_than_the_plan_are_not_its_own() -> None:
+    older = replace(CRASHED, created_at="2026-01-01T09:00:00Z")
+    waiting = replace(LOADING, started_at=None)
+    assert not left(older, waiting, good=BEFORE, stops=False, after=1).is_over
+    assert left(replace(older, ready=True, waiting_reason=""), CRASHED, good=BEFORE).is_over
 
 
 def test_what_may_pass_by_itself_is_waited_for_while_another_plan_serves_or_none_did() -> None:
-    assert left(stops=False, after=10 * OUTAGE_SECONDS) == Patience()
-    assert left(FAILED, OLD, good="before", stops=False, after=10 * OUTAGE_SECONDS) == Patience()
+    late = 10 * OUTAGE_SECONDS
+    assert left(stops=False, after=late) == Patience()
+    assert left(CRASHED, OLD, good=BEFORE, stops=False, after=late) == Patience()
 
 
 def test_an_outage_by_a_new_plan_is_bounded_whatever_stops_it() -> None:
-    early = left(good="before", stops=False, after=60)
+    early = left(good=BEFORE, stops=False, after=60)
     assert early == Patience(look_again=OUTAGE_SECONDS - 60)
-    assert left(good="before", stops=False, after=OUTAGE_SECONDS).is_over
+    assert left(good=BEFORE, stops=False, after=OUTAGE_SECONDS).is_over
+
+
+def test_an_outage_is_bounded_also_where_no_pod_comes_to_be() -> None:
+    past = Past(good=BEFORE, down_since=DOWN)
+    late = DOWN + timedelta(seconds=OUTAGE_SECONDS)
+    assert patience(IN_FORCE, past, [], Diagnosis(SMALL), False, late).is_over
+
+
+def test_a_start_that_loads_is_not_cut_off_for_one_that_failed_before_it() -> None:
+    second = replace(FAILED, started_at="2026-01-01T10:00:02Z")
+    assert left(second, good=BEFORE, stops=False, after=10 * OUTAGE_SECONDS) == Patience()
+
+
+def test_for_want_of_a_node_a_plan_only_makes_room_for_one_that_takes_fewer_gpus() -> None:
+    waiting = replace(FAILED, scheduled=False, ending=None, unschedulable_since="2026")
+    late = DOWN + timedelta(seconds=OUTAGE_SECONDS)
+    past = Past(good=BEFORE, down_since=DOWN)
+    assert not patience(IN_FORCE, past, [waiting], None, False, late).is_over
+    placement = {**make_plan().to_json_object()["placement"], "gpusPerReplica": 1}
+    past = replace(past, good=replace(BEFORE, plan=make_plan(placement=placement)))
+    assert patience(IN_FORCE, past, [waiting], None, False, late).is_over
 
 
 def test_a_plan_is_given_up_once() -> None:
-    given_up = replace(IN_FORCE, refusal=Refusal(IN_FORCE.spec, None, "OOMKilled", ""))
-    assert not patience(given_up, None, [FAILED], Diagnosis(SMALL, 9), True, BEGAN).is_over
+    given_up = replace(
+        IN_FORCE, refusal=Refusal(IN_FORCE.spec, None, "OOMKilled", "", stopped=False)
+    )
+    assert not patience(given_up, Past(), [CRASHED], Diagnosis(SMALL, 9), True, DOWN).is_over
+
+
+def test_a_plan_is_not_repaired_while_another_pod_loads_with_it() -> None:
+    pods = [FAILED, LOADING]
+    found = decide(make_server().spec, IN_FORCE, [], Diagnosis(SMALL, 2), pods)
+    assert found == Verdict(waits=True)

@@ -18,6 +18,7 @@ from vllm_operator.controller.revisions import (
     pinned,
     plan_hash,
     pod_hash,
+    taken_back,
 )
 
 MODEL = {"id": "a/b"}
@@ -36,8 +37,8 @@ def test_a_pinned_plan_comes_back_as_it_was() -> None:
     assert found.serves(make_server())
 
 
-def back(good: VLLMServer, refused: VLLMServer) -> RevisionRecord:
-    refusal = Refusal(refused.spec, None, "OOMKilled", "too little")
+def back(good: VLLMServer, refused: VLLMServer, *, stopped: bool = False) -> RevisionRecord:
+    refusal = Refusal(refused.spec, None, "OOMKilled", "too little", stopped)
     body = given_up(refused, 3, pin(good), refusal)
     body["metadata"].update(uid="r3", resourceVersion="1")
     return revision_record(body)
@@ -56,12 +57,22 @@ def test_the_plan_before_is_in_force_again_and_says_what_it_stands_in_for() -> N
 
 
 def test_a_plan_without_one_before_it_is_stopped_until_the_specification_changes() -> None:
-    found = pinned(back(make_server(model=MODEL), make_server(model=MODEL)))
+    found = pinned(back(make_server(model=MODEL), make_server(model=MODEL), stopped=True))
     assert found.stopped(make_server(model=MODEL, replicas=3))
     assert not found.stopped(make_server(model={"id": "c/d"}))
     again = make_server(model=MODEL)
     again.metadata.annotations["vllm-operator.io/replan"] = "now"
     assert not found.stopped(again)
+
+
+def test_a_refusal_ends_when_the_plan_in_force_is_wanted_again() -> None:
+    good, refused = make_server(model=MODEL), make_server(model={"id": "c/d"})
+    record = back(good, refused)
+    assert pinned(record).is_taken_back(good)
+    assert not pinned(record).is_taken_back(refused)
+    body = taken_back(good, 4, record)
+    body["metadata"].update(uid="r4", resourceVersion="1")
+    assert pinned(revision_record(body)).refused(refused) is None
 
 
 def test_the_plan_to_go_back_to_outlives_the_history() -> None:

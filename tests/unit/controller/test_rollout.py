@@ -24,6 +24,7 @@ NEW = replace(
     template_hash="new",
     scheduled=False,
     unschedulable_since=(NOW - timedelta(seconds=30)).isoformat(),
+    unschedulable_message="0/2 nodes are available: 2 Insufficient nvidia.com/gpu.",
 )
 SPEC = make_server().spec
 
@@ -41,6 +42,20 @@ def test_a_surge_pod_may_wait_for_its_timeout() -> None:
 def test_a_surge_pod_that_waited_out_its_timeout_makes_the_rollout_go_on_in_place() -> None:
     later = NOW + timedelta(seconds=90)
     assert choose_strategy(SPEC, ROLLING, [OLD, NEW], later).rolling_update == IN_PLACE
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector.",
+        'persistentvolumeclaim "typo" not found',
+        "0/1 nodes are available: 1 node(s) had untolerated taint {a: b}.",
+    ],
+)
+def test_a_pod_that_serves_is_not_ended_for_one_that_no_node_would_take(message: str) -> None:
+    later = NOW + timedelta(hours=1)
+    lost = replace(NEW, unschedulable_message=message)
+    assert choose_strategy(SPEC, ROLLING, [OLD, lost], later).rolling_update == SURGE
 
 
 def test_a_rollout_that_went_in_place_stays_so_until_it_is_over() -> None:

@@ -364,7 +364,9 @@ def test_what_an_engine_said_is_kept_for_the_same_plan_and_forgotten_with_it() -
     assert "engineVersion" not in folded(another, before).status
 
 
-GIVEN_UP = Refusal(make_server().spec, None, "OOMKilled", "too little memory; edit it")
+GIVEN_UP = Refusal(
+    make_server().spec, None, "OOMKilled", "too little memory; edit it", stopped=False
+)
 BACK = replace(
     READY,
     planned=False,
@@ -373,7 +375,7 @@ BACK = replace(
 )
 NOTHING_RUNS = replace(
     READY,
-    refusal=GIVEN_UP,
+    refusal=replace(GIVEN_UP, stopped=True),
     deployment=replace(
         DEPLOYMENT, spec_replicas=0, replicas=0, updated_replicas=0, ready_replicas=0
     ),
@@ -397,6 +399,37 @@ def test_a_server_whose_pods_are_no_longer_started_says_why_everywhere() -> None
         assert found[kind] == ("False", "OOMKilled")
     assert found["Stalled"] == ("True", "OOMKilled")
     assert server_state(status) == "Stalled"
+
+
+def test_a_stopped_server_that_is_scaled_to_zero_is_not_stalled() -> None:
+    found = conditions(folded(NOTHING_RUNS, replicas=0).status)
+    assert found["Ready"] == ("True", "ScaledToZero")
+    assert found["Stalled"] == ("False", "Progressing")
+
+
+def test_a_failure_is_told_once_however_the_conditions_go_on() -> None:
+    before = folded(STARTING).status
+    back = folded(BACK, before).status
+    assert [note[1] for note in warnings(before, back)] == ["OOMKilled"]
+    rolling = folded(replace(BACK, deployment=replace(DEPLOYMENT, replicas=2)), back).status
+    assert warnings(back, rolling) == []
+    assert warnings(rolling, folded(BACK, rolling).status) == []
+
+
+def test_an_engine_that_was_built_from_source_is_not_given_a_version_that_is_refused() -> None:
+    planned = said(folded(replace(READY, engine_version="0.1.dev1+gabc")).status, "Planned")
+    assert "set spec.engine.version to the release that it was built from" in planned
+
+
+def test_a_pod_that_no_node_matches_by_the_user_s_own_selector_does_not_wait_for_a_gpu() -> None:
+    told = "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector."
+    waiting = replace(
+        POD, scheduled=False, unschedulable_since=NOW.isoformat(), unschedulable_message=told
+    )
+    observed = replace(STARTING, pods=(waiting,))
+    assert conditions(folded(observed).status)["Progressing"] == ("True", "WaitingForGPU")
+    own = {"nodeSelector": {"pool": "typo"}}
+    assert conditions(folded(observed, pod=own).status)["Progressing"] == ("True", "Unschedulable")
 
 
 def test_the_plan_that_served_last_is_remembered_until_another_serves() -> None:

@@ -48,6 +48,24 @@ def traceback(function: str, error: str = TRIED) -> str:
     )
 
 
+HUB_RETRY = (
+    "WARNING 11-21 16:58:02 [_http.py:320] '(MaxRetryError(\"HTTPSConnectionPool("
+    "host='huggingface.co', port=443): Max retries exceeded with url: /Qwen/Qwen3-8B/resolve/main/"
+    "config.json (Caused by NameResolutionError(\\\"Failed to resolve 'huggingface.co' ([Errno -3] "
+    "Temporary failure in name resolution)\\\"))\"), '(Request ID: 1)')' thrown while requesting HEAD "
+    "https://huggingface.co/Qwen/Qwen3-8B/resolve/main/config.json\n"
+)
+TRACEBACK = "Traceback (most recent call last):\n"
+AUTOTUNER = (
+    "WARNING 11-21 16:58:02 [autotuner.py:520] [Autotuner]: Skipping tactic, due to failure while "
+    "profiling: CUDA out of memory. Tried to allocate 1.02 GiB. GPU 0 has a total capacity\n"
+)
+NCCL = (
+    "torch.distributed.DistBackendError: NCCL error in: /pytorch/torch/csrc/distributed/c10d/"
+    "NCCLUtils.cpp:77, remote process exited or there was a network error, NCCL version 2.27.3"
+)
+
+
 TEXTS = [
     Said(
         "log",
@@ -280,7 +298,15 @@ TEXTS = [
         "OSError: You are trying to access a gated repo.\nMake sure to have access to it at "
         "https://huggingface.co/meta-llama/Llama-3.1-8B.\n401 Client Error.",
         "ModelAccessDenied",
-        "spec.model.tokenSecretRef",
+        "accept its licence",
+    ),
+    Said(
+        "log",
+        "0.20.0",
+        "huggingface_hub.errors.GatedRepoError: 401 Client Error. (Request ID: Root=1)\n\nCannot "
+        "access gated repo for url https://huggingface.co/meta-llama/Llama-3.1-8B/resolve/main/x.",
+        "ModelAccessDenied",
+        "accept its licence",
     ),
     Said(
         "log",
@@ -300,8 +326,32 @@ TEXTS = [
     Said(
         "log",
         "0.20.0",
+        "OSError: nope is not a valid git identifier (branch name, tag name or commit id) that "
+        "exists for this model name. Check the model page at 'https://huggingface.co/Qwen/Qwen3-8B'",
+        "ModelNotFound",
+        "correct spec.model.revision",
+    ),
+    Said(
+        "log",
+        "0.20.0",
         "RepositoryNotFoundError: 401 Client Error. (Request ID: Root=1)\n\nRepository Not Found "
         "for url: https://huggingface.co/api/models/no/such.\nPlease make sure you specified",
+        "ModelNotFound",
+        "correct spec.model.id",
+    ),
+    Said(
+        "log",
+        "0.20.0",
+        "OSError: no/such is not a local folder and is not a valid model identifier listed on "
+        "'https://huggingface.co/models'",
+        "ModelNotFound",
+        "correct spec.model.id",
+    ),
+    Said(
+        "log",
+        "0.32.0",
+        "  Value error, Invalid repository ID or local directory specified: 'no/such'.\nPlease "
+        "verify the following requirements:\n1. Provide a valid Hugging Face repository ID.",
         "ModelNotFound",
         "correct spec.model.id",
     ),
@@ -425,6 +475,14 @@ TEXTS = [
         "log",
         "0.20.0",
         "RuntimeError: CUDA error: no kernel image is available for execution on the device",
+        "GPUUnsupported",
+        "no code for this GPU",
+    ),
+    Said(
+        "log",
+        "0.20.0",
+        "UserWarning: NVIDIA B200 with CUDA capability sm_100 is not compatible with the current "
+        "PyTorch installation.",
         "GPUUnsupported",
         "no code for this GPU",
     ),
@@ -703,3 +761,100 @@ def test_a_token_in_a_log_never_gets_into_a_message() -> None:
 def test_a_long_line_is_cut() -> None:
     failure = unknown_failure("ValueError: " + "x" * 5000, "exit code 1")
     assert len(failure.message) < 500
+
+
+def reason_of(log: str, version: str = "0.30.0") -> str | None:
+    failure = known_failure("log", log, Version.parse(version))
+    return None if failure is None else failure.reason
+
+
+@pytest.mark.parametrize(
+    ("warning", "error", "reason"),
+    [
+        (
+            HUB_RETRY,
+            "  Value error, The quantization method fp8 is not supported for the current GPU. Minimum "
+            "capability: 75. Current capability: 70. [type=value_error",
+            "QuantizationUnsupported",
+        ),
+        (
+            "WARNING Error retrieving file list: 403 Client Error. (Request ID: 1), retrying 1 of 2\n",
+            "  Value error, Model architectures ['NewForCausalLM'] are not supported for now. "
+            "Supported architectures: dict_keys(['ArceeForCausalLM'])",
+            "ModelUnsupported",
+        ),
+        (
+            "ERROR Error retrieving file list: 404 Client Error.\n\nRepository Not Found for url: "
+            "https://huggingface.co/api/models/a/b., retrying 1 of 2\n",
+            "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 1.02 GiB. GPU 0 has",
+            "GPUOutOfMemory",
+        ),
+        (
+            "UserWarning: Not enough free disk space to download the file. The expected file size\n",
+            "  Value error, something new must hold. [type=value_error, input_value=1]",
+            "EngineRefused",
+        ),
+        (
+            "WARNING User-specified max_model_len (65536) is greater than the derived max_model_len "
+            "(max_position_embeddings=32768.0 or model_max_length=None in model's config.json).\n",
+            "PermissionError: [Errno 13] Permission denied: '/cache/vllm'",
+            "PermissionDenied",
+        ),
+        (
+            "UserWarning: NVIDIA GB10 with CUDA capability sm_121 is not compatible with the current "
+            "PyTorch installation.\n",
+            "OSError: [Errno 28] No space left on device: '/cache/huggingface/hub/blobs/1'",
+            "VolumeFull",
+        ),
+    ],
+    ids=lambda text: text[:40],
+)
+def test_a_warning_hides_no_cause(warning: str, error: str, reason: str) -> None:
+    assert reason_of(f"{warning}{TRACEBACK}{error}\n") == reason
+
+
+def test_a_warning_before_an_error_that_nobody_knows_is_no_cause() -> None:
+    assert reason_of(f"{AUTOTUNER}{TRACEBACK}{NCCL}\n") is None
+    assert last_error(f"{AUTOTUNER}{TRACEBACK}{NCCL}\n") == NCCL
+
+
+def test_a_weak_text_counts_where_it_stands_in_the_traceback() -> None:
+    assert reason_of(f"{HUB_RETRY}{TRACEBACK}{HUB_RETRY}") == "HubUnreachable"
+
+
+def test_of_weak_texts_the_last_one_of_the_log_is_the_cause() -> None:
+    denied = "PermissionError: [Errno 13] Permission denied: '/cache/vllm'\n"
+    full = "OSError: [Errno 28] No space left on device: '/cache/huggingface'\n"
+    assert reason_of(f"{TRACEBACK}{denied}{TRACEBACK}{full}") == "VolumeFull"
+    assert reason_of(f"{TRACEBACK}{full}{TRACEBACK}{denied}") == "PermissionDenied"
+
+
+def test_the_last_of_several_matches_gives_a_weak_failure_its_numbers() -> None:
+    first, second = (f"PermissionError: [Errno 13] Permission denied: '/{n}'\n" for n in "ab")
+    failure = known_failure("log", f"{TRACEBACK}{first}{second}", NEWEST_KNOWN)
+    assert failure is not None
+    assert failure.numbers["path"] == "/b"
+
+
+@pytest.mark.parametrize(
+    "consequence",
+    [
+        "KeyboardInterrupt: terminated\n",
+        "TimeoutError: Timed out waiting for engine core processes to start. Waited 600s\n",
+        "  Value error, Invalid repository ID or local directory specified: 'a/b'.\n",
+        "  Value error, An error happened while trying to locate the file on the Hub [type=value\n",
+    ],
+)
+def test_a_consequence_that_stands_last_hides_no_cause(consequence: str) -> None:
+    log = f"{TRACEBACK}{HUB_RETRY}{TRACEBACK}{consequence}"
+    assert reason_of(log) == "HubUnreachable"
+
+
+def test_a_failure_says_whether_more_of_the_log_may_tell_another() -> None:
+    for text, weak in ((HUB_RETRY, True), ("KeyboardInterrupt: terminated", True), (TRIED, True)):
+        failure = known_failure("log", text, NEWEST_KNOWN)
+        assert failure is not None
+        assert failure.weak is weak
+    failure = known_failure("log", traceback("load_model"), NEWEST_KNOWN)
+    assert failure is not None
+    assert not failure.weak

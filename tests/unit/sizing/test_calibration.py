@@ -7,6 +7,7 @@ import pytest
 
 from unit.sizing.examples import H100, LLAMA_8B, inputs_for, plan_of, server
 from vllm_operator.api.plan import Plan
+from vllm_operator.api.v1alpha1 import Engine
 from vllm_operator.sizing.calibration import Calibration, measured
 from vllm_operator.sizing.planner import PlanningInputs, make_plan
 
@@ -20,7 +21,7 @@ def blocks_of(plan: Plan, kv_bytes: int) -> int:
 
 def learned(beyond: int, plan: Plan = PLAN) -> Calibration:
     """From an engine of ``plan`` with so many bytes beyond the expected ones."""
-    found = measured(plan, [], blocks_of(plan, plan.memory.kv_cache.expected + beyond))
+    found = measured(plan, Engine(), [], blocks_of(plan, plan.memory.kv_cache.expected + beyond))
     assert found is not None
     return found
 
@@ -52,6 +53,20 @@ def test_with_other_limits_the_estimate_s_own_errors_stay_in_the_bound():
     assert other.memory.margin == plan_of(LLAMA_8B, engine={"maxNumSeqs": 64}).memory.margin
 
 
+@pytest.mark.parametrize(
+    "engine",
+    [{"enforceEager": True}, {"lora": {"maxLoras": 8, "maxRank": 64}}, {"dtype": "float16"}],
+)
+def test_of_an_engine_that_was_not_measured_the_errors_stay_in_the_bound(engine: dict[str, object]):
+    uncalibrated = plan_of(LLAMA_8B, engine=engine)
+    assert replanned(learned(0), **engine).memory.margin == uncalibrated.memory.margin
+
+
+def test_what_takes_no_memory_leaves_a_measurement_exact():
+    exact = replanned(learned(0)).memory.margin
+    assert replanned(learned(0), toolCallParser="hermes").memory.margin == exact
+
+
 def test_the_parts_of_the_budget_still_add_up():
     for beyond in (-GIBIBYTE, 3 * GIBIBYTE):
         ledger = replanned(learned(beyond)).memory
@@ -62,7 +77,9 @@ def test_the_parts_of_the_budget_still_add_up():
 def test_a_second_measurement_of_a_calibrated_plan_teaches_the_same():
     first = learned(-GIBIBYTE)
     plan = replanned(first)
-    again = measured(plan, [first], blocks_of(PLAN, PLAN.memory.kv_cache.expected - GIBIBYTE))
+    again = measured(
+        plan, Engine(), [first], blocks_of(PLAN, PLAN.memory.kv_cache.expected - GIBIBYTE)
+    )
     assert again is not None
     assert abs(again.difference - first.difference) <= PLAN.capacity.bytes_per_block
 
@@ -79,12 +96,12 @@ def test_an_engine_whose_blocks_are_set_outright_teaches_nothing():
     engine = PLAN.engine.model_copy(
         update={"command": [*PLAN.engine.command, "--num-gpu-blocks-override=100"]}
     )
-    assert measured(PLAN.model_copy(update={"engine": engine}), [], 100) is None
+    assert measured(PLAN.model_copy(update={"engine": engine}), Engine(), [], 100) is None
 
 
 def test_a_plan_of_a_release_without_block_bytes_teaches_nothing():
     capacity = PLAN.capacity.model_copy(update={"bytes_per_block": None})
-    assert measured(PLAN.model_copy(update={"capacity": capacity}), [], 100) is None
+    assert measured(PLAN.model_copy(update={"capacity": capacity}), Engine(), [], 100) is None
 
 
 def test_pinned_inputs_keep_their_calibrations():

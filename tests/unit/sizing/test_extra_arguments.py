@@ -104,7 +104,7 @@ def test_what_changes_memory_behind_the_plans_back_is_refused(word: str):
 def test_a_dead_flag_is_refused_with_what_took_its_place():
     assert refused("--disable-cuda-graph") == (
         "spec.engine.extraArgs[0]",
-        "vLLM 0.30.0 does not have --disable-cuda-graph; use --enforce-eager",
+        "vLLM 0.30.0 does not have --disable-cuda-graph; use spec.engine.enforceEager",
     )
 
 
@@ -162,6 +162,7 @@ def test_fewer_and_smaller_graphs_leave_the_plan_as_cautious_as_it_is():
         (["-cc.level=3"], "has no key level in vLLM 0.30.0; use mode"),
         (["-cc.pass_config.enable_sp=true"], "pass_config may not be set here"),
         (["-cc", "7"], "7 is none of 0, 1, 2, 3"),
+        (["-cc", '{"mode":"3"}'], "mode must be one of 0, 1, 2, 3, and is '3'"),
     ],
 )
 def test_a_compilation_that_takes_more_than_is_counted_is_refused(words: list[str], text: str):
@@ -181,6 +182,28 @@ def test_dotted_keys_are_passed_on_as_one_json_value():
 def test_a_level_of_an_older_version_is_passed_on_as_its_key():
     plan = plan_of(LLAMA_8B, engine={"extraArgs": ["-O3"], "version": "0.9.2"})
     assert value_of(plan, "--compilation-config") == '{"level":3}'
+
+
+@pytest.mark.parametrize(
+    ("version", "key"),
+    [("0.8.5", "level"), ("0.11.0", "level"), ("0.11.1", "mode"), ("0.18.0", "mode")],
+)
+@pytest.mark.parametrize("text", ["3", " 3"])
+def test_a_number_alone_is_passed_on_under_the_versions_key(version: str, key: str, text: str):
+    words = ["--compilation-config", text]
+    plan = plan_of(LLAMA_8B, engine={"extraArgs": words, "version": version})
+    assert value_of(plan, "--compilation-config") == f'{{"{key}":3}}'
+
+
+def test_a_dotted_short_form_is_passed_on_spelt_out():
+    plan = plan_of(LLAMA_8B, engine={"extraArgs": ["-O.mode=3"]})
+    assert plan.engine.command[-2:] == ["--compilation-config", '{"mode":3}']
+
+
+@pytest.mark.parametrize("word", ["--api-key hunter2", "--hf-token hunter2"])
+def test_a_secret_in_one_entry_with_its_flag_is_not_repeated(word: str):
+    _, message = refused(word)
+    assert "hunter2" not in message
 
 
 @pytest.mark.parametrize(
