@@ -27,12 +27,16 @@ H100 = "NVIDIA-H100-80GB-HBM3"
 OLD, NEW = "scripted/vllm:v0.30.0", "scripted/vllm:v0.31.0"
 SPEED = 20
 PATIENCE = 90.0
+EACH = 0
+"""Instead of the number of a write: the operator is killed after each of them, in one telling."""
 OWNED = ("Deployment", "Service", "PodDisruptionBudget", "ControllerRevision")
 _NODES = (f"story-{number}" for number in count())
 
 
 class Life:
-    """What a story does and sees. ``killed_after``: the write after which the operator is killed.
+    """What a story does and sees.
+
+    ``killed_after``: the write after which the operator is killed, or `EACH`.
 
     What the story waits for with `sees` are the conditions of its row's column Meanwhile.
     """
@@ -72,7 +76,7 @@ class Life:
         """Called after each write of an operator behind a gate; whether it may hear of it."""
         with self._guard:
             self.writes.append(what)
-            if len(self.writes) != self.killed_after:
+            if self.killed_after not in (EACH, len(self.writes)):
                 return True
             self.operator.kill()
             if self._wanted:

@@ -15,7 +15,7 @@ import pytest
 
 from localcluster.cluster import Cluster
 from stories import test_changing, test_failing, test_starting, test_surviving
-from stories.life import Life, living
+from stories.life import EACH, Life, living
 
 MODULES: tuple[ModuleType, ...] = (test_starting, test_changing, test_surviving, test_failing)
 
@@ -53,6 +53,13 @@ def killed_after(cluster: Cluster, folder: Path, told: Story, write: int) -> boo
     with living(cluster, folder, told.name, killed_after=write) as life:
         told.tell(life)
         return len(life.writes) >= write
+
+
+def killed_after_every_write(cluster: Cluster, folder: Path, told: Story) -> int:
+    """Tell it once, with the operator killed after each of its writes; how many there were."""
+    with living(cluster, folder, told.name, killed_after=EACH) as life:
+        told.tell(life)
+        return len(life.writes)
 
 
 def killed_after_each(cluster: Cluster, folder: Path, told: Story) -> int:
