@@ -66,14 +66,21 @@ class Start:
         return cache_layout(with_float32_states(architecture_from_config(config)), settings)
 
 
+def in_float32(cache: Any) -> Any:
+    """A state in that type; anything else as it is."""
+    return replace(cache, state_bytes=FLOAT32) if isinstance(cache, StateCache) else cache
+
+
 def with_float32_states(architecture: Architecture) -> Architecture:
     """A model whose recurrent states are kept as ``--mamba-ssm-cache-dtype float32`` says."""
     return replace(
         architecture,
         kinds=tuple(
-            replace(layer, cache=replace(layer.cache, state_bytes=FLOAT32))
-            if isinstance(layer.cache, StateCache)
-            else layer
+            replace(
+                layer,
+                cache=in_float32(layer.cache),
+                beside=in_float32(layer.beside),
+            )
             for layer in architecture.kinds
         ),
     )

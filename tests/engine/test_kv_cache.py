@@ -38,6 +38,9 @@ SIZES = [
     Start("jamba", 2048, 300_000_000),
     Start("jamba", 8192, 150_000_000, prefix_caching=False),
     Start("granite-hybrid", 8192, 150_000_000, prefix_caching=False),
+    Start("gemma2", 8192, 150_000_000, block_size=32, max_num_batched_tokens=512),
+    Start("falcon-h1", 8192, 150_000_000, prefix_caching=False),
+    Start("glm-flash", 8192, 64_000_000, block_size=16, max_num_batched_tokens=2048),
 ]
 CHECKPOINTED = Start("granite-hybrid", 2048, 300_000_000)
 EDGES = [
@@ -49,6 +52,7 @@ EDGES = [
     Start("deepseek", 3000, block_size=16),
     Start("qwen3-next", 8192),
     Start("jamba", 8192, prefix_caching=False),
+    Start("falcon-h1", 8192, prefix_caching=False),
 ]
 EARLIER = next(lock for lock in PARSERS if lock.version == "0.30.0")
 """It shares its PyTorch with the newest, so its engine starts here, too."""

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from support.families import RELEASED
 from unit.sizing.examples import inputs_for, server
 from vllm_operator.errors import UnknownModel
 from vllm_operator.models import catalogue
@@ -41,6 +42,8 @@ def one_of_each() -> dict[str, dict[str, Any]]:
         config = dict(catalogue.find(model).config)
         method = config.get("quantization_config", {}).get("quant_method", "")
         found.setdefault(f"{config['architectures'][0]} {method}".strip(), config)
+    for released in RELEASED:
+        found.setdefault(released.config["architectures"][0], released.config)
     return found
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Final
 
@@ -117,6 +118,7 @@ def _read(config: Mapping[str, Any]) -> Architecture:
     tied = text.flag(
         "tie_word_embeddings", top.flag("tie_word_embeddings", decoder.tied_by_default)
     )
+    tied = tied or decoder.always_tied
     kinds: dict[Layer, int] = {}
     pattern = tuple(kinds.setdefault(layer, len(kinds)) for layer in decoder.layers)
     towers = towers_of(config) if family.multimodal else ()
@@ -128,7 +130,9 @@ def _read(config: Mapping[str, Any]) -> Architecture:
         kinds=tuple(kinds),
         pattern=pattern,
         embedding=embedding,
-        head=None if tied or pooling else Matrix("lm_head", hidden, vocabulary, Split.VOCABULARY),
+        head=None
+        if tied or pooling
+        else replace(embedding, name="lm_head", kind="linear", bias=decoder.head_bias),
         extra_norms=hidden + decoder.extra_norms,
         attention_heads=decoder.attention_heads,
         key_value_heads=decoder.key_value_heads,
@@ -231,9 +235,9 @@ def _text_facts(top: Facts, family: Family) -> Facts:
     """The facts of the decoder: ``text_config`` where there is one, else the whole config."""
     text = top.part("text_config") if family.multimodal else None
     found = text if text is not None else top
-    if not family.text_defaults:
+    if not family.text_defaults and not family.spellings:
         return found
-    return Facts({**family.text_defaults, **_given(found.config)}, found.path)
+    return Facts({**family.text_defaults, **_given(found.config)}, found.path, family.spellings)
 
 
 def _given(config: Mapping[str, Any]) -> dict[str, Any]:

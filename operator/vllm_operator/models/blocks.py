@@ -6,7 +6,7 @@ names are those of the checkpoints.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .shapes import AttentionCache, Cache, LatentCache, Layer, Matrix, Split, StateCache
 
@@ -27,11 +27,19 @@ class Part:
 
 
 def layer(*parts: Part, norms: int) -> Layer:
-    """A layer of parts; ``norms`` are the elements of its own norms."""
+    """A layer of parts; ``norms`` are the elements of its own norms.
+
+    What it keeps of a sequence is its first part's that keeps anything; a recurrent state that a
+    later part keeps as well lies beside it.
+    """
+    kept = [part.cache for part in parts if part.cache is not None]
+    beside = kept[1] if len(kept) > 1 else None
+    assert beside is None or isinstance(beside, StateCache)
     return Layer(
         matrices=tuple(matrix for part in parts for matrix in part.matrices),
         norms=norms + sum(part.norms for part in parts),
-        cache=next((part.cache for part in parts if part.cache is not None), None),
+        cache=kept[0] if kept else None,
+        beside=beside,
         intermediate=max(part.intermediate for part in parts),
         expert_intermediate=max(part.expert_intermediate for part in parts),
         experts_per_token=max(part.experts_per_token for part in parts),
@@ -39,6 +47,18 @@ def layer(*parts: Part, norms: int) -> Layer:
         query_dim=max(part.query_dim for part in parts),
         value_dim=max(part.value_dim for part in parts),
     )
+
+
+def called(part: Part, **names: str) -> Part:
+    """The part with its matrices as a family's checkpoints call them: ``q_proj="wqkv"``.
+
+    Lists of what is not quantised go by those names; equal ones are parts of one matrix.
+    """
+    matrices = []
+    for one in part.matrices:
+        head, dot, last = one.name.rpartition(".")
+        matrices.append(replace(one, name=f"{head}{dot}{names.get(last, last)}"))
+    return replace(part, matrices=tuple(matrices))
 
 
 def attention(
@@ -96,14 +116,19 @@ def attention(
 
 
 def mlp(
-    hidden: int, intermediate: int, *, gated: bool = True, bias: bool = False, prefix: str = "mlp"
+    hidden: int,
+    intermediate: int,
+    *,
+    gated: bool = True,
+    bias: bool = False,
+    whole: bool = False,
+    prefix: str = "mlp",
 ) -> Part:
-    """A dense MLP."""
+    """A dense MLP; ``whole``: every rank has all of it."""
     up = ("gate_proj", "up_proj") if gated else ("up_proj",)
-    matrices = [
-        Matrix(f"{prefix}.{name}", hidden, intermediate, Split.OUTPUTS, bias=bias) for name in up
-    ]
-    matrices.append(Matrix(f"{prefix}.down_proj", intermediate, hidden, Split.INPUTS, bias=bias))
+    outputs, inputs = (Split.WHOLE,) * 2 if whole else (Split.OUTPUTS, Split.INPUTS)
+    matrices = [Matrix(f"{prefix}.{name}", hidden, intermediate, outputs, bias=bias) for name in up]
+    matrices.append(Matrix(f"{prefix}.down_proj", intermediate, hidden, inputs, bias=bias))
     return Part(tuple(matrices), intermediate=intermediate)
 
 
@@ -118,6 +143,7 @@ def experts(
     shared: int = 0,
     shared_gate: bool = False,
     router_bias: bool = False,
+    router_float32: bool = False,
     prefix: str = "mlp",
 ) -> Part:
     """A mixture of ``number`` experts, ``active`` of them for a token.
@@ -132,7 +158,9 @@ def experts(
                experts=number, active=active, bias=bias)
         for name, inputs, outputs, split in kinds
     ]  # fmt: skip
-    matrices.append(Matrix(f"{prefix}.gate", hidden, number, Split.WHOLE, kind="other"))
+    matrices.append(
+        Matrix(f"{prefix}.gate", hidden, number, Split.WHOLE, kind="other", float32=router_float32)
+    )
     if shared:
         matrices.extend(
             mlp(hidden, shared, gated=gated, prefix=f"{prefix}.shared_experts").matrices
@@ -260,21 +288,38 @@ def mamba2(
     conv_bias: bool,
     bias: bool,
     state_bytes: int,
+    norm: bool = True,
     prefix: str = "mixer",
 ) -> Part:
-    """A Mamba2 layer (vllm ``layers/mamba/mamba_mixer2.py``)."""
+    """A Mamba2 layer, without ``norm`` one that gates alone (vllm ``mamba_mixer2.py``)."""
     inner = heads * head_dim
-    channels = inner + 2 * groups * state
+    shared = 2 * groups * state
+    # One matrix each, of which ranks have their heads' part and, of few groups, whole ones.
     return Part(
         (
-            Matrix(f"{prefix}.in_proj", hidden, inner + channels + heads, Split.OUTPUTS, bias=bias),
-            Matrix(f"{prefix}.conv1d", kernel, channels, Split.OUTPUTS, bias=conv_bias,
+            Matrix(f"{prefix}.in_proj", hidden, 2 * inner + heads, Split.OUTPUTS, bias=bias),
+            Matrix(f"{prefix}.in_proj", hidden, shared, Split.GROUPS, heads=groups, bias=bias),
+            Matrix(f"{prefix}.conv1d", kernel, inner, Split.OUTPUTS, bias=conv_bias,
                    kind="other"),
+            Matrix(f"{prefix}.conv1d", kernel, shared, Split.GROUPS, heads=groups,
+                   bias=conv_bias, kind="other"),
             Matrix(f"{prefix}.out_proj", inner, hidden, Split.INPUTS, bias=bias),
         ),
-        norms=3 * heads + inner,
+        norms=3 * heads + (inner if norm else 0),
         cache=StateCache(
             "mamba2", inner, kernel, heads * head_dim * state,
             state_bytes=state_bytes, groups=groups, group_state=2 * state, heads=heads,
         ),
     )  # fmt: skip
+
+
+def short_convolution(width: int, kernel: int, *, bias: bool, prefix: str = "conv") -> Part:
+    """LFM2's gated convolution over few tokens (vllm ``layers/mamba/short_conv.py``)."""
+    return Part(
+        (
+            Matrix(f"{prefix}.in_proj", width, 3 * width, Split.OUTPUTS, bias=bias),
+            Matrix(f"{prefix}.conv", kernel, width, Split.OUTPUTS, bias=bias, kind="other"),
+            Matrix(f"{prefix}.out_proj", width, width, Split.INPUTS, bias=bias),
+        ),
+        cache=StateCache("short_conv", width, kernel, 0),
+    )

@@ -55,9 +55,16 @@ def layer_number(text: str) -> int | None:
 class Facts:
     """A ``config.json``, or the part of it under ``path``."""
 
-    def __init__(self, config: Mapping[str, Any], path: str = FIELD) -> None:
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        path: str = FIELD,
+        spellings: Mapping[str, str] | None = None,
+    ) -> None:
         self.config = config
         self.path = path
+        self.spellings = spellings or {}
+        """What a family calls a fact, by the name that most families have for it."""
         self.read: set[str] = set()
         """Facts that were asked for by their number."""
 
@@ -65,9 +72,15 @@ class Facts:
         """What to raise about a fact."""
         return UnknownModel(f"{self.path}.{fact}"[:200], message)
 
+    def spelt(self, fact: str) -> str:
+        """The key that holds a fact: the family's own where it is given, or where neither is."""
+        own = self.spellings.get(fact, fact)
+        given = own if self.config.get(own) is not None else fact
+        return given if self.config.get(given) is not None else own
+
     def has(self, fact: str) -> bool:
         """Whether the fact is given; null counts as absent."""
-        return self.config.get(fact) is not None
+        return self.config.get(self.spelt(fact)) is not None
 
     def first(self, *facts: str) -> str:
         """The first of several spellings that is given, else the first one."""
@@ -75,6 +88,8 @@ class Facts:
 
     def count(self, fact: str, default: int | None = None, *, least: int = 1) -> int:
         """A whole number from ``least`` on; raises UnknownModel by the fact's name."""
+        limit = LIMITS.get(fact, OTHER_LIMIT)
+        fact = self.spelt(fact)
         self.read.add(fact)
         value = self.config.get(fact)
         if value is None:
@@ -83,7 +98,6 @@ class Facts:
             return default
         if isinstance(value, float) and value.is_integer():
             value = int(value)
-        limit = LIMITS.get(fact, OTHER_LIMIT)
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= limit:
             raise self.refusal(
                 fact, f"must be a whole number from {least} to {limit}, and is {shown(value)}"
@@ -101,6 +115,7 @@ class Facts:
 
     def fraction(self, fact: str, default: float) -> float:
         """A number in (0, 1]."""
+        fact = self.spelt(fact)
         value = self.config.get(fact)
         if value is None:
             return default

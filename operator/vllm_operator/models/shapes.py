@@ -13,7 +13,27 @@ from enum import Enum
 from functools import cached_property
 from typing import Final, Literal
 
+from .caches import AttentionCache, Cache, CompressedCache, LatentCache, StateCache
 from .quantization import UNQUANTIZED, Quantization, Scheme
+
+__all__ = [
+    "VOCABULARY_PADDING",
+    "Architecture",
+    "AttentionCache",
+    "Cache",
+    "CompressedCache",
+    "DataType",
+    "Draft",
+    "LatentCache",
+    "Layer",
+    "Matrix",
+    "Pictures",
+    "Shard",
+    "Split",
+    "StateCache",
+    "padded_vocabulary",
+    "stored_bytes_of",
+]
 
 DataType = Literal["bfloat16", "float16", "float32"]
 
@@ -30,6 +50,9 @@ class Split(Enum):
     """Row parallel: each rank has its share of the inputs; the bias is whole on every rank."""
     HEADS = "heads"
     """As OUTPUTS, in whole heads; with fewer heads than ranks, heads are replicated."""
+    GROUPS = "groups"
+    """As HEADS, but more than one group must be divided evenly (``layers/mamba/mamba_mixer2.py``).
+    """
     VOCABULARY = "vocabulary"
     """Outputs padded to a multiple of 64, then divided."""
     WHOLE = "whole"
@@ -46,7 +69,7 @@ class Matrix:
     outputs: int
     split: Split
     heads: int = 0
-    """Heads that ``outputs`` consist of, where the split is HEADS."""
+    """Heads or groups that ``outputs`` consist of, where the split is HEADS or GROUPS."""
     bias: bool = False
     experts: int = 0
     """Routed experts that have one such matrix each; 0 where it is no expert's."""
@@ -56,6 +79,8 @@ class Matrix:
     """How often the same shape stands in the module (the equal layers of a vision tower)."""
     kind: Literal["linear", "embedding", "other"] = "linear"
     """Only ``linear`` ones are quantised; ``other``: convolutions, routers kept in full, tables."""
+    float32: bool = False
+    """Whether vLLM keeps it in four bytes whatever the model's data type."""
 
     @property
     def parameters(self) -> int:
@@ -80,7 +105,7 @@ class Matrix:
             bias = -(-bias // ranks)
         elif self.split is Split.INPUTS:
             inputs = -(-inputs // ranks)
-        elif self.split is Split.HEADS:
+        elif self.split in (Split.HEADS, Split.GROUPS):
             outputs = outputs // self.heads * max(1, self.heads // ranks)
             bias = outputs if self.bias else 0
         elif self.split is Split.VOCABULARY:
@@ -105,70 +130,6 @@ def padded_vocabulary(vocabulary_size: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class AttentionCache:
-    """Keys and values of one layer with multi-head, grouped-query or multi-query attention."""
-
-    heads: int
-    key_dim: int
-    value_dim: int
-    window: int | None = None
-    """Tokens that are kept, where the layer attends to a sliding window."""
-
-
-@dataclass(frozen=True, slots=True)
-class LatentCache:
-    """The compressed state of multi-head latent attention: the same on every rank."""
-
-    rank: int
-    rope_dim: int
-    indexer_dim: int = 0
-    """Head dimension of the indexer's keys (sparse attention); 0 where there is none."""
-
-
-@dataclass(frozen=True, slots=True)
-class StateCache:
-    """A recurrent layer: a state of constant size for each sequence.
-
-    Element counts before tensor parallelism, which divides both.
-    """
-
-    kind: Literal["mamba1", "mamba2", "gdn", "kda", "linear"]
-    convolution: int
-    """Channels of the convolution's window."""
-    convolution_kernel: int
-    """Width of the convolution; ``kernel - 1`` columns are kept."""
-    state: int
-    """Elements of the recurrent state."""
-    state_bytes: int = 2
-    """Bytes of one element of the recurrent state."""
-    groups: int = 0
-    """Mamba2's groups; extended so that tensor parallelism divides them."""
-    group_state: int = 0
-    """Convolution channels that one group adds (2 x state size)."""
-    heads: int = 0
-    """Heads that tensor parallelism divides."""
-
-
-@dataclass(frozen=True, slots=True)
-class CompressedCache:
-    """DeepSeek-V4: the latest states of a window and, of all tokens, one state for several."""
-
-    dim: int
-    """Elements of a state, rotated ones included."""
-    rope_dim: int
-    window: int
-    """Tokens whose states are kept as they are."""
-    ratio: int
-    """Tokens that share a compressed state; 0 where there is only the window."""
-    indexer_dim: int = 0
-    """Head dimension of the indexer's keys, one for each compressed state; 0 where there is none.
-    """
-
-
-Cache = AttentionCache | LatentCache | CompressedCache | StateCache
-
-
-@dataclass(frozen=True, slots=True)
 class Layer:
     """One decoder layer."""
 
@@ -177,6 +138,8 @@ class Layer:
     """Elements that are replicated and never quantised: norms, sinks, router biases."""
     cache: Cache | None
     """What the layer keeps of a sequence; None for none, or where it reads another layer's."""
+    beside: StateCache | None = None
+    """The recurrent state of a layer that attends and recurs, side by side."""
     cache_of: int | None = None
     """Number of the layer whose cache it reads; None where it reads none but its own."""
     intermediate: int = 0
@@ -195,6 +158,11 @@ class Layer:
     def parameters(self) -> int:
         """Elements in the checkpoint."""
         return sum(matrix.parameters for matrix in self.matrices) + self.norms
+
+    @property
+    def kept(self) -> tuple[Cache, ...]:
+        """Everything that the layer keeps of a sequence."""
+        return tuple(one for one in (self.cache, self.beside) if one is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,6 +347,11 @@ class Architecture:
     def routed_experts(self) -> int:
         """Experts of a layer that routes, 0 in a dense model."""
         return max((matrix.experts for matrix in self.matrices()), default=0)
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether any layer keeps a recurrent state."""
+        return any(isinstance(one, StateCache) for kind in self.kinds for one in kind.kept)
 
     @property
     def has_experts(self) -> bool:

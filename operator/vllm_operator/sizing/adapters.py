@@ -18,7 +18,7 @@ from vllm_operator.engine.tables import rows, rows_for
 from vllm_operator.engine.versions import Version
 from vllm_operator.errors import IllegalPin, PlanningError
 from vllm_operator.models.architecture import Architecture
-from vllm_operator.models.shapes import Layer, StateCache
+from vllm_operator.models.shapes import Layer, Split, StateCache
 
 from .parallelism import Parallelism
 from .stages import stage_ranges
@@ -35,10 +35,11 @@ WHOLE_EXPERTS_SINCE: Final = (0, 21, 0)
 """``lora/layers/fused_moe.py`` asserts that there is no expert parallelism up to 0.20."""
 GRAPHS_TWICE_SINCE: Final = (0, 11, 1)
 """``cudagraph_specialize_lora`` of ``config/compilation.py``: graphs with adapters and without."""
-SLICES: Final = {"in_proj": 5, "conv1d": 3}
-"""Parts of Mamba2's merged projections, each of which has an A of its own (0.32.0
-``layers/mamba/mamba_mixer2.py``). What vLLM fuses and checkpoints store apart is counted apart,
-which is never less."""
+SLICES: Final = {"in_proj": 3, "conv1d": 1}
+GROUP_SLICES: Final = 2
+"""Parts of Mamba2's merged projections, each of which has an A of its own: of heads, and of groups
+(0.32.0 ``layers/mamba/mamba_mixer2.py``). What vLLM fuses and checkpoints store apart is counted
+apart, which is never less."""
 EXTRA_VOCABULARY_UNTIL: Final = (0, 11, 2)
 EXTRA_VOCABULARY: Final = 256
 """Tokens that each adapter may add (``lora_extra_vocab_size``)."""
@@ -154,7 +155,7 @@ def adapter_bytes(
 def _layer_rows(layer: Layer, parallelism: Parallelism, *, experts: bool) -> int:
     """Inputs and outputs of a layer's matrices on a rank."""
     total = 0
-    mamba = isinstance(layer.cache, StateCache) and layer.cache.kind == "mamba2"
+    mamba = any(isinstance(one, StateCache) and one.kind == "mamba2" for one in layer.kept)
     for matrix in layer.matrices:
         if matrix.kind == "embedding" or (matrix.experts and not experts):
             continue
@@ -162,6 +163,7 @@ def _layer_rows(layer: Layer, parallelism: Parallelism, *, experts: bool) -> int
             parallelism.tensor, parallelism.expert_ranks, whole_experts=parallelism.expert
         )
         slices = SLICES.get(matrix.name.rpartition(".")[2], 1) if mamba else 1
+        slices = GROUP_SLICES if matrix.split is Split.GROUPS else slices
         total += shard.copies * (slices * shard.inputs + shard.outputs)
     return total
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from vllm_operator.engine.first_engine import Setup
 from vllm_operator.hardware import catalogue
 from vllm_operator.models.architecture import Architecture
-from vllm_operator.models.shapes import AttentionCache, LatentCache, StateCache
+from vllm_operator.models.shapes import AttentionCache, LatentCache
 
 from .gpus import GPUCandidate
 from .parallelism import Parallelism
@@ -43,7 +43,7 @@ def described_setup(
     drafts: str | None = None,
 ) -> Setup:
     """The same of a model and what is said beside it."""
-    caches = [kind.cache for kind in architecture.kinds if kind.cache is not None]
+    caches = [cache for kind in architecture.kinds for cache in kind.kept]
     windows = [cache.window for cache in caches if isinstance(cache, AttentionCache)]
     return Setup(
         architecture=architecture.name,
@@ -53,7 +53,7 @@ def described_setup(
         kv_cache_dtype=kv_cache_dtype,
         quantization=architecture.quantization.method,
         pooling=architecture.pooling,
-        recurrent=any(isinstance(cache, StateCache) for cache in caches),
+        recurrent=architecture.recurrent,
         latent=any(isinstance(cache, LatentCache) for cache in caches),
         multimodal=architecture.multimodal,
         windowed=len(windows) == len(caches) and None not in windows,

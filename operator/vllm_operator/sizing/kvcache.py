@@ -197,14 +197,15 @@ def kept_layers(architecture: Architecture, settings: CacheSettings) -> list[Sta
     ``models/mamba_cache.py``).
     """
     ranges = stage_ranges(architecture.layers, settings.parallelism.pipeline)
-    found = [
-        (stage, architecture.kinds[architecture.pattern[index]].cache)
+    kept = [
+        (stage, cache)
         for stage, indices in enumerate(ranges)
         for index in indices
+        for cache in architecture.kinds[architecture.pattern[index]].kept
     ]
     if architecture.speculator is not None:
-        found += [(len(ranges) - 1, layer.cache) for layer in architecture.speculator.layers]
-    kept = [(stage, cache) for stage, cache in found if cache is not None]
+        last = len(ranges) - 1
+        kept += [(last, cache) for layer in architecture.speculator.layers for cache in layer.kept]
     attending = [one for one in kept if not isinstance(one[1], StateCache)]
     return attending if settings.first_engine and attending else kept
 
@@ -359,11 +360,12 @@ def states_beside_blocks(
     8 (0.8.5 ``models/mamba_cache.py``).
     """
     padded = -(-max_num_seqs // 8) * 8
-    kinds = [architecture.kinds[kind].cache for kind in architecture.pattern]
+    kinds = [architecture.kinds[kind] for kind in architecture.pattern]
     on_stages = (
         sum(
             state_bytes(cache, parallelism.tensor)
-            for cache in (kinds[index] for index in stage)
+            for index in stage
+            for cache in kinds[index].kept
             if isinstance(cache, StateCache)
         )
         for stage in stage_ranges(len(kinds), parallelism.pipeline)

@@ -9,7 +9,6 @@ from vllm_operator.engine import defaults
 from vllm_operator.engine.versions import Version
 from vllm_operator.errors import IllegalPin
 from vllm_operator.models.architecture import Architecture
-from vllm_operator.models.shapes import StateCache
 
 from . import coefficients, memory
 from .adapters import adapter_bytes, graphs_factor
@@ -117,11 +116,10 @@ class Measure:
         Source: vllm 0.33.0 ``config/compilation.py``, ``resolve_cudagraph_mode_and_sizes``.
         """
         request = self.request
-        kinds = request.architecture.kinds
         return (
             defaults.wants_a_block_a_state(request.version)
             and request.captures_graphs
-            and any(isinstance(kind.cache, StateCache) for kind in kinds)
+            and request.architecture.recurrent
         )
 
     def refused(self, limits: Limits) -> IllegalPin | None:

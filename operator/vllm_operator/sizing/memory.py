@@ -20,7 +20,7 @@ from vllm_operator.engine.defaults import (
 )
 from vllm_operator.engine.versions import Version
 from vllm_operator.models.architecture import Architecture
-from vllm_operator.models.shapes import AttentionCache, LatentCache, Layer, Pictures, StateCache
+from vllm_operator.models.shapes import AttentionCache, LatentCache, Layer, Pictures
 
 from .coefficients import NOTHING, Bytes, Coefficient, coefficient, gibibytes, sum_of
 from .kernels import as_loaded
@@ -184,7 +184,7 @@ def runner_of(architecture: Architecture, version: Version, *, rocm: bool = Fals
         architecture.name,
         version,
         dense=not architecture.has_experts,
-        recurrent=any(isinstance(kind.cache, StateCache) for kind in architecture.kinds),
+        recurrent=architecture.recurrent,
         quantized=architecture.quantization.method is not None,
         rocm=rocm,
     )

@@ -85,6 +85,10 @@ def _illegal_matrix(
         if matrix.heads % size and size % matrix.heads:
             return f"{matrix.heads} key/value heads neither divide nor are divided by {size}"
         return None
+    if matrix.split is Split.GROUPS:
+        if matrix.heads > 1 and matrix.heads % size:
+            return f"{matrix.heads} groups of the recurrent state are not divisible by {size}"
+        return None
     width = matrix.outputs if matrix.split is Split.OUTPUTS else matrix.inputs
     what = matrix.name.rpartition(".")[2]
     if width % size:

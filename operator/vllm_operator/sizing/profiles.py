@@ -90,5 +90,5 @@ def takes_small_cache(
         return False
     if architecture.quantization.kv_cache is not None or architecture.name in SINKS:
         return False
-    caches = [kind.cache for kind in architecture.kinds if kind.cache is not None]
+    caches = [cache for kind in architecture.kinds for cache in kind.kept]
     return bool(caches) and all(isinstance(cache, AttentionCache) for cache in caches)

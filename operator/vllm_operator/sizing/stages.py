@@ -41,7 +41,7 @@ def illegal_stages_because(architecture: Architecture, pipeline: int) -> str | N
                     f"layer {index} reads the KV cache of layer {target}, and {pipeline} pipeline "
                     "stages part them"
                 )
-        if all(kinds[index].cache is None for index in stage):
+        if all(not kinds[index].kept for index in stage):
             return (
                 f"of {pipeline} pipeline stages, the one of layers {stage.start} to "
                 f"{stage.stop - 1} keeps no KV cache"

@@ -25,6 +25,7 @@ from .parallelism import Parallelism
 from .stages import stage_ranges
 
 BYTES_OF: Final = {"bfloat16": 2, "float16": 2, "float32": 4}
+FLOAT32_BYTES: Final = 4
 INDEX_BYTES: Final = 4
 """Of the number of a token (int32)."""
 
@@ -188,6 +189,8 @@ def _matrix_bytes(
     shard = matrix.on_rank(
         parallelism.tensor, parallelism.expert_ranks, whole_experts=parallelism.expert
     )
+    if matrix.float32:
+        element_bytes = max(element_bytes, FLOAT32_BYTES)
     one = (
         shard.inputs * shard.outputs * element_bytes
         if scheme is None

@@ -272,8 +272,10 @@ def test_each_part_of_a_merged_projection_has_an_adapter_of_its_own():
     # tiny Granite 4, three adapters of rank 8: 702,720 and 187,776 bytes.
     layer = Layer(
         matrices=(
-            Matrix("mamba.in_proj", 256, 1160, Split.OUTPUTS),
-            Matrix("mamba.conv1d", 4, 640, Split.OUTPUTS, kind="other"),
+            Matrix("mamba.in_proj", 256, 1032, Split.OUTPUTS),
+            Matrix("mamba.in_proj", 256, 128, Split.GROUPS, heads=1),
+            Matrix("mamba.conv1d", 4, 512, Split.OUTPUTS, kind="other"),
+            Matrix("mamba.conv1d", 4, 128, Split.GROUPS, heads=1, kind="other"),
         ),
         norms=0,
         cache=StateCache("mamba2", 640, 4, 8192),

@@ -9,7 +9,20 @@ from typing import Any, Final
 
 from vllm_operator.models.reader import Facts
 
-from . import deepseek_v4, dense, experts, gemma, latent, recurrent
+from . import (
+    beside,
+    deepseek_v4,
+    dense,
+    experts,
+    gemma,
+    glm,
+    gpt,
+    latent,
+    plain,
+    recurrent,
+    routed,
+    windows,
+)
 from .common import Decoder
 
 __all__ = ["FAMILIES", "REFUSED", "Decoder", "Family"]
@@ -32,6 +45,8 @@ class Family:
     """``max_position_embeddings`` where the config is silent."""
     ignores_rope_factor: bool = False
     """vLLM does not multiply this family's positions (``_get_and_verify_max_len``)."""
+    spellings: Mapping[str, str] = field(default_factory=dict)
+    """What its configs call a fact, by the name that most families have for it."""
     rotary_rows: int = 1
     """Rows of the rotary table for each position (4 with multimodal rotary embedding)."""
 
@@ -63,6 +78,21 @@ _LLAMA_DEFAULTS: Final = {
 """transformers 4.57 models/llama/configuration_llama.py."""
 _MROPE: Final = 4
 """vllm 0.33.0 ``layers/rotary_embedding/mrope.py`` caches four times the positions."""
+
+_GPT2: Final = {
+    "hidden_size": "n_embd",
+    "num_hidden_layers": "n_layer",
+    "num_attention_heads": "n_head",
+    "intermediate_size": "n_inner",
+    "max_position_embeddings": "n_positions",
+}
+_CHATGLM: Final = {
+    "num_hidden_layers": "num_layers",
+    "vocab_size": "padded_vocab_size",
+    "max_position_embeddings": "seq_length",
+}
+_COHERE: Final = {"max_position_embeddings": "model_max_length"}
+"""vllm 0.33.0 ``transformers_utils/model_arch_config_convertor.py``: it wins for these models."""
 
 FAMILIES: Final[Mapping[str, Family]] = {
     "LlamaForCausalLM": Family("llama", llama, "Llama"),
@@ -125,6 +155,58 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "Qwen3VLMoeForConditionalGeneration": Family(
         "qwen3_vl_moe", experts.qwen3_moe, "Qwen-VL", multimodal=True, rotary_rows=_MROPE
     ),
+    "Gemma2ForCausalLM": Family("gemma2", gemma.gemma2, "Gemma 2", positions=8192),
+    "Glm4ForCausalLM": Family("glm4", glm.glm4, "GLM-4"),
+    "ChatGLMModel": Family("chatglm", glm.chatglm, "ChatGLM", spellings=_CHATGLM),
+    "ChatGLMForConditionalGeneration": Family(
+        "chatglm", glm.chatglm, "ChatGLM", spellings=_CHATGLM
+    ),
+    "Glm4MoeLiteForCausalLM": Family("glm4_moe_lite", glm.glm4_moe_lite, "GLM-4.7-Flash"),
+    "CohereForCausalLM": Family("cohere", windows.cohere, "Command R", spellings=_COHERE),
+    "Cohere2ForCausalLM": Family("cohere2", windows.cohere2, "Command A", spellings=_COHERE),
+    "Qwen2MoeForCausalLM": Family("qwen2_moe", routed.qwen2_moe, "Qwen2 MoE"),
+    "PhiForCausalLM": Family("phi", gpt.phi, "Phi"),
+    "PhiMoEForCausalLM": Family("phimoe", routed.phimoe, "Phi MoE"),
+    "InternLM2ForCausalLM": Family("internlm2", plain.internlm2, "InternLM"),
+    "InternLM3ForCausalLM": Family("internlm3", plain.internlm3, "InternLM"),
+    "Olmo2ForCausalLM": Family("olmo2", windows.olmo, "OLMo"),
+    "Olmo3ForCausalLM": Family("olmo3", partial(windows.olmo, windows=True), "OLMo"),
+    "OlmoeForCausalLM": Family("olmoe", routed.olmoe, "OLMoE"),
+    "ExaoneForCausalLM": Family(
+        "exaone", windows.exaone, "EXAONE", spellings={"num_hidden_layers": "num_layers"}
+    ),
+    "Exaone4ForCausalLM": Family("exaone4", windows.exaone4, "EXAONE"),
+    "StableLmForCausalLM": Family("stablelm", gpt.stablelm, "StableLM"),
+    "Ernie4_5ForCausalLM": Family("ernie4_5", plain.ernie45, "ERNIE 4.5"),
+    "Ernie4_5_MoeForCausalLM": Family("ernie4_5_moe", routed.ernie45_moe, "ERNIE 4.5"),
+    "SeedOssForCausalLM": Family("seed_oss", plain.seed_oss, "Seed-OSS"),
+    "SmolLM3ForCausalLM": Family("smollm3", plain.smollm3, "SmolLM 3"),
+    "NemotronForCausalLM": Family("nemotron", gpt.nemotron, "Nemotron"),
+    "FalconForCausalLM": Family("falcon", gpt.falcon, "Falcon", positions=2048),
+    "FalconH1ForCausalLM": Family("falcon_h1", beside.falcon_h1, "Falcon-H1"),
+    "GPT2LMHeadModel": Family("gpt2", gpt.gpt2, "GPT-2", spellings=_GPT2),
+    "GPTBigCodeForCausalLM": Family(
+        "gpt_bigcode", partial(gpt.gpt2, multi_query=True), "GPT-BigCode", spellings=_GPT2
+    ),
+    "GPTNeoXForCausalLM": Family(
+        "gpt_neox", gpt.gpt_neox, "GPT-NeoX", spellings={"partial_rotary_factor": "rotary_pct"}
+    ),
+    "HunYuanDenseV1ForCausalLM": Family("hunyuan_v1_dense", plain.hunyuan_dense, "Hunyuan"),
+    "HunYuanMoEV1ForCausalLM": Family("hunyuan_v1_moe", routed.hunyuan_moe, "Hunyuan"),
+    "ArceeForCausalLM": Family("arcee", gpt.arcee, "Arcee"),
+    "ApertusForCausalLM": Family("apertus", gpt.apertus, "Apertus"),
+    "MiniCPMForCausalLM": Family("minicpm", plain.minicpm, "MiniCPM"),
+    "MiniCPM3ForCausalLM": Family("minicpm3", plain.minicpm3, "MiniCPM"),
+    "Lfm2ForCausalLM": Family(
+        "lfm2", beside.lfm2, "LFM2", spellings={"intermediate_size": "block_ff_dim"}
+    ),
+    "Lfm2MoeForCausalLM": Family("lfm2_moe", beside.lfm2_moe, "LFM2"),
+    "GraniteMoeForCausalLM": Family("granitemoe", routed.granite_moe, "Granite 3 MoE"),
+    "GraniteMoeSharedForCausalLM": Family(
+        "granitemoeshared", routed.granite_moe, "Granite 3 MoE"
+    ),
+    "BailingMoeForCausalLM": Family("bailing_moe", routed.bailing_moe, "Ling"),
+    "BailingMoeV2ForCausalLM": Family("bailing_moe_v2", routed.bailing_moe, "Ling"),
     "DotsOCRForCausalLM": Family("dots_ocr", _qwen2, "dots.ocr", multimodal=True),
     "Mistral3ForConditionalGeneration": Family("mistral3", _mistral, "Mistral", multimodal=True),
     "LlavaForConditionalGeneration": Family(
@@ -143,6 +225,9 @@ REFUSED: Final[Mapping[str, str]] = {
         "has layers that attend to a picture's own cache; vLLM served it with its first engine "
         "alone, up to 0.10.2"
     ),
+    "BaichuanForCausalLM": "was served by vLLM up to 0.24.0 only",
+    "BambaForCausalLM": "was served by vLLM up to 0.23.0 only",
+    "Dots1ForCausalLM": "was served by vLLM up to 0.23.0 only",
     "Glm5NextForConditionalGeneration": (
         "keeps pooled keys of its indexer and a ring of those not yet pooled beside latent and "
         "recurrent states: index_kpool is not known to sizing"

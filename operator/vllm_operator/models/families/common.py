@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from vllm_operator.models.blocks import Part, layer, mlp
 from vllm_operator.models.reader import Facts, shown
@@ -24,9 +25,21 @@ class Decoder:
     outside: tuple[Matrix, ...] = ()
     extra_norms: int = 0
     tied_by_default: bool = False
+    always_tied: bool = False
+    """Whether vLLM takes the embedding for the output head whatever the config says."""
+    head_bias: bool = False
     rotary_bytes: int = 2
     indexed_tokens: int = 0
     """Tokens that sparse attention chooses for each query."""
+
+
+PACKED: Final = {
+    "q_proj": "query_key_value",
+    "k_proj": "query_key_value",
+    "v_proj": "query_key_value",
+    "o_proj": "dense",
+}
+"""Matrices of an attention whose checkpoints pack queries, keys and values."""
 
 
 def head_dim(facts: Facts, hidden: int, heads: int, default: int | None = None) -> int:
@@ -74,15 +87,35 @@ def routing(facts: Facts, number: str, active: str) -> tuple[int, int]:
     return experts, chosen
 
 
-def rotary_dim(facts: Facts, size: int) -> int:
-    """Rotated dimensions of a head of ``size``."""
+def rotary_dim(facts: Facts, size: int, default: float = 1.0) -> int:
+    """Rotated dimensions of a head of ``size``; ``default``: their part where no fact says it."""
     if facts.has("rotary_dim"):
         return facts.count("rotary_dim")
     parameters = facts.part("rope_parameters")
-    factor = facts.fraction("partial_rotary_factor", 1.0)
+    factor = facts.fraction("partial_rotary_factor", default)
     if parameters is not None and parameters.has("partial_rotary_factor"):
         factor = parameters.fraction("partial_rotary_factor", 1.0)
     return int(size * factor)
+
+
+def refuse_where(facts: Facts, fact: str, because: str, *, says: bool = True) -> None:
+    """Raise UnknownModel by the fact where it is ``says``: vLLM's model has no such part."""
+    if facts.flag(fact, not says) is says:
+        raise facts.refusal(fact, f"is {str(says).lower()}, and {because}")
+
+
+def sliding_or_full(
+    facts: Facts, number: int, *, every: int, pattern: str = "sliding_window_pattern"
+) -> list[bool]:
+    """For each layer whether it has a window: by ``layer_types``, or all but each ``every``-th.
+
+    ``every`` is what holds where neither ``layer_types`` nor ``pattern`` is given.
+    """
+    if facts.has("layer_types"):
+        kinds = layer_types(facts, number, ("full_attention", "sliding_attention"))
+        return [kind == "sliding_attention" for kind in kinds]
+    step = facts.count(pattern, every)
+    return [bool((index + 1) % step) for index in range(number)]
 
 
 def layer_types(

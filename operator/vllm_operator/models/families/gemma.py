@@ -8,7 +8,35 @@ from vllm_operator.models.blocks import Part, attention, experts, layer, mlp
 from vllm_operator.models.reader import Facts
 from vllm_operator.models.shapes import Matrix, Split
 
-from .common import Decoder, attention_facts, layer_types, routing
+from .common import Decoder, attention_facts, layer_types, routing, sliding_or_full
+
+
+def gemma2(facts: Facts) -> Decoder:
+    """Gemma 2's decoder: every other layer has a window, the first one among them.
+
+    Source: vllm 0.33.0 ``models/gemma2.py``, which always takes the embedding for the output head;
+    defaults of transformers 5.19 models/gemma2/configuration_gemma2.py.
+    """
+    hidden, heads, groups, size = attention_facts(facts, size=256, required=True)
+    number = facts.count("num_hidden_layers")
+    window = facts.count("sliding_window", 4096)
+    bias = facts.flag("attention_bias", False)
+    dense = mlp(hidden, facts.count("intermediate_size"))
+    full, sliding = (
+        layer(
+            attention(hidden, heads, groups, size, bias=bias, output_bias=bias, window=kept),
+            dense,
+            norms=4 * hidden,
+        )
+        for kept in (None, window)
+    )
+    return Decoder(
+        layers=[sliding if one else full for one in sliding_or_full(facts, number, every=2)],
+        attention_heads=heads,
+        key_value_heads=groups,
+        rotary_dims=(size,),
+        always_tied=True,
+    )
 
 
 def gemma3(facts: Facts) -> Decoder:

