@@ -176,6 +176,12 @@ def counts_batches_in_flight(version: Version) -> bool:
     return version.release >= (0, 26, 0)
 
 
+def multiplies_yarn(version: Version) -> bool:
+    """Whether yarn's factor multiplies the original positions to the longest request, as it did
+    before 0.30 (``config/model.py``, ``_get_and_verify_max_len``)."""
+    return version.release < (0, 30, 0)
+
+
 @lru_cache(maxsize=512)
 def cached_state_blocks(version: Version, kind: str) -> int:
     """Blocks of a recurrent layer that a sequence holds beside the running one where prefixes are

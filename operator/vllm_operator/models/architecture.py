@@ -19,7 +19,7 @@ from .families import FAMILIES, REFUSED, Family
 from .pictures import pictures_of
 from .quantization import quantization_from_config, relevant_quantization
 from .reader import FIELD, RUNNER, Facts, shown
-from .rope import context_length_of, rope_scaling_of
+from .rope import context_length_of, is_yarn, rope_scaling_of
 from .shapes import Architecture, DataType, Layer, Matrix, Split
 from .towers import towers_of
 
@@ -138,6 +138,7 @@ def _read(config: Mapping[str, Any]) -> Architecture:
         key_value_heads=decoder.key_value_heads,
         vocabulary_size=vocabulary,
         context_length=context,
+        stated_length=positions if is_yarn(scaling) and positions != context else None,
         rotary_elements=rows * sum(decoder.rotary_dims) * decoder.rotary_bytes // 2,
         dtype=_dtype(top, text),
         quantization=quantization_from_config(config),

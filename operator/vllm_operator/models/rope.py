@@ -1,7 +1,8 @@
 """How far a model's positions reach, as vLLM derives it.
 
 Source: ``_get_and_verify_max_len`` of vllm 0.33.0 ``config/model.py``: scalings other than
-llama3, longrope, su and mrope multiply the limit, and yarn starts from the original limit.
+llama3, longrope, su and mrope multiply the limit, and yarn starts from the original limit. From
+0.30 on it takes the stated limit for yarn (`Architecture.stated_length`).
 """
 
 from __future__ import annotations
@@ -29,6 +30,11 @@ def rope_scaling_of(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
         if fact == "rope_scaling" or value.get("rope_type", "default") != "default":
             return value
     return None
+
+
+def is_yarn(scaling: Mapping[str, Any] | None) -> bool:
+    """Whether positions are scaled by YaRN."""
+    return scaling is not None and scaling.get("rope_type", scaling.get("type")) == "yarn"
 
 
 def context_length_of(positions: int, scaling: Mapping[str, Any] | None) -> int:

@@ -259,6 +259,9 @@ class Architecture:
     """Multi-token-prediction layers that the checkpoint carries; loaded only to speculate."""
     draft_extra: tuple[Matrix, ...] = ()
     """What such a draft has beside its layers: its projection and own embeddings."""
+    stated_length: int | None = None
+    """``max_position_embeddings`` as it stands, where yarn multiplies the original positions to
+    another length: vLLM's limit from 0.30 on."""
     speculator: Draft | None = None
     """What is loaded to speculate; None where nothing is."""
     multimodal: bool = False

@@ -25,7 +25,7 @@ from .features import Features, read_features
 from .inputs import PlanningInputs
 from .online import quantized_online
 from .repairs import Repair
-from .served import model_problems, value_problems
+from .served import model_problems, value_problems, with_length_of
 from .stages import illegal_stages_because
 from .storage import storage_problems, volume_of
 from .weights import checkpoint_bytes
@@ -109,6 +109,8 @@ def read_request(
     except PlanningError as problem:
         problems.append(problem)
     checkpoint = _collected(problems, lambda: _architecture(spec, inputs))
+    if checkpoint is not None and version is not None:
+        checkpoint = with_length_of(checkpoint, version)
     architecture = checkpoint
     if checkpoint is not None and version is not None and engine.quantization is not None:
         stored, method, release = checkpoint, engine.quantization, version
@@ -159,6 +161,17 @@ def read_request(
         calibrations=inputs.calibrations,
     )
     return request, []
+
+
+def _longer(architecture: Architecture) -> str:
+    """How a yarn-scaled model is served at its scaled length by a version that takes it as stated
+    (``config/model.py`` of 0.30: "YaRN variants leave max_position_embeddings already scaled")."""
+    if architecture.stated_length != architecture.context_length:
+        return ""
+    return (
+        ", or to more with a config.json whose max_position_embeddings is the scaled length: vLLM "
+        "0.30 and newer no longer multiply it by yarn's factor"
+    )
 
 
 def _collected(problems: list[PlanningError], read: Callable[[], Result]) -> Result | None:
@@ -230,7 +243,7 @@ def _pin_problems(
         yield IllegalPin(
             "spec.engine.maxModelLen",
             f"is {length}, and the model's own limit is {architecture.context_length}; "
-            f"set it to at most {architecture.context_length}",
+            f"set it to at most {architecture.context_length}{_longer(architecture)}",
         )
     if version is None:
         return

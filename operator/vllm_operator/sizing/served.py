@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
 from vllm_operator.api.v1alpha1 import Engine
@@ -28,6 +29,14 @@ WITH_CACHE_SCALES: Final = (
 SCALES_WHERE_DECLARED: Final = (0, 24, 0)
 """From here on compressed-tensors has them where its ``kv_cache_scheme`` says so (``attention.py``,
 0.24.0 to 0.33.0; not in 0.23.0)."""
+
+
+def with_length_of(architecture: Architecture, version: Version) -> Architecture:
+    """The architecture with the longest request that ``version`` derives from its positions."""
+    stated = architecture.stated_length
+    if stated is None or defaults.multiplies_yarn(version):
+        return architecture
+    return replace(architecture, context_length=stated)
 
 
 def model_problems(

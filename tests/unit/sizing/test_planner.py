@@ -1,9 +1,12 @@
 """What is planned for a server, and how a server that cannot be planned is told so."""
 
+from dataclasses import replace
+
 import pytest
 
 from unit.sizing.examples import (
     GIBIBYTE,
+    H100,
     LLAMA_8B,
     LLAMA_70B,
     QWEN_0_6B,
@@ -17,7 +20,9 @@ from unit.sizing.examples import (
     server,
     value_of,
 )
+from vllm_operator.api.plan import Plan
 from vllm_operator.errors import ModelAccessDenied
+from vllm_operator.models import catalogue
 from vllm_operator.sizing.planner import make_plan, offer_of
 
 L4 = {"product": "L4", "perNode": 8}
@@ -450,3 +455,28 @@ def test_a_cluster_with_only_time_sliced_gpus_is_told_so():
     unpinned = server()
     sliced = inputs_for(unpinned, nodes_visible=True, shared_products=("NVIDIA-L4-SHARED",))
     assert "time-sliced GPUs (NVIDIA-L4-SHARED)" in only_problem(make_plan(unpinned, sliced))[2]
+
+
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}
+
+
+def scaled(version: str, stated: int) -> Plan:
+    """Of a model whose positions are scaled by YaRN to 131,072."""
+    known = catalogue.find(QWEN_7B)
+    config = {**known.config, "max_position_embeddings": stated, "rope_scaling": YARN}
+    planned = server(
+        QWEN_7B, engine={"image": f"example/vllm:v{version}", "maxModelLen": 131072}, gpu=H100
+    )
+    return make_plan(planned, inputs_for(planned, model=replace(known, config=config)))
+
+
+@pytest.mark.parametrize(("version", "stated"), [("0.29.0", 32768), ("0.30.0", 131072)])
+def test_yarn_is_served_at_the_length_that_the_version_derives(version: str, stated: int):
+    assert scaled(version, stated).feasible
+
+
+def test_a_yarn_length_that_vllm_no_longer_multiplies_is_refused_with_the_way_out():
+    (problem,) = scaled("0.30.0", 32768).problems
+    assert problem.field == "spec.engine.maxModelLen"
+    assert "the model's own limit is 32768" in problem.message
+    assert "a config.json whose max_position_embeddings is the scaled length" in problem.message
