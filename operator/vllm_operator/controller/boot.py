@@ -3,6 +3,11 @@
 The log of an end is read once (``pods/log``, in the server's namespace), and only for pods of the
 plan in force. What is found out stands until the pods change: a container that is being started
 again for the fifth time has failed all the same, and two starts that fail alike say the same.
+
+A status is old when it arrives. Where it says that the container has just ended, the kubelet may
+have started it again, and "the log of the container of now" is then that of the next life. Unless
+that log shows a failure beyond doubt, the log of the container before is asked for too, and as long
+as there is none, what was found is said but looked into again at the next visits.
 """
 
 from __future__ import annotations
@@ -11,6 +16,8 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
+from http import HTTPStatus
 from typing import Any, Final
 
 from vllm_operator.engine.failures import Failure, known_failure, unknown_failure
@@ -34,7 +41,20 @@ READS_AT_ONCE: Final = 4
 PODS_READ: Final = 3
 """Pods of a server whose logs are read: replicas of one plan fail alike."""
 
+MOST_DOUBTS: Final = 3
+"""Visits at which an end is looked into while nothing tells whose log it is that is read."""
+
 BACK_OFF: Final = "CrashLoopBackOff"
+
+
+class _Certainty(Enum):
+    """How certain it is that what was read is the log of an end."""
+
+    CERTAIN = "certain"
+    DOUBTFUL = "doubtful"
+    """It may be another life's: looked into again, a few times."""
+    UNREAD = "unread"
+    """Nothing answered: looked into again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +68,37 @@ class Diagnosis:
     """Whether the engine had served before."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """What came of looking into an end of a pod's engine."""
+
+    end: str
+    failure: Failure
+    doubts: int = 0
+    """How often that was, without certainty; 0 with it."""
+
+    def settles(self, ending: Ending) -> bool:
+        """Whether there is nothing more to look for."""
+        given_up = self.doubts >= MOST_DOUBTS and not ending.previous
+        return self.end == ending.id and (self.doubts == 0 or given_up)
+
+
+@dataclass(frozen=True, slots=True)
+class _Log:
+    """A log as it was read, empty where it was not."""
+
+    text: str
+    code: int
+    """Of the answer: 200, or what the API server refused it with."""
+
+
 class BootReader:
     """Finds out why pods do not start."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
         self._reads = asyncio.Semaphore(READS_AT_ONCE)
-        self._ends: dict[Key, dict[str, tuple[str, Failure]]] = {}
+        self._ends: dict[Key, dict[str, _Looked]] = {}
         """By server and pod: the end that was looked into, and what it was."""
         self._said: dict[Key, tuple[str, Failure]] = {}
         """By server: the plan, and what was said of it."""
@@ -120,41 +164,67 @@ class BootReader:
     async def _of_ending(
         self, key: Key, pod: PodRecord, ending: Ending, version: Version
     ) -> Failure:
-        known = self._ends.setdefault(key, {}).get(pod.uid)
-        if known is not None and known[0] == ending.id:
-            return known[1]
-        failure = known_failure("termination", ending.text, version)
-        complete = True
+        ends = self._ends.setdefault(key, {})
+        looked = ends.get(pod.uid)
+        if looked is not None and looked.settles(ending):
+            return looked.failure
+        failure, certainty = known_failure("termination", ending.text, version), _Certainty.CERTAIN
         if failure is None:
-            log, complete = await self._log(pod, ending)
-            text = f"{log}\n{ending.message}"
-            failure = known_failure("log", text, version) or unknown_failure(text, _brief(ending))
+            failure, certainty = await self._of_logs(pod, ending, version)
         if ending.served:
             failure = crashed(failure)
-        if complete:
-            self._ends[key][pod.uid] = (ending.id, failure)
+        if certainty == _Certainty.CERTAIN:
+            ends[pod.uid] = _Looked(ending.id, failure)
+        elif certainty == _Certainty.DOUBTFUL:
+            before = looked.doubts if looked is not None and looked.end == ending.id else 0
+            ends[pod.uid] = _Looked(ending.id, failure, before + 1)
         return failure
 
-    async def _log(self, pod: PodRecord, ending: Ending) -> tuple[str, bool]:
-        """The log's last lines, and whether asking again would be of no use."""
+    async def _of_logs(
+        self, pod: PodRecord, ending: Ending, version: Version
+    ) -> tuple[Failure, _Certainty]:
+        """What the log tells, and how certain it is that it is the log of that end."""
+        log = await self._log(pod, ending, previous=ending.previous)
+        found = _known(log, ending, version)
+        certainty = (
+            _Certainty.UNREAD
+            if log.code >= HTTPStatus.INTERNAL_SERVER_ERROR
+            else _Certainty.CERTAIN
+        )
+        if (
+            not ending.previous
+            and log.code in (HTTPStatus.OK, HTTPStatus.BAD_REQUEST)
+            and (found is None or found.weak)
+        ):
+            # From the start of that life on: the log before may also be that of an older one.
+            before = await self._log(pod, ending, previous=True, since=ending.started)
+            certainty = _Certainty.CERTAIN if before.text else _Certainty.DOUBTFUL
+            if before.text:
+                log, found = before, _known(before, ending, version)
+        return found or unknown_failure(_text(log, ending), _brief(ending)), certainty
+
+    async def _log(
+        self, pod: PodRecord, ending: Ending, *, previous: bool, since: str | None = None
+    ) -> _Log:
         async with self._reads:
             try:
                 text = await self._client.log(
                     pod.namespace,
                     pod.name,
                     ending.container,
-                    previous=ending.previous,
+                    previous=previous,
                     lines=LOG_LINES,
                     limit=LOG_BYTES,
                     seconds=LOG_SECONDS,
+                    since=since,
                 )
             except ApiError as error:
                 LOG.info("no log", extra={"pod": pod.name, "error": str(error)})
-                return "", error.code < 500
+                return _Log("", error.code)
             except TemporaryFailure as error:
                 LOG.info("no log", extra={"pod": pod.name, "error": str(error)})
-                return "", False
-        return text, True
+                return _Log("", HTTPStatus.GATEWAY_TIMEOUT)
+        return _Log(text.strip(), HTTPStatus.OK)
 
     def _forget_pods(self, key: Key, pods: Sequence[PodRecord]) -> None:
         known = self._ends.get(key)
@@ -216,6 +286,14 @@ def _containers(value: Any) -> list[Mapping[str, Any]]:
             else:
                 found.extend(_containers(item))
     return found
+
+
+def _known(log: _Log, ending: Ending, version: Version) -> Failure | None:
+    return known_failure("log", _text(log, ending), version)
+
+
+def _text(log: _Log, ending: Ending) -> str:
+    return f"{log.text}\n{ending.message}"
 
 
 def _brief(ending: Ending) -> str:

@@ -27,6 +27,8 @@ APPLY: Final = "application/apply-patch+yaml"
 MERGE: Final = "application/merge-patch+json"
 REQUEST_TIMEOUT_SECONDS: Final = 30
 PAGE_SIZE: Final = 50
+LOG_READ_BYTES: Final = 4 * 1024 * 1024
+"""Of one log's last lines: no more is waited for, and fewer bytes are kept."""
 
 Object = dict[str, Any]
 
@@ -185,15 +187,22 @@ class Client:
         lines: int,
         limit: int,
         seconds: float,
+        since: str | None = None,
     ) -> str:
-        """The last lines of a container's log, at most ``limit`` bytes of them.
+        """The last lines of a container's log, at most the last ``limit`` bytes of them.
 
-        ``previous`` reads that of the container before. Raises ApiError and TemporaryFailure.
+        ``previous`` reads that of the container before, ``since`` (RFC 3339) only lines written
+        from then on. Raises ApiError and TemporaryFailure.
         """
-        query = {"container": container, "tailLines": lines, "limitBytes": limit}
+        # Not limitBytes: the kubelet counts them from the first of the last lines, so that what is
+        # left out is the log's end.
+        query: dict[str, Any] = {"container": container, "tailLines": lines}
+        query |= {"sinceTime": since} if since else {}
         query |= {"previous": "true"} if previous else {}
         path = PODS.path(namespace, pod, "log")
-        data = await self._send("GET", path, query, verb="LOG", accept="*/*", seconds=seconds)
+        data = await self._send(
+            "GET", path, query, verb="LOG", accept="*/*", seconds=seconds, last=limit
+        )
         return data.decode(errors="replace")
 
     async def _request(
@@ -219,6 +228,7 @@ class Client:
         verb: str = "",
         accept: str = "application/json",
         seconds: float = REQUEST_TIMEOUT_SECONDS,
+        last: int | None = None,
     ) -> bytes:
         headers = {"Accept": accept, "Content-Type": content_type}
         await self.api.update_params_for_auth(headers, {}, ["BearerToken"], path, method, body)
@@ -229,7 +239,7 @@ class Client:
             response = await self.api.rest_client.request(
                 method, url, headers=headers, body=body, _request_timeout=seconds
             )
-            data = await response.read()
+            data = await _body(response, last)
             code = str(response.status)
         except ApiException as error:
             code = str(error.status)
@@ -241,7 +251,27 @@ class Client:
             self._metrics.api_request(verb or method, code, time.monotonic() - started)
         if not 200 <= response.status <= 299:
             raise _status_error(response.status, response.reason, data)
-        return bytes(data)
+        return data
+
+
+async def _body(response: Any, last: int | None) -> bytes:
+    if last is None:
+        return bytes(await response.read())
+    # Leaving it ends the connection where not everything was read.
+    async with response.response as answer:
+        return await last_bytes(answer.content.iter_any(), keep=last, most=LOG_READ_BYTES)
+
+
+async def last_bytes(chunks: AsyncIterator[bytes], *, keep: int, most: int) -> bytes:
+    """The last ``keep`` bytes of what comes, of which about ``most`` bytes are read."""
+    data, came = bytearray(), 0
+    async for chunk in chunks:
+        came += len(chunk)
+        data += chunk
+        del data[:-keep]
+        if came >= most:
+            break
+    return bytes(data)
 
 
 def _api_error(error: ApiException) -> ApiError:

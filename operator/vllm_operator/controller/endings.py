@@ -15,6 +15,9 @@ ENGINE: Final = "engine"
 
 MESSAGE_LIMIT: Final = 4096
 
+INJECTED: Final = "LWS_"
+"""Prefix of the variables that LeaderWorkerSet's webhook injects into the containers of a group."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ending:
@@ -28,11 +31,17 @@ class Ending:
     """The termination message: the log's last lines where the pod's policy says so."""
     container: str
     previous: bool
-    """Whether the log is that of the container before the one that runs or waits."""
+    """Whether the log is that of the container before the one that runs or waits.
+
+    By the pod's status as it was seen: where this is false, the kubelet may have started the
+    container again since.
+    """
     served: bool
     """Whether the pod had been ready in that life."""
     ends: int
     """How often the container has ended."""
+    started: str | None = None
+    """When the life began that ended so; None where the status does not say."""
 
 
 def engine_status(body: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -60,6 +69,7 @@ def ending_of(body: Mapping[str, Any]) -> Ending | None:
         previous=now is None,
         served=_served(body, last),
         ends=restarts if "running" in state else restarts + 1,
+        started=last.get("startedAt"),
     )
 
 
@@ -79,9 +89,14 @@ def _served(body: Mapping[str, Any], last: Mapping[str, Any]) -> bool:
 def engine_mark(container: Mapping[str, Any]) -> str:
     """What tells the engine of one plan from that of another: image, command and environment.
 
-    Empty values are left out: the API server does not keep them.
+    Empty values are left out: the API server does not keep them. So are the variables that
+    LeaderWorkerSet injects: the plan's template has none of them.
     """
-    environment = [_without_empty(variable) for variable in container.get("env") or []]
+    environment = [
+        _without_empty(variable)
+        for variable in container.get("env") or []
+        if not str(variable.get("name", "")).startswith(INJECTED)
+    ]
     return digest([container.get("image"), container.get("command"), environment], 12)
 
 

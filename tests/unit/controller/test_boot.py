@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any, cast
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from kubernetes.aio.client.api_client import ApiClient
+from kubernetes.aio.client.configuration import Configuration
 
 from support.builders import make_plan, make_server
 from vllm_operator.controller.boot import BootReader, Diagnosis, pods_of_plan
-from vllm_operator.controller.client import ApiError, Client
+from vllm_operator.controller.client import ApiError, Client, last_bytes
 from vllm_operator.controller.endings import Ending, engine_mark
+from vllm_operator.controller.metrics import Metrics
 from vllm_operator.controller.revisions import Pinned
 from vllm_operator.controller.store import ChildRecord, PodRecord
 
@@ -32,6 +38,8 @@ PLAN = Pinned(
     created_at="2026-01-01T10:00:00Z",
 )
 ENDING = Ending("1", "exit code 1, reason Error", "", "engine", True, False, 1)
+STARTED = "2026-01-01T10:00:05Z"
+JUST_ENDED = replace(ENDING, previous=False, started=STARTED)
 FAILED = replace(POD, engine=MARK, created_at="2026-01-01T10:00:01Z", ending=ENDING)
 TOO_SMALL = (
     "ValueError: To serve at least one request with the model's max seq len (32768), (4.0 GiB KV "
@@ -141,6 +149,115 @@ async def test_a_log_that_nothing_served_is_asked_for_again() -> None:
     assert (await look(boot, FAILED)).failure.reason == "EngineFailed"
     assert (await look(boot, FAILED)).failure.reason == "KVCacheTooSmall"
     assert len(logs.asked) == 2
+
+
+NO_PREVIOUS = ApiError(400, "BadRequest", "previous terminated container not found")
+STARTS_AGAIN = (
+    "WARNING '[Errno -2]' Failed to resolve 'huggingface.co' thrown while requesting HEAD"
+)
+JUST_FAILED = replace(FAILED, ending=JUST_ENDED)
+
+
+async def test_the_log_of_a_container_that_just_ended_is_read_once() -> None:
+    boot, logs = reader(TOO_SMALL.format(left="2.4"))
+    for _ in range(2):
+        assert (await look(boot, JUST_FAILED)).failure.reason == "KVCacheTooSmall"
+    assert [asked["previous"] for asked in logs.asked] == [False]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["", "INFO vLLM API server version 0.30.0\n", STARTS_AGAIN, ApiError(400, "BadRequest", "")],
+    ids=["empty", "the next start's", "the next start's with a warning", "400"],
+)
+async def test_a_container_that_was_started_again_meanwhile_is_judged_by_the_log_before(
+    answer: str | ApiError,
+) -> None:
+    boot, logs = reader(answer, TOO_SMALL.format(left="2.4"))
+    for _ in range(2):
+        assert (await look(boot, JUST_FAILED)).failure.reason == "KVCacheTooSmall"
+    assert [asked["previous"] for asked in logs.asked] == [False, True]
+
+
+async def test_the_log_before_is_asked_for_only_from_the_start_of_the_life_that_ended() -> None:
+    boot, logs = reader("", TOO_SMALL.format(left="2.4"))
+    await look(boot, JUST_FAILED)
+    assert [asked["since"] for asked in logs.asked] == [None, STARTED]
+
+
+async def test_an_unknown_failure_of_the_log_before_is_settled() -> None:
+    boot, logs = reader("INFO vLLM API server", "ValueError: nobody knows this")
+    for _ in range(2):
+        assert "nobody knows this" in (await look(boot, JUST_FAILED)).failure.message
+    assert len(logs.asked) == 2
+
+
+async def test_an_unknown_failure_is_looked_into_again_once_its_container_is_the_one_before() -> (
+    None
+):
+    boot, _ = reader("ValueError: odd", NO_PREVIOUS, TOO_SMALL.format(left="2.4"))
+    assert (await look(boot, JUST_FAILED)).failure.reason == "EngineFailed"
+    assert (await look(boot, FAILED)).failure.reason == "KVCacheTooSmall"
+
+
+async def test_an_unknown_failure_is_looked_into_again_at_the_next_visit() -> None:
+    boot, _ = reader("ValueError: odd", NO_PREVIOUS, "", TOO_SMALL.format(left="2.4"))
+    assert "ValueError: odd" in (await look(boot, JUST_FAILED)).failure.message
+    assert (await look(boot, JUST_FAILED)).failure.reason == "KVCacheTooSmall"
+
+
+async def test_an_unknown_failure_is_not_looked_into_for_ever() -> None:
+    boot, logs = reader(*["ValueError: odd", NO_PREVIOUS] * 3, TOO_SMALL.format(left="2.4"))
+    for _ in range(6):
+        assert (await look(boot, JUST_FAILED)).failure.reason == "EngineFailed"
+    assert len(logs.asked) == 6
+    assert (await look(boot, FAILED)).failure.reason == "KVCacheTooSmall"
+
+
+async def test_a_weak_failure_stands_where_there_is_no_log_before() -> None:
+    boot, _ = reader(STARTS_AGAIN, NO_PREVIOUS)
+    assert (await look(boot, JUST_FAILED)).failure.reason == "HubUnreachable"
+
+
+@pytest.mark.parametrize("code", [403, 404, 502])
+async def test_a_log_that_is_not_to_be_had_is_not_asked_for_in_another_way(code: int) -> None:
+    boot, logs = reader(ApiError(code, "", ""))
+    assert (await look(boot, JUST_FAILED)).failure.reason == "EngineFailed"
+    assert len(logs.asked) == 1
+
+
+async def test_of_a_long_log_the_end_is_kept() -> None:
+    asked: dict[str, str] = {}
+
+    async def log(request: web.Request) -> web.Response:
+        asked.update(request.query)
+        return web.Response(text="x" * 400_000 + "the cause")
+
+    app = web.Application()
+    app.router.add_get("/api/v1/namespaces/default/pods/qwen-1/log", log)
+    async with TestServer(app) as server:
+        configuration = Configuration()
+        configuration.host = str(server.make_url("")).rstrip("/")
+        client = Client(ApiClient(configuration=configuration), Metrics())
+        text = await client.log(
+            "default", "qwen-1", "engine", previous=True, lines=9, limit=1000, seconds=5
+        )
+        await client.close()
+    assert text == "x" * 991 + "the cause"
+    assert asked == {"container": "engine", "tailLines": "9", "previous": "true"}
+
+
+async def test_a_log_without_end_is_not_read_for_ever() -> None:
+    came = 0
+
+    async def chunks() -> AsyncIterator[bytes]:
+        nonlocal came
+        while True:
+            came += 1
+            yield b"%09d\n" % came
+
+    assert await last_bytes(chunks(), keep=20, most=1000) == b"000000099\n000000100\n"
+    assert came == 100
 
 
 async def test_an_exit_that_says_all_needs_no_log() -> None:

@@ -82,3 +82,17 @@ def test_an_engine_is_known_by_what_it_runs_and_not_by_what_the_api_server_adds_
     live = {**mine, "env": [{"name": "HOME"}], "imagePullPolicy": "IfNotPresent"}
     assert engine_mark(live) == engine_mark(mine)
     assert engine_mark({**mine, "command": ["vllm", "serve"]}) != engine_mark(mine)
+
+
+def test_an_engine_in_a_group_is_known_without_what_its_leaderworkerset_injects() -> None:
+    mine = {"image": "a", "command": ["vllm"], "env": [{"name": "HOME", "value": "/"}]}
+    injected = [
+        {"name": "LWS_LEADER_ADDRESS", "value": "qwen-0.qwen.default"},
+        {"name": "LWS_GROUP_SIZE", "value": "2"},
+    ]
+    assert engine_mark({**mine, "env": [*injected, *mine["env"]]}) == engine_mark(mine)
+
+
+def test_an_ending_says_when_that_life_began() -> None:
+    assert ending({"running": {}}, TERMINATED, restarts=1).started == STARTED
+    assert ending({"terminated": {"exitCode": 1, "startedAt": None}}).started is None

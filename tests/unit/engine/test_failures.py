@@ -52,8 +52,8 @@ HUB_RETRY = (
     "WARNING 11-21 16:58:02 [_http.py:320] '(MaxRetryError(\"HTTPSConnectionPool("
     "host='huggingface.co', port=443): Max retries exceeded with url: /Qwen/Qwen3-8B/resolve/main/"
     "config.json (Caused by NameResolutionError(\\\"Failed to resolve 'huggingface.co' ([Errno -3] "
-    "Temporary failure in name resolution)\\\"))\"), '(Request ID: 1)')' thrown while requesting HEAD "
-    "https://huggingface.co/Qwen/Qwen3-8B/resolve/main/config.json\n"
+    "Temporary failure in name resolution)\\\"))\"), '(Request ID: 1)')' thrown while requesting "
+    "HEAD https://huggingface.co/Qwen/Qwen3-8B/resolve/main/config.json\n"
 )
 TRACEBACK = "Traceback (most recent call last):\n"
 AUTOTUNER = (
@@ -376,6 +376,14 @@ TEXTS = [
         "0.20.0",
         "OSError: We couldn't connect to 'https://huggingface.co' to load the files, and couldn't "
         "find them in the cached files.",
+        "HubUnreachable",
+        "HF_ENDPOINT",
+    ),
+    Said(
+        "log",
+        "0.32.0",
+        "The above exception was the direct cause of the following exception:\n\n"
+        f"{TRACEBACK}httpx2.ConnectError: [Errno -2] Name or service not known\n",
         "HubUnreachable",
         "HF_ENDPOINT",
     ),
@@ -773,12 +781,13 @@ def reason_of(log: str, version: str = "0.30.0") -> str | None:
     [
         (
             HUB_RETRY,
-            "  Value error, The quantization method fp8 is not supported for the current GPU. Minimum "
-            "capability: 75. Current capability: 70. [type=value_error",
+            "  Value error, The quantization method fp8 is not supported for the current GPU. "
+            "Minimum capability: 75. Current capability: 70. [type=value_error",
             "QuantizationUnsupported",
         ),
         (
-            "WARNING Error retrieving file list: 403 Client Error. (Request ID: 1), retrying 1 of 2\n",
+            "ERROR Error retrieving file list: 403 Client Error. (Request ID: 1), retrying 1 of "
+            "2\n",
             "  Value error, Model architectures ['NewForCausalLM'] are not supported for now. "
             "Supported architectures: dict_keys(['ArceeForCausalLM'])",
             "ModelUnsupported",
@@ -786,23 +795,24 @@ def reason_of(log: str, version: str = "0.30.0") -> str | None:
         (
             "ERROR Error retrieving file list: 404 Client Error.\n\nRepository Not Found for url: "
             "https://huggingface.co/api/models/a/b., retrying 1 of 2\n",
-            "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 1.02 GiB. GPU 0 has",
-            "GPUOutOfMemory",
+            "RuntimeError: CUDA error: an illegal memory access was encountered",
+            "GPUFailed",
         ),
         (
-            "UserWarning: Not enough free disk space to download the file. The expected file size\n",
+            "UserWarning: Not enough free disk space to download the file. The expected size\n",
             "  Value error, something new must hold. [type=value_error, input_value=1]",
             "EngineRefused",
         ),
         (
-            "WARNING User-specified max_model_len (65536) is greater than the derived max_model_len "
-            "(max_position_embeddings=32768.0 or model_max_length=None in model's config.json).\n",
-            "PermissionError: [Errno 13] Permission denied: '/cache/vllm'",
-            "PermissionDenied",
+            "WARNING User-specified max_model_len (65536) is greater than the derived "
+            "max_model_len (max_position_embeddings=32768.0 or model_max_length=None in model's "
+            "config.json).\n",
+            "  Value error, something new must hold. [type=value_error, input_value=1]",
+            "EngineRefused",
         ),
         (
-            "UserWarning: NVIDIA GB10 with CUDA capability sm_121 is not compatible with the current "
-            "PyTorch installation.\n",
+            "UserWarning: NVIDIA GB10 with CUDA capability sm_121 is not compatible with the "
+            "current PyTorch installation.\n",
             "OSError: [Errno 28] No space left on device: '/cache/huggingface/hub/blobs/1'",
             "VolumeFull",
         ),
