@@ -24,6 +24,9 @@ from support.pods import PodPlace, pod_place
 from support.world import World
 
 H100 = "NVIDIA-H100-80GB-HBM3"
+A100 = "NVIDIA-A100-SXM4-80GB"
+"""No node has it but those of a story."""
+
 OLD, NEW = "scripted/vllm:v0.30.0", "scripted/vllm:v0.31.0"
 SPEED = 20
 PATIENCE = 90.0
@@ -158,7 +161,7 @@ class Life:
         with urllib.request.urlopen(f"http://{address}:8000{path}", data, timeout=5) as answer:
             return json.loads(answer.read() or b"null")
 
-    def node(self, count: int = 8, name: str = "", play: str = "") -> str:
+    def node(self, count: int = 8, name: str = "", play: str = "", product: str = H100) -> str:
         """A node of this story alone: pods come to it by the selector `here`.
 
         Every engine on it plays ``play``, where that is given.
@@ -169,7 +172,7 @@ class Life:
         if play:
             image = replace(image, environment={**image.environment, "SCRIPTED_PLAY": play})
         self.cluster.add_agent_node(
-            name, [image], product=H100, count=count, speed=SPEED, labels=labels
+            name, [image], product=product, count=count, speed=SPEED, labels=labels
         )
         self._stack.callback(self._without_node, name)
         return name

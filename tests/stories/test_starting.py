@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from stories.life import Life
+from stories.life import A100, Life
 
 MODEL = "Qwen/Qwen2.5-7B-Instruct"
 CHAT = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 5}
@@ -66,9 +66,9 @@ def test_a_gated_model_starts_once_its_licence_is_accepted(life: Life) -> None:
 
 
 def test_a_server_without_a_free_gpu_waits_for_one(life: Life) -> None:
-    life.serve(gpu={"product": "H100"}, pod={"nodeSelector": life.here})
+    life.serve(gpu={"product": A100})
     life.sees("Progressing=True WaitingForGPU")
-    life.node(count=1)
+    life.node(count=1, product=A100)
     life.ready()
     life.ends_as_told()
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from localcluster.waiting import wait_until
-from stories.life import PATIENCE, Life
+from stories.life import A100, PATIENCE, Life
 
 ASK = {"prompt": "one two three", "max_tokens": 4}
 
@@ -124,8 +124,8 @@ def test_a_lost_gpu_node_s_server_starts_on_another(life: Life) -> None:
 
 
 def test_a_lost_gpu_node_without_another_is_waited_for(life: Life) -> None:
-    held = life.node(count=1)
-    life.serve(gpu={"product": "H100"}, pod={"nodeSelector": life.here})
+    held = life.node(count=1, product=A100)
+    life.serve(gpu={"product": A100})
     life.ready()
     life.cluster.agents.stop(held)
     life.sees("Progressing=True WaitingForGPU")

@@ -68,7 +68,7 @@ def problem(parser: Any, command: Any, arguments: list[str]) -> str | None:
             command.validate(parser.parse_args(arguments))
     except SystemExit:
         return said.getvalue().strip().rpartition("error: ")[2] or "it exits"
-    except (ValueError, TypeError, argparse.ArgumentError) as refusal:
+    except (ValueError, TypeError, SyntaxError, argparse.ArgumentError) as refusal:
         return str(refusal)
     return None
 

@@ -185,16 +185,18 @@ def _unschedulable(server: VLLMServer, observed: Observed, pod: PodRecord) -> tu
     assert observed.plan.placement is not None
     placement = observed.plan.placement
     told = pod.unschedulable_message
-    pod_spec = server.spec.pod
+    each = placement.gpus_per_replica // placement.nodes
+    pod_spec, seen = server.spec.pod, observed.gpus
     asked = pod_spec is not None and bool(pod_spec.node_selector or pod_spec.affinity)
-    # Without wishes of the user's, a node that does not match is one without the planned product.
-    no_match = "node affinity" in told and not asked
+    free = seen is not None and seen.offered - seen.held >= each
+    # A node that does not match is one without the planned product, unless such a one is free and
+    # the user wishes for another.
+    no_match = "node affinity" in told and not (asked and free)
     if "/gpu" in told or "nvidia.com/" in told or no_match or not told:
-        each = placement.gpus_per_replica // placement.nodes
         need = f"{each} free {placement.gpu}"
-        seen = f" ({observed.gpus})" if observed.gpus is not None else ""
+        count = f" ({seen})" if seen is not None else ""
         where = "for a replica" if placement.nodes == 1 else f"for each of {placement.nodes} pods"
-        return "WaitingForGPU", f"the scheduler finds no node with {need} {where}{seen}: {told}"
+        return "WaitingForGPU", f"the scheduler finds no node with {need} {where}{count}: {told}"
     return "Unschedulable", f"the scheduler finds no node for a replica: {told}"
 
 

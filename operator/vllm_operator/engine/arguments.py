@@ -266,6 +266,9 @@ def _value_problems(argument: Argument) -> Iterator[tuple[int, str]]:
             yield index, f"{name} {value} is none of {', '.join(accepted)}"
         elif rule is not None and not _reads(rule.reads, value):
             yield index, f"{name} takes {KINDS[rule.reads]}, and is {value!r}"
+        elif len(argument.values) > 1 and value.startswith("-"):
+            # Joined to the flag it would be a list of its own, and argparse keeps the last one.
+            yield index, f"{name} {value}: a value that begins with a dash ends the list; remove it"
 
 
 def _key_problems(argument: Argument, rule: Rule) -> Iterator[str]:

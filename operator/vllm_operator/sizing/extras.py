@@ -40,6 +40,9 @@ LARGEST_GRAPH: Final = 512
 MOST_GRAPHS: Final = 51
 """Default sizes up to it: 1, 2, 4, every 8th to 248, every 16th to 512."""
 MODES: Final = ("NONE", "PIECEWISE", "FULL", "FULL_DECODE_ONLY", "FULL_AND_PIECEWISE")
+JSON_COMPILATION: Final = Version.parse("0.9.1")
+"""From it on ``--compilation-config`` is JSON; 0.8.5 ``config.py`` reads Python, where there is no
+``true``. 1 and 0 are read as switches by both."""
 LEVELS: Final = ("0", "1", "2", "3")
 
 
@@ -99,8 +102,12 @@ def _repeated(groups: Mapping[str, Sequence[Argument]]) -> Iterator[PlanningErro
         if len(group) > 1 and not keyed and name not in APPENDED:
             yield IllegalPin(_at(group[-1].index), f"{name} is given more than once; keep one")
         needed = NEEDED.get(name)
-        if needed is not None and needed not in groups:
+        if needed is not None and _on(group) and not _on(groups.get(needed, ())):
             yield IllegalPin(_at(group[0].index), f"{name} needs {needed} beside it; add it")
+
+
+def _on(group: Sequence[Argument]) -> bool:
+    return bool(group) and not group[-1].flag.spelling.startswith("--no-")
 
 
 def _flags(group: Sequence[Argument], value: Any, version: Version) -> Iterator[Flag]:
@@ -110,6 +117,9 @@ def _flags(group: Sequence[Argument], value: Any, version: Version) -> Iterator[
         # A number alone is read by the first versions only; its key has two names.
         known = {row["key"] for row in rows_for("compilation.csv", version)}
         value = {"mode" if "mode" in known else "level": value}
+    old = version.release < JSON_COMPILATION.release
+    if first.flag.name == COMPILATION and old and isinstance(value, dict):
+        value = {key: int(one) if isinstance(one, bool) else one for key, one in value.items()}
     if value is not None and (isinstance(value, dict | list) or any(one.key for one in group)):
         where = ", ".join(_at(one.index) for one in group)
         yield Flag(name=first.flag.name, value=_compact(value), reason=where[:512])
@@ -228,8 +238,7 @@ def _graphs(groups: Mapping[str, Sequence[Argument]], values: Mapping[str, Any])
 
 
 def _pictures(groups: Mapping[str, Sequence[Argument]], values: Mapping[str, Any]) -> bool:
-    only = groups.get("--language-model-only")
-    if only and not only[-1].flag.spelling.startswith("--no-"):
+    if _on(groups.get("--language-model-only", ())):
         return False
     limits = values.get(PICTURES)
     if not isinstance(limits, dict):

@@ -426,10 +426,12 @@ def test_a_pod_that_no_node_matches_by_the_user_s_own_selector_does_not_wait_for
     waiting = replace(
         POD, scheduled=False, unschedulable_since=NOW.isoformat(), unschedulable_message=told
     )
-    observed = replace(STARTING, pods=(waiting,))
+    observed = replace(STARTING, pods=(waiting,), gpus=GPUCount(offered=16, nodes=2, held=0))
     assert conditions(folded(observed).status)["Progressing"] == ("True", "WaitingForGPU")
     own = {"nodeSelector": {"pool": "typo"}}
     assert conditions(folded(observed, pod=own).status)["Progressing"] == ("True", "Unschedulable")
+    taken = replace(observed, gpus=GPUCount(offered=16, nodes=2, held=15))
+    assert conditions(folded(taken, pod=own).status)["Progressing"] == ("True", "WaitingForGPU")
 
 
 def test_the_plan_that_served_last_is_remembered_until_another_serves() -> None:

@@ -81,6 +81,7 @@ def test_the_short_form_of_an_older_version_is_read_as_it_did():
         (["--seed", "x"], 1, "--seed takes a whole number, and is 'x'"),
         (["--max-num-queued-tokens=many"], 0, "takes a whole number"),
         (["--sse-keep-alive-interval", "-1"], 1, "takes a whole number from 0 on, and is '-1'"),
+        (["--cudagraph-capture-sizes", "1", "-2"], 2, "takes a whole number from 0 on"),
         (["--video-pruning-rate", "half"], 1, "takes a number"),
         (["--allowed-origins", "*"], 1, "takes JSON"),
         (["--media-io-kwargs", "[]"], 1, "takes a JSON object"),
@@ -171,6 +172,14 @@ def test_no_refusal_by_the_operator_names_a_flag_that_it_refuses():
 def test_what_took_a_flags_place_is_told_to_the_end(word: str, remedy: str):
     _, text = problem(word)
     assert f"; {remedy}" in text
+
+
+def test_a_value_of_a_list_does_not_begin_with_a_dash():
+    index, text = problem("--ignore-patterns", "-1", "x")
+    assert (index, text) == (
+        1,
+        "--ignore-patterns -1: a value that begins with a dash ends the list; remove it",
+    )
 
 
 def test_dotted_keys_make_one_value():

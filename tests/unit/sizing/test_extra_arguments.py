@@ -195,6 +195,28 @@ def test_a_number_alone_is_passed_on_under_the_versions_key(version: str, key: s
     assert value_of(plan, "--compilation-config") == f'{{"{key}":3}}'
 
 
+def test_switches_of_a_version_that_reads_python_are_passed_on_as_numbers():
+    words = ["--compilation-config", '{"use_cudagraph":false}']
+    plan = plan_of(LLAMA_8B, engine={"extraArgs": words, "version": "0.8.5"})
+    assert value_of(plan, "--compilation-config") == '{"use_cudagraph":0}'
+    assert plan.memory.cuda_graphs == 0
+
+
+def test_a_level_that_no_version_has_is_refused_by_the_first_ones_too():
+    _, message = refused("--compilation-config", "7", version="0.8.5")
+    assert "7 is none of 0, 1, 2, 3" in message
+
+
+def test_logged_answers_need_logged_requests():
+    _, message = refused("--enable-log-outputs", "--no-enable-log-requests")
+    assert "--enable-log-outputs needs --enable-log-requests beside it; add it" in message
+
+
+def test_answers_that_are_not_logged_need_nothing():
+    plan = plan_of(LLAMA_8B, engine={"extraArgs": ["--no-enable-log-outputs"]})
+    assert plan.engine.command[-1] == "--no-enable-log-outputs"
+
+
 def test_a_dotted_short_form_is_passed_on_spelt_out():
     plan = plan_of(LLAMA_8B, engine={"extraArgs": ["-O.mode=3"]})
     assert plan.engine.command[-2:] == ["--compilation-config", '{"mode":3}']
