@@ -19,6 +19,7 @@ GROUP = "LeaderWorkerSet"
 LARGE = {"id": "deepseek-ai/DeepSeek-R1"}
 SMALL = {"id": "Qwen/Qwen2.5-7B-Instruct"}
 H100 = {"product": "H100"}
+BEFORE, AFTER = "2026-01-01T00:00:00Z", "2026-01-01T00:00:01Z"
 
 pytestmark = pytest.mark.xdist_group("several-nodes")
 
@@ -110,6 +111,49 @@ def test_a_server_of_groups_is_ready_once_they_are_and_nothing_more_is_written(
     report(place, ready=2)
     place.wait_ready()
     assert operator.metric("vllm_operator_writes_total") == writes + 2  # both are status
+
+
+def make_pod(world: World, kind: str, name: str, status: dict[str, Any]) -> None:
+    """A pod of a group as LeaderWorkerSet's controller makes it, in that state."""
+    template = group(world)["spec"]["leaderWorkerTemplate"][kind]
+    spec = {**template["spec"], "nodeName": "nowhere"}
+    container = dict(spec["containers"][0])
+    injected = [{"name": "LWS_LEADER_ADDRESS", "value": "qwen-0.qwen.x"}]
+    spec["containers"] = [{**container, "env": [*injected, *container["env"]]}]
+    body = {"metadata": {"name": name, "labels": template["metadata"]["labels"]}, "spec": spec}
+    path = f"/api/v1/namespaces/{world.namespace}/pods"
+    world.cluster.api("POST", path, {"apiVersion": "v1", "kind": "Pod", **body})
+    patch = {"status": {"phase": "Running", "startTime": BEFORE, **status}}
+    world.cluster.api("PATCH", f"{path}/{name}/status", patch, "application/merge-patch+json")
+
+
+def container_status(ready: bool, **state: Any) -> dict[str, Any]:
+    value = "True" if ready else "False"
+    status = {"name": "engine", "image": "x", "imageID": "", "ready": ready, "restartCount": 0}
+    return {
+        "conditions": [{"type": "Ready", "status": value, "lastTransitionTime": BEFORE}],
+        "containerStatuses": [{**status, **state}],
+    }
+
+
+def test_a_leader_that_cannot_start_is_given_up_although_its_worker_runs(
+    place: World, start_operator: StartOperator
+) -> None:
+    start_operator(place)
+    place.apply(model=LARGE, gpu=H100)
+    running = {"running": {"startedAt": BEFORE}}
+    make_pod(place, "workerTemplate", "qwen-0-1", container_status(True, state=running))
+    ended = {"exitCode": 137, "reason": "OOMKilled", "startedAt": AFTER, "finishedAt": AFTER}
+    leader = container_status(
+        False,
+        restartCount=2,
+        state={"waiting": {"reason": "CrashLoopBackOff"}},
+        lastState={"terminated": {**ended, "containerID": "c://1"}},
+    )
+    make_pod(place, "leaderTemplate", "qwen-0", leader)
+    place.wait_condition("Stalled", "True", "OOMKilled")
+    place.wait(lambda: place.get(GROUP)["spec"]["replicas"] == 0, "the group to be stopped")
+    assert "latestReadyRevision" not in place.status()
 
 
 def test_a_group_that_somebody_changes_is_restored_and_a_deleted_one_is_made_again(
