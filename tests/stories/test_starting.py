@@ -59,8 +59,9 @@ def test_a_missing_model_volume_is_waited_for(life: Life) -> None:
 
 
 def test_a_gated_model_starts_once_its_licence_is_accepted(life: Life) -> None:
-    life.serve(play={"SCRIPTED_PLAY": "gated-model", "SCRIPTED_BAD_STARTS": "/cache/starts:2"})
+    life.serve(engine={"env": life.plays("gated-model")})
     life.sees("Progressing=True ModelAccessDenied", "spec.model.tokenSecretRef")
+    life.plays("")
     life.ready()
     life.ends_as_told()
 
