@@ -266,7 +266,10 @@ def living(
 def _noted(operator: OperatorProcess, life: Life) -> Iterator[None]:
     try:
         with operator:
-            yield
+            try:
+                yield
+            finally:
+                life.operator_goes()  # or its last write starts another one behind our back
     except Exception as error:
         error.add_note(f"its writes: {life.writes}")
         raise

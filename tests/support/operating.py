@@ -87,7 +87,7 @@ class OperatorProcess:
                 env=environment,
             )
         if wait:
-            wait_until(self.ready, "the operator to be ready", timeout=30)
+            wait_until(self.ready, "the operator to be ready", timeout=60)
 
     @property
     def pid(self) -> int:
