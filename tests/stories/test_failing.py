@@ -13,7 +13,6 @@ import pytest
 from stories.life import PATIENCE, Life
 from support.world import flag
 
-MODEL = "Qwen/Qwen2.5-7B-Instruct"
 LIMIT = {"pod": {"resources": {"limits": {"memory": "256Mi"}}}}
 LOADS = {"SCRIPTED_BOOT_SECONDS": "1.5"}
 """Pods' ages are whole seconds: what fails within one cannot be told from what came after it."""
@@ -91,12 +90,10 @@ def test_a_warm_up_out_of_memory_is_repaired_by_fewer_sequences(life: Life) -> N
 
 
 def test_a_stopped_server_is_tried_again_when_it_is_asked_to(life: Life) -> None:
-    bad = {"SCRIPTED_PLAY": "quantization-unsupported", "SCRIPTED_BAD_STARTS": "/cache/starts:2"}
-    life.place.claim("cache")
-    model = {"id": MODEL, "storage": {"persistentVolumeClaim": {"claimName": "cache"}}}
-    life.serve(model=model, play=bad)
+    life.serve(engine={"env": life.plays("quantization-unsupported")})
     life.sees("Stalled=True QuantizationUnsupported", "vllm-operator.io/replan")
     life.world.wait(lambda: not life.pods(), "no pods", PATIENCE)
+    life.plays("")
     annotation = {"metadata": {"annotations": {"vllm-operator.io/replan": "now"}}}
     life.world.patch("VLLMServer", "qwen", annotation)
     life.ready()

@@ -111,6 +111,13 @@ class History:
 
         return await self._pin(key, server, build, good)
 
+    async def tidy(self, key: Key, server: VLLMServer, good: str | None) -> None:
+        """Delete what is beyond the bounded history, also where an earlier visit ended before."""
+        for old in expired(self._store.revisions(key, server.metadata.uid), good):
+            await self._client.delete(REVISIONS, key[0], old.name)
+            self._metrics.writes.labels(REVISION).inc()
+            self._store.forget_child(REVISION, key, old.name)
+
     def _record(self, key: Key, server: VLLMServer, name: str | None) -> RevisionRecord:
         """Raises KeyError where there is none of that name."""
         records = {one.name: one for one in self._store.revisions(key, server.metadata.uid)}
@@ -125,12 +132,8 @@ class History:
             number += 1
         self._metrics.writes.labels(REVISION).inc()
         self._store.observe(REVISION, answer)
-        records = self._store.revisions(key, server.metadata.uid)
-        for old in expired(records, good):
-            await self._client.delete(REVISIONS, key[0], old.name)
-            self._metrics.writes.labels(REVISION).inc()
-            self._store.forget_child(REVISION, key, old.name)
-        return pinned(records[-1])
+        await self.tidy(key, server, good)
+        return pinned(self._store.revisions(key, server.metadata.uid)[-1])
 
     async def _create(
         self, key: Key, server: VLLMServer, build: Build, number: int

@@ -139,6 +139,7 @@ class Reconciler:
                     return 0.0
                 if applied.refusal and not proposal.problems:
                     proposal = refused_by_server(applied.refusal)
+                await self._history.tidy(key, server, good)
         serves = in_force is not None and in_force.serves(server)
         update, defect = None, None
         if in_force is not None and serves and not proposal.problems:
