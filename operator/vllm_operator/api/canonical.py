@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
+
+PLAIN: Final = frozenset({str, int, bool})
+"""Types that mean what they are: most of what stands in a plan."""
 
 
 def normalized(value: Any) -> Any:
@@ -14,6 +17,8 @@ def normalized(value: Any) -> Any:
     Client-side apply drops nulls, and YAML readers differ on how they spell a number: neither is
     a change of meaning.
     """
+    if value is None or type(value) in PLAIN:
+        return value
     if isinstance(value, Mapping):
         return {key: normalized(value[key]) for key in sorted(value) if value[key] is not None}
     if isinstance(value, list | tuple):
