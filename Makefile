@@ -8,7 +8,7 @@ WORKERS ?= 2
 STORIES := $(filter-out tests/stories/test_sample.py,$(wildcard tests/stories/test_*.py))
 export PYTHONPATH := operator:tools:tests
 
-.PHONY: help demo demo-engine test test-stories test-engine engine check unit bench cluster tools generate lock e2e-kind clean
+.PHONY: help demo demo-engine test test-stories test-stories-single test-engine engine check unit bench cluster tools generate lock e2e-kind clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -47,7 +47,10 @@ test: check tools ## Everything but the engine: what CI runs
 	$(RUN) -m pytest -q -n $(WORKERS) --dist loadgroup --ignore tests/engine $(STORIES:%=--ignore %) tests
 
 test-stories: $(VENV)/.installed tools ## Every life story, then with the operator killed after each write
-	$(RUN) -m pytest -q -n $(WORKERS) --dist loadgroup tests/stories
+	$(RUN) -m pytest -q -n $(WORKERS) --dist loadgroup -k "not after_one_of_its_writes" tests/stories
+
+test-stories-single: $(VENV)/.installed tools ## Every life story for each single write of the operator: hours
+	$(RUN) -m pytest -v -n $(WORKERS) --dist loadgroup -k after_one_of_its_writes tests/stories
 
 engine: $(VENV)/.installed ## Install the real vLLM in its CPU build, once per user: 8 GB
 	@$(RUN) -m realengine
