@@ -87,21 +87,7 @@ def expected_performance(
     workload = request.spec.workload
     asked = workload.concurrency if workload else None
     concurrency = asked or held_at_once * ranks
-    found = performance.estimate(
-        request.architecture,
-        gpu,
-        layout.parallelism,
-        nodes=layout.division.nodes,
-        element_bytes=layout.element_bytes,
-        kv_element_bytes=layout.kv_element_bits / 8,
-        version=request.version,
-        max_num_batched_tokens=layout.max_num_batched_tokens.value,
-        max_num_seqs=layout.max_num_seqs.value,
-        enforce_eager=not request.captures_graphs,
-        prompt_tokens=prompt,
-        output_tokens=output,
-        concurrency=concurrency,
-    )
+    found = _estimate(request, layout, gpu, prompt, output, concurrency)
     return Performance(
         prompt_tokens=prompt,
         output_tokens=output,
@@ -114,16 +100,16 @@ def expected_performance(
     )
 
 
-def seconds_of_answer(request: Request, layout: Layout) -> float | None:
-    """Seconds of one expected answer under the expected load, or alone where none is stated.
-
-    None where nothing is known of the GPU.
-    """
-    gpu = gpu_performance.find(layout.gpu.offer.product)
-    if gpu is None or request.architecture.pooling:
-        return None
-    load = request.load
-    found = performance.estimate(
+def _estimate(
+    request: Request,
+    layout: Layout,
+    gpu: gpu_performance.GPUPerformance,
+    prompt: int,
+    output: int,
+    concurrency: int,
+) -> performance.PerformanceEstimate:
+    """What a layout does with so many requests of so many tokens at once."""
+    return performance.estimate(
         request.architecture,
         gpu,
         layout.parallelism,
@@ -134,10 +120,23 @@ def seconds_of_answer(request: Request, layout: Layout) -> float | None:
         max_num_batched_tokens=layout.max_num_batched_tokens.value,
         max_num_seqs=layout.max_num_seqs.value,
         enforce_eager=not request.captures_graphs,
-        prompt_tokens=load.prompt_tokens,
-        output_tokens=load.output_tokens,
-        concurrency=(load.concurrency or 1) * request.pins.ranks,
+        prompt_tokens=prompt,
+        output_tokens=output,
+        concurrency=concurrency,
     )
+
+
+def seconds_of_answer(request: Request, layout: Layout) -> float | None:
+    """Seconds of one expected answer under the expected load, or alone where none is stated.
+
+    None where nothing is known of the GPU.
+    """
+    gpu = gpu_performance.find(layout.gpu.offer.product)
+    if gpu is None or request.architecture.pooling:
+        return None
+    load = request.load
+    concurrency = (load.concurrency or 1) * request.pins.ranks
+    found = _estimate(request, layout, gpu, load.prompt_tokens, load.output_tokens, concurrency)
     return found.time_to_first_token + load.output_tokens * found.inter_token_latency
 
 

@@ -18,6 +18,19 @@ QWEN_0_6B = "Qwen/Qwen3-0.6B"
 H100 = {"product": "NVIDIA-H100-80GB-HBM3", "perNode": 8}
 GIBIBYTE = 1024**3
 
+EAGLE3 = {
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "num_hidden_layers": 1,
+    "vocab_size": 128256,
+    "draft_vocab_size": 32000,
+    "max_position_embeddings": 2048,
+}
+"""The config.json of yuhuili/EAGLE3-LLaMA3.1-Instruct-8B, cut to what is read."""
+
 
 def server(model: str | dict[str, Any] = LLAMA_8B, **spec: Any) -> VLLMServer:
     described = {"id": model} if isinstance(model, str) else model

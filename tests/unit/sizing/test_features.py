@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from unit.sizing.examples import (
+    EAGLE3,
     GIBIBYTE,
     LLAMA_8B,
     QWEN_0_6B,
@@ -26,17 +27,6 @@ from vllm_operator.sizing.parallelism import SINGLE, Parallelism
 QWEN_32B = "Qwen/Qwen3-32B"
 DEEPSEEK = "deepseek-ai/DeepSeek-V3"
 H200 = {"product": "H200", "perNode": 8}
-EAGLE3 = {
-    "architectures": ["LlamaForCausalLM"],
-    "hidden_size": 4096,
-    "intermediate_size": 14336,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "num_hidden_layers": 1,
-    "vocab_size": 128256,
-    "draft_vocab_size": 32000,
-    "max_position_embeddings": 2048,
-}
 NEW = Version((0, 30, 0))
 
 

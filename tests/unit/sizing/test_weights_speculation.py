@@ -2,6 +2,7 @@
 
 import pytest
 
+from unit.sizing.examples import EAGLE3
 from vllm_operator.engine.versions import Version
 from vllm_operator.errors import IllegalPin, UnknownModel
 from vllm_operator.models import catalogue
@@ -13,18 +14,6 @@ from vllm_operator.sizing.speculation import with_draft
 
 LLAMA, MTP = "meta-llama/Llama-3.1-8B-Instruct", "deepseek-ai/DeepSeek-V3"
 NEW = Version((0, 30, 0))
-EAGLE3 = {
-    "architectures": ["LlamaForCausalLM"],
-    "hidden_size": 4096,
-    "intermediate_size": 14336,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "num_hidden_layers": 1,
-    "vocab_size": 128256,
-    "draft_vocab_size": 32000,
-    "max_position_embeddings": 2048,
-}
-"""The config.json of yuhuili/EAGLE3-LLaMA3.1-Instruct-8B, cut to what is read."""
 EAGLE3_BYTES = 2 * sum(
     (
         2 * 4096 * 6144,
