@@ -30,6 +30,7 @@ SERVING_VERSION = "0.32.0"
 """The newest vLLM whose CPU build is on the common package index."""
 GIBIBYTE = 1024**3
 PARSE = Path(__file__).with_name("parse.py")
+SITE = Path(__file__).with_name("site")
 _WHOLE = "installed"
 
 # vLLM looks its own version up under the name `vllm`, and takes `+cpu` in it for the sign that it
@@ -179,6 +180,7 @@ class Environment:
         }
         return {
             **kept,
+            "PYTHONPATH": str(SITE),
             "HF_HUB_OFFLINE": "1",
             "VLLM_NO_USAGE_STATS": "1",
             "DO_NOT_TRACK": "1",

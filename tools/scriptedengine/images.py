@@ -28,7 +28,7 @@ def real(environment: Environment, pattern: str | None = None) -> Image:
     variables = {
         name: value
         for name, value in environment.variables().items()
-        if name.startswith(("HF_", "VLLM_", "DO_NOT_TRACK"))
+        if name.startswith(("HF_", "VLLM_", "DO_NOT_TRACK", "PYTHONPATH"))
     }
     return Image(
         pattern or f"vllm/vllm-openai:v{environment.lock.version}",

@@ -231,3 +231,9 @@ def test_a_script_that_cannot_keep_its_state_ends_nothing(served: Served, tmp_pa
 def test_the_script_is_plain_enough_for_every_python_of_an_image() -> None:
     ast.parse(liveness_script(), feature_version=(3, 9))
     assert len(liveness_script()) < 6000
+
+
+def test_one_look_that_does_not_end_restarts_nothing() -> None:
+    probe = probes.probes("0.32.0", 8000, 900, 300)["liveness_probe"]
+    assert probe["failureThreshold"] >= 4
+    assert probe["timeoutSeconds"] > given()["patience"]

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -117,5 +119,19 @@ def test_what_the_shell_says_of_vllm_does_not_reach_it(
     monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "40")
     monkeypatch.setenv("PYTHONPATH", "elsewhere")
     variables = ensure(SMALL, tmp_path).variables()
-    assert not {"VLLM_CPU_KVCACHE_SPACE", "PYTHONPATH"} & set(variables)
+    assert "VLLM_CPU_KVCACHE_SPACE" not in variables
+    assert variables["PYTHONPATH"] == str(environments.SITE)
     assert variables["PATH"] == os.environ["PATH"]
+
+
+def test_an_engine_that_waits_sleeps() -> None:
+    script = "import os, time; start = time.monotonic(); os.sched_yield()"
+    script += "; print(time.monotonic() - start)"
+    waited = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONPATH": str(environments.SITE)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert float(waited.stdout) >= 0.0001
