@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
@@ -46,6 +47,26 @@ from .store import Store
 LOG: Final = logging.getLogger("vllm_operator")
 
 
+@dataclass(slots=True)
+class _Visit:
+    """What one visit read, decided and has yet to tell."""
+
+    key: Key
+    body: dict[str, Any]
+    server: VLLMServer
+    in_force: Pinned | None
+    proposal: Proposal
+    finding: Finding = field(default_factory=Finding)
+    update: str | None = None
+    notes: list[Note] = field(default_factory=list)
+    look_again: float | None = None
+
+    @property
+    def good(self) -> str | None:
+        """Name of the revision with which the server was last ready."""
+        return (self.body.get("status") or {}).get("latestReadyRevision")
+
+
 class Reconciler:
     """Brings one server at a time to its desired state. ``clock`` gives the time in UTC."""
 
@@ -84,84 +105,143 @@ class Reconciler:
         """
         record = self._store.server(key)
         if record is None or record.deleting:
-            self._metrics.set_server_state(*key, None)
-            self._planner.forget(key)
-            self._starts.forget(key)
-            self._calibrator.forget(key)
-            self.recheck.discard(key)
+            self._forget(key)
             return None
-        body = record.body()
+        visit = self._begin(key, record.body())
+        if not visit.server.spec.paused:
+            await self._decide(visit)
+            if await self._gave_up(visit):
+                return 0.0
+            await self._pin(visit)
+            if not await self._applied(visit):
+                return 0.0
+        defect = await self._compare(visit)
+        folded_again = await self._fold(visit)
+        if defect is not None:
+            raise defect
+        asked, found = visit.proposal.ask_again, visit.finding.look_again
+        return _soonest(visit.look_again, folded_again, asked, found)
+
+    def _forget(self, key: Key) -> None:
+        """Keep nothing of a server that is gone."""
+        self._metrics.set_server_state(*key, None)
+        self._planner.forget(key)
+        self._starts.forget(key)
+        self._calibrator.forget(key)
+        self.recheck.discard(key)
+
+    def _begin(self, key: Key, body: dict[str, Any]) -> _Visit:
         server, unreadable = _parse(body)
         in_force = self._history.in_force(key, server)
-        notes: list[Note] = []
-        proposal = Proposal(problems=unreadable)
-        if not unreadable and not server.spec.paused:
-            proposal = await self._propose(server, in_force, body)
-        good = (body.get("status") or {}).get("latestReadyRevision")
-        if in_force is not None and not server.spec.paused and in_force.is_taken_back(server):
-            in_force = await self._history.take_back(key, server, in_force, good)
-        finding = Finding()
-        if in_force is not None and proposal.plan is None and not server.spec.paused:
-            live, sound = self._workload(key, server, in_force), not proposal.problems
-            pods = self._store.pods(key)
-            past = self._past(key, server, in_force, body)
-            finding = await self._starts.look_into(
-                key, server, in_force, live, pods, past=past, sound=sound
+        return _Visit(key, body, server, in_force, Proposal(problems=unreadable))
+
+    async def _decide(self, visit: _Visit) -> None:
+        """Propose a plan where one is due, and take one back that is no longer given up."""
+        if not visit.proposal.problems:
+            visit.proposal = await self._propose(visit.server, visit.in_force, visit.body)
+        if visit.in_force is not None and visit.in_force.is_taken_back(visit.server):
+            visit.in_force = await self._history.take_back(
+                visit.key, visit.server, visit.in_force, visit.good
             )
-            if finding.refusal is not None:
-                kept = past.good or in_force
-                await self._history.give_up(key, server, kept, good, finding.refusal)
-                await self._post(server, [given_up_note(finding.refusal)])
-                return 0.0
-            proposal = finding.proposal if finding.proposal.plan is not None else proposal
-        if proposal.plan is not None:
-            before = in_force
-            in_force = await self._history.pin(key, server, proposal, good)
-            if proposal.repair:
-                notes.append(("Normal", "PlanRepaired", "Repair", proposal.repair))
-            elif before is not None:
-                told = (reason_to_roll(before, in_force), describe(proposal.plan))
-                notes.append(("Normal", "Replanned", "Plan", "; ".join(filter(None, told))))
-            await self._post(server, notes)  # now: whatever fails below is done again, this is not
-            notes = []
-        look_again = None
-        if in_force is not None and not server.spec.paused:
-            try:
-                as_served = without_pods(server) if in_force.stopped(server) else server
-                applied = await self._children.apply(key, as_served, in_force, proposal)
-            except NameConflict as conflict:
-                proposal = conflicted(conflict)
-            else:
-                notes.extend(repair_note(kind, key[1]) for kind in applied.repaired)
-                look_again = applied.look_again
-                if not applied.complete:
-                    await self._post(server, notes)
-                    return 0.0
-                if applied.refusal and not proposal.problems:
-                    proposal = refused_by_server(applied.refusal)
-                await self._history.tidy(key, server, good)
-        serves = in_force is not None and in_force.serves(server)
-        update, defect = None, None
-        if in_force is not None and serves and not proposal.problems:
-            try:
-                update = await self._planner.update(server, in_force, live=key in self.recheck)
-            except (ApiError, TemporaryFailure):
-                raise
-            except Exception as error:
-                defect = error
-            self.recheck.discard(key)
+
+    async def _gave_up(self, visit: _Visit) -> bool:
+        """Look into starts of the plan in force; whether it was given up, which ends the visit."""
+        key, server, in_force = visit.key, visit.server, visit.in_force
+        if in_force is None or visit.proposal.plan is not None:
+            return False
+        past = self._past(key, server, in_force, visit.body)
+        visit.finding = await self._starts.look_into(
+            key,
+            server,
+            in_force,
+            self._workload(key, server, in_force),
+            self._store.pods(key),
+            past=past,
+            sound=not visit.proposal.problems,
+        )
+        refusal = visit.finding.refusal
+        if refusal is not None:
+            kept = past.good or in_force
+            await self._history.give_up(key, server, kept, visit.good, refusal)
+            await self._post(server, [given_up_note(refusal)])
+            return True
+        if visit.finding.proposal.plan is not None:
+            visit.proposal = visit.finding.proposal
+        return False
+
+    async def _pin(self, visit: _Visit) -> None:
+        """Put the proposed plan in force, and say why at once: what fails later is done again."""
+        proposal, before = visit.proposal, visit.in_force
+        if proposal.plan is None:
+            return
+        pinned = await self._history.pin(visit.key, visit.server, proposal, visit.good)
+        visit.in_force = pinned
+        if proposal.repair:
+            note: Note = ("Normal", "PlanRepaired", "Repair", proposal.repair)
+            await self._post(visit.server, [note])
+        elif before is not None:
+            told = (reason_to_roll(before, pinned), describe(proposal.plan))
+            note = ("Normal", "Replanned", "Plan", "; ".join(filter(None, told)))
+            await self._post(visit.server, [note])
+
+    async def _applied(self, visit: _Visit) -> bool:
+        """Write the objects of the plan in force; False where the visit is to be made again."""
+        key, server, in_force = visit.key, visit.server, visit.in_force
+        if in_force is None:
+            return True
+        as_served = without_pods(server) if in_force.stopped(server) else server
+        try:
+            applied = await self._children.apply(key, as_served, in_force, visit.proposal)
+        except NameConflict as conflict:
+            visit.proposal = conflicted(conflict)
+            return True
+        visit.notes.extend(repair_note(kind, key[1]) for kind in applied.repaired)
+        visit.look_again = applied.look_again
+        if not applied.complete:
+            await self._post(server, visit.notes)
+            return False
+        if applied.refusal and not visit.proposal.problems:
+            visit.proposal = refused_by_server(applied.refusal)
+        await self._history.tidy(key, server, visit.good)
+        return True
+
+    async def _compare(self, visit: _Visit) -> Exception | None:
+        """How a plan of today would differ; a defect there is told once the status is written."""
+        key, server, in_force = visit.key, visit.server, visit.in_force
+        if in_force is None or not in_force.serves(server) or visit.proposal.problems:
+            return None
+        defect = None
+        try:
+            visit.update = await self._planner.update(server, in_force, live=key in self.recheck)
+        except (ApiError, TemporaryFailure):
+            raise
+        except Exception as error:
+            defect = error
+        self.recheck.discard(key)
+        return defect
+
+    async def _fold(self, visit: _Visit) -> float | None:
+        """Write the status; seconds after which it is to be folded again."""
+        observed = self._observed(visit)
+        again, warnings = await self._write_status(visit.key, visit.server, visit.body, observed)
+        waits = visit.proposal.waits
+        await self._post(visit.server, visit.notes if waits else [*visit.notes, *warnings])
+        return again
+
+    def _observed(self, visit: _Visit) -> Observed:
+        key, server, in_force = visit.key, visit.server, visit.in_force
         deployment = self._workload(key, server, in_force)
         under_way = in_force is not None and deployment is not None and not is_settled(deployment)
         said = self._said(key, in_force, deployment)
-        observed = Observed(
-            problems=proposal.problems,
-            waits=proposal.waits,
+        return Observed(
+            problems=visit.proposal.problems,
+            waits=visit.proposal.waits,
             plan=in_force.plan if in_force else None,
-            planned=serves,
-            update=update,
+            planned=in_force is not None and in_force.serves(server),
+            update=visit.update,
             deployment=deployment,
             pods=self._store.pods(key),
-            trouble=finding.trouble,
+            trouble=visit.finding.trouble,
             refusal=in_force.refused(server) if in_force else None,
             ready_revision=self._ready_revision(key, in_force, deployment),
             calibration=said.cache,
@@ -169,11 +249,6 @@ class Reconciler:
             change=self._history.change(key, server, in_force) if in_force and under_way else None,
             gpus=self._gpus(in_force) if under_way else None,
         )
-        folded_again, warning = await self._write_status(key, server, body, observed)
-        await self._post(server, notes if proposal.waits else [*notes, *warning])
-        if defect is not None:
-            raise defect
-        return _soonest(look_again, folded_again, proposal.ask_again, finding.look_again)
 
     def _said(self, key: Key, in_force: Pinned | None, deployment: ChildRecord | None) -> Answer:
         if in_force is None:

@@ -285,6 +285,17 @@ class Architecture:
         return self.head is None and not self.pooling
 
     @cached_property
+    def latent(self) -> bool:
+        """Whether any layer keeps latent vectors."""
+        return any(isinstance(cache, LatentCache) for kind in self.kinds for cache in kind.kept)
+
+    @cached_property
+    def windowed(self) -> bool:
+        """Whether every layer that keeps anything looks at no more than a window."""
+        caches = [cache for kind in self.kinds for cache in kind.kept]
+        return all(isinstance(one, AttentionCache) and one.window is not None for one in caches)
+
+    @cached_property
     def counts(self) -> tuple[tuple[Layer, int], ...]:
         """Each kind of layer with how often it stands in the model."""
         return tuple((kind, self.pattern.count(number)) for number, kind in enumerate(self.kinds))

@@ -11,11 +11,12 @@ from vllm_operator.errors import IllegalPin, Infeasible, PlanningError
 
 from .divisions import Division, divisions
 from .gpus import GPUCandidate
-from .layout import Layout, Rejection, find_layout
+from .layout import Layout, Rejection, find_suited_layout
 from .ledger import seconds_of_answer
 from .profiles import ENOUGH_CONTEXT, WORTH_SECONDS
 from .remedies import problem_of
 from .request import Request
+from .suitability import unsuited_because
 
 REJECTED_LIMIT = 32
 WORTH_STAGES = 1.5
@@ -82,6 +83,7 @@ class _Product:
             nodes,
             request.whole_experts,
         )
+        self._unsuited = unsuited_because(request, candidate)
         self.best: Layout | None = None
         self._rejections: list[Rejection] = []
 
@@ -140,7 +142,7 @@ class _Product:
         for division in self.found.tensor:
             if division.gpus <= first.division.gpus:
                 continue
-            layout = find_layout(self.request, self.candidate, division)
+            layout = self._find(division)
             if isinstance(layout, Rejection):
                 continue
             seconds = seconds_of_answer(self.request, layout)
@@ -160,11 +162,16 @@ class _Product:
                 problem = IllegalPin("spec.parallelism.tensor", why)
                 yield Rejection(self.candidate, division, problem, illegal=True)
 
+    def _find(self, division: Division) -> Layout | Rejection:
+        if self._unsuited is not None:
+            return Rejection(self.candidate, division, self._unsuited)
+        return find_suited_layout(self.request, self.candidate, division)
+
     def _first_whole(self, tried: tuple[Division, ...]) -> Layout | None:
         """The first layout with the whole context, else the one with the longest."""
         partial: list[Layout] = []
         for division in tried:
-            layout = find_layout(self.request, self.candidate, division)
+            layout = self._find(division)
             if isinstance(layout, Rejection):
                 self._rejections.append(layout)
             elif layout.whole_context or self._enough(layout):

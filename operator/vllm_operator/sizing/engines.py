@@ -5,7 +5,6 @@ from __future__ import annotations
 from vllm_operator.engine.first_engine import Setup
 from vllm_operator.hardware import catalogue
 from vllm_operator.models.architecture import Architecture
-from vllm_operator.models.shapes import AttentionCache, LatentCache
 
 from .gpus import GPUCandidate
 from .parallelism import Parallelism
@@ -43,8 +42,6 @@ def described_setup(
     drafts: str | None = None,
 ) -> Setup:
     """The same of a model and what is said beside it."""
-    caches = [cache for kind in architecture.kinds for cache in kind.kept]
-    windows = [cache.window for cache in caches if isinstance(cache, AttentionCache)]
     return Setup(
         architecture=architecture.name,
         capability=capability,
@@ -54,9 +51,9 @@ def described_setup(
         quantization=architecture.quantization.method,
         pooling=architecture.pooling,
         recurrent=architecture.recurrent,
-        latent=any(isinstance(cache, LatentCache) for cache in caches),
+        latent=architecture.latent,
         multimodal=architecture.multimodal,
-        windowed=len(windows) == len(caches) and None not in windows,
+        windowed=architecture.windowed,
         pipeline=pipeline,
         adapters=adapters,
         drafts=drafts,

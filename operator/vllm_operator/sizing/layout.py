@@ -83,7 +83,17 @@ class Rejection:
 
 def find_layout(request: Request, gpu: GPUCandidate, division: Division) -> Layout | Rejection:
     """The layout with the most context in a division, or why there is none."""
-    problem = unsuited_because(request, gpu) or _too_heavy(request, gpu, division)
+    unsuited = unsuited_because(request, gpu)
+    if unsuited is not None:
+        return Rejection(gpu, division, unsuited)
+    return find_suited_layout(request, gpu, division)
+
+
+def find_suited_layout(
+    request: Request, gpu: GPUCandidate, division: Division
+) -> Layout | Rejection:
+    """``find_layout`` where ``unsuited_because`` had nothing to say of the product."""
+    problem = _too_heavy(request, gpu, division)
     if problem is not None:
         return Rejection(gpu, division, problem)
     return _Search(request, gpu, division).run()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Final, Literal
 
 from vllm_operator.engine.defaults import (
@@ -29,7 +29,7 @@ from .parallelism import Parallelism
 from .weights import bytes_per_rank, input_buffer_bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Footprint:
     """Bytes of one rank."""
 
@@ -47,7 +47,7 @@ class Footprint:
     unexplained: Bytes
     """How far starts with equal settings differ from each other."""
 
-    @property
+    @cached_property
     def inside_budget(self) -> Bytes:
         """All that the budget pays for beside the KV cache."""
         parts = (self.weights, self.activation_peak, self.cuda_graphs, self.non_torch)
