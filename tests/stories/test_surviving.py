@@ -77,6 +77,20 @@ def test_an_engine_that_no_longer_answers_is_restarted(life: Life) -> None:
     life.ends_as_told()
 
 
+def test_an_evicted_pod_s_reason_is_told_while_the_next_one_loads(life: Life) -> None:
+    life.serve(play={"SCRIPTED_BOOT_SECONDS": "10"})
+    life.ready()
+    name = life.pod()["metadata"]["name"]
+    why = 'Usage of EmptyDir volume "cache" exceeds the limit "1Gi". '
+    status = {"status": {"phase": "Failed", "reason": "Evicted", "message": why}}
+    path = f"{life.place.path}/pods/{name}/status"
+    life.cluster.api("PATCH", path, status, "application/merge-patch+json")
+    life.sees("Available=False PodEvicted", 'exceeds the limit "1Gi"', "raise that limit")
+    life.ready()
+    assert life.pod()["metadata"]["name"] != name
+    life.ends_as_told()
+
+
 def test_a_server_that_has_served_is_not_given_up_when_it_no_longer_starts(life: Life) -> None:
     life.serve(engine={"env": life.plays("")})
     life.ready()

@@ -100,6 +100,8 @@ START_FAILURES: Final[Mapping[str, str]] = {
     "VolumeClaimMissing": "A PersistentVolumeClaim is missing or about to go.",
     "QuotaExceeded": "A ResourceQuota has no room for a pod.",
     "PodRefused": "An admission check refuses the pod.",
+    "PodEvicted": "The node evicted the pod, for what the message says.",
+    "PodRejected": "The node did not keep the pod that was scheduled to it.",
     "EngineFailed": "The engine ended while it started, for a reason that is not in the table.",
     "EngineCrashed": "The engine ended after it had served.",
 }

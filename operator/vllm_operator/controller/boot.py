@@ -118,6 +118,8 @@ class BootReader:
             for pod in [pod for pod in concerned if not pod.ready][:PODS_READ]
             if (diagnosis := await self._of_pod(key, pod, version)) is not None
         ]
+        if not found:
+            found = _ended_by_node(in_force, deployment, pods, version)
         if not found and deployment is not None and deployment.message:
             refused = known_failure("deployment", deployment.message, version)
             found = [Diagnosis(refused)] if refused is not None else []
@@ -252,6 +254,34 @@ def pods_of_plan(
     if not mine or (deployment is not None and is_rolling(deployment)):
         mine = [pod for pod in mine or alive if pod.created_at >= in_force.created_at]
     return sorted(mine, key=lambda pod: (pod.created_at, pod.name))
+
+
+def _ended_by_node(
+    in_force: Pinned,
+    deployment: ChildRecord | None,
+    pods: Sequence[PodRecord],
+    version: Version,
+) -> list[Diagnosis]:
+    """Why the newest pod of the plan that its node ended as a whole (evicted, not taken) did so.
+
+    Such pods stay as objects. They are no news where all replicas are ready, or one is that was
+    made after them.
+    """
+    if deployment is None or deployment.ready_replicas >= deployment.spec_replicas:
+        return []
+    marks = plan_marks(in_force.objects)
+    lost = [
+        pod
+        for pod in pods
+        if pod.failure and pod.engine in marks and pod.created_at >= in_force.created_at
+    ]
+    if not lost:
+        return []
+    newest = max(lost, key=lambda pod: (pod.created_at, pod.name))
+    if any(pod.ready and pod.created_at >= newest.created_at for pod in pods):
+        return []
+    failure = known_failure("failed", newest.failure, version)
+    return [Diagnosis(failure)] if failure is not None else []
 
 
 def plan_marks(objects: Sequence[Mapping[str, Any]]) -> frozenset[str]:

@@ -99,6 +99,8 @@ class PodRecord(Record):
     restarts: int
     started_at: str | None
     failed: bool
+    failure: str = ""
+    """Why the node ended the whole pod, as Kubernetes says it; empty where it has not."""
     created_at: str = ""
     ending: Ending | None = None
     engine: str = ""
@@ -240,6 +242,7 @@ def pod_record(body: Mapping[str, Any]) -> PodRecord:
     state = container.get("state") or {}
     waiting = state.get("waiting") or {}
     last = (container.get("lastState") or {}).get("terminated") or {}
+    failed = status.get("phase") == "Failed"
     exited = f"last exit code {last.get('exitCode')} ({last.get('reason', 'Error')})"
     return PodRecord(
         **_metadata(body),
@@ -248,13 +251,17 @@ def pod_record(body: Mapping[str, Any]) -> PodRecord:
         scheduled=bool((body.get("spec") or {}).get("nodeName")),
         unschedulable_since=scheduled.get("lastTransitionTime") if unschedulable else None,
         unschedulable_message=scheduled.get("message", "") if unschedulable else "",
-        ready=conditions.get("Ready", {}).get("status") == "True",
+        # What ends a whole pod may leave the condition as it was.
+        ready=conditions.get("Ready", {}).get("status") == "True" and not failed,
         waiting_reason=waiting.get("reason") or "",
         waiting_message=(waiting.get("message") or "")[:400],
         last_exit=exited if last else "",
         restarts=container.get("restartCount", 0),
         started_at=status.get("startTime"),
-        failed=status.get("phase") == "Failed",
+        failed=failed,
+        failure=f"{status.get('reason')}: {status.get('message') or ''}"[:400]
+        if failed and status.get("reason")
+        else "",
         created_at=metadata.get("creationTimestamp", ""),
         ending=ending_of(body),
         engine=_engine_of(body),

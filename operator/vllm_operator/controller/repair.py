@@ -179,8 +179,22 @@ def patience(
         return Patience()
     if diagnosis is None and not _is_smaller(past.good, in_force):
         return Patience()  # going back would find no node either
-    left = OUTAGE_SECONDS - (now - past.down_since).total_seconds()
+    since = _tried_since(in_force, mine, past.down_since, now)
+    left = OUTAGE_SECONDS - (now - since).total_seconds()
     return Patience(is_over=left <= 0, look_again=max(left, 0.0) or None)
+
+
+def _tried_since(
+    in_force: Pinned, mine: Sequence[PodRecord], down_since: datetime, now: datetime
+) -> datetime:
+    """Since when a plan is tried: a server that was down, or scaled to zero, before the plan was
+    made or its pods were wanted is no longer down because of it.
+
+    Times ahead of ours are another clock's, and say nothing.
+    """
+    starts = [in_force.created_at, min((pod.created_at for pod in mine), default="")]
+    known = [datetime.fromisoformat(start) for start in starts if start]
+    return max([down_since, *(start for start in known if start <= now)])
 
 
 def tries(pod: PodRecord) -> bool:

@@ -24,9 +24,10 @@ from typing import Final, Literal, cast
 from .tables import rows_for
 from .versions import Version
 
-Seen = Literal["log", "termination", "waiting", "scheduling", "deployment"]
+Seen = Literal["log", "termination", "waiting", "scheduling", "deployment", "failed"]
 """Where a text comes from: the engine's log; how its container ended, as ``ended`` writes it; why
-the container or the scheduler or the Deployment waits, in Kubernetes' words."""
+the container or the scheduler or the Deployment waits, or why the node ended the whole pod, in
+Kubernetes' words."""
 
 RepairKind = Literal["none", "shorterMaxModelLen", "lowerUtilization", "fewerSequences"]
 

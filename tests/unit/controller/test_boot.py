@@ -302,6 +302,42 @@ async def test_a_missing_claim_is_told_in_the_scheduler_s_place() -> None:
     assert (await look(boot, pod)).failure.reason == "VolumeClaimMissing"
 
 
+EVICTED = replace(
+    FAILED,
+    name="gone",
+    uid="gone",
+    ending=None,
+    failed=True,
+    failure='Evicted: Usage of EmptyDir volume "cache" exceeds the limit "1Gi". ',
+)
+NEXT = replace(FAILED, ending=None, created_at="2026-01-01T10:05:00Z")
+"""The pod that is made in its place."""
+
+
+async def test_a_pod_that_its_node_evicted_is_told_while_the_next_one_loads() -> None:
+    boot, _ = reader()
+    found = await look(boot, EVICTED, NEXT, deployment=replace(DEPLOYMENT, ready_replicas=0))
+    assert found.failure.reason == "PodEvicted"
+    assert 'exceeds the limit "1Gi"' in found.failure.message
+    assert found.failure.passes
+
+
+@pytest.mark.parametrize(
+    ("pods", "ready"),
+    [
+        ([EVICTED, replace(NEXT, ready=True)], 0),
+        ([EVICTED], 1),
+        ([replace(EVICTED, engine="other")], 0),
+        ([replace(EVICTED, created_at="2026-01-01T09:00:00Z")], 0),
+    ],
+    ids=["a newer pod is ready", "all replicas are ready", "another plan's", "older than the plan"],
+)
+async def test_an_eviction_of_the_past_is_no_news(pods: list[PodRecord], ready: int) -> None:
+    boot, _ = reader()
+    deployment = replace(DEPLOYMENT, ready_replicas=ready)
+    assert await boot.diagnose(KEY, PLAN, deployment, pods) is None
+
+
 def test_pods_of_an_older_plan_are_of_no_interest() -> None:
     rolling = replace(DEPLOYMENT, replicas=2, updated_replicas=1)
     old = replace(FAILED, engine="other")

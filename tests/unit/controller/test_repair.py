@@ -263,6 +263,23 @@ def test_an_outage_is_bounded_also_where_no_pod_comes_to_be() -> None:
     assert patience(IN_FORCE, past, [], Diagnosis(SMALL), False, late).is_over
 
 
+def test_an_outage_of_before_the_plan_is_not_counted_against_it() -> None:
+    past = Past(good=BEFORE, down_since=DOWN - timedelta(days=7))
+    now = datetime.fromisoformat("2026-01-01T10:01:01Z")  # CRASHED was made at 10:00:01
+    found = patience(IN_FORCE, past, [CRASHED], Diagnosis(TAKEN), False, now)
+    assert found == Patience(look_again=OUTAGE_SECONDS - 60)
+    older = replace(IN_FORCE, created_at="2025-12-01T10:00:00Z")
+    scaled_up = patience(older, past, [CRASHED], Diagnosis(TAKEN), False, now)
+    assert scaled_up == Patience(look_again=OUTAGE_SECONDS - 60)
+
+
+def test_a_clock_ahead_of_the_operator_s_does_not_prolong_an_outage() -> None:
+    past = Past(good=BEFORE, down_since=DOWN)
+    ahead = replace(IN_FORCE, created_at="2026-01-01T11:00:00Z")
+    late = DOWN + timedelta(seconds=OUTAGE_SECONDS)
+    assert patience(ahead, past, [], Diagnosis(TAKEN), False, late).is_over
+
+
 def test_a_start_that_loads_is_not_cut_off_for_one_that_failed_before_it() -> None:
     second = replace(FAILED, started_at="2026-01-01T10:00:02Z")
     assert left(second, good=BEFORE, stops=False, after=10 * OUTAGE_SECONDS) == Patience()

@@ -710,6 +710,36 @@ TEXTS = [
         "PodRefused",
         "no limits",
     ),
+    Said(
+        "failed",
+        "0.20.0",
+        'Evicted: Usage of EmptyDir volume "cache" exceeds the limit "1Gi". ',
+        "PodEvicted",
+        'Usage of EmptyDir volume "cache" exceeds the limit "1Gi"; raise that limit',
+    ),
+    Said(
+        "failed",
+        "0.20.0",
+        "Evicted: Pod ephemeral local storage usage exceeds the total limit of containers 1Gi. ",
+        "PodEvicted",
+        "limit of containers 1Gi; raise that limit",
+    ),
+    Said(
+        "failed",
+        "0.20.0",
+        "Evicted: The node was low on resource: memory. Threshold quantity: 100Mi, available: 9Mi. "
+        "Container engine was using 17Gi, request is 16Gi, has larger consumption of memory. ",
+        "PodEvicted",
+        "low on resource: memory",
+    ),
+    Said(
+        "failed",
+        "0.20.0",
+        "UnexpectedAdmissionError: Pod was rejected: Allocate failed due to no healthy devices "
+        "present; cannot allocate unhealthy devices nvidia.com/gpu, which is unexpected",
+        "PodRejected",
+        "no healthy devices",
+    ),
 ]
 
 

@@ -53,20 +53,34 @@ class PodLife:
         self._lives: list[ContainerLife] = []
         self._changed = asyncio.Event()
         self._deleted = asyncio.Event()
+        self._over = asyncio.Event()
+        """Deleted, or failed by somebody else's word."""
+        self._evicted = False
         self._vanished = False
         self._written: Object = {}
 
     def update(self, pod: Object) -> None:
-        """A newer object: what counts is whether it is to be deleted, and readiness gates."""
+        """A newer object: what counts is whether it is to be deleted, and readiness gates.
+
+        A pod that somebody else calls failed runs no longer, as on a kubelet: an eviction manager
+        writes that first, and ends the containers then.
+        """
         self._pod = pod
+        if (pod.get("status") or {}).get("phase") == "Failed" != self._written.get("phase"):
+            self._evicted = True
+            self._over.set()
         if "deletionTimestamp" in pod["metadata"]:
-            self._deleted.set()
+            self._delete_now()
         self._changed.set()
 
     def vanish(self) -> None:
         """The object is gone, as after a forced deletion."""
         self._vanished = True
+        self._delete_now()
+
+    def _delete_now(self) -> None:
         self._deleted.set()
+        self._over.set()
 
     def log_path(self, container: str, previous: bool) -> str | None:
         """The name of a container's log, or None where there is none (yet)."""
@@ -95,7 +109,12 @@ class PodLife:
                 "Succeeded",
             ):
                 work.cancel()
-            await self._deleted.wait()
+            await self._over.wait()
+            if self._evicted:
+                writer.cancel()
+                await asyncio.gather(*(life.stop(0) for life in self._lives))
+                work.cancel()
+                await self._deleted.wait()
             grace = self._pod["metadata"].get("deletionGracePeriodSeconds", 0)
             await asyncio.gather(
                 *(life.stop(0 if self._vanished else grace) for life in self._lives)
@@ -110,7 +129,8 @@ class PodLife:
                 await asyncio.wait([work])
             writer.cancel()
             if not self._vanished:
-                await self._write()
+                if not self._evicted:
+                    await self._write()
                 await self._delete()
         finally:
             writer.cancel()
