@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from . import catalogue
+from .slices import is_slice
 
 NVIDIA_PREFIX: Final = "nvidia.com/"
 AMD_PREFIXES: Final = ("amd.com/gpu", "beta.amd.com/gpu")
@@ -46,7 +47,7 @@ class GPUOffer:
     @property
     def is_partition(self) -> bool:
         """Whether this is a MIG slice: slices of a GPU cannot serve one model together."""
-        return "-MIG-" in self.product
+        return is_slice(self.product, self.resource_name)
 
     def to_json_object(self) -> dict[str, Any]:
         """The offer as plain JSON."""
