@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -103,8 +103,12 @@ def inventory(nodes: Iterable[Mapping[str, Any]]) -> tuple[GPUOffer, ...]:
     return tuple(_offer(group) for _, group in sorted(groups.items()))
 
 
-def shared_products(nodes: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
-    """Products that are time-sliced on some node, sorted."""
+def shared_products(
+    nodes: Iterable[Mapping[str, Any]], offers: Collection[GPUOffer] = ()
+) -> tuple[str, ...]:
+    """Products that are time-sliced on some node, sorted; none where ``offers`` are beside them."""
+    if offers:
+        return ()
     return tuple(sorted({s.product for s in _sightings(nodes) if _is_shared(s)}))
 
 
