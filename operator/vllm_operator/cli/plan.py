@@ -20,6 +20,8 @@ from vllm_operator.api.v1alpha1 import GPU, VLLMServer
 from vllm_operator.engine.versions import DEFAULT_IMAGE
 from vllm_operator.errors import InputError, PlanningError, TemporaryFailure, UnknownModel
 from vllm_operator.hardware import nodes as node_inventory
+from vllm_operator.manifests.render import Object, render
+from vllm_operator.manifests.selection import gpu_selection
 from vllm_operator.models import catalogue
 from vllm_operator.models.facts import ModelFacts, facts_from_inline, facts_from_json
 from vllm_operator.sizing.planner import PlanningInputs, make_plan
@@ -39,6 +41,7 @@ class Surroundings:
     """What stands in for a cluster on the command line."""
 
     offers: tuple[node_inventory.GPUOffer, ...] = ()
+    shared_products: tuple[str, ...] = ()
     nodes_visible: bool = False
     gpu: str | None = None
     gpus_per_node: int | None = None
@@ -49,11 +52,10 @@ class Surroundings:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """One document and its plan; ``server`` is None where the document is no valid server."""
+    """One document, its plan, and what the operator would apply: nothing of an infeasible plan."""
 
     plan: Plan
-    server: VLLMServer | None = None
-    inputs: PlanningInputs | None = None
+    objects: tuple[Object, ...] = ()
 
 
 def plan_manifests(manifests: Manifests, around: Surroundings) -> list[Planned]:
@@ -70,8 +72,10 @@ def surroundings(
 ) -> Surroundings:
     """The options of the command line, read; raises ``InputError``."""
     found = read_nodes(nodes) if nodes is not None else []
+    offers = node_inventory.inventory(found)
     return Surroundings(
-        offers=node_inventory.inventory(found),
+        offers=offers,
+        shared_products=node_inventory.shared_products(found, offers),
         nodes_visible=nodes is not None,
         gpu=gpu,
         gpus_per_node=gpus_per_node,
@@ -98,14 +102,35 @@ def _planned(manifest: Mapping[str, Any], manifests: Manifests, around: Surround
         model_problem=stopped,
         offers=around.offers,
         nodes_visible=around.nodes_visible,
+        shared_products=around.shared_products,
         default_image=DEFAULT_IMAGE,
         preferred_product=None,
         max_nodes=around.max_nodes,
     )
     try:
-        return Planned(make_plan(server, inputs), server, inputs)
+        return _rendered_too(make_plan(server, inputs), server, inputs)
     except Exception as error:  # one document that meets a defect never loses the others
         return Planned(_refused(manifest, [_unexpected(error)]))
+
+
+def _rendered_too(plan: Plan, server: VLLMServer, inputs: PlanningInputs) -> Planned:
+    """The plan with its objects, or, as the operator has it, infeasible where there are none."""
+    if not plan.feasible:
+        return Planned(plan)
+    try:
+        return Planned(plan, render(server, plan, gpu_selection(server, plan, inputs)))
+    except PlanningError as error:
+        problem = Problem(field=error.field, reason=error.reason, message=error.message)
+    return Planned(
+        Plan(
+            schema_version=plan.schema_version,
+            inputs_hash=plan.inputs_hash,
+            name=plan.name,
+            namespace=plan.namespace,
+            feasible=False,
+            problems=[problem],
+        )
+    )
 
 
 def _unexpected(error: Exception) -> Problem:
@@ -259,11 +284,11 @@ def plan_command(
     if output == "table":
         show_plans(Console(highlight=False), plans)
     else:
-        click.echo(_rendered(plans, output), nl=False)
+        click.echo(_printed(plans, output), nl=False)
     sys.exit(exit_status(plans))
 
 
-def _rendered(plans: Sequence[Plan], output: str) -> str:
+def _printed(plans: Sequence[Plan], output: str) -> str:
     documents = [plan.to_json_object() for plan in plans]
     if output == "json":
         return json.dumps(documents, indent=2, ensure_ascii=False) + "\n"

@@ -7,13 +7,10 @@ import sys
 import click
 import yaml
 
-from vllm_operator.api.plan import Problem
-from vllm_operator.errors import InputError, PlanningError
-from vllm_operator.manifests.render import Object, render
-from vllm_operator.manifests.selection import gpu_selection
+from vllm_operator.errors import InputError
 
 from .documents import read_manifests
-from .plan import PLANNED_NODES, SOME_INFEASIBLE, UNREADABLE, Planned, plan_manifests, surroundings
+from .plan import PLANNED_NODES, SOME_INFEASIBLE, UNREADABLE, plan_manifests, surroundings
 
 
 @click.command("render")
@@ -49,21 +46,9 @@ def render_command(
         sys.exit(UNREADABLE)
     failed = False
     for one in planned:
-        objects, problems = _rendered(one)
-        for found in problems:
-            failed = True
+        failed = failed or not one.plan.feasible
+        for found in one.plan.problems:
             click.echo(f"{one.plan.name}: {found.field}: {found.message}", err=True)
-        for rendered in objects:
+        for rendered in one.objects:
             click.echo("---\n" + yaml.safe_dump(rendered, sort_keys=False), nl=False)
     sys.exit(SOME_INFEASIBLE if failed else 0)
-
-
-def _rendered(planned: Planned) -> tuple[tuple[Object, ...], list[Problem]]:
-    if not planned.plan.feasible or planned.server is None or planned.inputs is None:
-        return (), planned.plan.problems
-    try:
-        selection = gpu_selection(planned.server, planned.plan, planned.inputs)
-        return render(planned.server, planned.plan, selection), []
-    except PlanningError as error:
-        problem = Problem(field=error.field, reason=error.reason, message=error.message)
-        return (), [problem]

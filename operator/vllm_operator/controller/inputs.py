@@ -123,7 +123,7 @@ class InputSource:
             model_problem=problem,
             offers=offers,
             nodes_visible=self._nodes.visible,
-            shared_products=() if offers else self._nodes.shared_products(),
+            shared_products=self._nodes.shared_products(offers),
             default_image=standing.image or self._settings.default_image or DEFAULT_IMAGE,
             preferred_product=standing.product,
             max_nodes=LARGEST_GROUP if self.groups else 1,

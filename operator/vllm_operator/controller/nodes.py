@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -56,9 +56,9 @@ class Nodes:
         }
         return {name: found[0] for name, found in offers.items() if found}
 
-    def shared_products(self) -> tuple[str, ...]:
-        """Products that are time-sliced on some node."""
-        return shared_products(node for _, node in self._nodes.values())
+    def shared_products(self, offers: Collection[GPUOffer]) -> tuple[str, ...]:
+        """Products that are time-sliced on some node; none where ``offers`` are beside them."""
+        return shared_products((node for _, node in self._nodes.values()), offers)
 
     def _changed(self, before: tuple[GPUOffer, ...]) -> bool:
         self._offers = None

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Literal
 
+from .images import COMMON, repository
 from .tables import rows_for
 from .versions import Version
 
@@ -113,7 +114,7 @@ def expands_pictures(version: Version) -> bool:
     return (0, 11, 0) <= version.release < (0, 13, 0)
 
 
-OFFICIAL_IMAGE: Final = "vllm/vllm-openai"
+OFFICIAL_IMAGE: Final = COMMON
 
 
 def samples_with_flashinfer(version: Version, image: str) -> bool:
@@ -125,8 +126,7 @@ def samples_with_flashinfer(version: Version, image: str) -> bool:
 
 def is_official(image: str) -> bool:
     """Whether an image is one that the vLLM project publishes."""
-    name = image.partition("@")[0].partition(":")[0].removeprefix("docker.io/")
-    return name == OFFICIAL_IMAGE
+    return repository(image) == OFFICIAL_IMAGE
 
 
 @lru_cache(maxsize=64)

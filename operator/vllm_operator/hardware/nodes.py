@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from . import catalogue
+from .slices import is_slice
 
 NVIDIA_PREFIX: Final = "nvidia.com/"
 AMD_PREFIXES: Final = ("amd.com/gpu", "beta.amd.com/gpu")
@@ -46,7 +47,7 @@ class GPUOffer:
     @property
     def is_partition(self) -> bool:
         """Whether this is a MIG slice: slices of a GPU cannot serve one model together."""
-        return "-MIG-" in self.product
+        return is_slice(self.product, self.resource_name)
 
     def to_json_object(self) -> dict[str, Any]:
         """The offer as plain JSON."""
@@ -102,8 +103,12 @@ def inventory(nodes: Iterable[Mapping[str, Any]]) -> tuple[GPUOffer, ...]:
     return tuple(_offer(group) for _, group in sorted(groups.items()))
 
 
-def shared_products(nodes: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
-    """Products that are time-sliced on some node, sorted."""
+def shared_products(
+    nodes: Iterable[Mapping[str, Any]], offers: Collection[GPUOffer] = ()
+) -> tuple[str, ...]:
+    """Products that are time-sliced on some node, sorted; none where ``offers`` are beside them."""
+    if offers:
+        return ()
     return tuple(sorted({s.product for s in _sightings(nodes) if _is_shared(s)}))
 
 

@@ -7,15 +7,22 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from vllm_operator.api.v1alpha1 import GPU
-from vllm_operator.engine.versions import DEFAULT_IMAGE
-from vllm_operator.errors import UnknownGPU
+from vllm_operator.engine.images import built_for, official_image
+from vllm_operator.engine.versions import Version
+from vllm_operator.errors import IllegalPin, UnknownGPU
 from vllm_operator.hardware import catalogue
 from vllm_operator.hardware.nodes import GPUOffer
+from vllm_operator.hardware.slices import nominal_gigabytes, profile_of, slice_of, split_product
+from vllm_operator.hardware.vendors import hardware_of, hardware_of_product
 
 from .inputs import PlanningInputs
 
 PRODUCT_FIELD: Final = "spec.gpu.product"
 MEMORY_FIELD: Final = "spec.gpu.memoryGiB"
+RESOURCE_FIELD: Final = "spec.gpu.resourceName"
+LABEL_VALUE_LENGTH: Final = 63
+"""Characters of a node label's value, and so of a product's name."""
+OF_THE_SLICE: Final = "the slice's MiB in nvidia-smi divided by 1024, less 1: PyTorch sees less"
 ASSUMED_PER_NODE: Final = 8
 """GPUs in a node that nobody has described: the largest usual server. The smallest layout that
 fits is taken anyway, so a smaller node is only missed where it would not have been enough."""
@@ -37,7 +44,10 @@ class GPUCandidate:
 
 
 def gpu_candidates(gpu: GPU | None, inputs: PlanningInputs) -> tuple[GPUCandidate, ...]:
-    """The products to choose from; raises ``UnknownGPU`` where there are none."""
+    """The products to choose from.
+
+    Raises UnknownGPU where there are none, and IllegalPin for a resource that is not the product's.
+    """
     gpu = gpu or GPU()
     if gpu.product is not None:
         return (_named(gpu, gpu.product, inputs.offers),)
@@ -49,7 +59,7 @@ def gpu_candidates(gpu: GPU | None, inputs: PlanningInputs) -> tuple[GPUCandidat
         if not asked:
             offered = ", ".join(sorted({c.offer.resource_name for c in found}))
             raise UnknownGPU(
-                "spec.gpu.resourceName",
+                RESOURCE_FIELD,
                 f"no node offers {gpu.resource_name}; the nodes offer {offered}",
             )
         found = asked
@@ -67,16 +77,21 @@ def offer_of(product: str, gpu: GPU | None, inputs: PlanningInputs) -> GPUOffer 
     """The offer behind ``placement.gpu``: its resource name and the node labels that select it."""
     try:
         candidates = gpu_candidates(gpu, inputs)
-    except UnknownGPU:
+    except (UnknownGPU, IllegalPin):
         return None
     return next((c.offer for c in candidates if c.offer.product == product), None)
 
 
-def image_suits(resource_name: str, image: str, image_pinned: bool) -> str | None:
-    """Why the image cannot run on such GPUs, or None: the default image is built for CUDA."""
-    if resource_name.startswith("amd.com/") and not image_pinned and image == DEFAULT_IMAGE:
-        return f"{image} is built for NVIDIA GPUs; set spec.engine.image to a ROCm build of vLLM"
-    return None
+def image_refused(offer: GPUOffer, image: str, version: Version) -> str | None:
+    """Why an image cannot run on such GPUs, or None: only what is known of both is judged."""
+    needed, built = hardware_of_product(offer.product, offer.resource_name), built_for(image)
+    if needed is None or built is None or needed == built:
+        return None
+    works = official_image(needed, version) or f"a build of vLLM {version} for {needed}"
+    return (
+        f"{image} is built for {built} and does not run on {needed} ({offer.product}); "
+        f"set spec.engine.image to {works}"
+    )
 
 
 def _nothing_to_choose(inputs: PlanningInputs) -> str:
@@ -116,15 +131,19 @@ def _named(gpu: GPU, name: str, offers: Sequence[GPUOffer]) -> GPUCandidate:
     values = {value.casefold() for value in product.label_values} if product else set()
     exact = [offer for offer in offers if offer.product.casefold() == folded]
     matching = exact or [offer for offer in offers if offer.product.casefold() in values]
+    _refuse_other_hardware(gpu, name, product, matching)
+    if (profile := profile_of(gpu.resource_name)) is not None:
+        return _sliced(gpu, name, profile, offers)
     if gpu.resource_name is not None:
         matching = [o for o in matching if o.resource_name == gpu.resource_name] or matching
     if matching:
-        return _from_nodes(gpu, matching)
+        return _from_nodes(gpu, name, matching)
     if product is None and gpu.memory_gib is None:
         raise UnknownGPU(PRODUCT_FIELD, _unknown(name, offers))
     resource = gpu.resource_name or (
         product.resource_name if product else catalogue.NVIDIA_RESOURCE
     )
+    card = product or catalogue.find(split_product(_label_value(name))[0])
     offer = GPUOffer(
         product=product.name if product else _label_value(name),
         memory_bytes=_memory(gpu, product.memory_bytes if product else 0),
@@ -132,13 +151,85 @@ def _named(gpu: GPU, name: str, offers: Sequence[GPUOffer]) -> GPUCandidate:
         nodes=0,
         resource_name=resource,
         node_labels=product.node_labels if product else _labels_of(name, resource),
-        compute_capability=product.compute_capability if product else None,
+        compute_capability=card.compute_capability if card else None,
     )
+    return _not_offered(gpu, offer)
+
+
+def _not_offered(gpu: GPU, offer: GPUOffer) -> GPUCandidate:
     return GPUCandidate(
         offer,
         per_node_known=gpu.per_node is not None,
         why=f"{PRODUCT_FIELD}; no node offers it yet",
     )
+
+
+def _refuse_other_hardware(
+    gpu: GPU, name: str, product: catalogue.GPUProduct | None, offered: Sequence[GPUOffer]
+) -> None:
+    """A known product never comes as another vendor's resource: its pods would stay Pending.
+
+    Raises IllegalPin.
+    """
+    usual = product.resource_name if product else next((o.resource_name for o in offered), "")
+    asked, real = hardware_of(gpu.resource_name or ""), hardware_of(usual)
+    if asked is not None and real is not None and asked != real:
+        raise IllegalPin(
+            RESOURCE_FIELD,
+            f"is {gpu.resource_name}, which stands for {asked}, and {name} is one of the {real}; "
+            f"set it to {usual}, or remove it",
+        )
+
+
+def _sliced(gpu: GPU, name: str, profile: str, offers: Sequence[GPUOffer]) -> GPUCandidate:
+    """A slice of the product, or the slice that the product names.
+
+    Raises IllegalPin where the product is a slice of another size, and where the memory is more
+    than the slice's; UnknownGPU where nothing says how much memory the slice has.
+    """
+    resource = str(gpu.resource_name)
+    whole, own = split_product(_label_value(name))
+    if own is not None and own.casefold() != profile:
+        raise IllegalPin(
+            RESOURCE_FIELD,
+            f"is {resource}, and {name} is a slice of another size; set it to "
+            f"nvidia.com/mig-{own}, or name the whole card in {PRODUCT_FIELD}",
+        )
+    card = catalogue.find(whole)
+    values = tuple(slice_of(one, profile) for one in (card.label_values if card else (whole,)))
+    folded = {value.casefold() for value in values}
+    named = slice_of(card.name if card else whole, profile)[:LABEL_VALUE_LENGTH]
+    _refuse_more_than_slice(gpu, resource)
+    matching = [o for o in offers if o.resource_name == resource and o.product.casefold() in folded]
+    if matching:
+        return _from_nodes(gpu, named, matching)
+    if gpu.memory_gib is None:
+        raise UnknownGPU(
+            MEMORY_FIELD,
+            f"{resource} is a slice of {name}, and no node says how much memory it has; set "
+            f"{MEMORY_FIELD} to {OF_THE_SLICE}",
+        )
+    offer = GPUOffer(
+        product=named,
+        memory_bytes=_memory(gpu, 0),
+        per_node=gpu.per_node or ASSUMED_PER_NODE,
+        nodes=0,
+        resource_name=resource,
+        node_labels={f"{resource}.product": values},
+        compute_capability=card.compute_capability if card else None,
+    )
+    return _not_offered(gpu, offer)
+
+
+def _refuse_more_than_slice(gpu: GPU, resource: str) -> None:
+    """Raise IllegalPin where the memory given is the whole card's."""
+    most = nominal_gigabytes(resource)
+    if gpu.memory_gib is not None and gpu.memory_gib > most:
+        raise IllegalPin(
+            MEMORY_FIELD,
+            f"is {gpu.memory_gib:g}, and a slice {resource} has at most {most}; set it to "
+            f"{OF_THE_SLICE}",
+        )
 
 
 def _label_value(name: str) -> str:
@@ -152,7 +243,7 @@ def _labels_of(name: str, resource: str) -> Mapping[str, tuple[str, ...]]:
     return {label: (_label_value(name),)}
 
 
-def _from_nodes(gpu: GPU, matching: Sequence[GPUOffer]) -> GPUCandidate:
+def _from_nodes(gpu: GPU, name: str, matching: Sequence[GPUOffer]) -> GPUCandidate:
     first = matching[0]
     same = [offer for offer in matching if offer.resource_name == first.resource_name]
     labels: dict[str, tuple[str, ...]] = {}
@@ -170,7 +261,7 @@ def _from_nodes(gpu: GPU, matching: Sequence[GPUOffer]) -> GPUCandidate:
         )
     offer = GPUOffer(
         # Several labels behind one alias: the alias stays the name, the labels select the nodes.
-        product=products[0] if len(products) == 1 else str(gpu.product),
+        product=products[0] if len(products) == 1 else name,
         memory_bytes=memory,
         per_node=gpu.per_node or max(offer.per_node for offer in same),
         nodes=sum(offer.nodes for offer in same),

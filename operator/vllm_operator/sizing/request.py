@@ -58,7 +58,6 @@ class Request:
     weight_bytes: int
     unexplained_bytes: int
     image: str
-    image_pinned: bool
     version: Version
     engine: Engine
     """The pins; empty where there are none."""
@@ -151,7 +150,6 @@ def read_request(
         weight_bytes=weights[0],
         unexplained_bytes=weights[1],
         image=image,
-        image_pinned=engine.image is not None,
         version=version,
         engine=engine,
         pins=pins,

@@ -19,7 +19,7 @@ from vllm_operator.hardware import catalogue
 from vllm_operator.models.shapes import LatentCache
 
 from .engines import setup_of
-from .gpus import GPUCandidate, image_suits
+from .gpus import GPUCandidate, image_refused
 from .parallelism import SINGLE
 from .request import Request
 from .weights import BYTES_OF
@@ -43,7 +43,7 @@ def unsuited_because(request: Request, gpu: GPUCandidate) -> PlanningError | Non
     """Why no layout on this product would start, or None."""
     offer = gpu.offer
     capability = offer.compute_capability
-    if (why := image_suits(offer.resource_name, request.image, request.image_pinned)) is not None:
+    if (why := image_refused(offer, request.image, request.version)) is not None:
         return IllegalPin("spec.engine.image", why)
     if (refused := _block_size_refused(request, gpu)) is not None:
         return refused

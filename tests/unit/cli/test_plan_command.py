@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 from vllm_operator.api.plan import Plan
 from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.cli.plan import plan_command
+from vllm_operator.cli.render import render_command
 from vllm_operator.models import catalogue
 from vllm_operator.sizing.planner import PlanningInputs, make_plan
 
@@ -239,3 +240,36 @@ def test_a_document_that_meets_a_defect_loses_no_other(plan, monkeypatch: pytest
     assert bad["problems"][0]["field"] == "spec.model.config"
     assert "ZeroDivisionError" in bad["problems"][0]["message"]
     assert result.exit_code == 1
+
+
+def test_nodes_with_only_time_sliced_gpus_are_told_as_the_operator_tells_them(plan, tmp_path: Path):
+    labels = {"nvidia.com/gpu.product": "NVIDIA-L40S-SHARED", "nvidia.com/gpu.replicas": "4"}
+    status = {"allocatable": {"nvidia.com/gpu": "4"}}
+    nodes = tmp_path / "nodes.json"
+    nodes.write_text(json.dumps([{"metadata": {"labels": labels}, "status": status}]))
+    result = plan(server("a", LLAMA), options=("-o", "json", "--nodes", str(nodes)))
+    (problem,) = json.loads(result.stdout)[0]["problems"]
+    assert "only time-sliced GPUs (NVIDIA-L40S-SHARED)" in problem["message"]
+
+
+REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
+
+
+@pytest.mark.parametrize(
+    ("required", "below"),
+    [("x", ""), ({"nodeSelectorTerms": [None]}, ".nodeSelectorTerms")],
+)
+def test_what_cannot_be_rendered_is_no_feasible_plan(
+    plan, tmp_path: Path, required: Any, below: str
+):
+    pod = {"affinity": {"nodeAffinity": {REQUIRED: required}}}
+    document = server("a", LLAMA, gpu={"product": "H100"}, pod=pod)
+    result = plan(document)
+    (entry,) = json.loads(result.stdout)
+    assert (result.exit_code, entry["feasible"]) == (1, False)
+    field = f"spec.pod.affinity.nodeAffinity.{REQUIRED}{below}"
+    assert [problem["field"] for problem in entry["problems"]] == [field]
+    path = tmp_path / "manifest.yaml"
+    rendered = CliRunner().invoke(render_command, ["-f", str(path), "--offline"])
+    assert (rendered.exit_code, rendered.stdout) == (1, "")
+    assert rendered.stderr == f"a: {field}: {entry['problems'][0]['message']}\n"
