@@ -9,7 +9,8 @@ from vllm_operator.engine import defaults
 from vllm_operator.engine.flags import VALUES, serve_flags
 from vllm_operator.engine.versions import Version, version_note
 
-from .features import ASYNC, feature_flags
+from .extras import ASYNC
+from .features import feature_flags
 from .layout import Layout
 from .request import SWITCHES, Request
 from .several_nodes import node_flags
