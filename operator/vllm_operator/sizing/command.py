@@ -8,6 +8,7 @@ from vllm_operator.api.plan import Flag, PlannedEngine, Startup
 from vllm_operator.engine import defaults
 from vllm_operator.engine.flags import VALUES, serve_flags
 from vllm_operator.engine.versions import Version, version_note
+from vllm_operator.models.reader import RUNNER
 
 from .extras import ASYNC
 from .features import feature_flags
@@ -20,6 +21,8 @@ from .storage import volume_of
 PORT: Final = 8000
 CACHE_PATH: Final = "/cache"
 DEFAULT_DRAIN_SECONDS: Final = 60
+RUNNER_FLAG: Final = "--runner"
+TASK_FLAG: Final = "--task"
 MODEL_ARGUMENT: Final = "model"
 """Name of the first entry of ``flags``: the positional argument."""
 
@@ -41,6 +44,7 @@ def flags(request: Request, layout: Layout) -> list[Flag]:
         *_sizes(request, layout),
         *node_flags(request, layout),
         *_kinds(request, layout),
+        *_runner(request),
         *_switches(request, layout),
         *feature_flags(request.engine, request.features, layout.adapters),
         *_serving(request),
@@ -187,6 +191,23 @@ def _switches(request: Request, layout: Layout) -> list[Flag]:
             Flag(name="--trust-remote-code", reason="pinned in spec.model.trustRemoteCode")
         )
     return found
+
+
+def _runner(request: Request) -> list[Flag]:
+    """The runner that the model's facts state.
+
+    Where nobody says it, vLLM decides by the architecture's name and the repository's
+    ``modules.json``; facts that are given inline may have neither. Before 0.10.1 the flag is
+    ``--task`` (0.8.5 ``config.py``, ``_resolve_task``).
+    """
+    stated = request.facts.config.get(RUNNER)
+    if stated is None:
+        return []
+    reason = f"what the model's facts say ({RUNNER}: {stated})"
+    if defaults.has_flag(RUNNER_FLAG, request.version):
+        return [Flag(name=RUNNER_FLAG, value=str(stated), reason=reason)]
+    task = "embed" if request.architecture.pooling else "generate"
+    return [Flag(name=TASK_FLAG, value=task, reason=reason)]
 
 
 def _schedules_ahead(request: Request, layout: Layout) -> bool:

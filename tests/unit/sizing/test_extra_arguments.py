@@ -2,7 +2,21 @@
 
 import pytest
 
-from unit.sizing.examples import EAGLE3, LLAMA_8B, only_problem, plan_of, reason_of, value_of
+from unit.sizing.examples import (
+    EAGLE3,
+    H100,
+    LLAMA_8B,
+    has,
+    inputs_for,
+    only_problem,
+    plan_of,
+    reason_of,
+    server,
+    value_of,
+)
+from vllm_operator.models import catalogue
+from vllm_operator.models.facts import facts_from_inline
+from vllm_operator.sizing.planner import make_plan
 
 PICTURES = "Qwen/Qwen2-VL-7B-Instruct"
 
@@ -256,6 +270,29 @@ def test_variables_are_checked_likewise(name: str, text: str):
     field, reason, message = only_problem(plan)
     assert (field, reason) == (f"spec.engine.env[{name}]", "IllegalPin")
     assert text in message
+
+
+@pytest.mark.parametrize(
+    ("version", "said"),
+    [
+        ("0.9.2", ["--task", "embed"]),
+        ("0.10.0", ["--task", "embed"]),
+        ("0.10.2", ["--runner", "pooling"]),
+        ("0.33.0", ["--runner", "pooling"]),
+    ],
+)
+def test_what_is_offered_for_the_runner_makes_the_engine_pool(version: str, said: list[str]):
+    _, message = refused(said[0], said[1], version=version)
+    assert "its whole config.json in spec.model.config with the key runner: pooling" in message
+    config = {**catalogue.find(LLAMA_8B).config, "runner": "pooling"}
+    planned = server({"id": LLAMA_8B, "config": config}, engine={"version": version}, gpu=H100)
+    plan = make_plan(planned, inputs_for(planned, model=facts_from_inline(planned.spec.model)))
+    command = plan.engine.command
+    assert command[command.index(said[0]) + 1] == said[1]
+
+
+def test_a_model_whose_facts_say_nothing_of_a_runner_gets_none():
+    assert not has(plan_of(LLAMA_8B), "--runner")
 
 
 SPECULATING = {"method": "eagle3", "model": "a/b", "config": EAGLE3}
