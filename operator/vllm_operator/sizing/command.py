@@ -6,6 +6,7 @@ from typing import Final
 
 from vllm_operator.api.plan import Flag, PlannedEngine, Startup
 from vllm_operator.engine import defaults
+from vllm_operator.engine.environment import OFFLINE
 from vllm_operator.engine.flags import VALUES, serve_flags
 from vllm_operator.engine.versions import Version, version_note
 from vllm_operator.models.reader import RUNNER
@@ -84,8 +85,9 @@ def planned_engine(request: Request, arguments: list[Flag], start: Startup) -> P
         "VLLM_CACHE_ROOT": f"{CACHE_PATH}/vllm",
         "VLLM_NO_USAGE_STATS": "1",
     }
-    if volume_of(request.spec).serves:
-        environment["HF_HUB_OFFLINE"] = "1"
+    given = {variable.name for variable in request.engine.env or []}
+    if volume_of(request.spec).serves and OFFLINE[0] not in given:
+        environment[OFFLINE[0]] = "1"
     ready = "VLLM_ENGINE_READY_TIMEOUT_S"
     if defaults.has_environment(ready, request.version):
         environment[ready] = str(int(start.budget_seconds))

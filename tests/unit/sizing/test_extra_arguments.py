@@ -265,7 +265,7 @@ def test_a_server_without_pictures_profiles_none(words: list[str]):
 def test_variables_are_checked_likewise(name: str, text: str):
     claim = {"persistentVolumeClaim": {"claimName": "models", "mode": "Model"}}
     plan = plan_of(
-        {"id": LLAMA_8B, "storage": claim}, engine={"env": [{"name": name, "value": "1"}]}
+        {"id": LLAMA_8B, "storage": claim}, engine={"env": [{"name": name, "value": "0"}]}
     )
     field, reason, message = only_problem(plan)
     assert (field, reason) == (f"spec.engine.env[{name}]", "IllegalPin")
