@@ -74,6 +74,10 @@ class Extras:
     asynchronous: bool = False
     """Whether they ask for ``--async-scheduling``."""
 
+    def value(self, name: str) -> str | None:
+        """The value of a flag that takes one; None where it is not given."""
+        return next((flag.value for flag in self.flags if flag.name == name), None)
+
 
 def read_extras(
     words: Sequence[str], version: Version, *, eager: bool = False, batch: int | None = None

@@ -38,7 +38,8 @@ SWITCHES: Final = (
 """Pins that are written as ``--x`` or ``--no-x``: attribute, field, flag."""
 
 LOAD_FORMAT: Final = "--load-format"
-"""With it the files of the repository may stay where they are (``dummy``, ``runai_streamer``)."""
+NOT_LOADED: Final = "dummy"
+"""The format with which no weights are downloaded (0.33.0 ``model_loader/dummy_loader.py``)."""
 DATA_FLAG: Final = "--data-parallel-size"
 EXPERT_FLAG: Final = "--enable-expert-parallel"
 WHOLE_EXPERTS_SINCE: Final = (0, 9, 2)
@@ -139,7 +140,7 @@ def read_request(
         known, pinned = facts, spec.model.weight_bytes
         described = checkpoint
         weights = _collected(problems, lambda: checkpoint_bytes(described, known, pinned))
-    if weights is not None and LOAD_FORMAT not in features.extras.names:
+    if weights is not None and features.extras.value(LOAD_FORMAT) != NOT_LOADED:
         problems.extend(room_problems(spec, weights[0]))
     if problems or version is None or facts is None or weights is None:
         return None, problems

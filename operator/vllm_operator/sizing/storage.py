@@ -130,7 +130,8 @@ def ephemeral_limit(spec: VLLMServerSpec) -> str | None:
     limits = resources.limits if resources is not None else None
     if volume_of(spec).kind != "EmptyDir" or limits is None:
         return None
-    return limits.get("ephemeral-storage")
+    limit = limits.get("ephemeral-storage")
+    return None if limit is None else str(limit)
 
 
 def room_problems(spec: VLLMServerSpec, download: int) -> Iterator[PlanningError]:
