@@ -326,7 +326,7 @@ def test_async_scheduling_goes_with_drafts_that_vllm_takes_it_with(speculative, 
 
 
 def test_async_scheduling_that_is_switched_off_goes_with_every_draft():
-    engine = {"version": "0.14.0", "speculative": {"method": "ngram"}}
+    engine = {"version": "0.12.0", "speculative": {"method": "ngram"}}
     assert plan_of(LLAMA_8B, engine={**engine, "extraArgs": ["--no-async-scheduling"]}).feasible
 
 
