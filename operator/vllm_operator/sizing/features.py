@@ -28,7 +28,8 @@ from .speculation import Speculation
 from .storage import volume_of
 
 ASYNC_STAGES_SINCE: Final = (0, 15, 0)
-"""Before, ``--async-scheduling`` refuses stages (0.14.0 ``config/vllm.py``; not 0.16.0)."""
+"""Before, ``--async-scheduling`` refuses stages (0.14.0 ``config/vllm.py``, not
+0.16.0; vllm-project/vllm#32359 of January 2026 took the refusal away)."""
 
 
 @dataclass(frozen=True, slots=True)
