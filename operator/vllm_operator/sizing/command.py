@@ -6,10 +6,13 @@ from typing import Final
 
 from vllm_operator.api.plan import Flag, PlannedEngine, Startup
 from vllm_operator.engine import defaults
+from vllm_operator.engine.environment import OFFLINE
 from vllm_operator.engine.flags import VALUES, serve_flags
 from vllm_operator.engine.versions import Version, version_note
+from vllm_operator.models.reader import RUNNER
 
-from .features import ASYNC, feature_flags
+from .extras import ASYNC
+from .features import feature_flags
 from .layout import Layout
 from .request import SWITCHES, Request
 from .several_nodes import node_flags
@@ -19,6 +22,8 @@ from .storage import volume_of
 PORT: Final = 8000
 CACHE_PATH: Final = "/cache"
 DEFAULT_DRAIN_SECONDS: Final = 60
+RUNNER_FLAG: Final = "--runner"
+TASK_FLAG: Final = "--task"
 MODEL_ARGUMENT: Final = "model"
 """Name of the first entry of ``flags``: the positional argument."""
 
@@ -40,6 +45,7 @@ def flags(request: Request, layout: Layout) -> list[Flag]:
         *_sizes(request, layout),
         *node_flags(request, layout),
         *_kinds(request, layout),
+        *_runner(request),
         *_switches(request, layout),
         *feature_flags(request.engine, request.features, layout.adapters),
         *_serving(request),
@@ -79,8 +85,9 @@ def planned_engine(request: Request, arguments: list[Flag], start: Startup) -> P
         "VLLM_CACHE_ROOT": f"{CACHE_PATH}/vllm",
         "VLLM_NO_USAGE_STATS": "1",
     }
-    if volume_of(request.spec).serves:
-        environment["HF_HUB_OFFLINE"] = "1"
+    given = {variable.name for variable in request.engine.env or []}
+    if volume_of(request.spec).serves and OFFLINE[0] not in given:
+        environment[OFFLINE[0]] = "1"
     ready = "VLLM_ENGINE_READY_TIMEOUT_S"
     if defaults.has_environment(ready, request.version):
         environment[ready] = str(int(start.budget_seconds))
@@ -186,6 +193,23 @@ def _switches(request: Request, layout: Layout) -> list[Flag]:
             Flag(name="--trust-remote-code", reason="pinned in spec.model.trustRemoteCode")
         )
     return found
+
+
+def _runner(request: Request) -> list[Flag]:
+    """The runner that the model's facts state.
+
+    Where nobody says it, vLLM decides by the architecture's name and the repository's
+    ``modules.json``; facts that are given inline may have neither. Before 0.10.1 the flag is
+    ``--task`` (0.8.5 ``config.py``, ``_resolve_task``).
+    """
+    stated = request.facts.config.get(RUNNER)
+    if stated is None:
+        return []
+    reason = f"what the model's facts say ({RUNNER}: {stated})"
+    if defaults.has_flag(RUNNER_FLAG, request.version):
+        return [Flag(name=RUNNER_FLAG, value=str(stated), reason=reason)]
+    task = "embed" if request.architecture.pooling else "generate"
+    return [Flag(name=TASK_FLAG, value=task, reason=reason)]
 
 
 def _schedules_ahead(request: Request, layout: Layout) -> bool:

@@ -27,6 +27,7 @@ from vllm_operator.engine.versions import Version
 from vllm_operator.errors import IllegalPin, PlanningError
 
 FIELD: Final = "spec.engine.extraArgs"
+ASYNC: Final = "--async-scheduling"
 PICTURES: Final = "--limit-mm-per-prompt"
 APPENDED: Final = ("--middleware", "--ignore-patterns")
 """Flags whose values add up where they are given several times."""
@@ -45,6 +46,19 @@ JSON_COMPILATION: Final = Version.parse("0.9.1")
 ``true``. 1 and 0 are read as switches by both."""
 LEVELS: Final = ("0", "1", "2", "3")
 
+SIZES: Final = "cudagraph_capture_sizes"
+LARGEST: Final = "max_cudagraph_capture_size"
+SIZE_FLAGS: Final = {
+    SIZES: ("--cudagraph-capture-sizes", "--cuda-graph-sizes"),
+    LARGEST: ("--max-cudagraph-capture-size",),
+}
+"""What sets a key of ``--compilation-config`` too; vLLM takes one of them only (0.11.1 to 0.33.0
+``engine/arg_utils.py``, "are mutually exclusive")."""
+SIZES_CHECKED_SINCE: Final = (0, 11, 1)
+"""Before, no version compares them: one of them wins (0.11.0 ``config/__init__.py``)."""
+REPLACED_KEYS: Final = {"use_cudagraph": False, "full_cuda_graph": True}
+"""Settings that 0.10.2 and 0.11.0 (``config/compilation.py``) refuse beside ``cudagraph_mode``."""
+
 
 @dataclass(frozen=True, slots=True)
 class Extras:
@@ -57,10 +71,21 @@ class Extras:
     """Whether CUDA graphs are captured as far as these arguments go."""
     pictures: bool = True
     """Whether requests may carry pictures."""
+    asynchronous: bool = False
+    """Whether they ask for ``--async-scheduling``."""
+
+    def value(self, name: str) -> str | None:
+        """The value of a flag that takes one; None where it is not given."""
+        return next((flag.value for flag in self.flags if flag.name == name), None)
 
 
-def read_extras(words: Sequence[str], version: Version) -> tuple[Extras, list[PlanningError]]:
-    """The extra arguments, or why they are refused, each with the word's place."""
+def read_extras(
+    words: Sequence[str], version: Version, *, eager: bool = False, batch: int | None = None
+) -> tuple[Extras, list[PlanningError]]:
+    """The extra arguments, or why they are refused, each with the word's place.
+
+    ``eager``: no graphs are captured; ``batch``: the pinned tokens of a step, which bound them.
+    """
     arguments, found = read(words, version)
     problems: list[PlanningError] = [IllegalPin(_at(index), text) for index, text in found]
     wrong = {index for index, _ in found}
@@ -85,10 +110,19 @@ def read_extras(words: Sequence[str], version: Version) -> tuple[Extras, list[Pl
         except ValueError as problem:
             return Extras(), [IllegalPin(_at(group[-1].index), f"{name} {problem}")]
     problems += _modelled_problems(groups, values, version)
+    if not problems and version.release >= SIZES_CHECKED_SINCE:
+        captures = not eager and _graphs(groups, values)
+        problems += _graph_size_problems(groups, values, batch if captures else 0)
     flags = tuple(
         flag for name in groups for flag in _flags(groups[name], values.get(name), version)
     )
-    extras = Extras(flags, frozenset(groups), _graphs(groups, values), _pictures(groups, values))
+    extras = Extras(
+        flags,
+        frozenset(groups),
+        _graphs(groups, values),
+        _pictures(groups, values),
+        _on(groups.get(ASYNC, ())),
+    )
     return (Extras(), problems) if problems else (extras, [])
 
 
@@ -196,6 +230,68 @@ def _compilation_problems(value: Any, version: Version) -> Iterator[str]:
         problem = _setting_problem(known[key], given)
         if problem is not None:
             yield f"{key} {problem}"
+        if "cudagraph_mode" in value and key in REPLACED_KEYS and given is REPLACED_KEYS[key]:
+            yield f"{key} and cudagraph_mode say the same thing; keep cudagraph_mode"
+
+
+def _graph_size_problems(
+    groups: Mapping[str, Sequence[Argument]], values: Mapping[str, Any], batch: int | None
+) -> Iterator[PlanningError]:
+    """Sizes of CUDA graphs that are given twice, or contradict each other.
+
+    ``batch``: tokens of a step, beyond which sizes are dropped; 0 where none is captured. Source:
+    0.11.1 to 0.33.0 ``config/vllm.py``, ``_set_cudagraph_sizes``.
+    """
+    found = {key: list(_given_sizes(key, groups, values)) for key in SIZE_FLAGS}
+    for key, given in found.items():
+        if len(given) > 1:
+            names = " and ".join(name for _, name, _ in given)
+            yield IllegalPin(given[-1][0], f"{names} both set {key}; keep one of them")
+            return
+    if batch == 0:
+        return
+    for key, given in found.items():
+        for where, name, sizes in given:
+            if not sizes or (key == LARGEST and sizes[0] < 1):
+                yield IllegalPin(where, f"{name} asks for no graph; {_without_graphs(name)}")
+                return
+    if found[SIZES] and found[LARGEST]:
+        yield from _inconsistent(found[SIZES][0], found[LARGEST][0], batch)
+
+
+def _without_graphs(name: str) -> str:
+    return f"set it to 1 or more, or remove {name} and set spec.engine.enforceEager: true"
+
+
+def _inconsistent(
+    listed: tuple[str, str, list[int]], most: tuple[str, str, list[int]], batch: int | None
+) -> Iterator[PlanningError]:
+    sizes = [size for size in listed[2] if batch is None or size <= batch]
+    largest = max(sizes, default=0)
+    if most[2][0] == largest:
+        return
+    within = (
+        "" if len(sizes) == len(listed[2]) else f" up to spec.engine.maxNumBatchedTokens {batch}"
+    )
+    works = f"set it to {largest}, or remove it" if largest else "remove it"
+    yield IllegalPin(
+        most[0],
+        f"{most[1]} is {most[2][0]}, and the largest of {listed[1]}{within} is {largest}; {works}",
+    )
+
+
+def _given_sizes(
+    key: str, groups: Mapping[str, Sequence[Argument]], values: Mapping[str, Any]
+) -> Iterator[tuple[str, str, list[int]]]:
+    """Where a key is set, by what name, and to which sizes."""
+    for name in SIZE_FLAGS[key]:
+        if name in groups:
+            sizes = [int(text) for one in groups[name] for text in one.values]
+            yield _at(groups[name][-1].index), name, sizes
+    settings = values.get(COMPILATION)
+    if isinstance(settings, dict) and key in settings:
+        sizes = settings[key] if isinstance(settings[key], list) else [settings[key]]
+        yield _at(groups[COMPILATION][-1].index), f"{COMPILATION} {key}", sizes
 
 
 def _unknown_key(key: str, version: Version) -> str:

@@ -21,15 +21,15 @@ from vllm_operator.models.drafts import MODEL_FIELD
 from . import adapters as lora
 from . import speculation as drafts
 from .adapters import Adapters
+from .extras import ASYNC, Extras, read_extras
 from .extras import FIELD as EXTRA_FIELD
-from .extras import Extras, read_extras
 from .profiles import BALANCED, Profile, profile_of
 from .speculation import Speculation
 from .storage import volume_of
 
-ASYNC: Final = "--async-scheduling"
-ASYNC_ALONE_UNTIL: Final = (0, 14, 0)
-"""Before, ``--async-scheduling`` refuses drafts and stages (0.13.0 ``config/vllm.py``)."""
+ASYNC_STAGES_SINCE: Final = (0, 15, 0)
+"""Before, ``--async-scheduling`` refuses stages (0.14.0 ``config/vllm.py``, not
+0.16.0; vllm-project/vllm#32359 of January 2026 took the refusal away)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,8 @@ class Features:
     speculation: Speculation | None = None
     adapters: Adapters | None = None
     profile: Profile = BALANCED
+    undivided: bool = False
+    """Whether an argument that is added refuses pipeline stages."""
 
     @property
     def step_tokens(self) -> int:
@@ -53,7 +55,8 @@ class Features:
         A draft that is loaded lies on the last stage, and which drafts find what they share with
         the model there differs by version (0.26.0 ``v1/worker/gpu/model_runner.py`` refuses some).
         """
-        return self.speculation is not None and self.speculation.loads != "nothing"
+        loads = self.speculation is not None and self.speculation.loads != "nothing"
+        return loads or self.undivided
 
 
 def read_features(
@@ -62,7 +65,12 @@ def read_features(
     """The model with its draft, what else is asked for, and every problem of it."""
     engine = spec.engine or Engine()
     problems: list[PlanningError] = list(_parser_problems(engine, version))
-    extras, found = read_extras(engine.extra_args or [], version)
+    extras, found = read_extras(
+        engine.extra_args or [],
+        version,
+        eager=engine.enforce_eager is True,
+        batch=engine.max_num_batched_tokens,
+    )
     problems += found
     adapters = None
     if architecture is not None and not extras.pictures:
@@ -82,7 +90,8 @@ def read_features(
             )
         except PlanningError as problem:
             problems.append(problem)
-    features = Features(extras, speculation, adapters, profile_of(spec.workload))
+    undivided = extras.asynchronous and version.release < ASYNC_STAGES_SINCE
+    features = Features(extras, speculation, adapters, profile_of(spec.workload), undivided)
     problems += _together(spec, engine, features, version)
     return architecture, features, problems
 
@@ -125,7 +134,7 @@ def _together(
             concurrency=-(-(asked or 0) // ((split.data if split else None) or 1)),
             adapters=features.adapters is not None,
         )
-        if features.one_stage and (pipeline or 1) > 1:
+        if speculation.loads != "nothing" and (pipeline or 1) > 1:
             yield IllegalPin(
                 "spec.parallelism.pipeline",
                 f"is {pipeline}, and spec.engine.speculative {speculation.method} is planned on "
@@ -143,12 +152,25 @@ def _together(
             "spec.parallelism.expert",
             f"is true, and LoRA of vLLM {version} works without it only; remove one of them",
         )
-    alone = version.release < ASYNC_ALONE_UNTIL
-    if ASYNC in features.extras.names and alone and (speculation or (pipeline or 1) > 1):
-        other = "spec.engine.speculative" if speculation else "spec.parallelism.pipeline"
+    if features.extras.asynchronous:
+        yield from _asynchronous_problems(features, pipeline or 1, version)
+
+
+def _asynchronous_problems(
+    features: Features, pipeline: int, version: Version
+) -> Iterator[PlanningError]:
+    """What ``--async-scheduling`` is refused with, or falls back from; see ``speculation.csv``."""
+    speculation, text = features.speculation, f"{ASYNC} of vLLM {version} does not work with"
+    if speculation is not None and not drafts.goes_asynchronously(speculation.method, version):
+        since = drafts.asynchronous_since(speculation.method)
+        newer = f", or use vLLM {since} or newer" if since else ""
         yield IllegalPin(
             EXTRA_FIELD,
-            f"{ASYNC} of vLLM {version} does not work with {other}; remove one of them",
+            f"{text} spec.engine.speculative {speculation.method}; remove one of them{newer}",
+        )
+    if features.undivided and pipeline > 1:
+        yield IllegalPin(
+            EXTRA_FIELD, f"{text} spec.parallelism.pipeline {pipeline}; remove one of them"
         )
 
 

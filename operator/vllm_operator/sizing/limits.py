@@ -310,7 +310,10 @@ class Limits:
         if value > start.value:
             field = "maxNumSeqs" if self.request.engine.max_num_seqs else None
             source = f"spec.engine.{field}" if field else "spec.workload.concurrency"
-            return Chosen(value, f"raised to {source}, one token a sequence")
+            if self.each == 1:
+                return Chosen(value, f"raised to {source}, one token a sequence")
+            each = f"{self.each} tokens a sequence (spec.engine.speculative)"
+            return Chosen(value, f"raised to {source}, {each}")
         if value < start.value:
             return Chosen(value, "bounded by spec.engine.maxNumBatchedTokens")
         return Chosen(value, start.reason)

@@ -90,6 +90,15 @@ def methods_of(version: Version) -> tuple[str, ...]:
     return tuple(dict.fromkeys(row["method"] for row in _rows() if holds(row, version)))
 
 
+def _suiting(architecture: Architecture, version: Version) -> str:
+    """What to do instead of a method that does not quantise this model."""
+    kind = "experts" if architecture.has_experts else "linear"
+    found = [row["method"] for row in _rows() if holds(row, version) and row[kind]]
+    if not found:
+        return "leave the field out"
+    return f"take one of {', '.join(dict.fromkeys(found))}, or leave the field out"
+
+
 def method_of(name: str, version: Version) -> Method:
     """A method by vLLM's name; raises ``IllegalPin`` where ``version`` does not know it."""
     for row in _rows():
@@ -129,13 +138,13 @@ def quantized_online(architecture: Architecture, name: str, version: Version) ->
         raise IllegalPin(
             FIELD,
             f"{name!r} quantises routed experts alone and this model has none; "
-            f"vLLM {version} also knows {', '.join(methods_of(version))}",
+            f"{_suiting(architecture, version)}",
         )
     if method.experts is None and architecture.has_experts:
         raise IllegalPin(
             FIELD,
             f"vLLM {version} does not quantise experts with {name!r}; "
-            "take vLLM 0.10.0 or newer, or another method",
+            f"take vLLM 0.10.0 or newer, or {_suiting(architecture, version)}",
         )
     return replace(architecture, quantization=_quantization(method))
 

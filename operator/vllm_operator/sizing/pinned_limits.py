@@ -1,4 +1,4 @@
-"""Pinned limits of a batch that are too large for a GPU, and values with which a model fits."""
+"""Limits of a batch that are too large for a GPU: pins, requests at once; and values that fit."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ FIELDS: Final = {
     "max_num_seqs": "spec.engine.maxNumSeqs",
     "max_num_batched_tokens": "spec.engine.maxNumBatchedTokens",
 }
+CONCURRENCY_FIELD: Final = "spec.workload.concurrency"
 SMALLEST: Final = 64
 """Smaller limits than this are no remedy that anybody wants."""
 
@@ -27,10 +28,32 @@ def lower_limits(request: Request, nearest: Rejection, text: str) -> Infeasible 
     """
     if nearest.problem.field != "spec.gpu":
         return None
+    fewer = _fewer_requests(request, nearest)
+    if fewer is not None:
+        workload = request.spec.workload
+        asked = workload.concurrency if workload is not None else None
+        at_most = fewer * request.pins.ranks
+        return Infeasible(
+            CONCURRENCY_FIELD,
+            f"is {asked}, and the model {text}. What works: {CONCURRENCY_FIELD} of at most "
+            f"{at_most} a replica (spec.replicas spreads the load)",
+        )
     for engine in _lowered(request):
         found = find_layout(replace(request, engine=engine), nearest.gpu, nearest.division)
         if isinstance(found, Layout):
             return _problem(request.engine, engine, text)
+    return None
+
+
+def _fewer_requests(request: Request, nearest: Rejection) -> int | None:
+    """Expected requests at once for which there is room, by halves; None where none helps."""
+    fewer = (request.load.concurrency or 0) // 2
+    while fewer:
+        load = replace(request.load, concurrency=fewer)
+        found = find_layout(replace(request, load=load), nearest.gpu, nearest.division)
+        if isinstance(found, Layout):
+            return fewer
+        fewer //= 2
     return None
 
 

@@ -24,13 +24,13 @@ from .several_nodes import ranks_problem
 from .speculation import draft_fingerprint
 from .startup import fingerprint as startup_fingerprint
 from .startup import startup
-from .storage import planned_storage, spread_problem
+from .storage import ephemeral_limit, planned_storage, spread_problem
 
 __all__ = ["PlanningInputs", "inputs_hash", "make_plan", "offer_of", "plan_difference"]
 
 PROBLEM_LIMIT: Final = 16
 NOT_PLANNED: Final = ("replicas", "paused", "pod")
-"""Parts of a specification that no plan depends on."""
+"""Parts of a specification that no plan depends on; of the pod only the room on the node's disk."""
 
 
 def make_plan(server: VLLMServer, inputs: PlanningInputs) -> Plan:
@@ -81,6 +81,9 @@ def inputs_hash(server: VLLMServer, inputs: PlanningInputs) -> str:
     draft = draft_fingerprint(server.spec.engine)
     if draft is not None:
         document.append(draft)
+    disk = ephemeral_limit(server.spec)
+    if disk is not None:
+        document.append(["ephemeral-storage", disk])
     return hashlib.sha256(canonical_json(document).encode()).hexdigest()
 
 

@@ -15,7 +15,7 @@ from .divisions import Division, Divisions, Pins, divisions
 from .gpus import GPUCandidate
 from .layout import Layout, Rejection, find_layout
 from .parallelism import Parallelism, illegal_because, legal_sizes
-from .pinned_limits import lower_limits
+from .pinned_limits import CONCURRENCY_FIELD, lower_limits
 from .request import Request
 from .utilization import gib
 
@@ -28,7 +28,6 @@ MOST_NODES: Final = 8
 LARGEST_TENSOR: Final = 64
 """The largest size that the field takes."""
 TENSOR_FIELD: Final = "spec.parallelism.tensor"
-CONCURRENCY_FIELD: Final = "spec.workload.concurrency"
 ONE_NODE: Final = "one node is looked at"
 
 

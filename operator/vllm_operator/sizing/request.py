@@ -11,7 +11,7 @@ from vllm_operator.api import later
 from vllm_operator.api.pod import EnvironmentVariable
 from vllm_operator.api.v1alpha1 import Engine, VLLMServer, VLLMServerSpec
 from vllm_operator.engine import defaults
-from vllm_operator.engine.environment import refused_because
+from vllm_operator.engine.environment import OFFLINE, offline_variable, refused_because
 from vllm_operator.engine.versions import Version, engine_image, engine_version
 from vllm_operator.errors import IllegalPin, PlanningError, UnknownModel
 from vllm_operator.models import catalogue
@@ -27,7 +27,7 @@ from .online import quantized_online
 from .repairs import Repair
 from .served import model_problems, value_problems, with_length_of
 from .stages import illegal_stages_because
-from .storage import storage_problems, volume_of
+from .storage import Volume, room_problems, storage_problems, volume_of
 from .weights import checkpoint_bytes
 from .workload import ExpectedLoad, expected_load, load_problems
 
@@ -37,7 +37,9 @@ SWITCHES: Final = (
 )
 """Pins that are written as ``--x`` or ``--no-x``: attribute, field, flag."""
 
-OFFLINE: Final = "HF_HUB_OFFLINE"
+LOAD_FORMAT: Final = "--load-format"
+NOT_LOADED: Final = "dummy"
+"""The format with which no weights are downloaded (0.33.0 ``model_loader/dummy_loader.py``)."""
 DATA_FLAG: Final = "--data-parallel-size"
 EXPERT_FLAG: Final = "--enable-expert-parallel"
 WHOLE_EXPERTS_SINCE: Final = (0, 9, 2)
@@ -99,7 +101,7 @@ def read_request(
     spec = server.spec
     engine = spec.engine or Engine()
     problems: list[PlanningError] = list(later.refused_fields(spec))
-    problems.extend(_environment_problems(engine.env or [], offline=volume_of(spec).serves))
+    problems.extend(_environment_problems(engine.env or [], volume_of(spec)))
     problems.extend(storage_problems(spec, inputs.host_path_prefixes))
     version, image = None, engine.image or inputs.default_image
     try:
@@ -137,6 +139,8 @@ def read_request(
         known, pinned = facts, spec.model.weight_bytes
         described = checkpoint
         weights = _collected(problems, lambda: checkpoint_bytes(described, known, pinned))
+    if weights is not None and features.extras.value(LOAD_FORMAT) != NOT_LOADED:
+        problems.extend(room_problems(spec, weights[0]))
     if problems or version is None or facts is None or weights is None:
         return None, problems
     assert architecture is not None
@@ -195,13 +199,21 @@ def _architecture(spec: VLLMServerSpec, inputs: PlanningInputs) -> Architecture:
 
 
 def _environment_problems(
-    variables: list[EnvironmentVariable], *, offline: bool
+    variables: list[EnvironmentVariable], volume: Volume
 ) -> Iterator[PlanningError]:
     seen: set[str] = set()
+    offline = offline_variable(variables)
+    if offline is not None and volume.kind == "EmptyDir":
+        yield IllegalPin(
+            f"spec.engine.env[{offline.name}]",
+            f"is {offline.value}, and the emptyDir in which the engine looks for the model is "
+            "empty at the start of every pod; remove it, or name in spec.model.storage a "
+            "persistentVolumeClaim or hostPath that holds the model",
+        )
     for variable in variables:
         field = f"spec.engine.env[{variable.name}]"
         remedy = refused_because(variable.name)
-        if offline and variable.name == OFFLINE:
+        if volume.serves and variable.name == OFFLINE[0] and variable is not offline:
             remedy = "remove it: a checkpoint on a volume is served without the Hub anyway"
         if remedy is not None:
             yield IllegalPin(field, f"may not be set here; {remedy}")

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.resources import files
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from vllm_operator.api.features import Speculative
 from vllm_operator.api.v1alpha1 import Engine
@@ -26,7 +26,10 @@ from vllm_operator.models import catalogue
 from vllm_operator.models.architecture import Architecture, architecture_from_config
 from vllm_operator.models.drafts import MODEL_FIELD, eagle_draft, own_draft, whole_draft
 
-FIELD: Final = "spec.engine.speculative.method"
+SPECULATIVE_FIELD: Final = "spec.engine.speculative"
+FIELD: Final = f"{SPECULATIVE_FIELD}.method"
+METHODS: Final[tuple[str, ...]] = get_args(Speculative.model_fields["method"].annotation)
+"""The field's values."""
 CONFIG_FIELD: Final = "spec.engine.speculative.config"
 TOKENS_FIELD: Final = "spec.engine.speculative.tokens"
 FLAG: Final = "--speculative-config"
@@ -68,29 +71,50 @@ def _rows() -> tuple[Mapping[str, str], ...]:
     return tuple(csv.DictReader(text.splitlines()))
 
 
-def methods_of(version: Version) -> tuple[str, ...]:
-    """The methods of speculative decoding that are sized and that ``version`` knows."""
-    return tuple(row["method"] for row in _rows() if holds(row, version))
+def methods_of(
+    version: Version, architecture: Architecture | None = None, image: str | None = None
+) -> tuple[str, ...]:
+    """The values of the field that ``version`` takes, for this model and image where given.
+
+    ``mtp`` and ``eagle3`` depend on the model, ``suffix`` on the image: without one they are left
+    out.
+    """
+    known = {row["method"] for row in _rows() if holds(row, version)}
+    depends = {
+        "suffix": image is not None and not defaults.is_official(image),
+        "eagle3": architecture is not None and _shows_its_states(architecture, version),
+    }
+    found = [one for one in METHODS if one in known and depends.get(one, True) and one != "mtp"]
+    if architecture is not None and _drafts_itself(architecture, version):
+        found.append("mtp")
+    return tuple(found)
 
 
-def loads_of(method: str, version: Version) -> Loads:
-    """What a method loads; raises ``IllegalPin`` where it is not known to ``version`` or here."""
+def _instead(methods: tuple[str, ...]) -> str:
+    if not methods:
+        return f"remove {SPECULATIVE_FIELD}"
+    return f"take {'one of ' if len(methods) > 1 else ''}{', '.join(methods)}"
+
+
+def loads_of(method: str, version: Version, others: tuple[str, ...] | None = None) -> Loads:
+    """What a method loads; raises ``IllegalPin`` where it is not known to ``version`` or here.
+
+    ``others`` are offered instead of it.
+    """
     for row in _rows():
         if row["method"] == method and holds(row, version):
             loads: Loads = row["loads"]  # type: ignore[assignment]
             return loads
-    others = methods_of(version)
-    since = [row["since"] for row in _rows() if row["method"] == method]
-    ways = [f"take one of {', '.join(others)}"] if others else []
+    methods = methods_of(version) if others is None else others
+    ways = [_instead(methods)] if methods else []
     ways += [
-        f"use vLLM {first} or newer"
-        for first in since
-        if version.release < Version.parse(first).release
+        f"use vLLM {row['since']} or newer"
+        for row in _rows()
+        if row["method"] == method and version.release < Version.parse(row["since"]).release
     ]
     raise IllegalPin(
         FIELD,
-        f"{method!r} cannot be sized for vLLM {version}; "
-        f"{', or '.join(ways) or 'remove spec.engine.speculative'}",
+        f"{method!r} cannot be sized for vLLM {version}; {', or '.join(ways) or _instead(())}",
     )
 
 
@@ -129,7 +153,8 @@ def _with_draft(
             raise IllegalPin(
                 FIELD,
                 f"{method!r} needs multi-token-prediction layers and the model's config.json names "
-                "none (num_nextn_predict_layers, mtp_num_hidden_layers); take ngram",
+                "none (num_nextn_predict_layers, mtp_num_hidden_layers); "
+                f"{_instead(methods_of(version, architecture))}",
             )
         return replace(architecture, speculator=draft)
     if text is None:
@@ -156,13 +181,25 @@ def _rows_of(name: str) -> tuple[Mapping[str, str], ...]:
     return tuple(csv.DictReader(text.splitlines()))
 
 
+def _own_methods(architecture: Architecture) -> list[Mapping[str, str]]:
+    return [row for row in _rows_of("own_drafts.csv") if row["architecture"] == architecture.name]
+
+
+def _drafts_itself(architecture: Architecture, version: Version) -> bool:
+    return any(
+        holds(row, version) and own_draft(architecture, row["method"]) is not None
+        for row in _own_methods(architecture)
+    )
+
+
 def _own_method(architecture: Architecture, version: Version) -> str:
     """What a version calls the model's own multi-token-prediction layers."""
-    rows = [row for row in _rows_of("own_drafts.csv") if row["architecture"] == architecture.name]
+    rows = _own_methods(architecture)
     for row in rows:
         if holds(row, version):
             return row["method"]
-    since = f"it can from {rows[0]['since']} on" if rows else "take ngram"
+    others = _instead(methods_of(version, architecture))
+    since = f"it can from {rows[0]['since']} on" if rows else others
     raise IllegalPin(
         FIELD, f"vLLM {version} cannot draft with {architecture.name}'s own layers; {since}"
     )
@@ -180,18 +217,18 @@ def speculation_of(
         raise IllegalPin(FIELD, "a pooling model generates no tokens to draft; remove it")
     if not defaults.has_flag(FLAG, version):
         raise IllegalPin(FIELD, f"needs {FLAG}, which vLLM {version} does not have; remove it")
-    loads = loads_of(given.method, version) if given.method != "mtp" else "own"
+    others = methods_of(version, architecture, image)
+    loads = loads_of(given.method, version, others) if given.method != "mtp" else "own"
     method = _own_method(architecture, version) if loads == "own" else given.method
     if method == "suffix" and defaults.is_official(image):
         raise IllegalPin(
             FIELD,
             "suffix needs arctic-inference, which vLLM's own images do not hold; set "
-            "spec.engine.image to one that does, or take ngram",
+            f"spec.engine.image to one that does, or {_instead(others)}",
         )
     if method == "eagle3" and not _shows_its_states(architecture, version):
         raise IllegalPin(
-            FIELD,
-            f"vLLM {version} has no eagle3 for {architecture.name}; take ngram or a draft model",
+            FIELD, f"vLLM {version} has no eagle3 for {architecture.name}; {_instead(others)}"
         )
     if loads in ("nothing", "own") and given.model is not None:
         raise IllegalPin(MODEL_FIELD, f"is not loaded by {given.method}; remove it")
@@ -222,6 +259,17 @@ def _second_runner(method: str, version: Version) -> bool:
         if row["method"] == method and row["second_runner_since"]:
             return version.release >= Version.parse(row["second_runner_since"]).release
     return False
+
+
+def asynchronous_since(method: str) -> str:
+    """The first vLLM that takes ``--async-scheduling`` with a method; empty where none does."""
+    return next((row["asynchronous_since"] for row in _rows() if row["method"] == method), "")
+
+
+def goes_asynchronously(method: str, version: Version) -> bool:
+    """Whether ``version`` takes ``--async-scheduling`` with a method; 0.11.0 takes none."""
+    since = asynchronous_since(method)
+    return bool(since) and version.release >= Version.parse(since).release
 
 
 @lru_cache(maxsize=256)

@@ -12,12 +12,17 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from vllm_operator.api.plan import PlannedStorage
+from vllm_operator.api.quantity import parse_quantity
 from vllm_operator.api.v1alpha1 import VLLMServerSpec
 from vllm_operator.errors import IllegalPin, PlanningError
 
 MODELS_PATH: Final = "/models"
 CLAIM_FIELD: Final = "spec.model.storage.persistentVolumeClaim"
 HOST_PATH_FIELD: Final = "spec.model.storage.hostPath"
+SIZE_LIMIT_FIELD: Final = "spec.model.storage.emptyDir.sizeLimit"
+EPHEMERAL_FIELD: Final = "spec.pod.resources.limits[ephemeral-storage]"
+CACHE_ROOM_GIB: Final = 2
+"""For the tokenizer, logs and vLLM's compile cache beside the weights."""
 PREFIXES_VALUE: Final = "hostPathPrefixes"
 """Chart value with the folders of nodes that servers may use."""
 
@@ -117,6 +122,36 @@ def storage_problems(
         f"{volume.source} is no folder of nodes that this operator allows; {remedy}, or let its "
         f"chart value {PREFIXES_VALUE} allow it",
     )
+
+
+def ephemeral_limit(spec: VLLMServerSpec) -> str | None:
+    """How much of the node's disk a pod may use, where its cache lies there."""
+    resources = spec.pod.resources if spec.pod is not None else None
+    limits = resources.limits if resources is not None else None
+    if volume_of(spec).kind != "EmptyDir" or limits is None:
+        return None
+    limit = limits.get("ephemeral-storage")
+    return None if limit is None else str(limit)
+
+
+def room_problems(spec: VLLMServerSpec, download: int) -> Iterator[PlanningError]:
+    """Limits of an emptyDir that are smaller than the ``download`` bytes of the checkpoint.
+
+    The kubelet evicts a pod that goes beyond either of them, and the next pod begins anew.
+    """
+    storage = spec.model.storage
+    folder = storage.empty_dir if storage is not None else None
+    for field, limit in (
+        (SIZE_LIMIT_FIELD, folder.size_limit if folder is not None else None),
+        (EPHEMERAL_FIELD, ephemeral_limit(spec)),
+    ):
+        if limit is not None and parse_quantity(limit) < download:
+            works = -(-download // 2**30) + CACHE_ROOM_GIB
+            yield IllegalPin(
+                field,
+                f"is {limit}, and {download / 2**30:.2f} GiB of weights are downloaded into the "
+                f"emptyDir: the pod would be evicted; set it to {works}Gi or more, or remove it",
+            )
 
 
 def spread_problem(spec: VLLMServerSpec, claim: ClaimFacts | None, nodes: int) -> IllegalPin | None:

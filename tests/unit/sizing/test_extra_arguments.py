@@ -2,7 +2,21 @@
 
 import pytest
 
-from unit.sizing.examples import LLAMA_8B, only_problem, plan_of, reason_of, value_of
+from unit.sizing.examples import (
+    EAGLE3,
+    H100,
+    LLAMA_8B,
+    has,
+    inputs_for,
+    only_problem,
+    plan_of,
+    reason_of,
+    server,
+    value_of,
+)
+from vllm_operator.models import catalogue
+from vllm_operator.models.facts import facts_from_inline
+from vllm_operator.sizing.planner import make_plan
 
 PICTURES = "Qwen/Qwen2-VL-7B-Instruct"
 
@@ -251,16 +265,160 @@ def test_a_server_without_pictures_profiles_none(words: list[str]):
 def test_variables_are_checked_likewise(name: str, text: str):
     claim = {"persistentVolumeClaim": {"claimName": "models", "mode": "Model"}}
     plan = plan_of(
-        {"id": LLAMA_8B, "storage": claim}, engine={"env": [{"name": name, "value": "1"}]}
+        {"id": LLAMA_8B, "storage": claim}, engine={"env": [{"name": name, "value": "0"}]}
     )
     field, reason, message = only_problem(plan)
     assert (field, reason) == (f"spec.engine.env[{name}]", "IllegalPin")
     assert text in message
 
 
-def test_async_scheduling_of_an_older_version_does_not_go_with_drafts():
-    field, message = refused(
-        "--async-scheduling", version="0.12.0", speculative={"method": "ngram"}
-    )
+@pytest.mark.parametrize(
+    ("version", "said"),
+    [
+        ("0.9.2", ["--task", "embed"]),
+        ("0.10.0", ["--task", "embed"]),
+        ("0.10.2", ["--runner", "pooling"]),
+        ("0.33.0", ["--runner", "pooling"]),
+    ],
+)
+def test_what_is_offered_for_the_runner_makes_the_engine_pool(version: str, said: list[str]):
+    _, message = refused(said[0], said[1], version=version)
+    assert "its whole config.json in spec.model.config with the key runner: pooling" in message
+    config = {**catalogue.find(LLAMA_8B).config, "runner": "pooling"}
+    planned = server({"id": LLAMA_8B, "config": config}, engine={"version": version}, gpu=H100)
+    plan = make_plan(planned, inputs_for(planned, model=facts_from_inline(planned.spec.model)))
+    command = plan.engine.command
+    assert command[command.index(said[0]) + 1] == said[1]
+
+
+def test_a_model_whose_facts_say_nothing_of_a_runner_gets_none():
+    assert not has(plan_of(LLAMA_8B), "--runner")
+
+
+SPECULATING = {"method": "eagle3", "model": "a/b", "config": EAGLE3}
+
+
+@pytest.mark.parametrize(
+    ("method", "version"),
+    [("ngram", "0.12.0"), ("ngram", "0.14.0"), ("ngram", "0.32.0"), ("suffix", "0.33.0")],
+)
+def test_async_scheduling_is_refused_with_drafts_that_vllm_refuses_it_with(
+    method: str, version: str
+):
+    image = {"image": f"example/vllm:v{version}"}
+    field, message = refused("--async-scheduling", speculative={"method": method}, **image)
     assert field == "spec.engine.extraArgs"
-    assert "does not work with spec.engine.speculative" in message
+    assert f"does not work with spec.engine.speculative {method}" in message
+    assert ("use vLLM 0.33.0 or newer" in message) == (method == "ngram")
+
+
+@pytest.mark.parametrize(
+    ("speculative", "version"),
+    [
+        (SPECULATING, "0.11.2"),
+        (SPECULATING, "0.14.0"),
+        ({"method": "ngram"}, "0.33.0"),
+    ],
+)
+def test_async_scheduling_goes_with_drafts_that_vllm_takes_it_with(speculative, version: str):
+    engine = {"version": version, "speculative": speculative}
+    assert plan_of(LLAMA_8B, engine={**engine, "extraArgs": ["--async-scheduling"]}).feasible
+
+
+def test_async_scheduling_that_is_switched_off_goes_with_every_draft():
+    engine = {"version": "0.12.0", "speculative": {"method": "ngram"}}
+    assert plan_of(LLAMA_8B, engine={**engine, "extraArgs": ["--no-async-scheduling"]}).feasible
+
+
+@pytest.mark.parametrize(("version", "taken"), [("0.14.0", False), ("0.16.0", True)])
+def test_async_scheduling_goes_with_pipeline_stages_from_0_15_on(version: str, taken: bool):
+    engine = {"version": version, "extraArgs": ["--async-scheduling"]}
+    plan = plan_of(LLAMA_8B, engine=engine, parallelism={"pipeline": 2})
+    assert plan.feasible == taken
+    if not taken:
+        assert "does not work with spec.parallelism.pipeline 2" in only_problem(plan)[2]
+
+
+@pytest.mark.parametrize(
+    ("words", "numbers"),
+    [
+        (
+            ["--max-cudagraph-capture-size", "512", "--cudagraph-capture-sizes", "1", "2", "4"],
+            ("512", "is 4"),
+        ),
+        (
+            ["-cc.max_cudagraph_capture_size=64", "-cc.cudagraph_capture_sizes=[1,2]"],
+            ("64", "is 2"),
+        ),
+        (
+            [
+                '--compilation-config={"cudagraph_capture_sizes":[1,2]}',
+                "--max-cudagraph-capture-size=1",
+            ],
+            ("1", "is 2"),
+        ),
+    ],
+)
+def test_a_largest_graph_that_is_not_the_largest_of_the_sizes_is_refused(words, numbers):
+    _, message = refused(*words)
+    given, largest = numbers
+    assert f"max_cudagraph_capture_size is {given}," in message.replace("-", "_")
+    assert f"{largest}; set it to {largest.removeprefix('is ')}, or remove it" in message
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [
+            '--compilation-config={"max_cudagraph_capture_size":64}',
+            "--max-cudagraph-capture-size=64",
+        ],
+        ["-cc.cudagraph_capture_sizes=[1,2]", "--cudagraph-capture-sizes", "1", "2"],
+    ],
+)
+def test_graph_sizes_that_are_set_twice_are_refused(words: list[str]):
+    _, message = refused(*words)
+    assert message.endswith("keep one of them")
+
+
+def test_the_tokens_of_a_step_bound_the_largest_graph():
+    words = ["--max-cudagraph-capture-size=512", "--cudagraph-capture-sizes", "1", "256", "512"]
+    _, message = refused(*words, maxNumBatchedTokens=300, maxNumSeqs=64)
+    assert "up to spec.engine.maxNumBatchedTokens 300 is 256; set it to 256" in message
+
+
+@pytest.mark.parametrize(
+    ("words", "engine"),
+    [
+        (["--max-cudagraph-capture-size=4", "--cudagraph-capture-sizes", "4", "1", "2"], {}),
+        (
+            ["--max-cudagraph-capture-size=8", "--cudagraph-capture-sizes", "1"],
+            {"enforceEager": True},
+        ),
+        (
+            ["-cc.max_cudagraph_capture_size=8", "-cc.cudagraph_capture_sizes=[1]", "-O0"],
+            {},
+        ),
+        (
+            ["--cuda-graph-sizes", "1", "2", '-O={"cudagraph_capture_sizes":[1]}'],
+            {"version": "0.11.0"},
+        ),
+    ],
+)
+def test_graph_sizes_that_vllm_does_not_compare_are_taken(words: list[str], engine):
+    assert plan_of(LLAMA_8B, engine={"extraArgs": words, **engine}).feasible
+
+
+@pytest.mark.parametrize(
+    "word", ["--max-cudagraph-capture-size=0", "-cc.cudagraph_capture_sizes=[]"]
+)
+def test_graphs_of_no_size_are_asked_for_by_the_field_that_means_it(word: str):
+    _, message = refused(word)
+    assert "asks for no graph" in message
+    assert "spec.engine.enforceEager: true" in message
+
+
+def test_a_replaced_setting_of_graphs_is_refused_beside_the_new_one():
+    word = '--compilation-config={"full_cuda_graph":true,"cudagraph_mode":"FULL"}'
+    _, message = refused(word, version="0.11.0")
+    assert message.endswith("keep cudagraph_mode")

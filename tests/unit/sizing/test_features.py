@@ -106,7 +106,24 @@ def test_a_version_that_cannot_draft_with_own_layers_says_since_when_it_can():
 
 def test_a_model_without_own_layers_takes_ngram_instead():
     _, _, message = only_problem(drafting("mtp"))
-    assert message.endswith("take ngram")
+    assert message.endswith("take one of ngram, draft_model, eagle, eagle3")
+
+
+@pytest.mark.parametrize(
+    ("model", "method", "version"),
+    [("Qwen/Qwen3-8B", "draft_model", "0.11.2"), (DEEPSEEK, "draft_model", "0.11.2")],
+)
+def test_a_method_that_is_refused_names_values_of_the_field_that_are_not(
+    model: str, method: str, version: str
+):
+    _, _, message = only_problem(drafting(method, model, version))
+    offered = message.partition("take one of ")[2].partition(", or use")[0].split(", ")
+    assert "ngram" in offered
+    assert ("mtp" in offered) == (model == DEEPSEEK)
+    for other in offered:
+        plan = drafting(other, model, version)
+        fields = {problem.field for problem in plan.problems}
+        assert "spec.engine.speculative.method" not in fields
 
 
 def test_suffix_decoding_needs_an_image_with_its_library():

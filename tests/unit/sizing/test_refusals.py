@@ -4,7 +4,17 @@ from typing import Any
 
 import pytest
 
-from unit.sizing.examples import H100, LLAMA_8B, inputs_for, only_problem, plan_of, server
+from unit.sizing.examples import (
+    H100,
+    LLAMA_8B,
+    QWEN_7B,
+    inputs_for,
+    only_problem,
+    plan_of,
+    reason_of,
+    server,
+    value_of,
+)
 from vllm_operator.models import catalogue
 from vllm_operator.sizing.planner import make_plan
 
@@ -147,3 +157,38 @@ def test_blocks_of_latent_attention_are_those_of_its_kernels(version: str, size:
     gpu = {"product": "H200", "perNode": 8}
     plan = plan_of("deepseek-ai/DeepSeek-V3", gpu=gpu, engine={"version": version})
     assert plan.capacity.block_size == size
+
+
+def test_requests_at_once_that_leave_no_room_are_named_with_a_number_that_works():
+    gpu = {"product": "L4", "perNode": 8}
+    plan = plan_of(QWEN_7B, gpu=gpu, workload={"concurrency": 65536})
+    field, reason, message = only_problem(plan)
+    assert (field, reason) == ("spec.workload.concurrency", "Infeasible")
+    assert message.startswith("is 65536, ")
+    at_most = int(message.partition("of at most ")[2].partition(" ")[0])
+    assert plan_of(QWEN_7B, gpu=gpu, workload={"concurrency": at_most}).feasible
+
+
+@pytest.mark.parametrize(
+    ("model", "method", "version"),
+    [(QWEN_7B, "nvfp4_per_token", "0.30.0"), ("Qwen/Qwen3-30B-A3B", "bitsandbytes", "0.9.2")],
+)
+def test_a_quantisation_that_does_not_suit_a_model_names_those_that_do(
+    model: str, method: str, version: str
+):
+    quantised = plan_of(model, engine={"quantization": method, "version": version})
+    field, _, message = only_problem(quantised)
+    assert field == "spec.engine.quantization"
+    offered = message.partition("take one of ")[2].partition(", or leave")[0].split(", ")
+    assert method not in offered
+    for other in offered:
+        assert plan_of(model, engine={"quantization": other, "version": version}).feasible
+
+
+def test_tokens_of_a_step_are_counted_for_each_drafting_sequence():
+    speculative = {"method": "ngram", "tokens": 32}
+    plan = plan_of(QWEN_7B, engine={"maxNumSeqs": 1000, "speculative": speculative})
+    assert value_of(plan, "--max-num-batched-tokens") == "33000"
+    assert reason_of(plan, "--max-num-batched-tokens") == (
+        "raised to spec.engine.maxNumSeqs, 33 tokens a sequence (spec.engine.speculative)"
+    )

@@ -8,7 +8,8 @@ import pytest
 
 from support.builders import make_server
 from unit.sizing.examples import H100, QWEN_7B, inputs_for, only_problem, server
-from vllm_operator.sizing.planner import make_plan
+from vllm_operator.api.plan import Plan
+from vllm_operator.sizing.planner import inputs_hash, make_plan
 from vllm_operator.sizing.storage import (
     ClaimFacts,
     planned_storage,
@@ -106,3 +107,87 @@ def test_a_replica_on_several_nodes_cannot_share_a_volume_of_one() -> None:
     assert "use a claim with ReadWriteMany or ReadOnlyMany" in problem.message
     assert spread_problem(spec(CLAIM), claim("ReadWriteOnce"), nodes=1) is None
     assert spread_problem(spec(CLAIM), claim("ReadWriteMany"), nodes=2) is None
+
+
+def plan_with(storage: dict[str, Any] | None, **given: Any) -> Plan:
+    planned = server({"id": QWEN_7B, "storage": storage}, gpu=H100, **given)
+    return make_plan(planned, inputs_for(planned))
+
+
+def variables(**values: str) -> dict[str, Any]:
+    return {"env": [{"name": name, "value": value} for name, value in values.items()]}
+
+
+@pytest.mark.parametrize("storage", [None, {"emptyDir": {}}])
+@pytest.mark.parametrize("name", ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"])
+def test_an_empty_cache_that_may_not_be_filled_is_refused(storage: Any, name: str) -> None:
+    field, reason, message = only_problem(plan_with(storage, engine=variables(**{name: "true"})))
+    assert (field, reason) == (f"spec.engine.env[{name}]", "IllegalPin")
+    assert "name in spec.model.storage a persistentVolumeClaim or hostPath" in message
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"HF_HUB_OFFLINE": "0"},
+        {"TRANSFORMERS_OFFLINE": "false"},
+        {"HF_HUB_OFFLINE": "0", "TRANSFORMERS_OFFLINE": "1"},
+        {"HF_DATASETS_OFFLINE": "1"},
+    ],
+)
+def test_variables_that_leave_the_hub_to_be_asked_are_taken(given: dict[str, str]) -> None:
+    assert plan_with(None, engine=variables(**given)).feasible
+
+
+@pytest.mark.parametrize("storage", [CLAIM, {"persistentVolumeClaim": {"claimName": "models"}}])
+def test_a_volume_that_may_hold_the_model_may_be_served_without_the_hub(storage: Any) -> None:
+    planned = server(
+        {"id": QWEN_7B, "storage": storage}, gpu=H100, engine=variables(HF_HUB_OFFLINE="1")
+    )
+    plan = make_plan(planned, inputs_for(planned))
+    assert plan.feasible
+    assert "HF_HUB_OFFLINE" not in plan.engine.env  # the manifest's own is set
+
+
+def limited(size: str) -> dict[str, Any]:
+    return {"emptyDir": {"sizeLimit": size}}
+
+
+def disk(size: str) -> dict[str, Any]:
+    return {"resources": {"limits": {"ephemeral-storage": size}}}
+
+
+@pytest.mark.parametrize(
+    ("storage", "pod", "field"),
+    [
+        (limited("1Gi"), None, "spec.model.storage.emptyDir.sizeLimit"),
+        (None, disk("8Gi"), "spec.pod.resources.limits[ephemeral-storage]"),
+    ],
+)
+def test_a_cache_that_is_smaller_than_the_weights_is_refused(
+    storage: Any, pod: Any, field: str
+) -> None:
+    where, _, message = only_problem(plan_with(storage, pod=pod))
+    assert where == field
+    assert "14.19 GiB of weights" in message
+    assert "set it to 17Gi or more" in message
+
+
+@pytest.mark.parametrize(
+    ("storage", "given"),
+    [
+        (limited("17Gi"), {"pod": disk("17Gi")}),
+        (limited("1Gi"), {"engine": {"extraArgs": ["--load-format", "dummy"]}}),
+        ({"persistentVolumeClaim": {"claimName": "models"}}, {"pod": disk("1Gi")}),
+    ],
+)
+def test_a_cache_that_holds_what_is_downloaded_is_taken(storage: Any, given: Any) -> None:
+    assert plan_with(storage, **given).feasible
+
+
+def test_room_on_the_node_s_disk_is_an_input_of_the_plan() -> None:
+    hashes = {
+        inputs_hash(planned, inputs_for(planned))
+        for planned in (server(QWEN_7B, pod=disk(size)) for size in ("20Gi", "30Gi"))
+    }
+    assert len(hashes) == 2

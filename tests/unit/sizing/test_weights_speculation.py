@@ -97,7 +97,7 @@ def test_a_draft_of_another_vocabulary_is_refused():
 
 
 def test_a_model_without_own_layers_cannot_draft_by_itself():
-    with pytest.raises(IllegalPin, match="take ngram"):
+    with pytest.raises(IllegalPin, match="take one of ngram"):
         with_draft(architecture(LLAMA), "mtp", NEW)
 
 
