@@ -1,4 +1,4 @@
-"""What a vLLM version makes of a GPU: the oldest it runs on, and block sizes of its kernels."""
+"""What a vLLM version makes of a GPU: which it runs on, and what its attention kernels take."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Final
 
 from .defaults import DEFAULT_BLOCK_SIZE, accepted_values
-from .tables import rows_for
+from .tables import rows, rows_for
 from .versions import Version
 
 Capability = tuple[int, int]
@@ -18,7 +18,40 @@ FIRST_ENGINE_SIZES: Final = (8, 16, 32)
 def oldest_capability(version: Version) -> Capability:
     """The smallest compute capability that vLLM's images of a version are built for."""
     (row,) = rows_for("capabilities.csv", version)
-    major, _, minor = row["oldest"].partition(".")
+    return read_capability(row["oldest"])
+
+
+@lru_cache(maxsize=64)
+def newest_capability(version: Version) -> Capability | None:
+    """The largest that the official images of a version have code for; None where none is known."""
+    (row,) = rows_for("capabilities.csv", version)
+    return read_capability(row["newest"]) if row["newest"] else None
+
+
+def first_version_for(capability: Capability) -> str:
+    """The first version whose official image has code for GPUs of that compute capability."""
+    since = "0.8.0"
+    for row in reversed(rows("capabilities.csv")):
+        if row["newest"] and capability > read_capability(row["newest"]):
+            break
+        since = row["since"]
+    return since
+
+
+@lru_cache(maxsize=64)
+def sparse_capabilities(version: Version) -> tuple[int, ...]:
+    """Major compute capabilities that some kernel of sparse latent attention takes.
+
+    vLLM refuses a model with ``index_topk`` on any other: "No valid attention backend found"
+    (0.33.0 ``platforms/cuda.py``). Empty for versions before such models.
+    """
+    found = rows_for("sparse_attention.csv", version)
+    return tuple(int(one) for row in found for one in row["capabilities"].split("|"))
+
+
+def read_capability(text: str) -> Capability:
+    """8.9 as (8, 9), 10.0 as (10, 0)."""
+    major, _, minor = text.partition(".")
     return int(major), int(minor)
 
 

@@ -338,6 +338,16 @@ class Architecture:
         return tuple((self.kinds[kind], schemes) for kind, schemes in found), tuple(pattern)
 
     @cached_property
+    def linear_schemes(self) -> frozenset[tuple[str, str]]:
+        """The schemes of the layers' matrices but for routed experts, by name and compute type."""
+        return frozenset(
+            (scheme.name, scheme.compute)
+            for layer, schemes in self.stored_layers[0]
+            for matrix, scheme in zip(layer.matrices, schemes, strict=True)
+            if scheme is not None and not matrix.experts
+        )
+
+    @cached_property
     def stored_bytes(self) -> int:
         """Bytes of the checkpoint's tensors by the shapes, without the draft.
 

@@ -14,6 +14,7 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import Final
 
+from vllm_operator.engine.quantization import dtypes_in
 from vllm_operator.engine.tables import holds
 from vllm_operator.engine.versions import Version
 from vllm_operator.errors import IllegalPin
@@ -74,6 +75,8 @@ class Method:
     """Of routed experts, likewise."""
     padded_experts: bool
     min_capability: float
+    dtypes: tuple[str, ...]
+    """Data types of activations that it takes (``get_supported_act_dtypes``)."""
     streams: bool
     """Whether each layer is quantised as soon as it is loaded. Else the whole model lies on the
     GPU in 16 bits first."""
@@ -109,6 +112,7 @@ def method_of(name: str, version: Version) -> Method:
                 experts=SCHEMES[row["experts"]] if row["experts"] else None,
                 padded_experts=row["experts"] == "mxfp4-expert",
                 min_capability=float(row["min_capability"]),
+                dtypes=dtypes_in(row["dtypes"]),
                 streams=version.release >= Version.parse(row["streams_since"]).release,
             )
     known = ", ".join(methods_of(version))

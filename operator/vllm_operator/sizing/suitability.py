@@ -8,23 +8,34 @@ from typing import Final
 from vllm_operator.engine import defaults
 from vllm_operator.engine.devices import (
     FIRST_ENGINE_SIZES,
+    Capability,
     accepted_block_sizes,
+    first_version_for,
     latent_block_size,
+    newest_capability,
     oldest_capability,
     runs_block_size,
+    sparse_capabilities,
 )
 from vllm_operator.engine.first_engine import first_engine_because
+from vllm_operator.engine.versions import NEWEST_KNOWN, Version
 from vllm_operator.errors import IllegalPin, Infeasible, PlanningError
 from vllm_operator.hardware import catalogue
 from vllm_operator.models.shapes import LatentCache
 
+from .data_types import (
+    BFLOAT16_CAPABILITY,
+    PRODUCT_FIELD,
+    demands,
+    dtype_refused,
+    shown_capability,
+)
 from .engines import setup_of
 from .gpus import GPUCandidate, image_refused
 from .parallelism import SINGLE
 from .request import Request
 from .weights import BYTES_OF
 
-BFLOAT16_CAPABILITY: Final = (8, 0)
 FP8_CACHE_CAPABILITY: Final = (8, 0)
 FP8_BITS: Final = 8.0
 KV_ELEMENT_BITS: Final = {"fp8": FP8_BITS, "nvfp4": 4.5}
@@ -47,36 +58,87 @@ def unsuited_because(request: Request, gpu: GPUCandidate) -> PlanningError | Non
         return IllegalPin("spec.engine.image", why)
     if (refused := _block_size_refused(request, gpu)) is not None:
         return refused
+    for check in (_image_refused, _sparse_refused, _quantization_refused, dtype_refused):
+        if (refused := check(request, gpu)) is not None:
+            return refused
+    kind = request.engine.kv_cache_dtype
+    if capability is None or kind in (None, "auto") or capability >= FP8_CACHE_CAPABILITY:
+        return None
+    return IllegalPin(
+        "spec.engine.kvCacheDtype",
+        f"{shown_capability(gpu)} and an fp8 KV cache needs 8.0; set it to auto",
+    )
+
+
+def _image_refused(request: Request, gpu: GPUCandidate) -> Infeasible | None:
+    """Why vLLM's images have no code for the GPU: they are built from one generation to another."""
+    capability, version = gpu.offer.compute_capability, request.version
     if capability is None:
         return None
-    shown = f"{offer.product} has compute capability {capability[0]}.{capability[1]}"
-    oldest = oldest_capability(request.version)
+    oldest, newest = oldest_capability(version), newest_capability(version)
+    why = f"{shown_capability(gpu)}, and vLLM {version}'s images"
     if capability < oldest:
         return Infeasible(
-            "spec.gpu.product",
-            f"{shown}, and vLLM {request.version}'s images start at {oldest[0]}.{oldest[1]}, "
-            "for example T4, A10, L4 or H100",
+            PRODUCT_FIELD,
+            f"{why} start at {_dotted(oldest)}, for example T4, A10, L4 or H100",
         )
-    quantization = request.architecture.quantization
-    needed = quantization.min_capability
-    if needed is not None and capability < _capability(needed):
-        return Infeasible(
-            "spec.gpu.product",
-            f"{shown}, and vLLM's {quantization.method} needs {needed:g} at least",
-        )
-    if request.engine.dtype == "bfloat16" and capability < BFLOAT16_CAPABILITY:
-        return IllegalPin(
-            "spec.engine.dtype", f"{shown} and bfloat16 needs 8.0; set it to float16 or auto"
-        )
-    refused = _half_refused(request, shown, capability)
-    if refused is not None:
-        return refused
-    kind = request.engine.kv_cache_dtype
-    if kind not in (None, "auto") and capability < FP8_CACHE_CAPABILITY:
-        return IllegalPin(
-            "spec.engine.kvCacheDtype", f"{shown} and an fp8 KV cache needs 8.0; set it to auto"
-        )
-    return None
+    if newest is None or capability <= newest or not defaults.is_official(request.image):
+        return None
+    return Infeasible(
+        PRODUCT_FIELD,
+        f"{why} end at {_dotted(newest)}; take vLLM {first_version_for(capability)} or newer, or a "
+        "GPU such as L4 or H100",
+    )
+
+
+def _quantization_refused(request: Request, gpu: GPUCandidate) -> Infeasible | None:
+    """Why the quantisation method does not take the GPU."""
+    capability, version = gpu.offer.compute_capability, request.version
+    needed = demands(request, version).oldest
+    if capability is None or capability >= needed:
+        return None
+    method = request.architecture.quantization.method
+    newer = _first_that_takes(request, capability)
+    return Infeasible(
+        PRODUCT_FIELD,
+        f"{shown_capability(gpu)}, and {method} of vLLM {version} needs {_dotted(needed)} at "
+        f"least; take a GPU such as {'L4 or H100' if needed <= (8, 9) else 'B200'}"
+        f"{newer and f', or vLLM {newer}'}",
+    )
+
+
+def _first_that_takes(request: Request, capability: Capability) -> str:
+    """The first newer version whose method takes such a GPU; empty where there is none."""
+    for minor in range(request.version.release[1] + 1, NEWEST_KNOWN.release[1] + 1):
+        version = Version((0, minor, 0))
+        try:
+            needed = demands(request, version).oldest
+        except IllegalPin:
+            return ""
+        if max(needed, oldest_capability(version)) <= capability:
+            return str(version)
+    return ""
+
+
+def _sparse_refused(request: Request, gpu: GPUCandidate) -> Infeasible | None:
+    """Why no kernel of sparse latent attention (DeepSeek-V3.2, GLM-5) takes the GPU.
+
+    Of the official images alone: others are built with kernels of their own, and GLM-5 has been
+    served on RTX PRO 6000 by such builds of 0.20.
+    """
+    capability, architecture = gpu.offer.compute_capability, request.architecture
+    kept = (one for kind in architecture.kinds for one in kind.kept)
+    if capability is None or not any(isinstance(k, LatentCache) and k.indexer_dim for k in kept):
+        return None
+    majors = sparse_capabilities(request.version)
+    if not majors or capability[0] in majors or not defaults.is_official(request.image):
+        return None
+    shown = ", ".join(f"{major}.x" for major in majors)
+    return Infeasible(
+        PRODUCT_FIELD,
+        f"{shown_capability(gpu)}, and vLLM {request.version} has the sparse attention of "
+        f"{architecture.name} for {shown}; take a GPU such as H200 or B200",
+    )
 
 
 def _block_size_refused(request: Request, gpu: GPUCandidate) -> PlanningError | None:
@@ -97,25 +159,6 @@ def _block_size_refused(request: Request, gpu: GPUCandidate) -> PlanningError | 
         "spec.engine.blockSize",
         f"is {size}, and the attention kernels of vLLM {version} take {works}",
     )
-
-
-def _half_refused(
-    request: Request, shown: str, capability: tuple[int, int]
-) -> PlanningError | None:
-    """Why the model cannot be served in float16 where the GPU or a pin asks for it."""
-    name, pinned = request.architecture.name, request.engine.dtype
-    if defaults.has_half_precision(name, request.version):
-        return None
-    why = f"vLLM {request.version} does not serve {name} in float16 (it is numerically unstable)"
-    if pinned == "float16":
-        return IllegalPin("spec.engine.dtype", f"is float16, and {why}; set it to bfloat16 or auto")
-    if pinned in (None, "auto") and capability < BFLOAT16_CAPABILITY:
-        return Infeasible(
-            "spec.gpu.product",
-            f"{shown}, bfloat16 needs 8.0, and {why}; take a GPU such as A10, L4 or H100, or set "
-            "spec.engine.dtype to float32",
-        )
-    return None
 
 
 def element_bytes(request: Request, gpu: GPUCandidate) -> tuple[int, Chosen | None]:
@@ -165,7 +208,6 @@ def block_size(request: Request, gpu: GPUCandidate, kv_bits: float) -> int:
     )
 
 
-def _capability(number: float) -> tuple[int, int]:
-    """8.9 as (8, 9), 10.0 as (10, 0)."""
-    major, _, minor = f"{number:.1f}".partition(".")
-    return int(major), int(minor)
+def _dotted(capability: Capability) -> str:
+    """(8, 9) as 8.9."""
+    return f"{capability[0]}.{capability[1]}"
