@@ -104,6 +104,14 @@ def test_a_version_that_cannot_draft_with_own_layers_says_since_when_it_can():
     assert "it can from 0.9.1 on" in message
 
 
+@pytest.mark.parametrize("version", ["0.11.0", "0.30.0"])
+def test_qwen3_next_drafts_with_the_layer_that_its_config_does_not_name(version):
+    model = "Qwen/Qwen3-Next-80B-A3B-Instruct"
+    plan = drafting("mtp", model, version)
+    assert plan.feasible, plan.problems
+    assert plan.memory.weights > plan_of(model, engine={"version": version}).memory.weights
+
+
 def test_a_model_without_own_layers_takes_ngram_instead():
     _, _, message = only_problem(drafting("mtp"))
     assert message.endswith("take one of ngram, draft_model, eagle, eagle3")

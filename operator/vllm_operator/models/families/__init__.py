@@ -136,10 +136,10 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "GlmMoeDsaForCausalLM": Family("glm_moe_dsa", partial(latent.deepseek, sparse=True), "GLM-5"),
     "Qwen3NextForCausalLM": Family("qwen3_next", recurrent.qwen3_next, "Qwen3-Next"),
     "Qwen3_5ForConditionalGeneration": Family(
-        "qwen3_5", recurrent.qwen3_next, "Qwen3.5", multimodal=True, rotary_rows=_MROPE
+        "qwen3_5", recurrent.qwen3_5, "Qwen3.5", multimodal=True, rotary_rows=_MROPE
     ),
     "Qwen3_5MoeForConditionalGeneration": Family(
-        "qwen3_5_moe", recurrent.qwen3_next, "Qwen3.5", multimodal=True, rotary_rows=_MROPE
+        "qwen3_5_moe", recurrent.qwen3_5, "Qwen3.5", multimodal=True, rotary_rows=_MROPE
     ),
     "JambaForCausalLM": Family("jamba", recurrent.jamba, "Jamba"),
     "NemotronHForCausalLM": Family("nemotron_h", recurrent.nemotron_h, "Nemotron-H"),

@@ -28,7 +28,20 @@ def _state_bytes(facts: Facts, fact: str) -> int:
 
 
 def qwen3_next(facts: Facts) -> Decoder:
-    """Qwen3-Next and Qwen3.5, dense or with experts (vllm ``models/qwen3_next.py``)."""
+    """Qwen3-Next (vllm ``models/qwen3_next.py``).
+
+    Its checkpoints carry one layer of multi-token prediction that their config does not name
+    (vllm 0.10.2 to 0.33.0 ``models/qwen3_next_mtp.py``: 1 unless said otherwise).
+    """
+    return _gated_delta_hybrid(facts, facts.count("num_nextn_predict_layers", 1, least=0))
+
+
+def qwen3_5(facts: Facts) -> Decoder:
+    """Qwen3.5, dense or with experts (vllm ``models/qwen3_5.py``)."""
+    return _gated_delta_hybrid(facts, facts.count("mtp_num_hidden_layers", 0, least=0))
+
+
+def _gated_delta_hybrid(facts: Facts, drafts: int) -> Decoder:
     hidden, heads, groups, size = attention_facts(facts, size=256)
     number = facts.count("num_hidden_layers")
     attends = attention(
@@ -64,7 +77,6 @@ def qwen3_next(facts: Facts) -> Decoder:
             "linear_attention" if (index + 1) % every else "full_attention"
             for index in range(number)
         ]
-    drafts = facts.count("mtp_num_hidden_layers", 0, least=0)
     return Decoder(
         layers=[full if kind == "full_attention" else linear for kind in kinds],
         attention_heads=heads,
