@@ -92,6 +92,7 @@ def nearest(product: str, others: Iterable[str] = ()) -> str | None:
     return names[close[0]] if close else None
 
 
+@lru_cache(maxsize=1024)
 def normalised(name: str) -> str:
     """A product's name without case, maker and what separates its words: names that are equal so
     mean the same product."""

@@ -5,7 +5,7 @@ Bounds and not values: the planner still finds the layout, and may end below the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -35,7 +35,9 @@ class Repair:
         return cls(document["kind"], document["limit"], document["reason"])
 
 
-def tightest(repairs: Iterable[Repair], kind: RepairKind) -> Repair | None:
+def tightest(repairs: Collection[Repair], kind: RepairKind) -> Repair | None:
     """The repair of that kind that bounds the most."""
+    if not repairs:
+        return None
     of_kind = [repair for repair in repairs if repair.kind == kind]
     return min(of_kind, key=lambda repair: repair.limit, default=None)
