@@ -78,7 +78,7 @@ def test_an_engine_that_no_longer_answers_is_restarted(life: Life) -> None:
 
 
 def test_an_evicted_pod_s_reason_is_told_while_the_next_one_loads(life: Life) -> None:
-    life.serve(play={"SCRIPTED_BOOT_SECONDS": "10"})
+    life.serve(play={"SCRIPTED_BOOT_SECONDS": "20"})
     life.ready()
     name = life.pod()["metadata"]["name"]
     why = 'Usage of EmptyDir volume "cache" exceeds the limit "1Gi". '
