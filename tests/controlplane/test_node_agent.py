@@ -62,6 +62,8 @@ def test_a_service_leads_to_the_pod(place: PodPlace) -> None:
     place.wait_ready("web")
     address = place.pod("web")["status"]["podIP"]
     if address.startswith("127."):
+        # Without the right to give the machine an address, pods have some that the API server
+        # takes into no EndpointSlice, so that a Service cannot lead to them.
         pytest.skip("pods have loopback addresses here, see localcluster.agent.addresses")
     slices = f"/apis/discovery.k8s.io/v1/namespaces/{place.namespace}/endpointslices"
 

@@ -25,8 +25,7 @@ BLOCK_SIZE = 32
 @pytest.fixture(scope="session")
 def environment() -> Environment:
     found = environments.installed(SERVING)
-    if found is None:
-        pytest.skip("the engine is not installed: `make engine` does that, once, 5.8 GB")
+    assert found is not None, "the engine is not installed: `make engine` does that, once, 5.8 GB"
     return found
 
 

@@ -149,8 +149,7 @@ def test_the_longest_request_that_is_computed_is_one_that_the_engine_would_take(
 def earlier_outcomes(models: Path) -> Outcomes:
     """The same of the earlier version."""
     environment = installed(EARLIER)
-    if environment is None:
-        pytest.skip(f"vLLM {EARLIER.version} is not installed: `make engine` does that")
+    assert environment is not None, f"vLLM {EARLIER.version} is not installed: `make engine`"
     answers = environment.boot([start.arguments(models) for start in AGAIN])
     return dict(zip(AGAIN, answers, strict=True))
 

@@ -99,10 +99,12 @@ def endpoints(world: World) -> list[str]:
 
 
 def endpoint(world: World) -> str:
-    """The one endpoint of the Service; a pod's address where no EndpointSlice may hold it."""
+    """The one endpoint of the Service: its ready pod's."""
     (pod,) = [pod for pod in world.list("Pod") if is_ready(pod)]
     address = pod["status"]["podIP"]
     if address.startswith("127."):
+        # Without the right to give the machine an address, pods have some that the API server
+        # takes into no EndpointSlice, so that a Service cannot lead to them.
         pytest.skip("pods have loopback addresses here, see localcluster.agent.addresses")
     url = f"http://{address}:8000"
     wait_until(lambda: endpoints(world) == [url], f"{url} to be the only endpoint", 60)

@@ -24,7 +24,7 @@ from vllm_operator.manifests.render import Object, render
 from vllm_operator.manifests.selection import gpu_selection
 from vllm_operator.models import catalogue
 from vllm_operator.models.facts import ModelFacts, facts_from_inline, facts_from_json
-from vllm_operator.sizing.planner import PlanningInputs, make_plan
+from vllm_operator.sizing.planner import PlanningInputs, infeasible_plan, make_plan
 
 from .documents import Manifests, read_manifests, read_nodes
 from .table import show_plans
@@ -120,17 +120,7 @@ def _rendered_too(plan: Plan, server: VLLMServer, inputs: PlanningInputs) -> Pla
     try:
         return Planned(plan, render(server, plan, gpu_selection(server, plan, inputs)))
     except PlanningError as error:
-        problem = Problem(field=error.field, reason=error.reason, message=error.message)
-    return Planned(
-        Plan(
-            schema_version=plan.schema_version,
-            inputs_hash=plan.inputs_hash,
-            name=plan.name,
-            namespace=plan.namespace,
-            feasible=False,
-            problems=[problem],
-        )
-    )
+        return Planned(infeasible_plan(server, inputs, [error], []))
 
 
 def _unexpected(error: Exception) -> Problem:

@@ -259,9 +259,7 @@ def pod_record(body: Mapping[str, Any]) -> PodRecord:
         restarts=container.get("restartCount", 0),
         started_at=status.get("startTime"),
         failed=failed,
-        failure=f"{status.get('reason')}: {status.get('message') or ''}"[:400]
-        if failed and status.get("reason")
-        else "",
+        failure=_failure_of(status) if failed else "",
         created_at=metadata.get("creationTimestamp", ""),
         ending=ending_of(body),
         engine=_engine_of(body),
@@ -270,6 +268,12 @@ def pod_record(body: Mapping[str, Any]) -> PodRecord:
         devices=_devices(body),
         leads=(metadata.get("labels") or {}).get(COMPONENT, ENGINE) == ENGINE,
     )
+
+
+def _failure_of(status: Mapping[str, Any]) -> str:
+    """Why the node ended a pod; empty where only its containers ended."""
+    reason = status.get("reason")
+    return f"{reason}: {status.get('message') or ''}"[:400] if reason else ""
 
 
 def _engine_of(body: Mapping[str, Any]) -> str:

@@ -46,18 +46,18 @@ def make_plan(server: VLLMServer, inputs: PlanningInputs) -> Plan:
     except PlanningError as problem:
         problems.append(problem)
     if request is None or problems:
-        return _infeasible(server, inputs, problems, [])
+        return infeasible_plan(server, inputs, problems, [])
     gpu = server.spec.gpu
     preferred = inputs.preferred_product if gpu is None or gpu.product is None else None
     choice = choose(request, candidates, preferred, inputs.max_nodes)
     if choice.layout is None:
         stopped = [choice.problem] if choice.problem else []
-        return _infeasible(server, inputs, stopped, choice.rejected)
+        return infeasible_plan(server, inputs, stopped, choice.rejected)
     nodes = choice.layout.division.nodes
     spread = (spread_problem(server.spec, inputs.claim, nodes), ranks_problem(choice.layout))
     if any(spread):
         stopped = [problem for problem in spread if problem is not None]
-        return _infeasible(server, inputs, stopped, choice.rejected)
+        return infeasible_plan(server, inputs, stopped, choice.rejected)
     return _feasible(request, choice.layout, inputs, choice.rejected)
 
 
@@ -112,12 +112,13 @@ def _feasible(
     )
 
 
-def _infeasible(
+def infeasible_plan(
     server: VLLMServer,
     inputs: PlanningInputs,
     problems: Iterable[PlanningError],
     rejected: list[RejectedCandidate],
 ) -> Plan:
+    """A plan that says why there is none."""
     return Plan(
         schema_version=SCHEMA_VERSION,
         inputs_hash=inputs_hash(server, inputs),

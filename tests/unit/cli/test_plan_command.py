@@ -96,12 +96,17 @@ def test_the_number_of_gpus_alone_keeps_the_manifests_product(plan):
     assert (placement["gpu"], placement["gpusPerNode"]) == ("H100", 2)
 
 
+def among(folder: Path, labels: dict[str, str]) -> tuple[str, str]:
+    """The option that names a file with one node of four GPUs."""
+    nodes = folder / "nodes.json"
+    status = {"allocatable": {"nvidia.com/gpu": "4"}}
+    nodes.write_text(json.dumps([{"metadata": {"labels": labels}, "status": status}]))
+    return "--nodes", str(nodes)
+
+
 def test_gpus_are_chosen_among_given_nodes(plan, tmp_path: Path):
     labels = {"nvidia.com/gpu.product": "NVIDIA-L40S", "nvidia.com/gpu.memory": "46068"}
-    status = {"allocatable": {"nvidia.com/gpu": "4"}}
-    nodes = tmp_path / "nodes.json"
-    nodes.write_text(json.dumps([{"metadata": {"labels": labels}, "status": status}]))
-    result = plan(server("a", LLAMA), options=("-o", "json", "--nodes", str(nodes)))
+    result = plan(server("a", LLAMA), options=("-o", "json", *among(tmp_path, labels)))
     assert json.loads(result.stdout)[0]["placement"]["gpu"] == "NVIDIA-L40S"
 
 
@@ -244,10 +249,7 @@ def test_a_document_that_meets_a_defect_loses_no_other(plan, monkeypatch: pytest
 
 def test_nodes_with_only_time_sliced_gpus_are_told_as_the_operator_tells_them(plan, tmp_path: Path):
     labels = {"nvidia.com/gpu.product": "NVIDIA-L40S-SHARED", "nvidia.com/gpu.replicas": "4"}
-    status = {"allocatable": {"nvidia.com/gpu": "4"}}
-    nodes = tmp_path / "nodes.json"
-    nodes.write_text(json.dumps([{"metadata": {"labels": labels}, "status": status}]))
-    result = plan(server("a", LLAMA), options=("-o", "json", "--nodes", str(nodes)))
+    result = plan(server("a", LLAMA), options=("-o", "json", *among(tmp_path, labels)))
     (problem,) = json.loads(result.stdout)[0]["problems"]
     assert "only time-sliced GPUs (NVIDIA-L40S-SHARED)" in problem["message"]
 

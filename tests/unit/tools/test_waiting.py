@@ -26,6 +26,7 @@ def test_an_exception_of_the_condition_is_raised() -> None:
         wait_until(fails, "nothing")
 
 
+# Elsewhere ReservedPort finds a port and lets it go, so that there is nothing to hold it to.
 @pytest.mark.skipif("sys.platform != 'linux'", reason="only Linux keeps a port by a bound socket")
 def test_a_reserved_port_is_kept_from_others_while_a_server_may_listen_on_it() -> None:
     port = ReservedPort()
