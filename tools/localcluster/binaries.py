@@ -12,15 +12,12 @@ import platform
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
+from localcluster.building import alone, run_with_progress, say
 from localcluster.errors import BuildError
 from localcluster.golang import find_go, required_version
 
@@ -190,7 +187,7 @@ def _warn_of_skew(api_server: Path | None) -> None:
     )
     version = re.search(r"v(\d+\.\d+)\.", answer.stdout)
     if version is not None and not KUBERNETES_VERSION.startswith(f"{version[1]}."):
-        _say(
+        say(
             f"warning: {api_server} is of Kubernetes {version[1]}, the controllers beside it are "
             f"of {KUBERNETES_VERSION}; Kubernetes does not support that"
         )
@@ -202,21 +199,13 @@ def _built(module: Module, names: list[str], cache: Path) -> dict[str, Path]:
     if all(path.exists() for path in paths.values()):
         return paths
     directory.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(cache / f"{directory.name}.lock")
-    try:
-        lock.acquire(timeout=0.1)
-    except Timeout:
-        _say(
-            f"another process is building {module.name}, which takes about {module.minutes} min: "
-            "waiting for it"
-        )
-        lock.acquire()
-    try:
+    with alone(
+        cache / f"{directory.name}.lock",
+        f"building {module.name}, which takes about {module.minutes} min",
+    ):
         missing = [name for name in names if not paths[name].exists()]
         if missing:
             _build(module, missing, directory, cache)
-    finally:
-        lock.release()
     return paths
 
 
@@ -234,8 +223,8 @@ def _build(module: Module, names: list[str], directory: Path, cache: Path) -> No
         command = [str(go), "build", *module.build_flags(), "-o", f"{staging}{os.sep}", *packages]
         log = cache / f"{directory.name}.log"
         purpose = f"building {', '.join(names)} from tools/{module.name}/go.mod with {go}"
-        _say(f"{purpose}; once, into {directory}; all of it takes {module.minutes} min on 2 cores")
-        _run_with_progress(command, module.directory, environment, log, f"building {module.name}")
+        say(f"{purpose}; once, into {directory}; all of it takes {module.minutes} min on 2 cores")
+        run_with_progress(command, module.directory, environment, log, f"building {module.name}")
         for package, name in packages.items():
             # A rename in one file system: another process sees the whole binary or none.
             (Path(staging) / go_binary_name(package)).replace(directory / name)
@@ -247,41 +236,3 @@ def go_binary_name(package: str) -> str:
     if re.fullmatch(r"v\d+", elements[-1]):
         elements.pop()
     return elements[-1]
-
-
-def _run_with_progress(
-    command: list[str], directory: Path, environment: dict[str, str], log: Path, label: str
-) -> None:
-    started = time.monotonic()
-    interactive = sys.stderr.isatty()
-    said = started
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            command, cwd=directory, env=environment, stdout=output, stderr=subprocess.STDOUT
-        )
-        try:
-            while True:
-                try:
-                    code = process.wait(timeout=1)
-                    break
-                except subprocess.TimeoutExpired:
-                    now = time.monotonic()
-                    if interactive:
-                        print(f"\r{label}: {now - started:.0f} s", end="", file=sys.stderr)
-                    elif now - said >= 30:
-                        said = now
-                        _say(f"{label}: {now - started:.0f} s")
-        except BaseException:
-            process.kill()
-            process.wait()
-            raise
-    if interactive:
-        print(file=sys.stderr)
-    if code != 0:
-        tail = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
-        raise BuildError(f"{label} failed with status {code}; the log is {log}:\n{tail}")
-    _say(f"{label}: done in {time.monotonic() - started:.0f} s")
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

@@ -14,15 +14,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import click
-from filelock import FileLock, Timeout
-
+from localcluster.building import alone, say
 from realengine.errors import EngineFailed, InstallError
 
 LOCKS = Path(__file__).with_name("locks")
@@ -197,7 +194,7 @@ class Environment:
         script = Path(__file__).with_name("tinymodels.py")
         key = hashlib.sha256(script.read_bytes()).hexdigest()[:16]
         directory = self.directory / f"models-{key}"
-        with _alone(self.directory / "models.lock", "making the tiny models"):
+        with alone(self.directory / "models.lock", "making the tiny models"):
             if not directory.exists():
                 staging = directory.with_suffix(".partial")
                 shutil.rmtree(staging, ignore_errors=True)
@@ -220,7 +217,7 @@ def ensure(lock: Lock = SERVING, cache: Path | None = None) -> Environment:
         return found
     directory = _directory(lock, cache)
     cache.mkdir(parents=True, exist_ok=True)
-    with _alone(cache / f"{directory.name}.lock", f"installing vLLM {lock.version}"):
+    with alone(cache / f"{directory.name}.lock", f"installing vLLM {lock.version}"):
         if not (directory / _WHOLE).exists():
             _install(lock, directory)
     return Environment(lock, directory)
@@ -229,20 +226,6 @@ def ensure(lock: Lock = SERVING, cache: Path | None = None) -> Environment:
 def _directory(lock: Lock, cache: Path) -> Path:
     kind = "engine" if lock.kind == "serve" else f"engine-{lock.kind}-{lock.version}"
     return cache / f"{kind}-{lock.key()}"
-
-
-@contextmanager
-def _alone(path: Path, doing: str) -> Iterator[None]:
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0.1)
-    except Timeout:
-        _say(f"another process is {doing}: waiting for it")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _install(lock: Lock, directory: Path) -> None:
@@ -259,7 +242,7 @@ def _install(lock: Lock, directory: Path) -> None:
         )
     uv = _uv()
     shutil.rmtree(directory, ignore_errors=True)
-    _say(f"installing vLLM {lock.version} for CPUs into {directory}; once, {lock.gibibytes:g} GiB")
+    say(f"installing vLLM {lock.version} for CPUs into {directory}; once, {lock.gibibytes:g} GiB")
     _run([uv, "venv", "--quiet", "--no-config", "--python", sys.executable, str(directory)], lock)
     into = ["--python", str(directory / "bin" / "python")]
     # On a terminal uv shows what it fetches, which is most of the time that this takes.
@@ -293,7 +276,3 @@ def _run(command: list[str], lock: Lock) -> None:
             f"vLLM {lock.version} could not be installed: {' '.join(command)} ended with status "
             f"{answer.returncode}, see above. Its CPU build needs Linux on x86-64 or arm64."
         )
-
-
-def _say(text: str) -> None:
-    click.echo(text, err=True)
