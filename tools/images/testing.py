@@ -1,4 +1,4 @@
-"""The images that run in tests on a real node: the engines, and what holds a pod's namespaces.
+"""The images of the engines that run in tests on a real node.
 
 archive(path, *scripted_engine("docker.io/scripted/vllm:v0.30.0"), real_engine(ensure()))
 """
@@ -76,11 +76,6 @@ def real_engine(environment: Environment, name: str = "", on: Base | None = None
     layers = [_layer(below), Blob.of(numa), layer(files | {"/usr/local/bin/vllm": _REAL})]
     name = name or f"docker.io/vllm/vllm-openai:v{environment.lock.version}"
     return Image(name, layers, ["vllm", "serve"], variables)
-
-
-def pause(binary: Path, name: str = "localhost/pause:1") -> Image:
-    """The image of the process that holds a pod's namespaces: one static binary."""
-    return Image(name, [layer({"/pause": binary})], ["/pause"])
 
 
 def _layer(below: Base) -> Blob:

@@ -37,11 +37,13 @@ class Module:
     packages: Mapping[str, str]
     variables: Mapping[str, str]  # Go string variables set by the linker, mostly versions
     minutes: float  # a full build on 2 cores, measured
+    folder: str = ""  # below tools/, where it is not called like the module
+    everywhere: bool = True  # whether `make tools` builds it; else it waits until it is asked for
 
     @property
     def directory(self) -> Path:
         """Where its go.mod lies."""
-        return TOOLS / self.name
+        return TOOLS / (self.folder or self.name)
 
     def build_flags(self) -> list[str]:
         """What `go build` is given besides the output and the packages."""
@@ -50,6 +52,13 @@ class Module:
 
 
 _VERSION = "k8s.io/component-base/version"
+_KUBERNETES = {
+    f"{_VERSION}.gitVersion": f"v{KUBERNETES_VERSION}",
+    f"{_VERSION}.gitMajor": KUBERNETES_VERSION.split(".")[0],
+    f"{_VERSION}.gitMinor": KUBERNETES_VERSION.split(".")[1],
+    f"{_VERSION}.gitTreeState": "clean",
+}
+_OWN = "vllm-operator.io/tools/noderuntime"
 MODULES = (
     Module(
         name="controlplane",
@@ -60,12 +69,7 @@ MODULES = (
             "kube-scheduler": "k8s.io/kubernetes/cmd/kube-scheduler",
             "kubectl": "k8s.io/kubernetes/cmd/kubectl",
         },
-        variables={
-            f"{_VERSION}.gitVersion": f"v{KUBERNETES_VERSION}",
-            f"{_VERSION}.gitMajor": KUBERNETES_VERSION.split(".")[0],
-            f"{_VERSION}.gitMinor": KUBERNETES_VERSION.split(".")[1],
-            f"{_VERSION}.gitTreeState": "clean",
-        },
+        variables=_KUBERNETES,
         minutes=4.5,
     ),
     Module(
@@ -80,6 +84,36 @@ MODULES = (
             "main.version": "v0.8.0",  # kubeconform's; the other two mains have no such variable
         },
         minutes=2.1,
+    ),
+    Module(
+        name="kubelet",
+        folder="controlplane",
+        packages={
+            "kubelet": "k8s.io/kubernetes/cmd/kubelet",
+            "kube-proxy": "k8s.io/kubernetes/cmd/kube-proxy",
+        },
+        variables=_KUBERNETES,
+        minutes=1.0,
+        everywhere=False,
+    ),
+    Module(
+        name="noderuntime",
+        packages={
+            "containerd": "github.com/containerd/containerd/v2/cmd/containerd",
+            "containerd-shim-runc-v2": (
+                "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2"
+            ),
+            "ctr": "github.com/containerd/containerd/v2/cmd/ctr",
+            "host-local": "github.com/containernetworking/plugins/plugins/ipam/host-local",
+            "loopback": "github.com/containernetworking/plugins/plugins/main/loopback",
+            "ptp": "github.com/containernetworking/plugins/plugins/main/ptp",
+            "deviceplugin": f"{_OWN}/deviceplugin",
+            "dns": f"{_OWN}/dns",
+            "pause": f"{_OWN}/pause",
+        },
+        variables={"github.com/containerd/containerd/v2/version.Version": "v2.4.2"},
+        minutes=2.0,
+        everywhere=False,
     ),
 )
 NAMES = tuple(name for module in MODULES for name in module.packages)
@@ -108,17 +142,19 @@ def cache_key(
 def module_cache(module: Module, cache: Path) -> Path:
     """The directory of this module's binaries for this machine and this state of the pins."""
     files = [(module.directory / name).read_bytes() for name in ("go.mod", "go.sum")]
+    files += [path.read_bytes() for path in sorted(module.directory.glob("*/*.go"))]
     key = cache_key(files, module.build_flags(), platform.system().lower(), platform.machine())
     return cache / f"{module.name}-{key}"
 
 
 def ensure(*names: str, build_all: bool = False) -> dict[str, Path]:
-    """Paths of the named binaries (all, without names), built now where they are missing.
+    """Paths of the named binaries, built now where they are missing; without names those that are
+    built everywhere.
 
     In order: KUBEBUILDER_ASSETS, for kubectl the machine's where it is near enough, the cache, a
     build. `build_all` leaves the first two out. Raises BuildError.
     """
-    wanted = names or NAMES
+    wanted = names or tuple(n for m in MODULES if m.everywhere for n in m.packages)
     unknown = [name for name in wanted if name not in NAMES]
     if unknown:
         raise BuildError(f"no tool is called {', '.join(unknown)}; there are {', '.join(NAMES)}")
@@ -222,7 +258,7 @@ def _build(module: Module, names: list[str], directory: Path, cache: Path) -> No
         packages = {module.packages[name]: name for name in names}
         command = [str(go), "build", *module.build_flags(), "-o", f"{staging}{os.sep}", *packages]
         log = cache / f"{directory.name}.log"
-        purpose = f"building {', '.join(names)} from tools/{module.name}/go.mod with {go}"
+        purpose = f"building {', '.join(names)} from tools/{module.directory.name}/go.mod with {go}"
         say(f"{purpose}; once, into {directory}; all of it takes {module.minutes} min on 2 cores")
         run_with_progress(command, module.directory, environment, log, f"building {module.name}")
         for package, name in packages.items():

@@ -9,12 +9,13 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
 
-from localcluster import binaries, nodes
+from localcluster import binaries, nodes, packages, realnode
 from localcluster.agent.images import Image
 from localcluster.agents import Agents
 from localcluster.client import ApiError
 from localcluster.controlplane import ControlPlane
 from localcluster.errors import KubectlError, LocalClusterError, StartError
+from localcluster.realnode import RealNode
 from localcluster.waiting import wait_until
 
 _COMPONENTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok")
@@ -37,6 +38,9 @@ class Cluster:
 
     `node_loss_seconds` is how long a node may be silent before it is NotReady, and how long its
     pods then stay before they are evicted; Kubernetes' defaults are 50 s and 300 s.
+
+    `real_nodes` prepares the network for `add_real_node`; see `localcluster.realnode` for what that
+    needs. The API server then listens on that network instead of 127.0.0.1.
     """
 
     def __init__(
@@ -46,12 +50,14 @@ class Cluster:
         kwok: bool = True,
         manifests: Sequence[Path] = (),
         node_loss_seconds: int | None = None,
+        real_nodes: bool = False,
     ) -> None:
         self._audit = audit
         self._log_directory = log_directory
         self._kwok = kwok
         self._manifests = tuple(manifests)
         self._node_loss_seconds = node_loss_seconds
+        self._real_nodes = real_nodes
         self._binaries: dict[str, Path] = {}
         self._running: ControlPlane | None = None
 
@@ -62,6 +68,11 @@ class Cluster:
         if self._running is not None:
             raise LocalClusterError("the cluster is started already")
         names = [name for name in _COMPONENTS if name != "kwok" or self._kwok]
+        if self._real_nodes:
+            if reason := realnode.unavailable():
+                raise StartError(reason)
+            packages.ensure(realnode.PACKAGES, "real nodes")
+            names += ["dns", *realnode.BINARIES]
         self._binaries = binaries.ensure(*names, "kubectl")
         for _ in range(_ATTEMPTS - 1):
             try:
@@ -93,7 +104,11 @@ class Cluster:
 
     def _start(self) -> Self:
         self._running = ControlPlane(
-            self._binaries, self._audit, self._log_directory, self._node_loss_seconds
+            self._binaries,
+            self._audit,
+            self._log_directory,
+            self._node_loss_seconds,
+            self._real_nodes,
         )
         try:
             self._running.start_etcd()
@@ -103,6 +118,8 @@ class Cluster:
             if self._manifests:
                 self.wait_for_definitions()
             self._running.start_controllers(self._kwok)
+            if self._real_nodes:
+                self._running.start_dns()
         except BaseException:
             self.stop()
             raise
@@ -322,6 +339,42 @@ class Cluster:
         node = nodes.node(name, all_labels, {nodes.NVIDIA_RESOURCE: count}, "96", "1Ti")
         self.agents.add(node, images, speed)
         self.wait_for_node(name)
+
+    def add_real_node(
+        self,
+        images: Sequence[Path] = (),
+        product: str = "NVIDIA-H100-80GB-HBM3",
+        count: int = 8,
+        labels: Mapping[str, str] | None = None,
+        mounts: Mapping[str, Path] | None = None,
+    ) -> RealNode:
+        """Adds a node with the real kubelet and waits until it is Ready; it is called node-1, -2, …
+
+        Its GPUs are a device plugin's that are not there; `mounts` are what a container with one of
+        them is given, see `localcluster.realnode.Shape`. Raises StartError.
+        """
+        all_labels = nodes.gpu_labels(product, count) | dict(labels or {})
+        shape = realnode.Shape(
+            labels=all_labels, count=count, mounts=dict(mounts or {}), images=tuple(images)
+        )
+        node = self._plane.add_real_node(shape)
+        self.wait_for_node(node.name)
+        self.wait_for_devices(node.name, nodes.NVIDIA_RESOURCE, count)
+        return node
+
+    def wait_for_devices(self, name: str, resource: str, count: int, timeout: float = 60) -> None:
+        """Waits until a node has so many healthy devices."""
+
+        def there() -> bool:
+            allocatable = self.api("GET", f"/api/v1/nodes/{name}")["status"]["allocatable"]
+            return bool(allocatable.get(resource) == str(count))
+
+        wait_until(there, f"{count} {resource} on {name}", timeout)
+
+    @property
+    def real_nodes(self) -> list[RealNode]:
+        """Those that `add_real_node` added."""
+        return list(self._plane.real_nodes.values())
 
     @property
     def agents(self) -> Agents:

@@ -1,15 +1,16 @@
 """The components' command lines and files. Pure: paths and numbers in, text out."""
 
 import base64
+import ipaddress
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from localcluster.certificates import Certificates
+from localcluster.processes import LOOPBACK
 
-SERVICE_RANGE = "10.96.0.0/16"
-SERVICE_ADDRESS = "10.96.0.1"  # of the Service `kubernetes`
+SERVICE_RANGE = "10.96.0.0/16"  # where nothing routes it
 POD_RANGE = "10.128.0.0/9"
 ISSUER = "https://kubernetes.default.svc.cluster.local"
 
@@ -40,11 +41,23 @@ class Layout:
     token_file: Path
     audit_log: Path | None
     node_loss_seconds: int | None = None
+    address: str = LOOPBACK  # where the API server listens
+    services: str = SERVICE_RANGE
 
     @property
     def server(self) -> str:
         """The API server's URL."""
-        return f"https://127.0.0.1:{self.server_port}"
+        return f"https://{self.address}:{self.server_port}"
+
+    @property
+    def service_address(self) -> str:
+        """Of the Service `kubernetes`: the first of the range."""
+        return first_address(self.services)
+
+
+def first_address(network: str) -> str:
+    """The first address of a range for a host."""
+    return str(ipaddress.ip_network(network)[1])
 
 
 def etcd(binary: Path, layout: Layout) -> list[str]:
@@ -71,26 +84,33 @@ def api_server(binary: Path, layout: Layout, audit_policy: Path) -> list[str]:
     command = [
         str(binary),
         f"--etcd-servers=http://127.0.0.1:{layout.etcd_port}",
-        "--bind-address=127.0.0.1",
+        f"--bind-address={layout.address}",
         # Unset, it is that of the default route, and a machine without one cannot start.
-        "--advertise-address=127.0.0.1",
+        f"--advertise-address={layout.address}",
         f"--secure-port={layout.server_port}",
         f"--tls-cert-file={certificates.server_certificate}",
         f"--tls-private-key-file={certificates.server_key}",
         f"--token-auth-file={layout.token_file}",
-        "--authorization-mode=RBAC",
+        "--authorization-mode=Node,RBAC",
+        "--enable-admission-plugins=NodeRestriction",
         f"--service-account-issuer={ISSUER}",
         f"--service-account-key-file={certificates.service_account_key}",
         f"--service-account-signing-key-file={certificates.service_account_key}",
-        f"--service-cluster-ip-range={SERVICE_RANGE}",
-        # The Service `kubernetes` would want a non-loopback address of the API server.
-        "--endpoint-reconciler-type=none",
+        f"--service-cluster-ip-range={layout.services}",
         "--allow-privileged=true",
         # Without the two, a graceful stop waits for clients to end their watches by themselves.
         "--shutdown-send-retry-after=true",
         "--shutdown-watch-termination-grace-period=1s",
         "--profiling=false",
     ]
+    if layout.address == LOOPBACK:
+        # The Service `kubernetes` would want a non-loopback address of the API server.
+        command.append("--endpoint-reconciler-type=none")
+    else:
+        # Webhooks' and aggregated servers' Services have no addresses on this machine, pods have.
+        command.append("--enable-aggregator-routing=true")
+        # Nor does this machine know the nodes' names.
+        command.append("--kubelet-preferred-address-types=InternalIP")
     if layout.node_loss_seconds is not None:
         command += [
             f"--default-not-ready-toleration-seconds={layout.node_loss_seconds}",
@@ -156,6 +176,11 @@ def kwok(binary: Path, kubeconfig: Path, configuration: Path) -> list[str]:
         f"--cidr={POD_RANGE}",
         "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake",
     ]
+
+
+def dns(binary: Path, corefile: Path) -> list[str]:
+    """CoreDNS."""
+    return [str(binary), "-conf", str(corefile)]
 
 
 def kubeconfig(server: str, authority_pem: bytes, user: str, token: str, namespace: str) -> str:

@@ -12,8 +12,10 @@ from localcluster import certificates, components
 from localcluster.agents import Agents
 from localcluster.client import ApiClient, ApiError
 from localcluster.components import Identity, Layout
-from localcluster.errors import StartError
+from localcluster.errors import LocalClusterError, StartError
 from localcluster.processes import LOOPBACK, Processes, ReservedPort
+from localcluster.realnode import RealNode, Shape, configuration
+from localcluster.realnode.network import MOST_NODES, Network
 from localcluster.waiting import wait_until
 
 _DATA = Path(__file__).with_name("data")
@@ -25,6 +27,12 @@ _GROUPS = {
     # The next two have the rights that Kubernetes' own role bindings give to these user names.
     "system:kube-controller-manager": (),
     "system:kube-scheduler": (),
+}
+# Tokens are read when the API server starts, so those of nodes are there before the nodes.
+_NODE_GROUPS = {
+    "dns": ("system:masters",),
+    "system:kube-proxy": (),
+    **{f"system:node:node-{one}": ("system:nodes",) for one in range(1, MOST_NODES + 1)},
 }
 _START_TIMEOUT = 60.0
 
@@ -38,6 +46,7 @@ class ControlPlane:
         audit: bool,
         log_directory: Path | None,
         node_loss_seconds: int | None = None,
+        networked: bool = False,
     ) -> None:
         directory = Path(tempfile.mkdtemp(prefix="localcluster-"))
         self._binaries = binaries
@@ -45,7 +54,13 @@ class ControlPlane:
         logs = log_directory or directory / "logs"
         logs.mkdir(parents=True, exist_ok=True)
         self.processes = Processes(directory, logs)
-        self._ports = [ReservedPort() for _ in range(3)]
+        # The network first: the API server listens on it.
+        self.network = Network(directory / "network", logs) if networked else None
+        address, services = LOOPBACK, components.SERVICE_RANGE
+        if self.network is not None:
+            address = self.network.addresses.host
+            services = self.network.addresses.services
+        self._ports = [ReservedPort(), ReservedPort(), ReservedPort(address)]
         self.layout = Layout(
             directory=directory,
             etcd_port=self._ports[0].number,
@@ -54,15 +69,16 @@ class ControlPlane:
             certificates=certificates.create(
                 directory / "certificates",
                 _SERVER_NAMES,
-                [LOOPBACK, components.SERVICE_ADDRESS],
+                [address, components.first_address(services)],
             ),
             token_file=directory / "tokens.csv",
             audit_log=directory / "audit.log" if audit else None,
             node_loss_seconds=node_loss_seconds,
+            address=address,
+            services=services,
         )
-        identities = [
-            Identity(user, secrets.token_hex(16), groups) for user, groups in _GROUPS.items()
-        ]
+        groups = _GROUPS | (_NODE_GROUPS if networked else {})
+        identities = [Identity(user, secrets.token_hex(16), its) for user, its in groups.items()]
         tokens = {one.user: one.token for one in identities}
         self.layout.token_file.touch(mode=0o600)
         self.layout.token_file.write_text("".join(f"{one.line()}\n" for one in identities))
@@ -78,12 +94,17 @@ class ControlPlane:
             authority=self.layout.certificates.authority,
             lease_seconds=10.0 if node_loss_seconds is None else node_loss_seconds / 4,
         )
-        self.client = ApiClient(LOOPBACK, self.layout.server_port, authority, identities[0].token)
+        self.real_nodes: dict[str, RealNode] = {}
+        self.client = ApiClient(address, self.layout.server_port, authority, identities[0].token)
 
     def close(self) -> None:
         """Kills everything, removes the directory, lets go of the ports."""
         self.client.close()
+        for node in self.real_nodes.values():
+            node.stop()
         self.processes.close()
+        if self.network is not None:
+            self.network.close()
         # The supervisor has done it, unless it was killed itself.
         shutil.rmtree(self.layout.directory, ignore_errors=True)
         for port in self._ports:
@@ -91,7 +112,8 @@ class ControlPlane:
 
     def kubeconfig(self, user: str) -> Path:
         """The kubeconfig of one of the built-in users."""
-        return self.layout.directory / f"{user.removeprefix('system:')}.kubeconfig"
+        name = user.removeprefix("system:").replace(":", "-")
+        return self.layout.directory / f"{name}.kubeconfig"
 
     def write_kubeconfig(
         self, path: Path, user: str, token: str, namespace: str = "default"
@@ -145,6 +167,34 @@ class ControlPlane:
             "kube-controller-manager",
             lambda: self._answers("/api/v1/namespaces/default/serviceaccounts/default"),
         )
+
+    def start_dns(self) -> None:
+        """Starts the cluster's DNS server, on the nodes' network. Raises StartError."""
+        assert self.network is not None
+        corefile = self.layout.directory / "Corefile"
+        corefile.write_text(configuration.corefile(self.network.addresses, self.kubeconfig("dns")))
+        self.processes.start("dns", components.dns(self._binaries["dns"], corefile))
+
+    def add_real_node(self, shape: Shape) -> RealNode:
+        """Starts one more node with the real kubelet. Raises StartError."""
+        if self.network is None:
+            raise LocalClusterError("the cluster was started without real_nodes=True")
+        number = len(self.real_nodes) + 1
+        if number > MOST_NODES:
+            raise LocalClusterError(f"a cluster has at most {MOST_NODES} real nodes")
+        node = RealNode(
+            number,
+            shape,
+            self.network,
+            self._binaries,
+            self.layout.directory / "nodes" / str(number),
+            self.processes.log("node").parent,
+            self.kubeconfig(f"system:node:node-{number}"),
+            self.kubeconfig("system:kube-proxy"),
+        )
+        self.real_nodes[node.name] = node
+        node.start()
+        return node
 
     def keep_logs(self) -> Path:
         """Copies the logs to where they outlive the cluster; returns that directory."""

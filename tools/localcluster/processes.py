@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,13 @@ class Processes:
     and keeps the cluster alive as long as it lives.
     """
 
-    def __init__(self, directory: Path, log_directory: Path) -> None:
+    def __init__(self, directory: Path, log_directory: Path, within: Sequence[str] = ()) -> None:
+        """`within` is a command that runs the supervisor elsewhere, `unshare` with namespaces."""
         self._directory = directory
         self._log_directory = log_directory
         self._lock = threading.Lock()
         self._supervisor = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(_SUPERVISOR), str(directory)],
+            [*within, sys.executable, "-I", "-S", str(_SUPERVISOR), str(directory)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -38,7 +40,7 @@ class Processes:
 
     @property
     def supervisor_pid(self) -> int:
-        """For tests: the process that all others are children of."""
+        """The process that all others are below."""
         return self._supervisor.pid
 
     def log(self, name: str) -> Path:
@@ -49,6 +51,18 @@ class Processes:
         """Starts a component under this name; raises LocalClusterError if it cannot be run."""
         answer = self._ask({"start": name, "command": command, "log": str(self.log(name))})
         self.pids[name] = answer["pid"]
+
+    def run(self, command: Sequence[str], timeout: float = 60) -> tuple[int, str]:
+        """Runs a command to its end beside the components; its exit status and output."""
+        answer = self._ask({"run": list(command), "timeout": timeout})
+        return answer["code"], answer["output"]
+
+    def check(self, command: Sequence[str], timeout: float = 60) -> str:
+        """The same for a command that has to succeed; its output. Raises LocalClusterError."""
+        code, output = self.run(command, timeout)
+        if code != 0:
+            raise LocalClusterError(f"{' '.join(command)} ended with {code}: {output.strip()}")
+        return output
 
     def poll(self, name: str) -> int | None:
         """The exit status (negative: the signal) or None while it runs."""
@@ -103,7 +117,7 @@ class Processes:
 
 
 class ReservedPort:
-    """A TCP port of the loopback address that is kept for one component for the cluster's lifetime.
+    """A TCP port of this machine that is kept for one component for the cluster's lifetime.
 
     On Linux a bound socket that does not listen, with SO_REUSEADDR, keeps the port from binds to
     port 0 and from outgoing connections of every process, while a server that sets SO_REUSEADDR, as
@@ -111,10 +125,10 @@ class ReservedPort:
     go, so a start may lose a race and has to be tried again.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, address: str = LOOPBACK) -> None:
         self._socket = socket.socket()
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._socket.bind((LOOPBACK, 0))
+        self._socket.bind((address, 0))
         self.number: int = self._socket.getsockname()[1]
         if sys.platform != "linux":
             self._socket.close()

@@ -7,7 +7,11 @@ exits. Should the supervisor itself be killed, the kernel kills its children (PR
 Linux only), which is reliable here because this process has a single thread: the signal is tied to
 the thread that forked. Standard library only, so that it starts in 30 ms under `python -I -S`.
 
-Commands: {"start": name, "command": [...], "log": path} -> {"pid": n}
+Where it is started in namespaces of its own (`unshare`), it is their first process: they end with
+it, and processes that lose their parent in them are its to reap.
+
+Commands: {"start": name, "command": [...], "log": path} -> {"pid": n}, as it counts
+          {"run": [...], "timeout": seconds}              -> {"code": n, "output": text}
           {"poll": name}                                  -> {"code": n or null}
           {"stop": name, "timeout": seconds}              -> {"code": n}
 An answer {"error": text} says that the command failed.
@@ -56,6 +60,33 @@ class Supervisor:
             )
         return {"pid": self.processes[name].pid}
 
+    def run(self, command: list[str], timeout: float) -> dict[str, object]:
+        """Runs a command to its end."""
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+            check=False,
+        )
+        return {"code": done.returncode, "output": done.stdout}
+
+    def reap(self) -> None:
+        """Buries the dead that are nobody's, as the first process of a namespace has to."""
+        while True:
+            for process in self.processes.values():
+                process.poll()
+            try:
+                dead = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if dead is None or any(one.pid == dead.si_pid for one in self.processes.values()):
+                return  # one of its own, which has just ended: the next command's to find
+            os.waitpid(dead.si_pid, 0)
+
     def poll(self, name: str) -> dict[str, object]:
         """Whether a process has ended, and how."""
         return {"code": self.processes[name].poll()}
@@ -73,13 +104,17 @@ class Supervisor:
     def handle(self, line: str) -> dict[str, object]:
         """Carries out one command."""
         request = json.loads(line)
+        if os.getpid() == 1:
+            self.reap()
         try:
+            if "run" in request:
+                return self.run(request["run"], request["timeout"])
             if "start" in request:
                 return self.start(request["start"], request["command"], request["log"])
             if "poll" in request:
                 return self.poll(request["poll"])
             return self.stop(request["stop"], request["timeout"])
-        except (OSError, KeyError) as error:
+        except (OSError, KeyError, subprocess.TimeoutExpired) as error:
             return {"error": f"{type(error).__name__}: {error}"}
 
     def end(self) -> None:

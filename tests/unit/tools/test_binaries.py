@@ -1,6 +1,7 @@
 """Which binary is used, and under which name a built one is kept."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from hypothesis import strategies as st
 
 from localcluster import binaries
 from localcluster.errors import BuildError
+
+OWN = "vllm-operator.io/tools/"
 
 
 def kubectl_version(major: str, minor: str) -> str:
@@ -101,10 +104,13 @@ def test_the_flags_are_part_of_a_modules_directory_name(tmp_path: Path) -> None:
 
 
 def test_every_tool_line_of_the_modules_is_known_and_the_other_way_round() -> None:
+    known: dict[Path, list[str]] = {}
     for module in binaries.MODULES:
-        text = (module.directory / "go.mod").read_text()
-        block = text.partition("tool (")[2].partition(")")[0]
-        assert sorted(block.split()) == sorted(module.packages.values())
+        packages = known.setdefault(module.directory, [])
+        packages += [one for one in module.packages.values() if not one.startswith(OWN)]
+    for directory, packages in known.items():
+        block = (directory / "go.mod").read_text().partition("tool (")[2].partition(")")[0]
+        assert sorted(block.split()) == sorted(packages)
 
 
 def test_the_kubernetes_version_is_the_one_that_the_module_pins() -> None:
@@ -118,8 +124,30 @@ def test_the_kubernetes_version_is_the_one_that_the_module_pins() -> None:
     assert all(line.endswith(f" v0.{minor_and_patch}") for line in staging)
 
 
-def test_the_tool_modules_hold_no_go_code() -> None:
-    assert not [path for module in binaries.MODULES for path in module.directory.rglob("*.go")]
+def test_the_go_code_of_the_modules_is_that_of_the_programs_that_are_known() -> None:
+    code = {path for module in binaries.MODULES for path in module.directory.rglob("*.go")}
+    programs = [one for module in binaries.MODULES for one in module.packages.values()]
+    own = [binaries.TOOLS / one.partition("/tools/")[2] for one in programs if one.startswith(OWN)]
+    assert code == {program / "main.go" for program in own}
+
+
+def test_a_change_of_the_go_code_builds_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (module,) = (one for one in binaries.MODULES if one.name == "noderuntime")
+    before = binaries.module_cache(module, tmp_path)
+    copied = tmp_path / "noderuntime"
+    shutil.copytree(module.directory, copied)
+    monkeypatch.setattr(binaries, "TOOLS", tmp_path)
+    assert binaries.module_cache(module, tmp_path) == before
+    (copied / "pause" / "main.go").write_text("package main\n")
+    assert binaries.module_cache(module, tmp_path) != before
+
+
+def test_what_only_a_real_node_runs_is_built_when_it_is_asked_for() -> None:
+    everywhere = {name for one in binaries.MODULES if one.everywhere for name in one.packages}
+    assert {"kubelet", "containerd", "dns"}.isdisjoint(everywhere)
+    assert {"kube-apiserver", "kwok", "helm"} <= everywhere
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 
 from images.archive import Blob, Image, archive, layer
 from images.base import Base
-from images.testing import pause, real_engine
+from images.testing import real_engine
 from localcluster.errors import BuildError
 from realengine.environments import SERVING, Environment
 
@@ -64,9 +64,16 @@ def test_the_same_files_make_the_same_archive(tmp_path: Path) -> None:
     source = tmp_path / "pause"
     source.write_bytes(b"\x7fELF")
     source.chmod(0o755)
-    first = archive(tmp_path / "1.tar", pause(source)).read_bytes()
+    first = archive(
+        tmp_path / "1.tar", Image("a:1", [layer({"/pause": source})], ["/pause"])
+    ).read_bytes()
     source.touch()
-    assert archive(tmp_path / "2.tar", pause(source)).read_bytes() == first
+    assert (
+        archive(
+            tmp_path / "2.tar", Image("a:1", [layer({"/pause": source})], ["/pause"])
+        ).read_bytes()
+        == first
+    )
 
 
 def test_scripts_and_what_is_executable_here_is_executable_in_the_layer(tmp_path: Path) -> None:
