@@ -61,11 +61,22 @@ def test_the_image_runs_as_the_charts_user_and_starts_the_operator() -> None:
     assert [name for name, _rest in last_stage()].count("RUN") == 0
 
 
-def test_both_stages_have_the_same_python() -> None:
-    bases = [rest.split()[0] for name, rest in instructions() if name == "FROM"]
-    assert len(bases) == 2
-    assert len(set(bases)) == 1
-    assert re.fullmatch(r"python:3\.\d+-slim-\w+(@sha256:[0-9a-f]{64})?", bases[0])
+def test_both_stages_have_the_same_python_which_can_be_given() -> None:
+    ((name, default),) = [
+        rest.split("=", 1) for instruction, rest in instructions() if instruction == "ARG"
+    ]
+    bases = [rest.split()[0] for instruction, rest in instructions() if instruction == "FROM"]
+    assert bases == [f"${{{name}}}"] * 2
+    assert re.fullmatch(r"python:3\.\d+-slim-\w+(@sha256:[0-9a-f]{64})?", default)
+
+
+def test_python_finds_in_the_image_the_byte_code_that_the_build_left() -> None:
+    (check,) = [rest for name, rest in instructions() if name == "RUN" and "prune.py check" in rest]
+    (written,) = re.findall(r"PYTHONPYCACHEPREFIX=(\S+)", check)
+    variables = dict(variable.split("=", 1) for variable in dict(last_stage())["ENV"].split())
+    assert variables["PYTHONPYCACHEPREFIX"] == written
+    assert written.startswith("/venv/")
+    assert variables["PYTHONDONTWRITEBYTECODE"] == "1"
 
 
 def test_the_build_context_holds_what_the_image_copies_and_nothing_else() -> None:

@@ -68,6 +68,8 @@ class Image:
                     "type": "layers",
                     "diff_ids": [f"sha256:{layer.digest}" for layer in self.layers],
                 },
+                # buildah refuses a base whose history is shorter than its layers.
+                "history": [{"created_by": "tools/images"} for _ in self.layers],
             }
         )
 

@@ -78,10 +78,11 @@ MODULES = (
             "kwok": "sigs.k8s.io/kwok/cmd/kwok",
             "helm": "helm.sh/helm/v4/cmd/helm",
             "kubeconform": "github.com/yannh/kubeconform/cmd/kubeconform",
+            "actionlint": "github.com/rhysd/actionlint/cmd/actionlint",
         },
         variables={
             "helm.sh/helm/v4/internal/version.version": "v4.3.1",
-            "main.version": "v0.8.0",  # kubeconform's; the other two mains have no such variable
+            "main.version": "v0.8.0",  # kubeconform's; the other mains have no such variable
         },
         minutes=2.1,
     ),

@@ -1,0 +1,35 @@
+"""`python -m images`: the operator's image, and the base of those that are made without Docker."""
+
+import sys
+
+import click
+
+from images.base import base
+from images.operator import operator_archive
+from localcluster.errors import BuildError
+
+
+@click.group(help=__doc__)
+def main() -> None:
+    """The commands' common entry."""
+
+
+@main.command("base")
+def base_command() -> None:
+    """Makes the base, and prints where its root file system lies."""
+    click.echo(base().tar)
+
+
+@main.command("operator")
+@click.option("--tag", default="", help="The image's name; localhost/vllm-operator:VERSION.")
+def operator_command(tag: str) -> None:
+    """Builds the operator's image, and prints where its archive lies."""
+    click.echo(operator_archive(tag))
+
+
+if __name__ == "__main__":
+    try:
+        main(prog_name="python -m images")
+    except BuildError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(1)

@@ -1,0 +1,154 @@
+"""The operator's image as an archive: by Docker where an engine runs, else by buildah.
+
+Without Docker the Dockerfile is built as it stands, on the base of Debian's packages, and as root:
+its RUN steps run in a chroot on this machine's network.
+"""
+
+import configparser
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from images.archive import Blob, Image, archive
+from images.base import Base, base, cache_directory, install
+from localcluster.building import alone, run_with_progress, say
+
+ROOT = Path(__file__).resolve().parents[2]
+ARCHIVE = ROOT / "build" / "images" / "vllm-operator.tar"
+_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+_PIP = ("/etc/xdg/pip/pip.conf", "/etc/pip.conf", "~/.pip/pip.conf", "~/.config/pip/pip.conf")
+
+# Of some ten builds, 120 MB each: what files of yesterday have left is then thrown away.
+_MANY_LAYERS = 150
+
+
+def version() -> str:
+    """The operator's version."""
+    text = (ROOT / "operator" / "vllm_operator" / "__init__.py").read_text()
+    (found,) = re.findall(r'^__version__ = "(.+)"$', text, re.MULTILINE)
+    return str(found)
+
+
+def operator_archive(name: str = "", path: Path = ARCHIVE) -> Path:
+    """The image in a docker-archive, built now where its inputs have changed. Raises BuildError."""
+    name = name or f"localhost/vllm-operator:{version()}"
+    docker = docker_runs()
+    below = None if docker else base()
+    key = _key(name, below)
+    written = path.with_suffix(".key")
+    if path.exists() and written.exists() and written.read_text() == key:
+        say(f"{path} holds {name} of these files already")
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cache = cache_directory()
+    cache.mkdir(parents=True, exist_ok=True)
+    with (
+        alone(cache / "build.lock", "building an image"),
+        tempfile.TemporaryDirectory(dir=cache, prefix="building-") as staging,
+    ):
+        written.unlink(missing_ok=True)
+        made = Path(staging, "image.tar")
+        if below is None:
+            _run(["docker", "build", "--tag", name, str(ROOT)], "building the image with Docker")
+            _run(["docker", "save", "--output", str(made), name], "saving the image")
+        else:
+            _by_buildah(name, below, made)
+        shutil.move(made, path)
+        written.write_text(key)
+    say(f"{path} holds {name}: {path.stat().st_size / 1e6:.0f} MB")
+    return path
+
+
+def docker_runs() -> bool:
+    """Whether there is a Docker engine that answers."""
+    if shutil.which("docker") is None:
+        return False
+    answer = subprocess.run(["docker", "info"], capture_output=True, timeout=60, check=False)
+    return answer.returncode == 0
+
+
+def _key(name: str, below: Base | None) -> str:
+    """A hash of all that decides the image: what .dockerignore lets through, and the base."""
+    ignore = (ROOT / ".dockerignore").read_text().splitlines()
+    digest = hashlib.sha256(f"{name} {below.digest if below else 'Docker'}".encode())
+    for given in ("Dockerfile", *(line[1:] for line in ignore if line.startswith("!"))):
+        top = ROOT / given
+        for path in sorted(top.rglob("*")) if top.is_dir() else [top]:
+            if path.is_file() and path.suffix != ".pyc":
+                content = hashlib.sha256(path.read_bytes()).hexdigest()
+                digest.update(f"{path.relative_to(ROOT)} {content}\n".encode())
+    return digest.hexdigest()
+
+
+def _by_buildah(name: str, below: Base, made: Path) -> None:
+    install("buildah")
+    store = cache_directory() / "buildah"
+    buildah = [
+        *("buildah", "--root", str(store / "root"), "--runroot", str(store / "run")),
+        *("--storage-driver", "overlay"),
+    ]
+    _ask(*buildah, "rm", "--all")  # what a build that was killed has left
+    if len(_ask(*buildah, "images", "--all", "--quiet").split()) > _MANY_LAYERS:
+        _ask(*buildah, "rmi", "--all", "--force")
+    python = f"localhost/vllm-operator-base:{below.digest[:16]}"
+    if not _ask(*buildah, "images", "--quiet", python):
+        image = Image(python, [Blob(below.tar, below.digest)], ["python3"])
+        archived = archive(made.with_name("base.tar"), image)
+        _run([*buildah, "pull", f"oci-archive:{archived}:{python}"], "handing the base to buildah")
+        archived.unlink()
+    build = [
+        *("bud", "--isolation", "chroot", "--network", "host", "--pull-never", "--layers"),
+        *("--build-arg", f"PYTHON_IMAGE={python}"),
+        # No two times in what is made, so that the same files make the same image.
+        *("--timestamp", "0"),
+        *_mounts(made.parent),
+        *("--tag", name, str(ROOT)),
+    ]
+    _run([*buildah, *build], "building the image with buildah")
+    _run([*buildah, "push", name, f"docker-archive:{made}:{name}"], "saving the image")
+
+
+def _mounts(folder: Path, environment: Mapping[str, str] = os.environ) -> list[str]:
+    """What pip needs of this machine to reach its index, as options of `buildah bud`.
+
+    Its settings from their files and from PIP_…, in one file, and whatever files these name.
+    """
+    settings = configparser.RawConfigParser()
+    settings.read([os.path.expanduser(path) for path in _PIP])
+    if not settings.has_section("global"):
+        settings.add_section("global")
+    for name, value in environment.items():
+        if name.startswith("PIP_") and value:
+            settings["global"][name.removeprefix("PIP_").lower().replace("_", "-")] = value
+    file = folder / "pip.conf"
+    with file.open("w") as output:
+        settings.write(output)
+    values = {
+        word
+        for section in settings.values()
+        for value in section.values()
+        for word in value.split()
+    }
+    named = {Path(value) for value in values if value.startswith("/")} | {_CERTIFICATES}
+    pairs = [
+        (file, Path("/etc/pip.conf")),
+        *((path, path) for path in sorted(named) if path.exists()),
+    ]
+    return [f"--volume={here}:{there}:ro" for here, there in pairs]
+
+
+def _ask(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+
+def _run(command: list[str], label: str) -> None:
+    log = cache_directory() / "build.log"
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("BUILDAH")
+    }
+    run_with_progress(command, ROOT, environment, log, label)
