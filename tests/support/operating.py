@@ -9,6 +9,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -28,7 +29,10 @@ def free_port() -> int:
 
 
 class OperatorProcess:
-    """``vllm-operator run``; ``options`` are its flags without the dashes."""
+    """``vllm-operator run``; ``options`` are its flags without the dashes.
+
+    ``through``: a command that becomes it, such as ``env -u HOME``.
+    """
 
     def __init__(
         self,
@@ -36,6 +40,7 @@ class OperatorProcess:
         kubeconfig: Path,
         log: Path,
         environment: dict[str, str] | None = None,
+        through: Sequence[str] = (),
         **options: Any,
     ) -> None:
         self.cluster = cluster
@@ -50,6 +55,7 @@ class OperatorProcess:
         }
         self._options = {**defaults, **options}
         self._environment = environment or {}
+        self._through = through
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -81,7 +87,7 @@ class OperatorProcess:
         environment.pop("KUBERNETES_SERVICE_HOST", None)
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "vllm_operator", "run", *flags],
+                [*self._through, sys.executable, "-m", "vllm_operator", "run", *flags],
                 stdout=output,
                 stderr=output,
                 env=environment,

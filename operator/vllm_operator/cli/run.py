@@ -18,6 +18,17 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
+def _give_home() -> None:
+    """The home that container runtimes give to a user without one.
+
+    ``kubernetes.aio`` asks for a home when it is imported, and ends where there is none.
+    """
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ.setdefault("HOME", "/")
+
+
 @click.command("run", context_settings={"auto_envvar_prefix": "VLLM_OPERATOR"})
 @click.option("--namespaces", default="", help="Namespaces to act in, by commas; empty: all.")
 @click.option("--watch-nodes", type=bool, default=True, help="Read GPU nodes (needs permission).")
@@ -65,6 +76,7 @@ def run_command(
     log_level: str,
 ) -> None:
     """Run the operator until SIGTERM."""
+    _give_home()
     # Imported here: `plan` and `render` need neither Kopf nor a Kubernetes client.
     from vllm_operator.controller.process import run_operator
     from vllm_operator.controller.settings import OperatorSettings

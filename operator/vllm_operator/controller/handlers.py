@@ -137,15 +137,18 @@ async def watch_forever(
     stop: asyncio.Event,
     started: asyncio.Event,
     *,
+    identity: str,
     streaming: bool,
 ) -> None:
     """Run Kopf until ``stop`` is set; ``started`` is set once its own signal handlers are in place.
 
+    ``identity``: without one Kopf asks for the user's name, and a pod's user has none.
     Raises where a watch fails for good (Kopf >= 1.45): the process is to end and start afresh.
     """
     await kopf.operator(
         registry=registry,
         settings=operator_settings(streaming=streaming),
+        identity=identity,  # type: ignore[arg-type]  # a NewType that Kopf does not export
         standalone=True,
         clusterwide=not namespaces,
         namespaces=namespaces,

@@ -80,6 +80,7 @@ class Operator:
         self.client = client
         self.metrics = metrics
         self.settings = settings
+        self.instance = instance
         self.namespaces = settings.namespaces
         """Namespaces to act in: those of the settings that can be read."""
         self.store = Store()
@@ -244,7 +245,12 @@ class Operator:
         streaming = await self.client.minor_version() >= STREAMING_LISTS_SINCE
         watches = asyncio.create_task(
             handlers.watch_forever(
-                registry, self.namespaces, stop_watching, started, streaming=streaming
+                registry,
+                self.namespaces,
+                stop_watching,
+                started,
+                identity=self.instance,
+                streaming=streaming,
             )
         )
         signals = asyncio.create_task(_stop_on_signals_once(started, stop))

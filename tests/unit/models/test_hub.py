@@ -1,116 +1,22 @@
 """The Hub's answers become facts or the right kind of failure; a local server plays the Hub."""
 
-import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from support.hub import CONFIG, Hub, playing_hub
 from vllm_operator.errors import ModelAccessDenied, TemporaryFailure, UnknownModel
 from vllm_operator.models import hub
-
-CONFIG = {"architectures": ["LlamaForCausalLM"], "hidden_size": 4096}
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-
-
-class Hub(ThreadingHTTPServer):
-    """Answers as the Hub does for the repositories that the tests name."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), HubHandler)
-        self.tokens: list[str | None] = []
-        self.paths: list[str] = []
-
-    @property
-    def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-
-class HubHandler(BaseHTTPRequestHandler):
-    server: Hub
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-    def do_GET(self) -> None:
-        self.server.tokens.append(self.headers.get("Authorization"))
-        self.server.paths.append(self.path)
-        path = self.path.partition("?")[0]
-        if "missing/model" in path:
-            self.answer(404, {"error": "not found"}, code="RepoNotFound")
-        elif "private/model" in path:
-            self.answer(401, {"error": "Repository not found"}, code="RepoNotFound")
-        elif "gated/model" in path:
-            self.answer(403, {"error": "gated"}, code="GatedRepo")
-        elif "refused/model" in path:
-            self.answer(403, {"error": "no"})
-        elif "broken/model" in path:
-            self.answer(503, {"error": "later"})
-        elif "busy/model" in path:
-            self.answer(429, {"error": "slow down"})
-        elif "bare/model" in path and "resolve" in path:
-            self.answer(404, {"error": "no file"}, code="EntryNotFound")
-        elif "norevision" in path:
-            self.answer(404, {"error": "no revision"}, code="RevisionNotFound")
-        elif "html/model" in path and "resolve" in path:
-            self.answer_text(200, "<html>")
-        elif path.endswith("modules.json"):
-            self.answer(
-                200, [{"type": "sentence_transformers.models.Pooling", "path": "1_Pooling"}]
-            )
-        elif path.endswith("hf_quant_config.json"):
-            self.answer(200, {"quantization": {"quant_algo": "FP8"}})
-        elif "/resolve/" in path:
-            self.answer(200, CONFIG)
-        elif "exotic/model" in path:
-            self.info({"parameters": {"X13": 4}, "total": 4})
-        elif "pickled/model" in path:
-            self.info(None)
-        elif "pooled/model" in path:
-            self.info(None, "config.json", "modules.json")
-        elif "modelopt/model" in path:
-            self.info(None, "config.json", "hf_quant_config.json")
-        else:
-            self.info({"parameters": {"BF16": 1000, "F32": 10}, "total": 1010})
-
-    def info(self, safetensors: object, *names: str) -> None:
-        document: dict[str, object] = {"id": "org/model", "sha": COMMIT}
-        document["siblings"] = [{"rfilename": name} for name in names]
-        if safetensors is not None:
-            document["safetensors"] = safetensors
-        self.answer(200, document)
-
-    def answer(self, status: int, document: object, code: str | None = None) -> None:
-        self.answer_text(status, json.dumps(document), code)
-
-    def answer_text(self, status: int, text: str, code: str | None = None) -> None:
-        body = text.encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("X-Repo-Commit", COMMIT)
-        if code:
-            self.send_header("X-Error-Code", code)
-        self.end_headers()
-        self.wfile.write(body)
 
 
 @pytest.fixture
 def local_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    served = Hub()
-    thread = threading.Thread(target=served.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    monkeypatch.setenv("HF_ENDPOINT", served.endpoint)
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     for proxy in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(proxy, raising=False)
-    yield served
-    served.shutdown()
-    served.server_close()
-    thread.join()
+    with playing_hub() as served:
+        monkeypatch.setenv("HF_ENDPOINT", served.endpoint)
+        yield served
 
 
 def test_a_repository_gives_its_config_and_the_bytes_of_its_tensors(local_hub: Hub):
