@@ -8,7 +8,7 @@ WORKERS ?= 2
 STORIES := $(filter-out tests/stories/test_sample.py,$(wildcard tests/stories/test_*.py))
 export PYTHONPATH := operator:tools:tests
 
-.PHONY: help demo demo-engine test test-stories test-stories-single test-engine engine check unit bench cluster tools generate lock e2e-kind clean
+.PHONY: help demo demo-engine test test-stories test-stories-single test-engine engine check unit bench cluster tools generate lock clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -76,10 +76,6 @@ lock: $(VENV)/.installed ## Resolve the hashed requirement locks afresh
 	$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url requirements-dev.in -o requirements-dev.txt
 	for name in $(basename $(wildcard tools/realengine/locks/*.in)); do $(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --override tools/realengine/locks/overrides.txt $$name.in -o $$name.txt || exit; done
 	for name in aiconfigurator llm-d-planner; do $(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url benchmarks/requirements-$$name.in -o benchmarks/requirements-$$name.txt || exit 1; done
-
-e2e-kind: $(VENV)/.installed ## The demo on kind, for machines with Docker
-	@command -v kind >/dev/null && docker info >/dev/null 2>&1 || { echo "make e2e-kind needs kind and a running Docker engine; this machine lacks one of them. 'make demo' and 'make test' need neither."; exit 1; }
-	bash tools/e2e-kind.sh
 
 clean: ## Remove the virtual environment and build outputs
 	rm -rf $(VENV) build dist
