@@ -8,7 +8,7 @@ WORKERS ?= 2
 STORIES := $(filter-out tests/stories/test_sample.py,$(wildcard tests/stories/test_*.py))
 export PYTHONPATH := operator:tools:tests
 
-.PHONY: help image demo demo-engine test test-stories test-stories-single test-engine engine check unit bench cluster tools generate lock e2e-kind clean
+.PHONY: help image e2e demo demo-engine test test-stories test-stories-single test-engine engine check unit bench cluster tools generate lock clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -44,7 +44,7 @@ unit: $(VENV)/.installed ## Tests without a control plane
 	$(RUN) -m pytest -q tests/unit tests/properties
 
 test: check tools ## Everything but the engine: what CI runs
-	$(RUN) -m pytest -q -n $(WORKERS) --dist loadgroup --ignore tests/engine $(STORIES:%=--ignore %) tests
+	$(RUN) -m pytest -q -n $(WORKERS) --dist loadgroup --ignore tests/engine --ignore tests/e2e $(STORIES:%=--ignore %) tests
 
 test-stories: $(VENV)/.installed tools ## Every life story, then with the operator killed after each write
 	$(RUN) -m pytest -q -n $(WORKERS) --dist loadgroup -k "not after_one_of_its_writes" tests/stories
@@ -80,9 +80,8 @@ lock: $(VENV)/.installed ## Resolve the hashed requirement locks afresh
 image: $(VENV)/.installed ## The operator's image in build/images, by Docker or else as root; TAG=name
 	@$(RUN) -m images operator $(if $(TAG),--tag $(TAG))
 
-e2e-kind: $(VENV)/.installed ## The demo on kind, for machines with Docker
-	@command -v kind >/dev/null && docker info >/dev/null 2>&1 || { echo "make e2e-kind needs kind and a running Docker engine; this machine lacks one of them. 'make demo' and 'make test' need neither."; exit 1; }
-	bash tools/e2e-kind.sh
+e2e: $(VENV)/.installed tools engine ## The operator as it ships, on nodes with the real kubelet: needs root
+	$(RUN) -m pytest -q tests/e2e
 
 clean: ## Remove the virtual environment and build outputs
 	rm -rf $(VENV) build dist

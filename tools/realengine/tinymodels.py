@@ -238,6 +238,9 @@ def make(directory: Path) -> None:
             config_file.write_text(json.dumps(published, indent=2))
         # Sampling defaults of a family would make answers depend on the library's release.
         (place / "generation_config.json").write_text(json.dumps({"eos_token_id": 1}))
+    # safetensors writes for its owner alone, and in a pod somebody else reads.
+    for path in (directory, *directory.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """`vllm serve MODEL …`, played."""
 
+import contextlib
 import os
 import signal
 import sys
@@ -74,5 +75,27 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
+def first(arguments: list[str]) -> int:
+    """Plays in a process below this one, passes signals on to it, and ends as it ends.
+
+    The first process of a container cannot be killed from inside, not even by itself, and SIGTERM
+    does nothing to it unless it asks for it. What plays is an ordinary process therefore, and one
+    that a signal has ended becomes an exit status, as a shell counts: 137 for SIGKILL. A kubelet
+    shows that status with the reason Error, as it does where somebody kills the container.
+    """
+    player = os.fork()
+    if player == 0:
+        return main(arguments)
+
+    def pass_on(number: int, _frame: FrameType | None) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(player, number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, pass_on)
+    code = os.waitstatus_to_exitcode(os.waitpid(player, 0)[1])
+    return code if code >= 0 else 128 - code
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(first(sys.argv[1:]))

@@ -141,7 +141,7 @@ def values(command: Command, variables: Mapping[str, str], now: str) -> dict[str
         "utilization": utilization,
         "desired_gib": round(_TOTAL_GIB * utilization, 2),
         "unknown": " ".join(command.unknown(version(variables))) or "--swap-space 4",
-        "host": command.flags.get("--host", "127.0.0.1"),
+        "host": command.flags.get("--host", "0.0.0.0"),  # as vLLM listens without it
         "port": command.flags.get("--port", "8000"),
         "boot_seconds": variables.get("SCRIPTED_BOOT_SECONDS", "0.2"),
     }

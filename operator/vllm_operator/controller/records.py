@@ -273,7 +273,7 @@ def pod_record(body: Mapping[str, Any]) -> PodRecord:
 def _failure_of(status: Mapping[str, Any]) -> str:
     """Why the node ended a pod; empty where only its containers ended."""
     reason = status.get("reason")
-    return f"{reason}: {status.get('message') or ''}"[:400] if reason else ""
+    return f"{reason}: {status.get('message') or ''}"[:MESSAGE_LIMIT] if reason else ""
 
 
 def _engine_of(body: Mapping[str, Any]) -> str:

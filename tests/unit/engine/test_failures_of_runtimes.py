@@ -150,6 +150,17 @@ def test_a_container_that_cannot_be_created_says_why_after_a_long_name() -> None
     assert "cannot be created: input/output error; " in seen("waiting", text).message
 
 
+def test_a_device_plugin_s_refusal_is_told_after_whatever_it_names_before() -> None:
+    devices = " ".join(f"GPU-{number:036d}" for number in range(8))
+    text = (
+        "UnexpectedAdmissionError: Pod was rejected: Allocate failed due to rpc error: code = "
+        f"Unknown desc = cannot allocate {devices}: unknown device ID, which is unexpected"
+    )
+    message = seen("failed", text).message
+    assert message.startswith("the node did not keep a pod: UnexpectedAdmissionError: ")
+    assert "unknown device ID, which is unexpected; " in message
+
+
 def test_a_webhook_s_refusal_of_several_lines_is_told_with_its_reason() -> None:
     text = (
         'admission webhook "validate.kyverno.svc-fail" denied the request: \n\nresource '
