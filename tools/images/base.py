@@ -9,14 +9,13 @@ import hashlib
 import os
 import platform
 import re
-import shutil
 import tarfile
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from localcluster import binaries
+from localcluster import binaries, packages
 from localcluster.building import alone, run_with_progress, say
 from localcluster.errors import BuildError
 
@@ -88,39 +87,9 @@ def base() -> Base:
         cache.mkdir(parents=True, exist_ok=True)
         with alone(cache / f"{made.directory.name}.lock", "making the images' base"):
             if not made.directory.exists():
-                install("mmdebstrap")
+                packages.ensure({"mmdebstrap": "mmdebstrap"}, "images without Docker")
                 _make(made, options, sources)
     return made
-
-
-def install(*programs: str) -> None:
-    """Debian's packages of these names, where the programs are missing. Raises BuildError."""
-    if os.geteuid() != 0:
-        raise BuildError(
-            "making images without a Docker engine takes root, as it makes root file systems: "
-            "use sudo, or start Docker"
-        )
-    missing = [name for name in programs if shutil.which(name) is None]
-    if not missing:
-        return
-    if shutil.which("apt-get") is None:
-        raise BuildError(
-            f"making images without a Docker engine takes {' and '.join(missing)}, which this "
-            "machine lacks, and it has no apt-get to install them: use a machine with Debian or "
-            "Ubuntu, or start Docker"
-        )
-    cache = cache_directory()
-    cache.mkdir(parents=True, exist_ok=True)
-    say(f"installing {', '.join(missing)} with apt-get")
-    # The lists' own failures count for nothing: what is asked for may be known already.
-    script = 'apt-get update; apt-get install --yes --no-install-recommends "$@"'
-    run_with_progress(
-        ["sh", "-c", script, "sh", *missing],
-        cache,
-        {**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
-        cache / "apt.log",
-        f"installing {', '.join(missing)}",
-    )
 
 
 def _release() -> tuple[str, list[Path]]:

@@ -15,7 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from images.archive import Blob, Image, archive
-from images.base import Base, base, cache_directory, install
+from images.base import Base, base, cache_directory
+from localcluster import packages
 from localcluster.building import alone, run_with_progress, say
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,12 +35,15 @@ def version() -> str:
     return str(found)
 
 
-def operator_archive(name: str = "", path: Path = ARCHIVE) -> Path:
-    """The image in a docker-archive, built now where its inputs have changed. Raises BuildError."""
+def operator_archive(name: str = "", path: Path = ARCHIVE, root: Path = ROOT) -> Path:
+    """The image in a docker-archive, built now where its inputs have changed. Raises BuildError.
+
+    `root` is the checkout that it is made of.
+    """
     name = name or f"localhost/vllm-operator:{version()}"
     docker = docker_runs()
     below = None if docker else base()
-    key = _key(name, below)
+    key = _key(name, below, root)
     written = path.with_suffix(".key")
     if path.exists() and written.exists() and written.read_text() == key:
         say(f"{path} holds {name} of these files already")
@@ -54,10 +58,10 @@ def operator_archive(name: str = "", path: Path = ARCHIVE) -> Path:
         written.unlink(missing_ok=True)
         made = Path(staging, "image.tar")
         if below is None:
-            _run(["docker", "build", "--tag", name, str(ROOT)], "building the image with Docker")
+            _run(["docker", "build", "--tag", name, str(root)], "building the image with Docker")
             _run(["docker", "save", "--output", str(made), name], "saving the image")
         else:
-            _by_buildah(name, below, made)
+            _by_buildah(name, below, made, root)
         shutil.move(made, path)
         written.write_text(key)
     say(f"{path} holds {name}: {path.stat().st_size / 1e6:.0f} MB")
@@ -72,21 +76,21 @@ def docker_runs() -> bool:
     return answer.returncode == 0
 
 
-def _key(name: str, below: Base | None) -> str:
+def _key(name: str, below: Base | None, root: Path) -> str:
     """A hash of all that decides the image: what .dockerignore lets through, and the base."""
-    ignore = (ROOT / ".dockerignore").read_text().splitlines()
+    ignore = (root / ".dockerignore").read_text().splitlines()
     digest = hashlib.sha256(f"{name} {below.digest if below else 'Docker'}".encode())
     for given in ("Dockerfile", *(line[1:] for line in ignore if line.startswith("!"))):
-        top = ROOT / given
+        top = root / given
         for path in sorted(top.rglob("*")) if top.is_dir() else [top]:
             if path.is_file() and path.suffix != ".pyc":
                 content = hashlib.sha256(path.read_bytes()).hexdigest()
-                digest.update(f"{path.relative_to(ROOT)} {content}\n".encode())
+                digest.update(f"{path.relative_to(root)} {content}\n".encode())
     return digest.hexdigest()
 
 
-def _by_buildah(name: str, below: Base, made: Path) -> None:
-    install("buildah")
+def _by_buildah(name: str, below: Base, made: Path, root: Path) -> None:
+    packages.ensure({"buildah": "buildah"}, "images without Docker")
     store = cache_directory() / "buildah"
     buildah = [
         *("buildah", "--root", str(store / "root"), "--runroot", str(store / "run")),
@@ -107,7 +111,7 @@ def _by_buildah(name: str, below: Base, made: Path) -> None:
         # No two times in what is made, so that the same files make the same image.
         *("--timestamp", "0"),
         *_mounts(made.parent),
-        *("--tag", name, str(ROOT)),
+        *("--tag", name, str(root)),
     ]
     _run([*buildah, *build], "building the image with buildah")
     _run([*buildah, "push", name, f"docker-archive:{made}:{name}"], "saving the image")

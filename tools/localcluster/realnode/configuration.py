@@ -23,15 +23,21 @@ class Files:
     def masks(self) -> dict[str, Path]:
         """What lies over this machine's own folders inside the node.
 
-        The kubelet has its logs' and sockets' folders hard-coded, libcni its cache.
+        The kubelet has its logs' and sockets' folders hard-coded, libcni its cache; /srv is for
+        what tests put on the node.
         """
-        return {"/var/lib": self.root / "var-lib", "/var/log": self.root / "var-log"}
+        return {
+            "/srv": self.root / "srv",
+            "/var/lib": self.root / "var-lib",
+            "/var/log": self.root / "var-log",
+        }
 
     @property
     def folders(self) -> list[Path]:
         """All that have to be there at the start."""
         lib, log = self.masks["/var/lib"], self.masks["/var/log"]
         inside = [lib / "kubelet", lib / "cni", log / "pods", log / "containers"]
+        inside.append(self.masks["/srv"])
         return [*inside, self.root / "containerd", self.root / "cni"]
 
     def __getitem__(self, name: str) -> Path:
@@ -139,6 +145,8 @@ def kubelet(files: Files, group: str, version: int, addresses: Addresses) -> dic
         "clusterDomain": DNS_DOMAIN,
         "clusterDNS": [addresses.host],
         "resolvConf": str(files["resolv.conf"]),
+        # An emptyDir above its limit is seen as soon as the volumes are measured again.
+        "volumeStatsAggPeriod": "5s",
         "nodeStatusUpdateFrequency": "2s",
         "nodeLeaseDurationSeconds": 8,
         "maxPods": 250,

@@ -1,0 +1,95 @@
+"""What a real kubelet and runtime say when something fails, and what the server says then."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from e2e.support import Installation, eventually, name_of, place, ready, serve, the_pod
+from localcluster import Cluster
+from support.world import World
+
+TINY = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 512,
+    "max_position_embeddings": 2048,
+    "torch_dtype": "bfloat16",
+}
+
+
+@pytest.fixture
+def open_world(cluster: Cluster, installation: Installation) -> Iterator[World]:
+    """A namespace that lets pods mount folders of the node."""
+    with place(cluster, "open", labels={}) as found:
+        yield found
+
+
+def test_a_container_above_its_memory_limit_is_oom_killed_and_an_edit_mends_it(
+    world: World,
+) -> None:
+    limited = {"resources": {"limits": {"memory": "160Mi"}, "requests": {"memory": "64Mi"}}}
+    serve(world, variables={"SCRIPTED_PLAY": "oom-killed"}, pod=limited)
+    stalled = world.wait_condition("Stalled", "True", "OOMKilled", timeout=180)
+    assert "spec.pod.resources.limits.memory" in stalled["message"]
+    serve(world)
+    ready(world)
+
+
+def test_an_image_without_vllm_is_named_with_the_runtimes_words(world: World) -> None:
+    serve(world, engine={"image": "localhost/pause:1", "version": "0.30.0"})
+    stalled = world.wait_condition("Stalled", "True", "ImageUnusable", timeout=180)
+    assert 'exec: "vllm": executable file not found' in stalled["message"]
+    assert "while it served" not in stalled["message"]
+
+
+def test_an_image_that_cannot_be_pulled_is_told_with_its_cause(world: World) -> None:
+    serve(world, engine={"image": "registry.invalid/team/project/vllm-openai:v0.30.0"})
+    told = world.wait_condition("Progressing", "True", "ImagePullFailed", timeout=60)
+    assert "dial tcp" in told["message"] or "no such host" in told["message"]
+    serve(world)
+    ready(world)
+
+
+def test_a_folder_that_the_node_lacks_keeps_the_pod_waiting_until_it_is_there(
+    open_world: World, cluster: Cluster
+) -> None:
+    world = open_world
+    serve(
+        world, model={"id": "Qwen/Qwen2.5-7B-Instruct", "storage": {"hostPath": {"path": "/srv/m"}}}
+    )
+    eventually(
+        lambda: any(event["reason"] == "FailedMount" for event in world.list("Event")),
+        "the kubelet to say that it cannot mount the folder",
+    )
+    assert world.condition("Ready")["status"] == "False"
+    for node in cluster.real_nodes:
+        node.check("mkdir", "-m", "0777", "-p", "/srv/m")
+    ready(world)
+
+
+def test_a_pod_that_the_kubelet_evicts_is_told_and_replaced(world: World) -> None:
+    cache = {"emptyDir": {"sizeLimit": "32Mi"}}
+    serve(world, model={"id": "tiny/llama", "config": TINY, "storage": cache})
+    ready(world)
+    first = name_of(the_pod(world))
+    world.cluster.kubectl(
+        *("exec", first, "--namespace", world.namespace, "--"),
+        *("python3", "-c", "open('/cache/full', 'wb').write(bytes(64 << 20))"),
+    )
+    eventually(
+        lambda: world.get("Pod", first)["status"].get("reason") == "Evicted",
+        "the kubelet to evict the pod",
+    )
+    eventually(
+        lambda: any(event["reason"] == "PodEvicted" for event in world.list("Event")),
+        "the operator to tell it",
+    )
+    ready(world)
+    assert name_of(the_pod(world)) != first

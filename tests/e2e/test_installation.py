@@ -1,0 +1,163 @@
+"""helm install, upgrade and uninstall, with servers that run meanwhile."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from e2e.support import (
+    OPERATOR,
+    RELEASE,
+    Installation,
+    ask,
+    eventually,
+    lives,
+    name_of,
+    place,
+    ready,
+    serve,
+)
+from images.operator import operator_archive
+from localcluster import Cluster
+from support.world import World
+
+ROOT = Path(__file__).parents[2]
+CRD = ROOT / "crds" / "vllmservers.vllm-operator.io.yaml"
+USERS = {
+    "the chart's": {"runAsUser": 65532, "runAsGroup": 65532},
+    "one that OpenShift chooses": {"runAsUser": 1000690000, "runAsGroup": 0},
+}
+
+
+@pytest.mark.parametrize("user", USERS.values(), ids=USERS)
+def test_the_image_runs_as_any_user_on_a_root_that_it_may_not_write(
+    cluster: Cluster, user: dict[str, int], request: pytest.FixtureRequest
+) -> None:
+    name = f"image-{user['runAsUser']}"
+    with place(cluster, name) as there:
+        hardened = {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        }
+        container = {
+            "name": "operator",
+            "image": f"{OPERATOR}:this",
+            "imagePullPolicy": "Never",
+            "args": ["crd"],
+            "securityContext": hardened,
+            "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
+        }
+        spec = {
+            "restartPolicy": "Never",
+            "automountServiceAccountToken": False,
+            "securityContext": {
+                **user,
+                "runAsNonRoot": True,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [container],
+            "volumes": [{"name": "tmp", "emptyDir": {}}],
+        }
+        there.create("Pod", {"metadata": {"name": "once"}, "spec": spec})
+        eventually(
+            lambda: there.get("Pod", "once")["status"]["phase"] in ("Succeeded", "Failed"),
+            "the pod to end",
+        )
+        log = cluster.kubectl("logs", "once", "--namespace", name).stdout
+    assert log == CRD.read_text()
+
+
+def test_two_replicas_are_ready_and_agree_on_which_of_them_acts(
+    installation: Installation,
+) -> None:
+    pods = installation.pods()
+    assert len(pods) == 2
+    assert all(pod["status"]["containerStatuses"][0]["ready"] for pod in pods)
+    assert {pod["spec"]["nodeName"] for pod in pods} == {"node-1", "node-2"}
+    assert installation.leader() in map(name_of, pods)
+
+
+def test_another_replica_acts_when_the_leader_is_killed(
+    installation: Installation, world: World
+) -> None:
+    leader = installation.leader()
+    path = f"/api/v1/namespaces/{installation.namespace}/pods/{leader}"
+    world.cluster.api("DELETE", path, {"gracePeriodSeconds": 0})
+    serve(world)
+    ready(world)
+    assert installation.leader() not in ("", leader)
+
+
+def test_a_release_is_upgraded_from_the_commit_before_and_no_server_restarts(
+    installation: Installation, world: World, tmp_path: Path
+) -> None:
+    before = checkout_before(tmp_path)
+    image = operator_archive(f"{OPERATOR}:before", tmp_path / "before.tar", root=before)
+    for node in world.cluster.real_nodes:
+        node.add_image(image)
+    installation.helm(
+        "uninstall", installation.name, "--namespace", installation.namespace, "--wait"
+    )
+    chart = before / "charts" / "vllm-operator"
+    installation.put("before", chart, defaultImage="scripted/vllm:v0.32.0", **RELEASE)
+    try:
+        world.apply(rollout={"drainSeconds": 1})
+        ready(world)
+        running, deployment = lives(world), world.get("Deployment")
+    finally:
+        installation.put("this", defaultImage="vllm/vllm-openai:v0.30.0", **RELEASE)
+    told = eventually(
+        lambda: (
+            world.condition("UpdateAvailable").get("status") == "True"
+            and world.condition("UpdateAvailable")
+        ),
+        "the new operator to say what it would change",
+    )
+    assert "0.30.0" in told["message"]
+    assert lives(world) == running
+    assert world.get("Deployment")["spec"] == deployment["spec"]
+    ready(world)
+    installation.put("this", **RELEASE)
+
+
+def test_servers_go_on_serving_when_the_operator_is_uninstalled(
+    installation: Installation, world: World
+) -> None:
+    serve(world)
+    ready(world)
+    before = lives(world)
+    url = f"http://qwen.{world.namespace}.svc:8000/v1/models"
+    installation.helm(
+        "uninstall", installation.name, "--namespace", installation.namespace, "--wait"
+    )
+    try:
+        eventually(lambda: not installation.pods(), "the operator's pods to go")
+        assert ask(world, url)["data"]
+        assert lives(world) == before
+    finally:
+        installation.put("this", **RELEASE)
+    ready(world)
+    assert lives(world) == before
+
+
+def checkout_before(folder: Path) -> Path:
+    """The commit before this one, with a row more in its catalogue of GPUs than it had."""
+    commit = subprocess.run(
+        ["git", "-C", str(ROOT), "archive", "HEAD^"], capture_output=True, check=False
+    )
+    if commit.returncode != 0:
+        pytest.skip(f"this clone has no commit before: {commit.stderr.decode().strip()}")
+    there = folder / "before"
+    there.mkdir()
+    with tarfile.open(fileobj=io.BytesIO(commit.stdout)) as tar:
+        tar.extractall(there, filter="data")
+    gpus = there / "operator" / "vllm_operator" / "hardware" / "gpus.csv"
+    rows = gpus.read_text().splitlines()
+    last = rows[-1].split(",")
+    gpus.write_text("\n".join([*rows, ",".join(["Made-Up-GPU", "Made-Up-GPU", *last[2:]])]) + "\n")
+    return there
