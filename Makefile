@@ -8,7 +8,7 @@ WORKERS ?= 2
 STORIES := $(filter-out tests/stories/test_sample.py,$(wildcard tests/stories/test_*.py))
 export PYTHONPATH := operator:tools:tests
 
-.PHONY: help image demo demo-engine test test-stories test-stories-single test-engine engine check unit bench cluster tools generate lock e2e-kind clean
+.PHONY: help image release demo demo-engine test test-stories test-stories-single test-engine engine check unit bench cluster tools generate lock e2e-kind clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -79,6 +79,9 @@ lock: $(VENV)/.installed ## Resolve the hashed requirement locks afresh
 
 image: $(VENV)/.installed ## The operator's image in build/images, by Docker or else as root; TAG=name
 	@$(RUN) -m images operator $(if $(TAG),--tag $(TAG))
+
+release: check ## What is published of a release, in dist/; VERSION=what it must be
+	@$(RUN) -m images release $(if $(VERSION),--version $(VERSION))
 
 e2e-kind: $(VENV)/.installed ## The demo on kind, for machines with Docker
 	@command -v kind >/dev/null && docker info >/dev/null 2>&1 || { echo "make e2e-kind needs kind and a running Docker engine; this machine lacks one of them. 'make demo' and 'make test' need neither."; exit 1; }
