@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 import urllib.request
@@ -178,10 +179,24 @@ def test_the_termination_log_is_the_termination_message(place: PodPlace) -> None
 
 
 def test_a_program_that_the_image_lacks_cannot_start(place: PodPlace) -> None:
+    since = place.cluster.api("GET", f"{place.path}/pods")["metadata"]["resourceVersion"]
     place.run("typo", "vlllm", "serve")
     ended = place.ended("typo")
     assert (ended["exitCode"], ended["reason"]) == (128, "StartError")
     assert '"vlllm": executable file not found' in ended["message"]
+    assert ended["startedAt"] == "1970-01-01T00:00:00Z"
+
+    def waited() -> dict[str, str]:
+        """The words of each reason that it has waited for so far."""
+        query = f"watch=true&timeoutSeconds=1&resourceVersion={since}"
+        changes = place.cluster.api("GET", f"{place.path}/pods?{query}")["text"].splitlines()
+        pods = [json.loads(change)["object"] for change in changes]
+        engines = [one for pod in pods for one in pod["status"].get("containerStatuses", [])]
+        states = [one["state"]["waiting"] for one in engines]
+        return {state["reason"]: state.get("message", "") for state in states}
+
+    wait_until(lambda: {"RunContainerError", "CrashLoopBackOff"} <= waited().keys(), "both reasons")
+    assert waited()["RunContainerError"] == ended["message"]
 
 
 def test_a_container_above_its_memory_limit_is_oom_killed(place: PodPlace) -> None:

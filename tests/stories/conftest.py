@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from localcluster import Cluster
+from localcluster.agent.images import Image
 from scriptedengine.images import scripted
-from stories.life import H100, SPEED, Life, living
+from stories.life import EMPTY, H100, SPEED, Life, living
 
 CRDS = Path(__file__).parents[2] / "crds"
 NODE_LOSS_SECONDS = 6
@@ -24,7 +25,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 def cluster() -> Iterator[Cluster]:
     """One for each worker; a story may restart its API server, as none runs beside it."""
     with Cluster(kwok=False, manifests=[CRDS], node_loss_seconds=NODE_LOSS_SECONDS) as running:
-        running.add_agent_node("real-0", [scripted()], product=H100, count=64, speed=SPEED)
+        running.add_agent_node(
+            "real-0", [scripted(), Image(EMPTY)], product=H100, count=64, speed=SPEED
+        )
         yield running
 
 

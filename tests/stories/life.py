@@ -28,6 +28,8 @@ A100 = "NVIDIA-A100-SXM4-80GB"
 """No node has it but those of a story."""
 
 OLD, NEW = "scripted/vllm:v0.30.0", "scripted/vllm:v0.31.0"
+EMPTY = "empty/vllm:v0.30.0"
+"""An image without any program."""
 SPEED = 20
 PATIENCE = 90.0
 EACH = 0

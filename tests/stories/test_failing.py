@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from stories.life import PATIENCE, Life
+from stories.life import EMPTY, PATIENCE, Life
 from support.world import flag
 
 LIMIT = {"pod": {"resources": {"limits": {"memory": "256Mi"}}}}
@@ -53,6 +53,16 @@ def test_a_failure_that_only_an_edit_mends_stops(
     life.sees(f"Stalled=True {reason}", "its pods are no longer started")
     life.world.wait(lambda: not life.pods(), "no pods", PATIENCE)
     life.serve(engine=engine)
+    life.ready()
+    life.ends_as_told()
+
+
+def test_an_image_without_vllm_is_never_taken_for_one_that_served(life: Life) -> None:
+    life.serve(engine={"image": EMPTY})
+    life.sees("Progressing=False ImageUnusable", "the image cannot run vLLM")
+    life.sees("Stalled=True ImageUnusable", "its pods are no longer started")
+    life.world.wait(lambda: not life.pods(), "no pods", PATIENCE)
+    life.serve()
     life.ready()
     life.ends_as_told()
 

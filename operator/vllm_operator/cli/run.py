@@ -26,7 +26,7 @@ def _give_home() -> None:
     try:
         Path.home()
     except RuntimeError:
-        os.environ["HOME"] = "/"
+        os.environ.setdefault("HOME", "/")
 
 
 @click.command("run", context_settings={"auto_envvar_prefix": "VLLM_OPERATOR"})

@@ -157,7 +157,7 @@ class BootReader:
             waits = f"{pod.waiting_reason}: {pod.waiting_message}"
             failure = known_failure("waiting", waits, version)
             if failure is not None:
-                return Diagnosis(failure)
+                return Diagnosis(failure, pod.ending.ends if pod.ending else 0)
         if pod.ending is None:
             return None
         failure = await self._of_ending(key, pod, pod.ending, version)

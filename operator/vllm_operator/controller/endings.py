@@ -41,7 +41,7 @@ class Ending:
     ends: int
     """How often the container has ended."""
     started: str | None = None
-    """When the life began that ended so; None where the status does not say."""
+    """When the life began that ended so; None where it never did, or the status does not say."""
 
 
 def engine_status(body: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -69,19 +69,27 @@ def ending_of(body: Mapping[str, Any]) -> Ending | None:
         previous=now is None,
         served=_served(body, last),
         ends=restarts if "running" in state else restarts + 1,
-        started=last.get("startedAt"),
+        started=None if _never_began(last) else last.get("startedAt"),
     )
+
+
+def _never_began(last: Mapping[str, Any]) -> bool:
+    """Whether the runtime could not start it: a kubelet then writes the time 0, in 1970."""
+    started = last.get("startedAt")
+    return started is not None and datetime.fromisoformat(started).year <= 1970
 
 
 def _served(body: Mapping[str, Any], last: Mapping[str, Any]) -> bool:
     """Whether the pod was ready until the container ended: only then Ready changed after a start.
 
-    A pod that never was ready keeps the time of its creation there.
+    A pod that never was ready keeps the time of its creation there. Of a container that it lost, as
+    when its node is started again, a kubelet does not say when it began: not before its pod.
     """
-    conditions = (body.get("status") or {}).get("conditions") or []
+    status = body.get("status") or {}
+    conditions = status.get("conditions") or []
     changed = next((c.get("lastTransitionTime") for c in conditions if c["type"] == "Ready"), None)
-    started = last.get("startedAt")
-    if not changed or not started:
+    started = last.get("startedAt") or status.get("startTime")
+    if not changed or not started or _never_began(last):
         return False
     return datetime.fromisoformat(changed) > datetime.fromisoformat(started)
 

@@ -21,6 +21,8 @@ from .rollout import is_lagging, is_rolling
 LOADING_AFTER_SECONDS: Final = 5.0
 """A pod that is ready sooner never shows as Loading: it saves a write for each start."""
 
+HINT_LIMIT: Final = 400
+
 
 @dataclass(frozen=True)
 class Observed:
@@ -208,6 +210,7 @@ def _pod_hint(pods: Sequence[PodRecord]) -> str:
             return f"a pod has restarted, {pod.last_exit}"
         quiet = pod.waiting_reason in {"", "ContainerCreating", "PodInitializing"}
         if not pod.deleting and not quiet:
-            detail = f" ({pod.waiting_message})" if pod.waiting_message else ""
+            said = pod.waiting_message[-HINT_LIMIT:]  # its end: that is where a cause stands
+            detail = f" ({said})" if said else ""
             return f"a pod is in {pod.waiting_reason}{detail}"
     return ""

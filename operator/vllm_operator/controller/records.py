@@ -17,7 +17,7 @@ from vllm_operator.api.base import KIND
 from vllm_operator.manifests import labels as names
 from vllm_operator.manifests.fieldset import field_set_digest
 
-from .endings import ENGINE, Ending, ending_of, engine_mark, engine_status
+from .endings import ENGINE, MESSAGE_LIMIT, Ending, ending_of, engine_mark, engine_status
 
 COMPONENT: Final = "app.kubernetes.io/component"
 
@@ -254,7 +254,7 @@ def pod_record(body: Mapping[str, Any]) -> PodRecord:
         # What ends a whole pod may leave the condition as it was.
         ready=conditions.get("Ready", {}).get("status") == "True" and not failed,
         waiting_reason=waiting.get("reason") or "",
-        waiting_message=(waiting.get("message") or "")[:400],
+        waiting_message=(waiting.get("message") or "")[-MESSAGE_LIMIT:],
         last_exit=exited if last else "",
         restarts=container.get("restartCount", 0),
         started_at=status.get("startTime"),

@@ -1,7 +1,9 @@
 """Why an engine did not start: known failures, read from logs and from what Kubernetes reports.
 
-``failures.csv`` holds a regular expression each, with the numbers it names, what it means and what
-to do about it. Where several fit a log, the row is chosen in three steps:
+``failures.csv`` holds a regular expression each, with where it is seen, the numbers it names, what
+it means and what to do about it. Kubernetes and container runtimes name a cause last, after names
+of any length: rows for their texts keep the end. Where several fit a log, the row is chosen in
+three steps:
 
 1. The first in the file's order that is neither weak nor a consequence: it only fits what an engine
    dies of.
@@ -76,7 +78,7 @@ class Failure:
 
 def known_failure(seen: Seen, text: str, version: Version) -> Failure | None:
     """What the table knows ``text`` to show of that vLLM, or None (the module says which row)."""
-    rows = [row for row in rows_for(TABLE, version) if row["seen"] == seen]
+    rows = [row for row in rows_for(TABLE, version) if seen in row["seen"].split(";")]
     found = (
         _first([row for row in rows if row["weak"] == "no" and row["consequence"] == "no"], text)
         or _nearest_the_end([row for row in rows if row["weak"] == "yes"], text)

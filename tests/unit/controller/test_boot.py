@@ -17,6 +17,7 @@ from vllm_operator.controller.boot import BootReader, Diagnosis, pods_of_plan
 from vllm_operator.controller.client import ApiError, Client, last_bytes
 from vllm_operator.controller.endings import Ending, engine_mark
 from vllm_operator.controller.metrics import Metrics
+from vllm_operator.controller.records import pod_record
 from vllm_operator.controller.revisions import Pinned
 from vllm_operator.controller.store import ChildRecord, PodRecord
 
@@ -281,6 +282,57 @@ async def test_a_crash_that_nobody_knows_shows_its_last_error() -> None:
     found = await look(boot, replace(FAILED, ending=replace(ENDING, served=True)))
     assert found.failure.reason == "EngineCrashed"
     assert "EngineDeadError" in found.failure.message
+
+
+NO_VLLM = 'runc create failed: exec: "vllm": executable file not found in $PATH'
+NEVER_STARTED = {
+    "exitCode": 128,
+    "reason": "StartError",
+    "message": NO_VLLM,
+    "startedAt": "1970-01-01T00:00:00Z",
+    "finishedAt": "2026-01-01T10:00:03Z",
+}
+
+
+def unstarted(waiting: dict[str, str] | None, restarts: int) -> PodRecord:
+    """A pod as a kubelet describes it whose container the runtime cannot start."""
+    now = {"waiting": waiting} if waiting else {"terminated": NEVER_STARTED}
+    before = {"terminated": NEVER_STARTED} if waiting else {}
+    engine = {"name": "engine", "restartCount": restarts, "state": now, "lastState": before}
+    created = "2026-01-01T10:00:01Z"
+    metadata = {"namespace": "default", "name": "qwen-1", "uid": "p", "creationTimestamp": created}
+    ready = {"type": "Ready", "status": "False", "lastTransitionTime": created}
+    return pod_record(
+        {
+            "metadata": metadata,
+            "spec": {"nodeName": "n", "containers": [CONTAINER]},
+            "status": {
+                "startTime": created,
+                "conditions": [ready],
+                "containerStatuses": [engine],
+            },
+        }
+    )
+
+
+async def test_a_container_that_cannot_be_started_is_told_alike_whatever_it_waits_for() -> None:
+    failed = {"reason": "RunContainerError", "message": NO_VLLM}
+    back_off = {"reason": "CrashLoopBackOff", "message": "back-off 10s restarting failed"}
+    boot, _ = reader()
+    found = [
+        await look(boot, pod)
+        for pod in (
+            unstarted(failed, 0),
+            unstarted(None, 0),
+            unstarted(failed, 1),
+            unstarted(back_off, 1),
+            unstarted(failed, 2),
+        )
+    ]
+    assert {one.failure.reason for one in found} == {"ImageUnusable"}
+    assert {one.failure.message for one in found} == {found[0].failure.message}
+    assert {(one.failure.passes, one.served) for one in found} == {(False, False)}
+    assert [one.ends for one in found] == [1, 1, 2, 2, 3]
 
 
 async def test_a_quota_is_told_where_there_is_no_pod() -> None:

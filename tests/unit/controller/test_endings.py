@@ -26,7 +26,11 @@ def pod(state: dict[str, Any], last: dict[str, Any] | None = None, **more: Any) 
     }
     ready = {"type": "Ready", "status": "False", "lastTransitionTime": more.get("ready", CREATED)}
     return {
-        "status": {"containerStatuses": [*more.get("others", []), engine], "conditions": [ready]}
+        "status": {
+            "startTime": CREATED,
+            "containerStatuses": [*more.get("others", []), engine],
+            "conditions": [ready],
+        }
     }
 
 
@@ -70,6 +74,23 @@ def test_an_engine_that_failed_to_come_back_after_it_had_served_did_not_serve_in
 ):
     again = {**TERMINATED, "startedAt": "2026-01-01T10:02:00Z", "containerID": "containerd://2"}
     assert not ending({"waiting": {}}, again, restarts=2, ready=ENDED).served
+
+
+def test_an_engine_that_could_not_be_started_did_not_serve() -> None:
+    never = {**TERMINATED, "reason": "StartError", "startedAt": "1970-01-01T00:00:00Z"}
+    for ready in (CREATED, ENDED):  # never, and in a life before
+        found = ending({"waiting": {}}, never, restarts=2, ready=ready)
+        assert not found.served
+        assert found.started is None
+
+
+LOST = {"exitCode": 137, "reason": "ContainerStatusUnknown", "startedAt": None, "finishedAt": None}
+"""As after its node was started again."""
+
+
+def test_an_engine_that_its_kubelet_lost_had_served_where_its_pod_was_ready() -> None:
+    assert ending({"waiting": {}}, LOST, restarts=1, ready=ENDED).served
+    assert not ending({"waiting": {}}, LOST, restarts=1).served
 
 
 def test_an_injected_container_is_not_taken_for_the_engine() -> None:

@@ -759,7 +759,8 @@ def test_a_text_is_known_with_its_numbers_and_remedy(said: Said) -> None:
 
 @pytest.mark.parametrize("row", rows("failures.csv"), ids=lambda row: row["fragment"][:50])
 def test_every_row_of_the_table_knows_a_text(row: dict[str, str]) -> None:
-    assert any(said.seen == row["seen"] and re.search(row["fragment"], said.text) for said in TEXTS)
+    texts = [said.text for said in TEXTS if said.seen in row["seen"].split(";")]
+    assert any(re.search(row["fragment"], text) for text in texts)
 
 
 def test_every_reason_of_the_table_is_a_condition_reason_and_no_other() -> None:

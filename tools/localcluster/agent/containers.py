@@ -20,6 +20,7 @@ from localcluster.agent.substitution import Substitution, expand
 Object = dict[str, Any]
 _MESSAGE_BYTES = 4096  # of a termination message, pkg/kubelet/container/runtime.go
 _LOG_LINES, _LOG_BYTES = 80, 2048  # of a log that stands in for one, the same file
+_START_ERROR = 128  # containerd's exit status of a container that it cannot start
 _LOOK_SECONDS = 0.25  # between two looks at how much memory a container uses
 
 
@@ -55,13 +56,16 @@ class ContainerLife:
     async def _run(self, policy: str) -> None:
         while not self._stopping:
             image = await self._pull()
-            if await self._start(image):
-                code = await self._live()
-            else:
-                code = self.status.state["terminated"]["exitCode"]
+            started = await self._start(image)
+            code = await self._live() if started else _START_ERROR
             self._place.changed()
             if self._stopping or not statuses.restarts(policy, code):
                 return
+            if not started:
+                # A kubelet says this at its next look at its containers, a second later.
+                self.status.wait("RunContainerError", self.status.state["terminated"]["message"])
+                self._place.changed()
+                await self._place.wait(1)
             await self._back_off()
             self.status.restarts += 1
 
@@ -142,7 +146,7 @@ class ContainerLife:
             self._event("Normal", "Created", "Container created")
             self._event("Warning", "Failed", f"Error: {message}")
             self.status.identifier = identifier
-            self.status.end(128, "StartError", message, timestamp())
+            self.status.end(_START_ERROR, "StartError", message, timestamp())
             return False
         self._event("Normal", "Created", "Container created")
         log = self._place.log_name(self._spec["name"], self.status.restarts)

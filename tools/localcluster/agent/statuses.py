@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Object = dict[str, Any]
+NEVER = "1970-01-01T00:00:00Z"
+"""When a container began that was never started: time 0, as containerd and a kubelet write it."""
 
 
 @dataclass
@@ -48,7 +50,7 @@ class Container:
         """Its process has ended."""
         self.ready = self.started = False
         ended: Object = {"exitCode": code, "reason": reason, "finishedAt": now}
-        ended["startedAt"] = self.state.get("running", {}).get("startedAt", now)
+        ended["startedAt"] = self.state.get("running", {}).get("startedAt", NEVER)
         if message:
             ended["message"] = message
         if self.identifier:
