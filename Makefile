@@ -8,7 +8,7 @@ WORKERS ?= 2
 STORIES := $(filter-out tests/stories/test_sample.py,$(wildcard tests/stories/test_*.py))
 export PYTHONPATH := operator:tools:tests
 
-.PHONY: help image e2e demo demo-engine test test-stories test-stories-single test-engine engine check unit bench cluster tools generate lock clean
+.PHONY: help image e2e release demo demo-engine test test-stories test-stories-single test-engine engine check unit bench cluster tools generate lock clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -82,6 +82,9 @@ image: $(VENV)/.installed ## The operator's image in build/images, by Docker or 
 
 e2e: $(VENV)/.installed tools engine ## The operator as it ships, on nodes with the real kubelet: needs root
 	$(RUN) -m pytest -q tests/e2e
+
+release: check ## What is published of a release, in dist/; VERSION=what it must be
+	@$(RUN) -m images release $(if $(VERSION),--version $(VERSION))
 
 clean: ## Remove the virtual environment and build outputs
 	rm -rf $(VENV) build dist

@@ -1,12 +1,14 @@
 """What can be said of the image and the workflow without a container engine or a hosted runner."""
 
 import re
+import subprocess
 from typing import Any
 
 import pytest
 import yaml
 
 from chart.support import ROOT
+from localcluster import binaries
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -93,6 +95,14 @@ def test_the_build_context_holds_what_the_image_copies_and_nothing_else() -> Non
     assert all((ROOT / source).exists() for source in copied)
 
 
+def test_actionlint_accepts_the_workflows() -> None:
+    actionlint = binaries.ensure("actionlint")["actionlint"]
+    answer = subprocess.run(
+        [actionlint, "-no-color", *WORKFLOWS], capture_output=True, text=True, check=False
+    )
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+
+
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 def test_workflows_may_only_read_and_keep_no_credentials(path: Any) -> None:
     workflow = yaml.safe_load(path.read_text())
@@ -101,13 +111,26 @@ def test_workflows_may_only_read_and_keep_no_credentials(path: Any) -> None:
     assert "secrets." not in path.read_text()
 
 
+def test_only_publishing_may_write_and_only_packages_of_a_tag_that_all_other_jobs_accepted() -> (
+    None
+):
+    (name,) = [name for name, job in jobs().items() if "permissions" in job]
+    job = jobs()[name]
+    assert job["permissions"] == {"contents": "read", "packages": "write"}
+    assert job["if"] == "startsWith(github.ref, 'refs/tags/v')"
+    others = {other.partition("/")[2] for other in jobs() if other != name}
+    assert set(job["needs"]) == others
+    release = " ".join(step.get("run", "") for step in job["steps"])
+    assert 'make release VERSION="${GITHUB_REF_NAME#v}"' in release
+
+
 @pytest.mark.parametrize("name", jobs())
 def test_jobs_end_by_themselves_and_name_their_actions_by_version(name: str) -> None:
     job = jobs()[name]
     assert job["timeout-minutes"] <= 60
     for step in job["steps"]:
         if "uses" in step:
-            assert re.fullmatch(r"[\w-]+/[\w-]+@(v\d+|[0-9a-f]{40})", step["uses"])
+            assert re.fullmatch(r"(actions|docker)/[\w-]+@(v\d+|[0-9a-f]{40})", step["uses"])
         if step.get("uses", "").startswith("actions/checkout@"):
             assert step["with"]["persist-credentials"] is False
 
@@ -120,6 +143,6 @@ def test_every_make_target_that_a_workflow_runs_exists() -> None:
         for step in job["steps"]
         for target in re.findall(r"\bmake ([\w-]+)", step.get("run", ""))
     }
-    assert used == {"test", "test-engine"}
+    assert used == {"test", "test-engine", "image", "release"}
     for target in used:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target

@@ -1,11 +1,12 @@
-"""`python -m images`: the operator's image, and the base of those that are made without Docker."""
+"""`python -m images`: the operator's image, releases, and the base of images without Docker."""
 
 import sys
 
 import click
 
 from images.base import base
-from images.operator import operator_archive
+from images.operator import ROOT, operator_archive
+from images.release import release
 from localcluster.errors import BuildError
 
 
@@ -25,6 +26,14 @@ def base_command() -> None:
 def operator_command(tag: str) -> None:
     """Builds the operator's image, and prints where its archive lies."""
     click.echo(operator_archive(tag))
+
+
+@main.command("release")
+@click.option("--version", default="", help="The version that it must be, such as a tag's.")
+def release_command(version: str) -> None:
+    """Makes the files of a release in dist/, and prints where they lie."""
+    for path in release(ROOT / "dist", version):
+        click.echo(path)
 
 
 if __name__ == "__main__":

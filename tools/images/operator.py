@@ -28,9 +28,9 @@ _PIP = ("/etc/xdg/pip/pip.conf", "/etc/pip.conf", "~/.pip/pip.conf", "~/.config/
 _MANY_LAYERS = 150
 
 
-def version() -> str:
+def version(root: Path = ROOT) -> str:
     """The operator's version."""
-    text = (ROOT / "operator" / "vllm_operator" / "__init__.py").read_text()
+    text = (root / "operator" / "vllm_operator" / "__init__.py").read_text()
     (found,) = re.findall(r'^__version__ = "(.+)"$', text, re.MULTILINE)
     return str(found)
 
