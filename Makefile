@@ -81,7 +81,7 @@ image: $(VENV)/.installed ## The operator's image in build/images, by Docker or 
 	@$(RUN) -m images operator $(if $(TAG),--tag $(TAG))
 
 e2e: $(VENV)/.installed tools engine ## The operator as it ships, on nodes with the real kubelet: needs root
-	$(RUN) -m pytest -q tests/e2e
+	$(RUN) -m pytest -q -n $(WORKERS) --dist loadfile tests/e2e
 
 release: check ## What is published of a release, in dist/; VERSION=what it must be
 	@$(RUN) -m images release $(if $(VERSION),--version $(VERSION))

@@ -13,7 +13,7 @@ import pytest
 
 from e2e.support import OPERATOR, RELEASE, RESTRICTED, Installation, create_namespace, place
 from images.archive import archive
-from images.operator import operator_archive
+from images.operator import ARCHIVE, operator_archive
 from images.testing import ENGINE_AT, scripted_engine
 from localcluster import Cluster, realnode
 from realengine.environments import Environment, installed
@@ -40,7 +40,7 @@ def engine_images(tmp_path_factory: pytest.TempPathFactory, machine: None) -> Pa
 @pytest.fixture(scope="session")
 def operator_image(machine: None) -> Path:
     """The operator's image of this checkout."""
-    return operator_archive(f"{OPERATOR}:this")
+    return operator_archive(f"{OPERATOR}:this", ARCHIVE.with_name("e2e.tar"))
 
 
 @pytest.fixture(scope="session")

@@ -77,8 +77,8 @@ def test_a_folder_that_the_node_lacks_keeps_the_pod_waiting_until_it_is_there(
 FILL = "open('/cache/full', 'wb').write(bytes(64 << 20))"
 STOP = """
 import os, signal
-for pid in filter(str.isdecimal, os.listdir('/proc')):
-    if pid != '1' and b'scriptedengine' in open(f'/proc/{pid}/cmdline', 'rb').read():
+for pid in {*filter(str.isdecimal, os.listdir('/proc'))} - {'1', str(os.getpid())}:
+    if b'scriptedengine' in open(f'/proc/{pid}/cmdline', 'rb').read():
         os.kill(int(pid), signal.SIGSTOP)
 """
 

@@ -52,16 +52,15 @@ def links() -> set[str]:
 @pytest.fixture
 def other(machine: None) -> Iterator[subprocess.Popen[str]]:
     """A process of its own with a cluster of its own; its first line is the cluster's folder."""
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", OWNER],
         env={**os.environ, "PYTHONPATH": str(ROOT / "tools")},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-    )
-    yield process
-    process.kill()
-    process.wait()
+    ) as process:
+        yield process
+        process.kill()
 
 
 def test_nothing_of_a_node_outlives_its_owner_even_when_that_is_killed(
@@ -79,7 +78,6 @@ def test_nothing_of_a_node_outlives_its_owner_even_when_that_is_killed(
     eventually(lambda: not Path(directory).exists(), "the folder to go")
 
 
-@pytest.mark.usefixtures("other")
 def test_two_clusters_with_real_nodes_run_side_by_side(
     other: subprocess.Popen[str], world: World
 ) -> None:

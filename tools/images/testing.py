@@ -23,7 +23,8 @@ _REAL = """\
 #!/usr/bin/python3
 import sys
 from vllm.entrypoints.cli.main import main
-sys.exit(main())
+if __name__ == "__main__":  # its processes import this file
+    sys.exit(main())
 """
 
 

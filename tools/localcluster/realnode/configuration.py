@@ -11,6 +11,7 @@ from localcluster.realnode.network import MOST_NODES, Addresses
 PAUSE_IMAGE = "localhost/pause:1"
 CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
 DNS_DOMAIN = "cluster.local"
+_RESOLVER = 'test ! -e /etc/resolv.conf || mount --bind "$0" /etc/resolv.conf'
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,8 @@ def preparation(name: str, number: int, files: Files, addresses: Addresses) -> l
         *(["mount", "--bind", str(ours), theirs] for theirs, ours in files.masks.items()),
         ["mount", "--bind", str(files["system"]), "/sys/devices/system"],
         ["mount", "--bind", str(files["meminfo"]), "/proc/meminfo"],
+        # A registry's name is then refused at once, where nothing leads to one.
+        ["sh", "-c", _RESOLVER, str(files["resolv.conf"])],
         ["mount", "-t", "tmpfs", "tmpfs", "/run"],
         ["ip", "link", "set", "lo", "up"],
         ["ip", "address", "add", f"{addresses.node(number)}/24", "dev", "eth0"],

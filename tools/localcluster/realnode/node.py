@@ -68,7 +68,7 @@ class RealNode:
         self._kubeconfigs = kubelet_kubeconfig, proxy_kubeconfig
         self._group = cgroups.name(self.name)
         self._machine: Processes | None = None
-        self._imported: list[Path] = []
+        self._has_images = False  # they stay on its disk
         self._write_files()
 
     def start(self) -> None:
@@ -123,12 +123,9 @@ class RealNode:
         self._running.stop(self._log("deviceplugin"), timeout=0)
 
     def add_image(self, image: Path) -> None:
-        """Imports an image from a tar archive, Docker's or OCI's; once, as the disk stays."""
-        if image in self._imported:
-            return
+        """Imports an image from a tar archive, Docker's or OCI's."""
         command = [*self._ctr, "--namespace", "k8s.io", "images", "import", "--local", str(image)]
         self._running.check(command, timeout=300)
-        self._imported.append(image)
 
     def check(self, *command: str, timeout: float = 60) -> str:
         """Runs a command inside the node, as root; its output. Raises LocalClusterError."""
@@ -155,8 +152,10 @@ class RealNode:
         ):
             machine.check(command)
         self._start_containerd(machine)
-        for image in (self._files[_PAUSE], *self._shape.images):
-            self.add_image(image)
+        if not self._has_images:
+            for image in (self._files[_PAUSE], *self._shape.images):
+                self.add_image(image)
+            self._has_images = True
         self.start_kubelet()
         self.start_device_plugin()
         proxy = [str(self._binaries["kube-proxy"]), f"--config={self._files['kube-proxy.json']}"]
