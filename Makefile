@@ -80,8 +80,10 @@ lock: $(VENV)/.installed ## Resolve the hashed requirement locks afresh
 image: $(VENV)/.installed ## The operator's image in build/images, by Docker or else as root; TAG=name
 	@$(RUN) -m images operator $(if $(TAG),--tag $(TAG))
 
-e2e: $(VENV)/.installed tools engine ## The operator as it ships, on nodes with the real kubelet: needs root
-	$(RUN) -m pytest -q -n $(WORKERS) --dist loadfile tests/e2e
+e2e: $(VENV)/.installed tools ## The operator as it ships, on nodes with the real kubelet: needs root
+	@$(RUN) -m localcluster real-nodes
+	@$(MAKE) --no-print-directory engine
+	$(RUN) -m pytest -q -rs -n $(WORKERS) --dist loadfile -o timeout=1800 tests/e2e
 
 release: check ## What is published of a release, in dist/; VERSION=what it must be
 	@$(RUN) -m images release $(if $(VERSION),--version $(VERSION))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import Any
 
 from localcluster import Cluster, binaries
 from localcluster.chart import CHART
+from localcluster.client import ApiError
 from localcluster.waiting import wait_until
 from support.world import World
 
@@ -36,7 +36,7 @@ class Installation:
         done = subprocess.run(
             [str(binaries.ensure("helm")["helm"]), *arguments],
             env={
-                **os.environ,
+                **self.cluster.environment,
                 "KUBECONFIG": str(self.cluster.kubeconfig),
                 "HOME": str(self.cluster.directory),
             },
@@ -73,9 +73,14 @@ class Installation:
         return [pod for pod in items if "deletionTimestamp" not in pod["metadata"]]
 
     def leader(self) -> str:
-        """The pod that acts: it holds the Lease."""
+        """The pod that acts, which holds the Lease; empty while there is none."""
         path = f"/apis/coordination.k8s.io/v1/namespaces/{self.namespace}/leases/vllm-operator"
-        holder: str = self.cluster.api("GET", path)["spec"].get("holderIdentity") or ""
+        try:
+            holder: str = self.cluster.api("GET", path)["spec"].get("holderIdentity") or ""
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            return ""
         return next((n for n in map(name_of, self.pods()) if holder.startswith(n)), "")
 
     def explain(self) -> str:
@@ -132,6 +137,17 @@ def the_pod(world: World, name: str = "qwen") -> Object:
     """The one pod of a server."""
     (pod,) = standing(world, name)
     return pod
+
+
+def serving(world: World, name: str = "qwen") -> int:
+    """How many pods of a server are Ready."""
+    return sum(
+        condition["status"] == "True"
+        for pod in world.list("Pod")
+        if pod["metadata"]["labels"].get("vllm-operator.io/server") == name
+        for condition in pod["status"].get("conditions", [])
+        if condition["type"] == "Ready"
+    )
 
 
 def lives(world: World) -> dict[str, tuple[int, str]]:

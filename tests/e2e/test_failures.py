@@ -126,4 +126,8 @@ def test_an_evicted_pod_whose_engine_ends_in_order_is_replaced_without_a_word_of
         lambda: [name_of(pod) for pod in standing(world)] not in ([], [first]), "another pod"
     )
     ready(world)
-    assert world.condition("Stalled")["status"] == "False"
+    assert not [
+        event["note"]
+        for event in world.list("Event")
+        if event["type"] == "Warning" and event["regarding"]["kind"] == "VLLMServer"
+    ]

@@ -16,13 +16,11 @@ from e2e.support import (
     ask,
     eventually,
     lives,
-    name_of,
     place,
     ready,
     serve,
 )
 from images.operator import operator_archive
-from localcluster import Cluster
 from support.world import World
 
 ROOT = Path(__file__).parents[2]
@@ -35,8 +33,9 @@ USERS = {
 
 @pytest.mark.parametrize("user", USERS.values(), ids=USERS)
 def test_the_image_runs_as_any_user_on_a_root_that_it_may_not_write(
-    cluster: Cluster, user: dict[str, int], request: pytest.FixtureRequest
+    installation: Installation, user: dict[str, int]
 ) -> None:
+    cluster = installation.cluster
     name = f"image-{user['runAsUser']}"
     with place(cluster, name) as there:
         hardened = {
@@ -75,22 +74,24 @@ def test_the_image_runs_as_any_user_on_a_root_that_it_may_not_write(
 def test_two_replicas_are_ready_and_agree_on_which_of_them_acts(
     installation: Installation,
 ) -> None:
+    installation.remove()
+    installation.put("this", **RELEASE)
     pods = installation.pods()
     assert len(pods) == 2
     assert all(pod["status"]["containerStatuses"][0]["ready"] for pod in pods)
     assert {pod["spec"]["nodeName"] for pod in pods} == {"node-1", "node-2"}
-    assert installation.leader() in map(name_of, pods)
+    eventually(installation.leader, "one of them to act")
 
 
 def test_another_replica_acts_when_the_leader_is_killed(
     installation: Installation, world: World
 ) -> None:
-    leader = installation.leader()
+    leader = eventually(installation.leader, "a replica to act")
     path = f"/api/v1/namespaces/{installation.namespace}/pods/{leader}"
     world.cluster.api("DELETE", path, {"gracePeriodSeconds": 0})
     serve(world)
     ready(world)
-    assert installation.leader() not in ("", leader)
+    assert eventually(installation.leader, "another replica to act") != leader
 
 
 def test_a_release_is_upgraded_from_the_commit_before_and_no_server_restarts(
@@ -100,12 +101,10 @@ def test_a_release_is_upgraded_from_the_commit_before_and_no_server_restarts(
     image = operator_archive(f"{OPERATOR}:before", tmp_path / "before.tar", root=before)
     for node in world.cluster.real_nodes:
         node.add_image(image)
-    installation.helm(
-        "uninstall", installation.name, "--namespace", installation.namespace, "--wait"
-    )
     chart = before / "charts" / "vllm-operator"
-    installation.put("before", chart, defaultImage="scripted/vllm:v0.32.0", **RELEASE)
     try:
+        installation.remove()
+        installation.put("before", chart, defaultImage="scripted/vllm:v0.32.0", **RELEASE)
         world.apply(rollout={"drainSeconds": 1})
         ready(world)
         running, deployment = lives(world), world.get("Deployment")
@@ -132,10 +131,8 @@ def test_servers_go_on_serving_when_the_operator_is_uninstalled(
     ready(world)
     before = lives(world)
     url = f"http://qwen.{world.namespace}.svc:8000/v1/models"
-    installation.helm(
-        "uninstall", installation.name, "--namespace", installation.namespace, "--wait"
-    )
     try:
+        installation.remove()
         eventually(lambda: not installation.pods(), "the operator's pods to go")
         assert ask(world, url)["data"]
         assert lives(world) == before

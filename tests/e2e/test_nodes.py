@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from e2e.support import eventually, lives, ready, serve, standing, the_pod
+from threading import Thread
+
+from e2e.support import eventually, lives, ready, serve, serving, standing, the_pod
 from localcluster import Cluster
 from localcluster.realnode import RealNode
 from support.world import World
@@ -13,14 +15,23 @@ def node_of(world: World) -> RealNode:
     return next(node for node in world.cluster.real_nodes if node.name == name)
 
 
+def heartbeat(world: World, node: RealNode) -> str:
+    """When the kubelet last reported its node."""
+    conditions = world.cluster.api("GET", f"/api/v1/nodes/{node.name}")["status"]["conditions"]
+    return max(one["lastHeartbeatTime"] for one in conditions)
+
+
 def test_a_kubelet_that_restarts_changes_nothing(world: World) -> None:
     serve(world)
     ready(world)
     before = lives(world)
     node = node_of(world)
     node.stop_kubelet()
+    stopped = heartbeat(world, node)
     node.start_kubelet()
-    world.cluster.wait_for_node(node.name)
+    again = eventually(lambda: heartbeat(world, node) > stopped and heartbeat(world, node), "it")
+    # One more: by then it has looked at every pod.
+    eventually(lambda: heartbeat(world, node) > again, "the kubelet to report again")
     world.cluster.wait_for_devices(node.name, "nvidia.com/gpu", 8)
     ready(world)
     assert lives(world) == before
@@ -43,18 +54,22 @@ def test_a_drained_nodes_servers_move_to_the_other_node_one_replica_at_a_time(
     serve(world, replicas=2)
     ready(world)
     left = standing(world)[0]["spec"]["nodeName"]
-    cluster.kubectl(
-        *("drain", left, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=120s"),
-        timeout=150,
+    other = next(node.name for node in cluster.real_nodes if node.name != left)
+
+    def moved() -> bool:
+        assert serving(world) >= 1
+        nodes = [pod["spec"].get("nodeName") for pod in standing(world)]
+        return serving(world) == 2 and nodes == [other, other]
+
+    drain = Thread(
+        target=cluster.kubectl,
+        args=("drain", left, "--ignore-daemonsets", "--delete-emptydir-data"),
+        kwargs={"timeout": 150},
     )
+    drain.start()
     try:
+        eventually(moved, "both replicas to be Ready on the other node")
         ready(world)
-        eventually(
-            lambda: (
-                [pod["spec"]["nodeName"] for pod in standing(world)].count(left) == 0
-                and len(standing(world)) == 2
-            ),
-            "both replicas on the other node",
-        )
     finally:
+        drain.join()
         cluster.kubectl("uncordon", left)

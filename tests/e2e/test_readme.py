@@ -35,7 +35,7 @@ def test_what_readme_says_of_installing_works_as_it_is_written(
     for name in ("helm", "kubectl"):
         (tools / name).symlink_to(binaries.ensure(name)[name])
     environment = {
-        **os.environ,
+        **cluster.environment,
         "KUBECONFIG": str(cluster.kubeconfig),
         "PATH": f"{tools}:{os.environ['PATH']}",
     }
@@ -60,8 +60,10 @@ def test_what_readme_says_of_installing_works_as_it_is_written(
             node.add_image(ARCHIVE)
         output = "".join(run(block) for block in rest)
     finally:
-        World(cluster, "default").delete("VLLMServer")
-        installation.remove()
+        cluster.kubectl("delete", "vllm", "--all", "--namespace", "default", check=False)
+        installation.helm(
+            *("uninstall", installation.name, "--namespace", installation.namespace), check=False
+        )
         installation.put("this", **RELEASE)
     assert "vllmserver.vllm-operator.io/qwen condition met" in output
     assert '"id": "Qwen/Qwen2.5-7B-Instruct"' in output.replace('":"', '": "')

@@ -8,12 +8,15 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from e2e.support import SCRIPTED, eventually, place, ready, serve
 from localcluster import Cluster
+from localcluster.realnode import cgroups
+from localcluster.realnode.configuration import KERNEL
 from support.world import World
 
 ROOT = Path(__file__).parents[2]
@@ -22,7 +25,7 @@ import sys
 from localcluster import Cluster
 cluster = Cluster(kwok=False, real_nodes=True).start()
 cluster.add_real_node()
-print(cluster.directory, flush=True)
+print(cluster.directory, cluster.server.split(".")[1], flush=True)
 sys.stdin.read()
 """
 
@@ -49,9 +52,23 @@ def links() -> set[str]:
     }
 
 
+@dataclass(frozen=True)
+class Other:
+    """A process with a cluster of its own, the cluster's folder and its network's number."""
+
+    process: subprocess.Popen[str]
+    directory: str
+    network: str
+
+    @property
+    def link(self) -> str:
+        """This machine's end of its network."""
+        return f"localcluster{self.network}"
+
+
 @pytest.fixture
-def other(machine: None) -> Iterator[subprocess.Popen[str]]:
-    """A process of its own with a cluster of its own; its first line is the cluster's folder."""
+def other(machine: None) -> Iterator[Other]:
+    """One that is up, with a node."""
     with subprocess.Popen(
         [sys.executable, "-c", OWNER],
         env={**os.environ, "PYTHONPATH": str(ROOT / "tools")},
@@ -59,33 +76,44 @@ def other(machine: None) -> Iterator[subprocess.Popen[str]]:
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
-        yield process
+        assert process.stdout is not None
+        yield Other(process, *process.stdout.readline().split())
         process.kill()
 
 
-def test_nothing_of_a_node_outlives_its_owner_even_when_that_is_killed(
-    other: subprocess.Popen[str],
-) -> None:
-    before = links()
-    assert other.stdout is not None
-    directory = other.stdout.readline().strip()
-    own = links() - before
-    assert len(own) == 1
-    assert any("kubelet" in trace for trace in traces(directory))
-    other.send_signal(signal.SIGKILL)
-    eventually(lambda: not traces(directory), "the processes and mounts to go")
-    eventually(lambda: not own & links(), "the link to go")
-    eventually(lambda: not Path(directory).exists(), "the folder to go")
+def test_nothing_of_a_node_outlives_its_owner_even_when_that_is_killed(other: Other) -> None:
+    assert other.link in links()
+    assert any("kubelet" in trace for trace in traces(other.directory))
+    other.process.send_signal(signal.SIGKILL)
+    eventually(lambda: not traces(other.directory), "the processes and mounts to go")
+    eventually(lambda: other.link not in links(), "the link to go")
+    eventually(lambda: not Path(other.directory).exists(), "the folder to go")
+    other.process.wait()
+    group = cgroups.name(int(other.network), "node-1").replace(
+        f"-{os.getpid()}-", f"-{other.process.pid}-"
+    )
+    cgroups.create(cgroups.name(0, "next"))  # the next start removes what is left
+    cgroups.remove(cgroups.name(0, "next"))
+    assert not list(Path("/sys/fs/cgroup").glob(f"**/{group}"))
 
 
-def test_two_clusters_with_real_nodes_run_side_by_side(
-    other: subprocess.Popen[str], world: World
+def test_a_node_leaves_the_settings_and_files_of_the_machine_as_they_are(
+    cluster: Cluster, other: Other
 ) -> None:
-    assert other.stdout is not None
-    assert Path(other.stdout.readline().strip()).is_dir()
+    assert other.link in links()  # its kubelet runs, as those of this test's cluster do
+    values = {name: Path("/proc/sys", name).read_text().strip() for name in KERNEL}
+    inside = cluster.real_nodes[0].check("cat", *(f"/proc/sys/{name}" for name in KERNEL))
+    assert inside.split() == list(KERNEL.values())
+    assert values != KERNEL, "this machine cannot tell: it has a kubelet's settings itself"
+    assert not Path("/usr/libexec/kubernetes").exists()
+
+
+def test_two_clusters_with_real_nodes_run_side_by_side(other: Other, world: World) -> None:
     serve(world)
     ready(world)
-    assert len(links()) >= 2
+    ours = f"localcluster{world.cluster.server.split('.')[1]}"
+    assert other.link != ours
+    assert {other.link, ours} <= links()
 
 
 def test_a_device_plugin_that_is_gone_takes_its_devices_with_it_until_it_is_back(

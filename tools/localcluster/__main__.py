@@ -9,9 +9,9 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from localcluster import binaries, nodes
+from localcluster import binaries, nodes, packages, realnode
 from localcluster.cluster import Cluster
-from localcluster.errors import LocalClusterError
+from localcluster.errors import BuildError, LocalClusterError
 
 # Words for people go to standard error, so that `eval $(…)` and `$(… path …)` work.
 _console = Console(stderr=True)
@@ -86,6 +86,15 @@ def build() -> None:
         table.add_row(name, str(path))
     # Wide enough that no path is cut or folded.
     Console(width=200, soft_wrap=True).print(table)
+
+
+@main.command()
+def real_nodes() -> None:
+    """Builds and installs what real nodes need; fails, with the reason, where there can be none."""
+    if reason := realnode.unavailable():
+        raise BuildError(reason)
+    packages.ensure(realnode.PACKAGES, "real nodes")
+    binaries.ensure("dns", *realnode.BINARIES)
 
 
 @main.command()

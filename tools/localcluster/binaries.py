@@ -255,7 +255,10 @@ def _build(module: Module, names: list[str], directory: Path, cache: Path) -> No
     # GOTOOLCHAIN=local: a go.mod that wants a newer Go fails here instead of downloading one.
     # CGO_ENABLED=0: no C compiler is needed, and the binaries do not depend on the libc.
     environment = {**os.environ, "GOTOOLCHAIN": "local", "CGO_ENABLED": "0", "GOWORK": "off"}
-    with tempfile.TemporaryDirectory(dir=cache, prefix="build-") as staging:
+    prefix = f"{directory.name}.build-"
+    for left in cache.glob(f"{prefix}*"):  # by a build that was killed
+        shutil.rmtree(left)
+    with tempfile.TemporaryDirectory(dir=cache, prefix=prefix) as staging:
         packages = {module.packages[name]: name for name in names}
         command = [str(go), "build", *module.build_flags(), "-o", f"{staging}{os.sep}", *packages]
         log = cache / f"{directory.name}.log"

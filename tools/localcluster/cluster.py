@@ -1,7 +1,6 @@
 """The local cluster, as tests, benchmarks and the demo use it."""
 
 import json
-import os
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -144,6 +143,11 @@ class Cluster:
         return self._plane.layout.directory
 
     @property
+    def environment(self) -> dict[str, str]:
+        """This process's variables, without a proxy between it and the cluster."""
+        return dict(self._plane.environment)
+
+    @property
     def kubeconfig(self) -> Path:
         """The administrator's kubeconfig."""
         return self._plane.kubeconfig("admin")
@@ -183,7 +187,7 @@ class Cluster:
         subprocess.TimeoutExpired.
         """
         # HOME: neither the user's settings (kuberc) nor their discovery cache come into it.
-        environment = {**os.environ, "HOME": str(self.directory)}
+        environment = {**self.environment, "HOME": str(self.directory)}
         command = [str(self._binaries["kubectl"]), f"--kubeconfig={kubeconfig or self.kubeconfig}"]
         result = subprocess.run(
             [*command, *arguments],

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import os
 import secrets
 import shutil
 import tempfile
@@ -53,13 +54,15 @@ class ControlPlane:
         self._kept_logs = log_directory
         logs = log_directory or directory / "logs"
         logs.mkdir(parents=True, exist_ok=True)
-        self.processes = Processes(directory, logs)
         # The network first: the API server listens on it.
-        self.network = Network(directory / "network", logs) if networked else None
+        self.network = _network(directory, logs) if networked else None
+        self.environment: dict[str, str] = dict(os.environ)
         address, services = LOOPBACK, components.SERVICE_RANGE
         if self.network is not None:
-            address = self.network.addresses.host
-            services = self.network.addresses.services
+            addresses = self.network.addresses
+            address, services = addresses.host, addresses.services
+            self.environment = addresses.unproxied(os.environ)
+        self.processes = Processes(directory, logs, environment=self.environment)
         self._ports = [ReservedPort(), ReservedPort(), ReservedPort(address)]
         self.layout = Layout(
             directory=directory,
@@ -242,3 +245,11 @@ class ControlPlane:
         except (ApiError, OSError):
             return False
         return True
+
+
+def _network(directory: Path, logs: Path) -> Network:
+    try:
+        return Network(directory / "network", logs)
+    except BaseException:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,13 @@ class Processes:
     and keeps the cluster alive as long as it lives.
     """
 
-    def __init__(self, directory: Path, log_directory: Path, within: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        log_directory: Path,
+        within: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         """`within` is a command that runs the supervisor elsewhere, `unshare` with namespaces."""
         self._directory = directory
         self._log_directory = log_directory
@@ -35,6 +41,7 @@ class Processes:
             stdout=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            env=environment,
         )
         self.pids: dict[str, int] = {}
 

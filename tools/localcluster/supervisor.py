@@ -21,10 +21,12 @@ import contextlib
 import ctypes
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from types import FrameType
 
 _PR_SET_PDEATHSIG = 1
@@ -62,17 +64,24 @@ class Supervisor:
 
     def run(self, command: list[str], timeout: float) -> dict[str, object]:
         """Runs a command to its end."""
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            timeout=timeout,
-            check=False,
-        )
-        return {"code": done.returncode, "output": done.stdout}
+        owner = select.poll()
+        owner.register(0, select.POLLHUP)
+        deadline = time.monotonic() + timeout
+        with (
+            open(os.memfd_create("output"), "w+", errors="replace") as output,
+            subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            ) as process,
+        ):
+            while process.poll() is None:
+                if owner.poll(10):  # ms
+                    process.kill()
+                    raise SystemExit(0)
+                if time.monotonic() > deadline:
+                    process.kill()
+                    raise subprocess.TimeoutExpired(command, timeout)
+            output.seek(0)
+            return {"code": process.returncode, "output": output.read()}
 
     def reap(self) -> None:
         """Buries the dead that are nobody's, as the first process of a namespace has to."""
@@ -148,7 +157,11 @@ def main(directory: str) -> None:
         pass
     finally:
         supervisor.end()
-        shutil.rmtree(directory, ignore_errors=True)
+        for _ in range(40):
+            shutil.rmtree(directory, ignore_errors=True)
+            if not os.path.exists(directory):
+                break
+            time.sleep(0.1)  # a node that has just died may have written something meanwhile
         sys.stdout = None  # flushing a broken pipe at exit would complain
 
 

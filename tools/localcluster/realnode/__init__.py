@@ -15,6 +15,9 @@ that ends with the process that started it, however it ended: no mount, link, ro
 is left. Of control groups, empty ones are left where the owner was killed; the next start removes
 them.
 
+While it runs, whoever may use this machine may use its cluster: etcd and the kubelets ask nobody
+who they are.
+
 What it needs besides root: iproute2, nftables, runc and util-linux (`PACKAGES`), and cgroup v1
 or v2. `unavailable` says what is missing.
 """

@@ -6,13 +6,15 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from localcluster.errors import StartError
+
 _PREFIX = "localcluster-"
 _NEEDED = {"cpu", "cpuset", "memory", "pids"}
 
 
-def name(node: str) -> str:
-    """Unique on this machine, and says whose it is."""
-    return f"{_PREFIX}{os.getpid()}-{node}"
+def name(network: int, node: str) -> str:
+    """Unique on this machine by the cluster's network, and says whose it is."""
+    return f"{_PREFIX}{os.getpid()}-{network}-{node}"
 
 
 def hierarchies(mounts: str) -> tuple[int, list[Path]]:
@@ -49,11 +51,11 @@ def unavailable() -> str | None:
 
 
 def create(group: str) -> None:
-    """Makes the group, and removes those of owners that are gone."""
+    """Makes the group, and removes those of owners that are gone. Raises StartError."""
     _sweep()
     version, roots = here()
     for root in roots:
-        (root / group).mkdir()
+        (root / group).mkdir(exist_ok=True)
         if version == 2:
             _hand_down(root)
             _hand_down(root / group)
@@ -76,9 +78,15 @@ def _mounts() -> str:
 
 
 def _hand_down(group: Path) -> None:
+    handed = group / "cgroup.subtree_control"
     for controller in (group / "cgroup.controllers").read_text().split():
         with contextlib.suppress(OSError):  # not every controller can be handed down
-            (group / "cgroup.subtree_control").write_text(f"+{controller}")
+            handed.write_text(f"+{controller}")
+    if missing := _NEEDED - set(handed.read_text().split()):
+        raise StartError(
+            f"a real node needs the control group controllers {', '.join(sorted(missing))}, and "
+            f"{group} does not hand them down: is this a container that was not given them?"
+        )
 
 
 def _sweep() -> None:

@@ -46,7 +46,7 @@ class Files:
 
 
 def claimed(real_cpus: int, cpus: int, memory_gib: int) -> dict[str, str]:
-    """Files below `system` and `meminfo` by which a kubelet counts processors and memory.
+    """Files that lie over this machine's, for the kubelet: of its processors, memory and kernel.
 
     Servers ask for more of both than a small machine has, and would never be scheduled on it. What
     runs in the pods sees the machine as it is. Only real processors have a topology: the kubelet
@@ -58,7 +58,20 @@ def claimed(real_cpus: int, cpus: int, memory_gib: int) -> dict[str, str]:
         for cpu in range(cpus)
         for name, text in (topology if cpu < real_cpus else {"claimed": ""}).items()
     }
+    files |= {f"kernel/{name}": f"{value}\n" for name, value in KERNEL.items()}
     return {**files, "meminfo": f"MemTotal: {memory_gib * 2**20} kB\nSwapTotal: 0 kB\n"}
+
+
+KERNEL = {
+    "kernel/keys/root_maxbytes": "25000000",
+    "kernel/keys/root_maxkeys": "1000000",
+    "kernel/panic": "10",
+    "kernel/panic_on_oops": "1",
+    "vm/overcommit_memory": "1",
+    "vm/panic_on_oom": "0",
+}
+"""Settings of the whole machine that a kubelet writes (pkg/kubelet/cm/container_manager_linux.go,
+setupKernelTunables). It finds these values inside the node, and leaves the machine as it is."""
 
 
 def preparation(name: str, number: int, files: Files, addresses: Addresses) -> list[list[str]]:
@@ -69,6 +82,7 @@ def preparation(name: str, number: int, files: Files, addresses: Addresses) -> l
         *(["mount", "--bind", str(ours), theirs] for theirs, ours in files.masks.items()),
         ["mount", "--bind", str(files["system"]), "/sys/devices/system"],
         ["mount", "--bind", str(files["meminfo"]), "/proc/meminfo"],
+        *(["mount", "--bind", str(files["kernel"] / one), f"/proc/sys/{one}"] for one in KERNEL),
         # A registry's name is then refused at once, where nothing leads to one.
         ["sh", "-c", _RESOLVER, str(files["resolv.conf"])],
         ["mount", "-t", "tmpfs", "tmpfs", "/run"],
@@ -102,6 +116,8 @@ sandbox = "{PAUSE_IMAGE}"
 [plugins."io.containerd.cri.v1.runtime"]
 # A root without CAP_SYS_RESOURCE may not lower a process's score.
 restrict_oom_score_adj = true
+# Profiles are loaded into the kernel, and would stay there.
+disable_apparmor = true
 [plugins."io.containerd.cri.v1.runtime".cni]
 bin_dirs = ["{plugins}"]
 conf_dir = "{files["cni"]}"
@@ -150,6 +166,7 @@ def kubelet(files: Files, group: str, version: int, addresses: Addresses) -> dic
         "resolvConf": str(files["resolv.conf"]),
         # An emptyDir above its limit is seen as soon as the volumes are measured again.
         "volumeStatsAggPeriod": "5s",
+        "volumePluginDir": "/var/lib/kubelet/volume-plugins",
         "nodeStatusUpdateFrequency": "2s",
         "nodeLeaseDurationSeconds": 8,
         "maxPods": 250,

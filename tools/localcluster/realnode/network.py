@@ -3,7 +3,7 @@
 import ipaddress
 import json
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +34,12 @@ class Addresses:
     def pods(self) -> str:
         """The range that holds all nodes' pods."""
         return f"10.{self.x}.0.0/17"
+
+    def unproxied(self, environment: Mapping[str, str]) -> dict[str, str]:
+        """The variables with all that is in the cluster exempt from this machine's proxy."""
+        before = environment.get("NO_PROXY") or environment.get("no_proxy") or ""
+        exempt = ",".join(filter(None, [before, f"10.{self.x}.0.0/16", ".svc", ".cluster.local"]))
+        return {**environment, "NO_PROXY": exempt, "no_proxy": exempt}
 
     def node(self, number: int) -> str:
         """The address of node 1, 2, …"""

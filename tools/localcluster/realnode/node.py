@@ -66,9 +66,11 @@ class RealNode:
         self._files = Files(directory)
         self._logs = logs
         self._kubeconfigs = kubelet_kubeconfig, proxy_kubeconfig
-        self._group = cgroups.name(self.name)
+        self._group = cgroups.name(network.addresses.x, self.name)
         self._machine: Processes | None = None
         self._has_images = False  # they stay on its disk
+        seen = [directory, logs, *binaries.values(), *shape.images, *shape.mounts.values()]
+        _refuse_masked(self._files, seen)
         self._write_files()
 
     def start(self) -> None:
@@ -78,7 +80,12 @@ class RealNode:
         cgroups.create(self._group)
         scratch = self._files["scratch"]
         scratch.mkdir(exist_ok=True)
-        self._machine = Processes(scratch, self._logs, within=("unshare", *NAMESPACES))
+        self._machine = Processes(
+            scratch,
+            self._logs,
+            within=("unshare", *NAMESPACES),
+            environment=self._network.addresses.unproxied(os.environ),
+        )
         try:
             self._start(self._machine)
         except BaseException:
@@ -208,6 +215,16 @@ class RealNode:
             files[name].write_text(written)
         pause = layer({"/pause": self._binaries["pause"]})
         archive(files[_PAUSE], Image(configuration.PAUSE_IMAGE, [pause], ["/pause"]))
+
+
+def _refuse_masked(files: Files, paths: Sequence[Path]) -> None:
+    for mask in (*files.masks, "/run"):
+        for path in paths:
+            if path.resolve().is_relative_to(mask):
+                raise StartError(
+                    f"{path} cannot be seen in a real node, which has a {mask} of its own: keep "
+                    "the checkout, XDG_CACHE_HOME and TMPDIR elsewhere"
+                )
 
 
 def _only_child(pid: int) -> int:
