@@ -137,6 +137,8 @@ def controller_manager(binary: Path, layout: Layout, kubeconfig: Path) -> list[s
         "--use-service-account-credentials=true",
         f"--service-account-private-key-file={layout.certificates.service_account_key}",
         f"--root-ca-file={layout.certificates.authority}",
+        # Its own is made in /usr, and stays there.
+        f"--flex-volume-plugin-dir={layout.directory / 'volume-plugins'}",
         "--horizontal-pod-autoscaler-sync-period=2s",
         "--kube-api-qps=500",
         "--kube-api-burst=1000",
