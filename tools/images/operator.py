@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from images.archive import Blob, Image, archive
-from images.base import Base, base, cache_directory
+from images.base import Base, base, cache_directory, need_root
 from localcluster import packages
 from localcluster.building import alone, run_with_progress, say
 
@@ -90,6 +90,7 @@ def _key(name: str, below: Base | None, root: Path) -> str:
 
 
 def _by_buildah(name: str, below: Base, made: Path, root: Path) -> None:
+    need_root()
     packages.ensure({"buildah": "buildah"}, "images without Docker")
     store = cache_directory() / "buildah"
     buildah = [
