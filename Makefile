@@ -78,15 +78,15 @@ lock: $(VENV)/.installed ## Resolve the hashed requirement locks afresh
 	for name in aiconfigurator llm-d-planner; do $(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url benchmarks/requirements-$$name.in -o benchmarks/requirements-$$name.txt || exit 1; done
 
 image: $(VENV)/.installed ## The operator's image in build/images, by Docker or else as root; TAG=name
-	@$(RUN) -m images operator $(if $(TAG),--tag $(TAG))
+	@$(RUN) -m images operator $(if $(TAG),--tag '$(TAG)')
 
 e2e: $(VENV)/.installed tools ## The operator as it ships, on nodes with the real kubelet: needs root
 	@$(RUN) -m localcluster real-nodes
 	@$(MAKE) --no-print-directory engine
 	$(RUN) -m pytest -q -rs -n $(WORKERS) --dist loadfile -o timeout=1800 tests/e2e
 
-release: check ## What is published of a release, in dist/; VERSION=what it must be
-	@$(RUN) -m images release $(if $(VERSION),--version $(VERSION))
+release: check ## What is published of a release, in dist/; VERSION= REPOSITORY= IMAGE=: docs/releasing.md
+	@$(RUN) -m images release $(if $(VERSION),--version '$(VERSION)') $(if $(REPOSITORY),--repository '$(REPOSITORY)') $(if $(IMAGE),--image '$(IMAGE)')
 
 clean: ## Remove the virtual environment and build outputs
 	rm -rf $(VENV) build dist

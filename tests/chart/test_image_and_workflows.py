@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from chart.support import ROOT
+from images.operator import ARCHIVE
 from localcluster import binaries
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -117,11 +118,41 @@ def test_only_publishing_may_write_and_only_packages_of_a_tag_that_all_other_job
     (name,) = [name for name, job in jobs().items() if "permissions" in job]
     job = jobs()[name]
     assert job["permissions"] == {"contents": "read", "packages": "write"}
-    assert job["if"] == "startsWith(github.ref, 'refs/tags/v')"
+    assert job["if"] == "github.event_name == 'push' && startsWith(github.ref, 'refs/tags/v')"
+    (workflow,) = [yaml.safe_load(path.read_text()) for path in WORKFLOWS]
+    # YAML 1.1 reads `on` as a truth value.
+    assert workflow[True]["push"]["tags"] == ["v[0-9]+.[0-9]+.[0-9]+"]
     others = {other.partition("/")[2] for other in jobs() if other != name}
     assert set(job["needs"]) == others
     release = " ".join(step.get("run", "") for step in job["steps"])
     assert 'make release VERSION="${GITHUB_REF_NAME#v}"' in release
+
+
+def test_the_archive_that_make_e2e_tested_is_published_and_pulled_by_the_chart() -> None:
+    ((_, tested), (_, publish)) = [
+        (name, job) for name, job in jobs().items() if name.endswith(("/e2e", "/publish"))
+    ]
+    (kept,) = [s["with"] for s in tested["steps"] if "upload-artifact@" in s.get("uses", "")]
+    (given,) = [s["with"] for s in publish["steps"] if "download-artifact@" in s.get("uses", "")]
+    assert kept["name"] == given["name"]
+    assert kept["if-no-files-found"] == "error"
+    assert kept["path"] == f"{given['path']}/e2e.tar"
+    # tests/e2e makes it there.
+    assert ROOT / kept["path"] == ARCHIVE.with_name("e2e.tar")
+    assert 'ARCHIVE.with_name("e2e.tar")' in (ROOT / "tests" / "e2e" / "conftest.py").read_text()
+    commands = "".join(step.get("run", "") for step in publish["steps"])
+    assert f"IMAGE={kept['path']}" in commands
+    assert 'REPOSITORY="ghcr.io/${GITHUB_REPOSITORY_OWNER,,}/vllm-operator"' in commands
+    assert "docker build" not in commands
+    assert "make image" not in commands
+
+
+def test_make_e2e_has_the_commit_before_and_may_not_skip() -> None:
+    (job,) = [job for name, job in jobs().items() if name.endswith("/e2e")]
+    assert job["steps"][0]["with"]["fetch-depth"] == 2
+    # sudo passes on no variable but those that are named behind it.
+    (command,) = [s["run"] for s in job["steps"] if "make e2e" in s.get("run", "")]
+    assert re.fullmatch(r'sudo env "PATH=\$PATH" E2E_REQUIRED=1 make e2e', command)
 
 
 @pytest.mark.parametrize("name", jobs())

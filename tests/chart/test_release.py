@@ -70,9 +70,39 @@ def test_the_folder_holds_image_chart_definition_and_their_sums(root: Path, tmp_
         for name, content in files.items()
         if name != "SHA256SUMS"
     }
-    with tarfile.open(dist / "vllm-operator-1.2.3.tgz") as chart:
-        packed = yaml.safe_load(chart.extractfile("vllm-operator/Chart.yaml"))  # type: ignore[arg-type]
+    packed = yaml.safe_load(unpacked(dist, "Chart.yaml"))
     assert (packed["version"], packed["appVersion"]) == ("1.2.3", "1.2.3")
+
+
+def unpacked(dist: Path, name: str) -> str:
+    with tarfile.open(dist / "vllm-operator-1.2.3.tgz") as chart:
+        file = chart.extractfile(f"vllm-operator/{name}")
+        assert file is not None
+        return file.read().decode()
+
+
+def test_the_chart_pulls_from_where_the_release_is_published(root: Path, tmp_path: Path) -> None:
+    dist = tmp_path / "dist"
+    default = yaml.safe_load((root / release.CHART / "values.yaml").read_text())["image"]
+    release.release(dist, root=root)
+    assert yaml.safe_load(unpacked(dist, "values.yaml"))["image"] == default
+    release.release(dist, root=root, repository="ghcr.io/somebody/vllm-operator")
+    published = yaml.safe_load(unpacked(dist, "values.yaml"))["image"]
+    assert published == default | {"repository": "ghcr.io/somebody/vllm-operator"}
+    assert '`"ghcr.io/somebody/vllm-operator"`' in unpacked(dist, "README.md")
+    assert default["repository"] not in unpacked(dist, "README.md")
+    assert "somebody" not in (root / release.CHART / "values.yaml").read_text()
+
+
+def test_an_image_that_was_tested_before_is_published_as_it_is(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tested = tmp_path / "tested.tar"
+    tested.write_bytes(b"tested")
+    monkeypatch.setattr(release, "operator_archive", lambda: pytest.fail("it was built again"))
+    files = release.release(tmp_path / "dist", root=root, image=tested)
+    (image,) = [path for path in files if "image" in path.name]
+    assert image.read_bytes() == b"tested"
 
 
 def test_another_checkout_makes_the_same_chart(root: Path, tmp_path: Path) -> None:

@@ -10,10 +10,13 @@ from support.world import World
 def test_an_operator_with_the_images_packages_leads_and_serves(
     world: World, start_operator: StartOperator, tmp_path: Path
 ) -> None:
-    # Before all others, so that what was pruned is missing.
-    variables = {"PYTHONPATH": str(pruned_site(tmp_path))}
+    # In place of all others (-S): this interpreter's have what was pruned.
     operator = start_operator(
-        world, environment=variables, leader_election=True, lease_namespace=world.namespace
+        world,
+        environment={"PYTHONPATH": str(pruned_site(tmp_path))},
+        python=["-S"],
+        leader_election=True,
+        lease_namespace=world.namespace,
     )
     world.apply()
     world.wait_ready()

@@ -31,7 +31,8 @@ def free_port() -> int:
 class OperatorProcess:
     """``vllm-operator run``; ``options`` are its flags without the dashes.
 
-    ``through``: a command that becomes it, such as ``env -u HOME``.
+    ``through``: a command that becomes it, such as ``env -u HOME``. ``python``: the interpreter's
+    own options.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class OperatorProcess:
         log: Path,
         environment: dict[str, str] | None = None,
         through: Sequence[str] = (),
+        python: Sequence[str] = (),
         **options: Any,
     ) -> None:
         self.cluster = cluster
@@ -56,6 +58,7 @@ class OperatorProcess:
         self._options = {**defaults, **options}
         self._environment = environment or {}
         self._through = through
+        self._python = python
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -87,7 +90,10 @@ class OperatorProcess:
         environment.pop("KUBERNETES_SERVICE_HOST", None)
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
-                [*self._through, sys.executable, "-m", "vllm_operator", "run", *flags],
+                [
+                    *(*self._through, sys.executable, *self._python),
+                    *("-m", "vllm_operator", "run", *flags),
+                ],
                 stdout=output,
                 stderr=output,
                 env=environment,

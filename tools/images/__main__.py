@@ -1,6 +1,7 @@
 """`python -m images`: the operator's image, releases, and the base of images without Docker."""
 
 import sys
+from pathlib import Path
 
 import click
 
@@ -30,9 +31,15 @@ def operator_command(tag: str) -> None:
 
 @main.command("release")
 @click.option("--version", default="", help="The version that it must be, such as a tag's.")
-def release_command(version: str) -> None:
+@click.option("--repository", default="", help="Where the image will be pulled from by default.")
+@click.option(
+    "--image",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="An archive of the image that was built before.",
+)
+def release_command(version: str, repository: str, image: Path | None) -> None:
     """Makes the files of a release in dist/, and prints where they lie."""
-    for path in release(ROOT / "dist", version):
+    for path in release(ROOT / "dist", version, repository=repository, image=image):
         click.echo(path)
 
 

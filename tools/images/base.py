@@ -27,6 +27,8 @@ _HOOKS = (
     'ln -s python3 "$1/usr/bin/python"',
     'rm -f "$1/etc/hostname" "$1/etc/resolv.conf"',  # this machine's
     f'APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get download {" ".join(BESIDE)}',
+    # This machine's too, and not needed any more: it may name a mirror, with a password.
+    'rm -rf "$1/etc/apt/sources.list" "$1/etc/apt/sources.list.d/"*',
 )
 _SOURCES = tuple(
     Path("/etc/apt", name)
@@ -70,6 +72,12 @@ def cache_directory(environment: Mapping[str, str] = os.environ) -> Path:
     return binaries.cache_directory(environment).with_name("images")
 
 
+def need_root() -> None:
+    """Raises BuildError for anybody else."""
+    if os.geteuid() != 0:
+        raise BuildError("making an image without Docker takes root: use sudo, or start Docker")
+
+
 def base() -> Base:
     """The base, made now where it is missing. Raises BuildError."""
     release, sources = _release()
@@ -87,6 +95,7 @@ def base() -> Base:
         cache.mkdir(parents=True, exist_ok=True)
         with alone(cache / f"{made.directory.name}.lock", "making the images' base"):
             if not made.directory.exists():
+                need_root()
                 packages.ensure({"mmdebstrap": "mmdebstrap"}, "images without Docker")
                 _make(made, options, sources)
     return made

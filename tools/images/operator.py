@@ -15,14 +15,19 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from images.archive import Blob, Image, archive
-from images.base import Base, base, cache_directory
+from images.base import Base, base, cache_directory, need_root
 from localcluster import packages
 from localcluster.building import alone, run_with_progress, say
 
 ROOT = Path(__file__).resolve().parents[2]
 ARCHIVE = ROOT / "build" / "images" / "vllm-operator.tar"
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
-_PIP = ("/etc/xdg/pip/pip.conf", "/etc/pip.conf", "~/.pip/pip.conf", "~/.config/pip/pip.conf")
+_PIP_FILES = ("/etc/xdg/pip/pip.conf", "/etc/pip.conf", "~/.pip/pip.conf", "~/.config/pip/pip.conf")
+# How an index is reached. What else a person sets is not the image's: PIP_LOG, PIP_TARGET, …
+_PIP_SETTINGS = {
+    *("index-url", "extra-index-url", "no-index", "find-links", "trusted-host"),
+    *("cert", "client-cert", "proxy", "timeout", "default-timeout", "retries"),
+}
 
 # Of some ten builds, 120 MB each: what files of yesterday have left is then thrown away.
 _MANY_LAYERS = 150
@@ -38,32 +43,37 @@ def version(root: Path = ROOT) -> str:
 def operator_archive(name: str = "", path: Path = ARCHIVE, root: Path = ROOT) -> Path:
     """The image in a docker-archive, built now where its inputs have changed. Raises BuildError.
 
-    `root` is the checkout that it is made of.
+    `root` is the checkout that it is made of. Docker is asked each time: it knows what has changed,
+    of its base too.
     """
     name = name or f"localhost/vllm-operator:{version()}"
-    docker = docker_runs()
-    below = None if docker else base()
-    key = _key(name, below, root)
-    written = path.with_suffix(".key")
-    if path.exists() and written.exists() and written.read_text() == key:
-        say(f"{path} holds {name} of these files already")
-        return path
-    path.parent.mkdir(parents=True, exist_ok=True)
+    below = None if docker_runs() else base()
     cache = cache_directory()
-    cache.mkdir(parents=True, exist_ok=True)
+    for folder in (cache, path.parent):
+        folder.mkdir(parents=True, exist_ok=True)
     with (
         alone(cache / "build.lock", "building an image"),
         tempfile.TemporaryDirectory(dir=cache, prefix="building-") as staging,
     ):
-        written.unlink(missing_ok=True)
+        key = _key(name, below, root) if below else ""
+        written = path.with_suffix(".key")
+        if key and path.exists() and written.exists() and written.read_text() == key:
+            say(f"{path} holds {name} of these files already")
+            return path
         made = Path(staging, "image.tar")
         if below is None:
-            _run(["docker", "build", "--tag", name, str(root)], "building the image with Docker")
+            build = ["docker", "build", "--pull", "--tag", name, str(root)]
+            _run(build, "building the image with Docker")
             _run(["docker", "save", "--output", str(made), name], "saving the image")
         else:
             _by_buildah(name, below, made, root)
-        shutil.move(made, path)
-        written.write_text(key)
+        # Whole or not at all, also where the cache lies on another file system.
+        partial = path.with_name(f"{path.name}.partial")
+        shutil.move(made, partial)
+        written.unlink(missing_ok=True)
+        partial.replace(path)
+        if key:
+            written.write_text(key)
     say(f"{path} holds {name}: {path.stat().st_size / 1e6:.0f} MB")
     return path
 
@@ -76,10 +86,10 @@ def docker_runs() -> bool:
     return answer.returncode == 0
 
 
-def _key(name: str, below: Base | None, root: Path) -> str:
+def _key(name: str, below: Base, root: Path) -> str:
     """A hash of all that decides the image: what .dockerignore lets through, and the base."""
     ignore = (root / ".dockerignore").read_text().splitlines()
-    digest = hashlib.sha256(f"{name} {below.digest if below else 'Docker'}".encode())
+    digest = hashlib.sha256(f"{name} {below.digest}".encode())
     for given in ("Dockerfile", *(line[1:] for line in ignore if line.startswith("!"))):
         top = root / given
         for path in sorted(top.rglob("*")) if top.is_dir() else [top]:
@@ -90,6 +100,7 @@ def _key(name: str, below: Base | None, root: Path) -> str:
 
 
 def _by_buildah(name: str, below: Base, made: Path, root: Path) -> None:
+    need_root()
     packages.ensure({"buildah": "buildah"}, "images without Docker")
     store = cache_directory() / "buildah"
     buildah = [
@@ -122,13 +133,21 @@ def _mounts(folder: Path, environment: Mapping[str, str] = os.environ) -> list[s
 
     Its settings from their files and from PIP_…, in one file, and whatever files these name.
     """
+    own = environment.get("PIP_CONFIG_FILE", "")
+    # As pip has it, the null device stands for no file at all.
+    files = [] if own == os.devnull else [os.path.expanduser(path) for path in (*_PIP_FILES, own)]
+    read = configparser.RawConfigParser()
+    read.read(files)
+    variables = {
+        name.removeprefix("PIP_"): value
+        for name, value in environment.items()
+        if name.startswith("PIP_") and value
+    }
+    given = [(name, dict(read[name])) for name in read.sections()]
     settings = configparser.RawConfigParser()
-    settings.read([os.path.expanduser(path) for path in _PIP])
-    if not settings.has_section("global"):
-        settings.add_section("global")
-    for name, value in environment.items():
-        if name.startswith("PIP_") and value:
-            settings["global"][name.removeprefix("PIP_").lower().replace("_", "-")] = value
+    for section, found in [*given, ("global", variables)]:
+        known = {key.lower().replace("_", "-"): value for key, value in found.items()}
+        settings.read_dict({section: {key: known[key] for key in known.keys() & _PIP_SETTINGS}})
     file = folder / "pip.conf"
     with file.open("w") as output:
         settings.write(output)

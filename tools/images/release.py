@@ -10,6 +10,8 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
+import yaml
+
 from images.operator import ROOT, operator_archive, version
 from localcluster import binaries
 from localcluster.building import say
@@ -35,24 +37,31 @@ def versions(root: Path = ROOT) -> dict[str, str]:
     }
 
 
-def release(dist: Path, asked: str = "", root: Path = ROOT) -> list[Path]:
+def release(
+    dist: Path,
+    asked: str = "",
+    root: Path = ROOT,
+    repository: str = "",
+    image: Path | None = None,
+) -> list[Path]:
     """Makes the files, in place of what the folder held. Raises BuildError.
 
-    `asked` is the version that is expected, a tag's for one.
+    `asked` is the version that is expected, a tag's for one. `repository` is where the image will
+    be pushed: the chart's default. `image` is an archive that was built, and tested, before.
     """
     named = versions(root) | ({"what is asked for": asked} if asked else {})
     if len(set(named.values())) != 1:
         told = "; ".join(f"{place}: {value}" for place, value in named.items())
         raise BuildError(f"a release has one version, and these differ: {told}")
     number, day = _newest(root)
-    image = operator_archive()
+    image = image or operator_archive()
     dist.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=dist.parent, prefix=".dist-") as folder:
         staging = Path(folder, "dist")
         staging.mkdir()
         shutil.copyfile(image, staging / f"vllm-operator-{number}-image-{platform.machine()}.tar")
         shutil.copyfile(root / DEFINITION, staging / DEFINITION.name)
-        _package(root / CHART, day, staging)
+        _package(root / CHART, repository, day, staging)
         lines = [f"{_digest(path)}  {path.name}\n" for path in sorted(staging.iterdir())]
         (staging / SUMS).write_text("".join(lines))
         shutil.rmtree(dist, ignore_errors=True)
@@ -78,12 +87,17 @@ def _newest(root: Path) -> tuple[str, str]:
     return "nothing", ""
 
 
-def _package(chart: Path, day: str, into: Path) -> None:
+def _package(chart: Path, repository: str, day: str, into: Path) -> None:
     """helm keeps the files' times: the day of the release, so that others make the same bytes."""
     time = datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp()
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder, chart.name)
         shutil.copytree(chart, copy)
+        if repository:
+            default = yaml.safe_load((copy / "values.yaml").read_text())["image"]["repository"]
+            for name in ("values.yaml", "README.md"):
+                text = (copy / name).read_text()
+                (copy / name).write_text(text.replace(default, repository))
         for path in copy.rglob("*"):
             os.utime(path, (time, time))
         homes = {f"HELM_{name}_HOME": folder for name in ("CACHE", "CONFIG", "DATA")}

@@ -1,7 +1,10 @@
 """What the image's environment lacks is not missed: commands, look-ups, every module."""
 
+import ast
+import importlib
 import json
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -71,6 +74,49 @@ def test_every_module_of_the_operator_and_of_kopf_imports_and_leaves_its_byte_co
     assert not missing
     assert "/dataclasses." in compiled  # Python's own
     assert not list(bytecode.rglob("pygments/lexers/*.pyc"))
+
+
+def test_what_is_not_installed_for_a_processor_need_not_be_taken_out(site: Path) -> None:
+    again = in_site(site, "-PB", str(PRUNE))  # hf-xet went the first time
+    assert again.returncode == 0, again.stderr
+
+
+def hidden(text: str) -> list[str]:
+    """Imports of a client's modules as a whole, of which nobody sees what is asked for later."""
+    found = []
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+            found += [name for name in names if name.partition(".")[0] == "kubernetes"]
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("kubernetes"):
+            module = importlib.import_module(str(node.module))
+            taken = [getattr(module, alias.name, None) for alias in node.names]
+            whole = [one.__name__ for one in taken if isinstance(one, ModuleType)]
+            found += [name for name in whole if "client" in name.split(".")]
+            found += [f"{node.module}.*" for alias in node.names if alias.name == "*"]
+    return found
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "import kubernetes",
+        "import kubernetes.client",
+        "def later():\n    import kubernetes.aio.client.models as models",
+        "from kubernetes import client",
+        "from kubernetes.aio import client, config",
+        "from kubernetes.client import models",
+        "from kubernetes.client import *",
+    ],
+)
+def test_a_form_of_import_that_hides_what_is_taken_of_the_client_is_seen(form: str) -> None:
+    assert len(hidden(form)) == 1
+
+
+def test_the_operator_says_by_name_what_it_takes_of_the_client() -> None:
+    texts = [path.read_text() for path in (ROOT / "operator").rglob("*.py")]
+    assert any("from kubernetes." in text for text in texts)
+    assert [name for text in texts for name in hidden(text)] == []
 
 
 def test_help_and_the_definition_are_printed(site: Path) -> None:
