@@ -1,7 +1,7 @@
 """The operator as it ships: its image's size, its time to Ready, its memory under a fleet.
 
 On one node with the real kubelet: `helm install` of the image that this checkout makes, then many
-servers of the scripted engine, each a real pod. Needs what `make e2e` needs.
+servers, some of which run the scripted engine in real pods. Needs what `make e2e` needs.
 docs/benchmarks.md says what each figure means.
 """
 
@@ -21,7 +21,7 @@ from rich.table import Table
 
 from e2e.support import OPERATOR, RESTRICTED, SCRIPTED, Installation, create_namespace, name_of
 from images.archive import archive
-from images.operator import operator_archive
+from images.operator import ARCHIVE, operator_archive
 from images.testing import scripted_engine
 from localcluster import Cluster, realnode
 from localcluster.waiting import wait_until
@@ -32,12 +32,15 @@ START = 1800.0
 
 
 @click.command(help=__doc__)
-@click.option("--servers", default=100, show_default=True, help="Servers to run.")
-def main(servers: int) -> None:
+@click.option("--servers", default=100, show_default=True, help="Servers in all.")
+@click.option(
+    "--running", default=20, show_default=True, help="Those that run; the others have 0 replicas."
+)
+def main(servers: int, running: int) -> None:
     """Measures and prints."""
     if reason := realnode.unavailable():
         sys.exit(reason)
-    image = operator_archive(f"{OPERATOR}:this")
+    image = operator_archive(f"{OPERATOR}:this", ARCHIVE.with_name("e2e.tar"))
     figures: dict[str, Any] = {"image archive, MB": round(image.stat().st_size / 1e6)}
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -45,7 +48,7 @@ def main(servers: int) -> None:
     ):
         engine = archive(Path(folder, "engine.tar"), *scripted_engine(f"docker.io/{SCRIPTED}"))
         started = time.monotonic()
-        node = cluster.add_real_node([image, engine], count=servers)
+        node = cluster.add_real_node([image, engine], count=running)
         figures["node from nothing to Ready, s"] = round(time.monotonic() - started, 1)
         figures["image unpacked, MB"] = round(unpacked(image) / 1e6)
         installation = Installation(cluster)
@@ -58,9 +61,12 @@ def main(servers: int) -> None:
         world = World(cluster, "fleet")
         started = time.monotonic()
         for number in range(servers):
-            world.apply(f"s{number}", engine={"image": SCRIPTED}, pod=SMALL)
-        wait_until(lambda: all_ready(world, servers), "all servers to be Ready", START, 1.0)
-        figures[f"{servers} servers to Ready, s"] = round(time.monotonic() - started)
+            replicas = int(number < running)
+            world.apply(f"s{number}", engine={"image": SCRIPTED}, pod=SMALL, replicas=replicas)
+        wait_until(lambda: are_settled(world, running), "all servers to settle", START, 1.0)
+        figures[f"{servers} servers, {running} of them running, to Ready, s"] = round(
+            time.monotonic() - started
+        )
         time.sleep(15)  # the kubelet's figures are up to ten seconds old
         figures[f"operator's memory with {servers} servers, MB"] = memory(
             cluster, node.name, installation
@@ -73,15 +79,17 @@ def main(servers: int) -> None:
     Path("build/installed.json").write_text(json.dumps(figures, indent=1) + "\n")
 
 
-def all_ready(world: World, servers: int) -> bool:
-    """Whether every server says that it is Ready."""
-    states = [
-        condition["status"]
-        for server in world.list("VLLMServer")
+def are_settled(world: World, running: int) -> bool:
+    """Whether so many servers are Ready and all others scaled to zero."""
+    servers = world.list("VLLMServer")
+    reasons = [
+        condition["reason"]
+        for server in servers
         for condition in server.get("status", {}).get("conditions", [])
         if condition["type"] == "Ready"
     ]
-    return states.count("True") == servers
+    wanted = {"Ready": running, "ScaledToZero": len(servers) - running}
+    return all(reasons.count(reason) == count for reason, count in wanted.items())
 
 
 def memory(cluster: Cluster, node: str, installation: Installation) -> float:
