@@ -130,6 +130,13 @@ async def test_an_engine_that_does_not_answer_is_counted_and_asked_once() -> Non
     assert woken == []
 
 
+async def test_an_engine_of_another_plan_is_not_asked() -> None:
+    asking = calibrator(ConfigMaps())
+    pod = replace(FAILED, ready=True, address=NOBODY, ending=None, template="1-b")
+    assert asking.look(KEY, PLAN, [pod]) == Answer()
+    assert not asking._tasks
+
+
 async def test_without_the_setting_nobody_is_asked() -> None:
     asking = Calibrator(
         cast(Client, ConfigMaps()), OperatorSettings(), Metrics(), datetime.now, lambda _: None

@@ -9,13 +9,19 @@ from typing import Any, cast
 import pytest
 
 from support.builders import make_plan, make_server
+from unit.sizing.examples import inputs_for
 from vllm_operator.controller.boot import BootReader, Diagnosis
 from vllm_operator.controller.client import Client
+from vllm_operator.controller.metrics import Metrics
+from vllm_operator.controller.planning import Planner, Proposal
 from vllm_operator.controller.records import PodRecord, child_record, pod_record, revision_record
 from vllm_operator.controller.repair import OUTAGE_SECONDS, Past, patience
 from vllm_operator.controller.revisions import Pinned, controller_revision, pinned
+from vllm_operator.controller.starts import Starts
 from vllm_operator.engine.failures import Failure
 from vllm_operator.manifests.render import GPUSelection, render
+
+from .test_boot import TOO_SMALL, reader
 
 KEY = ("default", "qwen")
 MADE = "2026-01-01T10:00:00Z"
@@ -30,7 +36,8 @@ def plan_of(number: int, **pod: Any) -> Pinned:
     """A pinned plan whose pods' engine is that of every other; ``pod`` is all that differs."""
     server = make_server(pod=pod)
     objects = render(server, make_plan(), GPUSelection("nvidia.com/gpu", {}))
-    body = controller_revision(server, number, {}, make_plan(), objects)
+    inputs = inputs_for(server).to_json_object()
+    body = controller_revision(server, number, inputs, make_plan(), objects)
     body["metadata"].update(uid=f"r{number}", resourceVersion="1", creationTimestamp=MADE)
     return pinned(revision_record(body))
 
@@ -81,6 +88,25 @@ async def test_a_crash_of_another_plan_s_pod_is_not_this_plan_s() -> None:
     found = await boot.diagnose(KEY, IN_FORCE, DEPLOYMENT, [crashed(IN_FORCE, "new")])
     assert found is not None
     assert found.failure.reason == "OOMKilled"
+
+
+async def test_another_plan_s_pod_that_serves_does_not_keep_this_plan_from_being_repaired() -> None:
+    class Repairs:
+        async def repaired(self, *_: Any) -> Proposal:
+            return Proposal(plan=make_plan(), repair="done")
+
+    boot, _ = reader(TOO_SMALL.format(left="2.4"))
+    starts = Starts(boot, cast(Planner, Repairs()), Metrics(), lambda: DOWN)
+    ended = {"exitCode": 1, "reason": "Error", "startedAt": LATER, "finishedAt": LATER}
+    fails = pod_of(
+        IN_FORCE, "new", restartCount=2, state={"waiting": CRASHES}, lastState={"terminated": ended}
+    )
+    serves = pod_of(BEFORE, "old", ready=True, state={"running": {"startedAt": LATER}})
+    server, past = make_server(pod={"nodeSelector": {"disk": "fast"}}), Past()
+    found = await starts.look_into(
+        KEY, server, IN_FORCE, DEPLOYMENT, [fails, serves], past=past, sound=True
+    )
+    assert found.proposal.repair == "done"
 
 
 @pytest.mark.parametrize("ready", [True, False], ids=["serves", "loads"])
