@@ -151,6 +151,11 @@ def drifts() -> list[tuple[str, str, Any]]:
         ("argument", "Deployment", [{"op": "add", "path": f"{engine}/command/-", "value": "--x"}]),
         ("removed", "Deployment", [{"op": "remove", "path": f"{engine}/env/0"}]),
         ("label", "Deployment", {"metadata": {"labels": {"vllm-operator.io/server": "qwen2"}}}),
+        (
+            "template",
+            "Deployment",
+            {"spec": {"template": {"metadata": {"labels": {"vllm-operator.io/template": "x"}}}}},
+        ),
         ("own label", "Deployment", {"metadata": {"labels": {"app.kubernetes.io/name": "x"}}}),
         ("replicas", "Deployment", {"spec": {"replicas": 5}}),
         (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from localcluster.cluster import Cluster
 from support.fixtures import StartOperator
+from support.operating import OperatorProcess
 from support.world import World, flag
 
 FAIL = "localcluster.vllm-operator.io/fail"
@@ -58,3 +59,41 @@ def test_a_pod_that_cannot_start_shows_its_reason(
 
     own_world.wait(said, "the reason", timeout=30)
     assert own_world.condition("Available")["reason"] == "ImagePullFailed"
+
+
+def make_waiting_pod_of_another_plan(world: World) -> None:
+    """A pod of another template of the server's, for which no node has GPUs enough."""
+    template = world.get("Deployment")["spec"]["template"]
+    labels = {
+        **template["metadata"]["labels"],
+        "pod-template-hash": "another",
+        "vllm-operator.io/template": "1-another",
+    }
+    (engine,) = template["spec"]["containers"]
+    gpus = {"nvidia.com/gpu": "64"}
+    asked = {**engine, "resources": {"requests": gpus, "limits": gpus}}
+    spec = {**template["spec"], "containers": [asked]}
+    world.create("Pod", {"metadata": {"name": "another", "labels": labels}, "spec": spec})
+
+    def waits() -> bool:
+        conditions = world.get("Pod", "another").get("status", {}).get("conditions", [])
+        return any("Insufficient nvidia.com/gpu" in one.get("message", "") for one in conditions)
+
+    world.wait(waits, "the scheduler to find no node")
+
+
+def test_a_waiting_pod_of_another_plan_changes_nothing_of_a_rollout(
+    world: World, operator: OperatorProcess
+) -> None:
+    rollout = {"surgeTimeoutSeconds": 0}
+    loads = {"annotations": {FAIL: "ContainerCreating"}}
+    world.apply(replicas=2, rollout=rollout)
+    world.wait_ready()
+    world.apply(replicas=2, rollout=rollout, pod=loads)
+    world.wait(lambda: len(world.list("Pod")) == 3, "the pod beside the old ones")
+    make_waiting_pod_of_another_plan(world)
+    world.apply(replicas=3, rollout=rollout, pod=loads)  # a visit that writes the Deployment
+    world.wait(lambda: world.get("Deployment")["spec"]["replicas"] == 3, "the scaling")
+    rolling = world.get("Deployment")["spec"]["strategy"]["rollingUpdate"]
+    assert rolling == {"maxSurge": 1, "maxUnavailable": 0}
+    world.wait_condition("Progressing", "True", "Loading")

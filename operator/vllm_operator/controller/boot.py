@@ -14,21 +14,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 
 from vllm_operator.engine.failures import Failure, known_failure, unknown_failure
 from vllm_operator.engine.versions import NEWEST_KNOWN, Version
 from vllm_operator.errors import TemporaryFailure
 
 from .client import ApiError, Client
-from .endings import ENGINE, Ending, engine_mark
+from .endings import Ending
 from .records import ChildRecord, Key, PodRecord
-from .revisions import Pinned
-from .rollout import is_rolling
+from .revisions import Pinned, pods_of_plan
+from .rollout import is_settled
 
 LOG: Final = logging.getLogger("vllm_operator")
 
@@ -111,11 +111,10 @@ class BootReader:
         pods: Sequence[PodRecord],
     ) -> Diagnosis | None:
         """What stops the plan in force, None where nothing is known to."""
-        concerned = pods_of_plan(in_force, deployment, pods)
         version = _version(in_force)
         found = [
             diagnosis
-            for pod in [pod for pod in concerned if not pod.ready][:PODS_READ]
+            for pod in [p for p in pods_of_plan(in_force, pods) if not p.ready][:PODS_READ]
             if (diagnosis := await self._of_pod(key, pod, version)) is not None
         ]
         if not found:
@@ -239,23 +238,6 @@ class BootReader:
             del self._ends[key]
 
 
-def pods_of_plan(
-    in_force: Pinned, deployment: ChildRecord | None, pods: Sequence[PodRecord]
-) -> list[PodRecord]:
-    """The pods that the plan in force made, oldest first.
-
-    During a rollout the old pods of a broken plan crash on beside the new one; what stops them is
-    no longer of interest. Where an admission webhook changes containers, pods are told apart by
-    their age alone.
-    """
-    alive = [pod for pod in pods if not pod.deleting and not pod.failed]
-    marks = plan_marks(in_force.objects)
-    mine = [pod for pod in alive if pod.engine in marks]
-    if not mine or (deployment is not None and is_rolling(deployment)):
-        mine = [pod for pod in mine or alive if pod.created_at >= in_force.created_at]
-    return sorted(mine, key=lambda pod: (pod.created_at, pod.name))
-
-
 def _ended_by_node(
     in_force: Pinned,
     deployment: ChildRecord | None,
@@ -264,34 +246,20 @@ def _ended_by_node(
 ) -> list[Diagnosis]:
     """Why the newest pod of the plan that its node ended as a whole (evicted, not taken) did so.
 
-    Such pods stay as objects. They are no news where all replicas are ready, or one is that was
-    made after them.
+    Such pods stay as objects. They are no news where all replicas are ready, where one of the plan
+    is that was made after them, or from a time when the plan was in force before.
     """
-    if deployment is None or deployment.ready_replicas >= deployment.spec_replicas:
+    if deployment is None or is_settled(deployment):
         return []
-    marks = plan_marks(in_force.objects)
-    lost = [
-        pod
-        for pod in pods
-        if pod.failure and pod.engine in marks and pod.created_at >= in_force.created_at
-    ]
+    mine = [pod for pod in pods if pod.template == in_force.template]
+    lost = [pod for pod in mine if pod.failure and pod.created_at >= in_force.created_at]
     if not lost:
         return []
     newest = max(lost, key=lambda pod: (pod.created_at, pod.name))
-    if any(pod.ready and pod.created_at >= newest.created_at for pod in pods):
+    if any(pod.ready and pod.created_at >= newest.created_at for pod in mine):
         return []
     failure = known_failure("failed", newest.failure, version)
     return [Diagnosis(failure)] if failure is not None else []
-
-
-def plan_marks(objects: Sequence[Mapping[str, Any]]) -> frozenset[str]:
-    """``engine_mark`` of every pod template in a plan's objects."""
-    return frozenset(
-        engine_mark(container)
-        for rendered in objects
-        for container in _containers(rendered.get("spec"))
-        if container.get("name") == ENGINE
-    )
 
 
 def crashed(failure: Failure) -> Failure:
@@ -304,18 +272,6 @@ def crashed(failure: Failure) -> Failure:
         passes=True,
         repair="none",
     )
-
-
-def _containers(value: Any) -> list[Mapping[str, Any]]:
-    """Every container below ``value``: templates lie at different depths in different kinds."""
-    found: list[Mapping[str, Any]] = []
-    if isinstance(value, Mapping):
-        for name, item in value.items():
-            if name == "containers" and isinstance(item, list):
-                found.extend(item)
-            else:
-                found.extend(_containers(item))
-    return found
 
 
 def _known(log: _Log, ending: Ending, version: Version) -> Failure | None:

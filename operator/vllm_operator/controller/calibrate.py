@@ -27,11 +27,10 @@ from vllm_operator.errors import TemporaryFailure
 from vllm_operator.sizing.calibration import Calibration, measured
 from vllm_operator.sizing.inputs import PlanningInputs
 
-from .boot import pods_of_plan
 from .client import CONFIG_MAPS, ApiError, Client
 from .metrics import Metrics
-from .records import ChildRecord, Key, PodRecord
-from .revisions import Pinned
+from .records import Key, PodRecord
+from .revisions import Pinned, pods_of_plan
 from .settings import OperatorSettings
 
 LOG: Final = logging.getLogger("vllm_operator")
@@ -115,17 +114,11 @@ class Calibrator:
         found = [one for _, one in self._known.values() if one.model == model]
         return tuple(sorted(found, key=lambda one: one.key))
 
-    def look(
-        self,
-        key: Key,
-        in_force: Pinned,
-        deployment: ChildRecord | None,
-        pods: Sequence[PodRecord],
-    ) -> Answer:
+    def look(self, key: Key, in_force: Pinned, pods: Sequence[PodRecord]) -> Answer:
         """What an engine of the plan in force said; asks one that was not asked yet."""
         if not self._enabled or in_force.plan is None:
             return Answer()
-        ready = [pod for pod in pods_of_plan(in_force, deployment, pods) if pod.ready]
+        ready = [pod for pod in pods_of_plan(in_force, pods) if pod.ready]
         known = self._measured.get(key)
         if ready and ready[0].address:
             start = f"{in_force.uid}/{ready[0].uid}/{ready[0].restarts}"

@@ -85,6 +85,7 @@ class Children:
                     live,
                     self._store.pods(key),
                     self._clock(),
+                    template=in_force.template,
                     may_surge=in_force.may_surge,
                 )
                 rolling_update, look_again = strategy.rolling_update, strategy.look_again
@@ -141,6 +142,7 @@ class Children:
             self._store.child(in_force.workload, key, key[1]),
             self._store.pods(key),
             self._clock(),
+            template=in_force.template,
             may_surge=in_force.may_surge,
         )
         if verdict.now:

@@ -7,16 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from vllm_operator.api.canonical import digest
 from vllm_operator.engine.failures import ended
 
 ENGINE: Final = "engine"
 """Name of the container that runs vLLM; a pod may have others, which somebody injected."""
 
 MESSAGE_LIMIT: Final = 4096
-
-INJECTED: Final = "LWS_"
-"""Prefix of the variables that LeaderWorkerSet's webhook injects into the containers of a group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,25 +88,3 @@ def _served(body: Mapping[str, Any], last: Mapping[str, Any]) -> bool:
     if not changed or not started or _never_began(last):
         return False
     return datetime.fromisoformat(changed) > datetime.fromisoformat(started)
-
-
-def engine_mark(container: Mapping[str, Any]) -> str:
-    """What tells the engine of one plan from that of another: image, command and environment.
-
-    Empty values are left out: the API server does not keep them. So are the variables that
-    LeaderWorkerSet injects: the plan's template has none of them.
-    """
-    environment = [
-        _without_empty(variable)
-        for variable in container.get("env") or []
-        if not str(variable.get("name", "")).startswith(INJECTED)
-    ]
-    return digest([container.get("image"), container.get("command"), environment], 12)
-
-
-def _without_empty(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {
-            name: _without_empty(item) for name, item in value.items() if item not in ("", None)
-        }
-    return value

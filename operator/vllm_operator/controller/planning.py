@@ -17,7 +17,7 @@ from vllm_operator.errors import (
     PredecessorRemains,
     TemporaryFailure,
 )
-from vllm_operator.manifests.render import render, template_hash
+from vllm_operator.manifests.render import render, template_of
 from vllm_operator.manifests.selection import gpu_selection
 from vllm_operator.sizing.calibration import Calibration
 from vllm_operator.sizing.planner import PlanningInputs, make_plan, plan_difference
@@ -194,7 +194,7 @@ class Planner:
         if difference is not None or not plan.feasible:
             return difference
         fresh = render(server, plan, gpu_selection(server, plan, now))
-        if template_hash(fresh[0]) != template_hash(in_force.objects[0]):
+        if template_of(fresh) != in_force.template:
             return f"release {RELEASE} renders the pod template otherwise"
         return None
 

@@ -45,6 +45,7 @@ class Observed:
 
     deployment: ChildRecord | None
     pods: Sequence[PodRecord]
+    """Those of the plan in force."""
     trouble: Trouble | None = None
     """What keeps pods of the plan in force from starting."""
     calibration: MeasuredCache | None = None
@@ -142,7 +143,7 @@ def _progressing(
     if deployment.deadline_exceeded and not is_lagging(deployment):
         hint = _pod_hint(observed.pods) or deployment.message
         return draft("False", "RolloutStuck", f"{progress}; {hint}"), None
-    waiting = [pod for pod in observed.pods if pod.unschedulable_since and not pod.deleting]
+    waiting = [pod for pod in observed.pods if pod.unschedulable_since]
     if waiting:
         reason, message = _unschedulable(server, observed, waiting[0])
         return draft("True", reason, message), None
@@ -170,7 +171,7 @@ def _loading(pods: Sequence[PodRecord], now: datetime) -> tuple[list[PodRecord],
     loading = []
     look_again: float | None = None
     for pod in pods:
-        if pod.ready or pod.deleting or pod.failed or not pod.scheduled or pod.started_at is None:
+        if pod.ready or not pod.scheduled or pod.started_at is None:
             continue
         since = datetime.fromisoformat(pod.started_at) + timedelta(seconds=LOADING_AFTER_SECONDS)
         if now >= since:
@@ -204,12 +205,10 @@ def _unschedulable(server: VLLMServer, observed: Observed, pod: PodRecord) -> tu
 
 def _pod_hint(pods: Sequence[PodRecord]) -> str:
     for pod in pods:
-        if pod.failed:
-            continue
         if pod.restarts and pod.last_exit:
             return f"a pod has restarted, {pod.last_exit}"
         quiet = pod.waiting_reason in {"", "ContainerCreating", "PodInitializing"}
-        if not pod.deleting and not quiet:
+        if not quiet:
             said = pod.waiting_message[-HINT_LIMIT:]  # its end: that is where a cause stands
             detail = f" ({said})" if said else ""
             return f"a pod is in {pod.waiting_reason}{detail}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -17,7 +17,7 @@ from vllm_operator.errors import NameConflict, TemporaryFailure
 
 from . import events
 from .apply import Applier
-from .boot import BootReader, pods_of_plan
+from .boot import BootReader
 from .calibrate import Answer, Calibrator
 from .changes import reason_to_roll
 from .children import Children, Stale, repair_note, without_pods
@@ -36,9 +36,9 @@ from .planning import (
     unreadable_plan,
 )
 from .progress import Observed
-from .records import DEPLOYMENT, SERVER, ChildRecord, Key
+from .records import DEPLOYMENT, SERVER, ChildRecord, Key, PodRecord
 from .repair import Past
-from .revisions import Pinned
+from .revisions import Pinned, pods_of_plan
 from .rollout import is_rolling, is_settled
 from .starts import Finding, Starts, given_up_note, given_up_problem
 from .status import describe, fold, server_state
@@ -232,7 +232,10 @@ class Reconciler:
         key, server, in_force = visit.key, visit.server, visit.in_force
         deployment = self._workload(key, server, in_force)
         under_way = in_force is not None and deployment is not None and not is_settled(deployment)
-        said = self._said(key, in_force, deployment)
+        mine, said = list[PodRecord](), Answer()
+        if in_force is not None:
+            mine = pods_of_plan(in_force, self._store.pods(key))
+            said = self._calibrator.look(key, in_force, mine)
         return Observed(
             problems=visit.proposal.problems,
             waits=visit.proposal.waits,
@@ -240,20 +243,15 @@ class Reconciler:
             planned=in_force is not None and in_force.serves(server),
             update=visit.update,
             deployment=deployment,
-            pods=self._store.pods(key),
+            pods=mine,
             trouble=visit.finding.trouble,
             refusal=in_force.refused(server) if in_force else None,
-            ready_revision=self._ready_revision(key, in_force, deployment),
+            ready_revision=_ready_revision(in_force, deployment, mine),
             calibration=said.cache,
             engine_version=said.version,
             change=self._history.change(key, server, in_force) if in_force and under_way else None,
             gpus=self._gpus(in_force) if under_way else None,
         )
-
-    def _said(self, key: Key, in_force: Pinned | None, deployment: ChildRecord | None) -> Answer:
-        if in_force is None:
-            return Answer()
-        return self._calibrator.look(key, in_force, deployment, self._store.pods(key))
 
     async def _propose(
         self, server: VLLMServer, in_force: Pinned | None, body: dict[str, Any]
@@ -285,15 +283,6 @@ class Reconciler:
         if good is not None and good.serves(server):
             return Past(served=True, down_since=down_since)
         return Past(good=good, down_since=down_since)
-
-    def _ready_revision(
-        self, key: Key, in_force: Pinned | None, deployment: ChildRecord | None
-    ) -> str | None:
-        """Name of the plan in force where every pod is of it and one is ready."""
-        if in_force is None or deployment is None or is_rolling(deployment):
-            return None
-        pods = pods_of_plan(in_force, deployment, self._store.pods(key))
-        return in_force.name if any(pod.serves for pod in pods) else None
 
     def _workload(
         self, key: Key, server: VLLMServer, in_force: Pinned | None
@@ -366,6 +355,15 @@ def _parse(body: dict[str, Any]) -> tuple[VLLMServer, tuple[Problem, ...]]:
             "paused": bool(body["spec"].get("paused")),
         }
         return VLLMServer.model_validate({**body, "spec": spec}), problems
+
+
+def _ready_revision(
+    in_force: Pinned | None, deployment: ChildRecord | None, mine: Sequence[PodRecord]
+) -> str | None:
+    """Name of the plan in force where every pod is of it and one is ready."""
+    if in_force is None or deployment is None or is_rolling(deployment):
+        return None
+    return in_force.name if any(pod.serves for pod in mine) else None
 
 
 def _soonest(*times: float | None) -> float | None:

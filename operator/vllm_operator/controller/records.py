@@ -17,7 +17,7 @@ from vllm_operator.api.base import KIND
 from vllm_operator.manifests import labels as names
 from vllm_operator.manifests.fieldset import field_set_digest
 
-from .endings import ENGINE, MESSAGE_LIMIT, Ending, ending_of, engine_mark, engine_status
+from .endings import ENGINE, MESSAGE_LIMIT, Ending, ending_of, engine_status
 
 COMPONENT: Final = "app.kubernetes.io/component"
 
@@ -87,6 +87,7 @@ class PodRecord(Record):
     """A pod of a server: what explains why it is not ready."""
 
     template_hash: str | None
+    """Of which ReplicaSet or revision of a LeaderWorkerSet it is: their own label."""
     deleting: bool
     scheduled: bool
     unschedulable_since: str | None
@@ -103,8 +104,8 @@ class PodRecord(Record):
     """Why the node ended the whole pod, as Kubernetes says it; empty where it has not."""
     created_at: str = ""
     ending: Ending | None = None
-    engine: str = ""
-    """``engine_mark`` of its container."""
+    template: str = ""
+    """Of which plan's pod template it is."""
     address: str = ""
     node: str = ""
     devices: tuple[tuple[str, int], ...] = ()
@@ -235,6 +236,7 @@ def _group_facts(
 def pod_record(body: Mapping[str, Any]) -> PodRecord:
     """A pod as it is kept."""
     metadata, status = body["metadata"], body.get("status") or {}
+    labels = metadata.get("labels") or {}
     conditions = {item["type"]: item for item in status.get("conditions") or []}
     scheduled = conditions.get("PodScheduled", {})
     unschedulable = scheduled.get("status") == "False"
@@ -246,7 +248,7 @@ def pod_record(body: Mapping[str, Any]) -> PodRecord:
     exited = f"last exit code {last.get('exitCode')} ({last.get('reason', 'Error')})"
     return PodRecord(
         **_metadata(body),
-        template_hash=_template_of(metadata.get("labels") or {}),
+        template_hash=_template_hash_of(labels),
         deleting="deletionTimestamp" in metadata,
         scheduled=bool((body.get("spec") or {}).get("nodeName")),
         unschedulable_since=scheduled.get("lastTransitionTime") if unschedulable else None,
@@ -262,11 +264,11 @@ def pod_record(body: Mapping[str, Any]) -> PodRecord:
         failure=_failure_of(status) if failed else "",
         created_at=metadata.get("creationTimestamp", ""),
         ending=ending_of(body),
-        engine=_engine_of(body),
+        template=labels.get(names.TEMPLATE_LABEL, ""),
         address=status.get("podIP") or "",
         node=(body.get("spec") or {}).get("nodeName") or "",
         devices=_devices(body),
-        leads=(metadata.get("labels") or {}).get(COMPONENT, ENGINE) == ENGINE,
+        leads=labels.get(COMPONENT, ENGINE) == ENGINE,
     )
 
 
@@ -276,13 +278,7 @@ def _failure_of(status: Mapping[str, Any]) -> str:
     return f"{reason}: {status.get('message') or ''}"[:MESSAGE_LIMIT] if reason else ""
 
 
-def _engine_of(body: Mapping[str, Any]) -> str:
-    containers = (body.get("spec") or {}).get("containers") or []
-    return next((engine_mark(one) for one in containers if one.get("name") == ENGINE), "")
-
-
-def _template_of(labels: Mapping[str, str]) -> str | None:
-    """Which template a pod is of, as its Deployment or LeaderWorkerSet marks it."""
+def _template_hash_of(labels: Mapping[str, str]) -> str | None:
     own = labels.get("pod-template-hash")
     return own or labels.get("leaderworkerset.sigs.k8s.io/template-revision-hash")
 

@@ -21,9 +21,9 @@ from vllm_operator.engine.failures import Failure
 from vllm_operator.sizing.limits import SHORTEST_USEFUL_LENGTH
 from vllm_operator.sizing.repairs import REPAIR_LIMIT, Repair
 
-from .boot import Diagnosis, pods_of_plan
+from .boot import Diagnosis
 from .records import PodRecord
-from .revisions import Pinned
+from .revisions import Pinned, pods_of_plan
 
 SPARE: Final = 0.98
 """Share of vLLM's own estimate that is taken: the next start measures a little otherwise."""
@@ -161,12 +161,7 @@ def patience(
         return Patience(hopes=True)
     if in_force.refusal is not None or (diagnosis is not None and diagnosis.served):
         return Patience()
-    # Pods of the plan alone: a change of what no container shows leaves old ones that look alike.
-    mine = [
-        pod
-        for pod in pods_of_plan(in_force, None, pods)
-        if pod.created_at >= in_force.created_at and pod.leads
-    ]
+    mine = [pod for pod in pods_of_plan(in_force, pods) if pod.leads]
     if any(pod.serves or tries(pod) for pod in mine):
         return Patience(hopes=True)
     serving = any(pod.serves for pod in pods)

@@ -7,7 +7,7 @@ ControllerRevision, so that a new node, a new release or an outage never rolls a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -20,11 +20,11 @@ from vllm_operator.api.v1alpha1 import VLLMServer, VLLMServerSpec
 from vllm_operator.errors import VLLMOperatorError
 from vllm_operator.hardware import catalogue as gpus
 from vllm_operator.manifests import labels as names
-from vllm_operator.manifests.render import DEPLOYMENT, WORKLOADS, owner_reference
+from vllm_operator.manifests.render import DEPLOYMENT, WORKLOADS, owner_reference, template_of
 from vllm_operator.models import catalogue as models
 from vllm_operator.sizing import coefficients, startup
 
-from .records import RevisionRecord
+from .records import PodRecord, RevisionRecord
 
 RELEASE: Final = f"{__version__}+" + digest(
     [
@@ -100,6 +100,8 @@ class Pinned:
     """None where another release wrote what this one cannot read; the objects are kept all the
     same, and nothing is planned anew by itself."""
     objects: tuple[dict[str, Any], ...]
+    template: str
+    """What its pods carry in the label ``vllm-operator.io/template``."""
     created_at: str = ""
     refusal: Refusal | None = None
     """The specification in whose place this plan serves again, or, where there was none to go back
@@ -227,8 +229,9 @@ def pinned(record: RevisionRecord) -> Pinned:
     data = record.data()
     try:
         objects = tuple(data["objects"])
+        template = template_of(objects)
         spec = VLLMServerSpec.model_validate(data["spec"])
-    except (KeyError, TypeError, ValidationError) as error:
+    except (LookupError, TypeError, ValidationError) as error:
         raise UnreadableRevision(f"ControllerRevision {record.name}: {error}") from error
     try:
         plan = Plan.model_validate(data["plan"])
@@ -248,9 +251,19 @@ def pinned(record: RevisionRecord) -> Pinned:
         inputs=data.get("inputs") or {},
         plan=plan if plan is not None and plan.feasible else None,
         objects=objects,
+        template=template,
         created_at=record.created_at,
         refusal=refusal,
     )
+
+
+def pods_of_plan(in_force: Pinned, pods: Sequence[PodRecord]) -> list[PodRecord]:
+    """The pods that the plan in force made, oldest first; none that is going, or ended as a whole.
+
+    Others may wait, crash or serve beside them: nothing that they do is the plan's.
+    """
+    mine = [p for p in pods if p.template == in_force.template and not p.deleting and not p.failed]
+    return sorted(mine, key=lambda pod: (pod.created_at, pod.name))
 
 
 def expired(records: list[RevisionRecord], good: str | None = None) -> list[RevisionRecord]:

@@ -56,12 +56,14 @@ def choose_strategy(
     pods: Sequence[PodRecord],
     now: datetime,
     *,
+    template: str,
     may_surge: bool = True,
 ) -> Strategy:
     """The strategy for the next apply.
 
-    ``may_surge`` is false where a new pod would wait for a volume that the old one holds: then
-    nothing but in place can ever end, whatever the specification asks for.
+    ``template`` tells pods of the plan that is rolled out from others. ``may_surge`` is false where
+    a new pod would wait for a volume that the old one holds: then nothing but in place can ever
+    end, whatever the specification asks for.
     """
     if not may_surge:
         return Strategy(IN_PLACE)
@@ -71,8 +73,8 @@ def choose_strategy(
     if deployment is None or not is_rolling(deployment):
         return Strategy(SURGE)
     if deployment.in_place:
-        return Strategy(_in_place(deployment, pods))
-    waiting_since = surge_pod_waits_since(pods)
+        return Strategy(_in_place(deployment, template, pods))
+    waiting_since = surge_pod_waits_since(template, pods)
     if waiting_since is None:
         return Strategy(SURGE)
     deadline = waiting_since + timedelta(seconds=surge_timeout_seconds(spec))
@@ -95,6 +97,7 @@ def may_retire(
     pods: Sequence[PodRecord],
     now: datetime,
     *,
+    template: str,
     may_surge: bool,
 ) -> Retirement:
     """Whether a workload of another kind (a server came to take several nodes, or one again) goes.
@@ -109,7 +112,7 @@ def may_retire(
     wanted = (spec.rollout.strategy if spec.rollout else None) or "Auto"
     if wanted == "InPlace" or not may_surge:
         return Retirement(now=True)
-    waiting_since = surge_pod_waits_since(pods)
+    waiting_since = surge_pod_waits_since(template, pods)
     if waiting_since is None or wanted == "Surge":
         return Retirement(now=False)
     left = waiting_since + timedelta(seconds=surge_timeout_seconds(spec)) - now
@@ -117,17 +120,21 @@ def may_retire(
     return Retirement(now=seconds <= 0, look_again=seconds if seconds > 0 else None)
 
 
-def _in_place(deployment: ChildRecord, pods: Sequence[PodRecord]) -> Mapping[str, int]:
+def _in_place(
+    deployment: ChildRecord, template: str, pods: Sequence[PodRecord]
+) -> Mapping[str, int]:
     """In place, with room for replicas that had no GPU before the rollout either.
 
     Where fewer GPUs than replicas exist, the Deployment controller counts the pod that waits as the
     one that may be unavailable, and would never replace a running one to make room for it. So once
-    everything that can run does, those that wait are counted on top.
+    everything of the plan that can run does, those of its pods that wait are counted on top. Of
+    another plan's the Deployment controller itself replaces first what does not serve.
     """
     alive = [pod for pod in pods if not pod.failed]
-    waiting = [pod for pod in alive if pod.unschedulable_since and not pod.scheduled]
+    mine = [pod for pod in alive if pod.template == template]
+    waiting = [pod for pod in mine if pod.unschedulable_since and not pod.scheduled]
     at_rest = not any(pod.deleting for pod in alive) and all(
-        pod.ready for pod in alive if pod.scheduled
+        pod.ready for pod in mine if pod.scheduled
     )
     if not waiting or not at_rest or deployment.replicas > deployment.spec_replicas:
         return IN_PLACE
@@ -142,8 +149,10 @@ def makes_room(message: str) -> bool:
     return any(words in message for words in ROOM)
 
 
-def surge_pod_waits_since(pods: Sequence[PodRecord]) -> datetime | None:
-    """Since when a pod waits for what pods of another template hold.
+def surge_pod_waits_since(template: str, pods: Sequence[PodRecord]) -> datetime | None:
+    """Since when a pod of the plan waits for what pods of another ReplicaSet hold.
+
+    Those may be of the same plan: ``kubectl rollout restart`` makes a ReplicaSet too.
 
     A pod that no node matches would wait as well without them: a typing error in a selector or a
     claim's name must not end a pod that serves.
@@ -152,7 +161,10 @@ def surge_pod_waits_since(pods: Sequence[PodRecord]) -> datetime | None:
     waiting = [
         pod
         for pod in alive
-        if pod.unschedulable_since and not pod.scheduled and makes_room(pod.unschedulable_message)
+        if pod.template == template
+        and pod.unschedulable_since
+        and not pod.scheduled
+        and makes_room(pod.unschedulable_message)
     ]
     templates = {pod.template_hash for pod in alive if pod.scheduled}
     times = [

@@ -13,13 +13,13 @@ from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.manifests.labels import REPLAN_ANNOTATION
 from vllm_operator.sizing.inputs import PlanningInputs
 
-from .boot import BootReader, Diagnosis, pods_of_plan
+from .boot import BootReader, Diagnosis
 from .events import Note
 from .metrics import Metrics
 from .planning import Planner, Proposal
 from .records import ChildRecord, Key, PodRecord
 from .repair import Past, Trouble, Verdict, decide, patience, trouble
-from .revisions import Pinned, Refusal, replan_request
+from .revisions import Pinned, Refusal, pods_of_plan, replan_request
 
 TRY_AGAIN: Final = (
     f"edit the specification, or change the annotation {REPLAN_ANNOTATION} to try it again"
@@ -76,7 +76,7 @@ class Starts:
             verdict = Verdict()
             if sound:
                 made = PlanningInputs.from_json_object(in_force.inputs).repairs
-                mine = pods_of_plan(in_force, deployment, pods)
+                mine = pods_of_plan(in_force, pods)
                 verdict = decide(server.spec, in_force, made, diagnosis, mine)
             if verdict.repair is not None:
                 proposal = await self._planner.repaired(server, in_force, verdict.repair)
@@ -122,7 +122,7 @@ class Starts:
 
 def _waits(in_force: Pinned, pods: Sequence[PodRecord]) -> tuple[str, str] | None:
     """Reason and message for a plan whose pods the scheduler finds no node for."""
-    for pod in pods_of_plan(in_force, None, pods):
+    for pod in pods_of_plan(in_force, pods):
         if pod.unschedulable_since and not pod.scheduled:
             told = pod.unschedulable_message
             return "Unschedulable", f"the scheduler finds no node for a replica: {told}"

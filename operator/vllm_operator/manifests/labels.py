@@ -7,7 +7,9 @@ from typing import Final
 SERVER_LABEL: Final = "vllm-operator.io/server"
 """On every child and pod, with the server's name: the operator watches nothing without it."""
 
-REVISION_LABEL: Final = "vllm-operator.io/revision"
+TEMPLATE_LABEL: Final = "vllm-operator.io/template"
+"""On every pod: of which plan's pod template it is, as ``TEMPLATE_HASH`` of its workload says."""
+
 APPLIED_HASH: Final = "vllm-operator.io/applied-hash"
 TEMPLATE_HASH: Final = "vllm-operator.io/template-hash"
 REPLAN_ANNOTATION: Final = "vllm-operator.io/replan"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
@@ -87,7 +87,10 @@ def render(server: VLLMServer, plan: Plan, gpu: GPUSelection) -> tuple[Object, .
             leader_template=_pod(server, leader_values(values, plan)),
             worker_template=_pod(server, worker_values(values, plan)),
         )
-    workload["metadata"]["annotations"] = {names.TEMPLATE_HASH: template_hash(workload)}
+    made_of = template_hash(workload)
+    workload["metadata"]["annotations"] = {names.TEMPLATE_HASH: made_of}
+    for template in _pod_templates(workload):
+        template["metadata"]["labels"][names.TEMPLATE_LABEL] = made_of
     return workload, _document("service.json.j2", **common, serving=names.serving(name))
 
 
@@ -140,10 +143,28 @@ def with_live_fields(
 
 
 def template_hash(workload: Mapping[str, Any]) -> str:
-    """Hash of all pod templates of a workload, with the version of the hashing before it."""
+    """Hash of all pod templates of a workload, with the version of the hashing before it.
+
+    Taken before they carry it as a label.
+    """
     spec = workload["spec"]
     pods = spec["template"] if "template" in spec else spec["leaderWorkerTemplate"]
     return f"{TEMPLATE_HASH_VERSION}-{digest(pods)}"
+
+
+def _pod_templates(workload: Mapping[str, Any]) -> Iterator[Object]:
+    """The pod templates of a workload."""
+    spec = workload["spec"]
+    if "template" in spec:
+        yield spec["template"]
+    else:
+        yield spec["leaderWorkerTemplate"]["leaderTemplate"]
+        yield spec["leaderWorkerTemplate"]["workerTemplate"]
+
+
+def template_of(objects: Sequence[Mapping[str, Any]]) -> str:
+    """What the pods of a plan's objects carry in ``TEMPLATE_LABEL``."""
+    return str(objects[0]["metadata"]["annotations"][names.TEMPLATE_HASH])
 
 
 def without_nulls(value: Any) -> Any:

@@ -13,9 +13,9 @@ from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 
 from support.builders import make_plan, make_server
-from vllm_operator.controller.boot import BootReader, Diagnosis, pods_of_plan
+from vllm_operator.controller.boot import BootReader, Diagnosis
 from vllm_operator.controller.client import ApiError, Client, last_bytes
-from vllm_operator.controller.endings import Ending, engine_mark
+from vllm_operator.controller.endings import Ending
 from vllm_operator.controller.metrics import Metrics
 from vllm_operator.controller.records import pod_record
 from vllm_operator.controller.revisions import Pinned
@@ -24,8 +24,6 @@ from vllm_operator.controller.store import ChildRecord, PodRecord
 from .test_status import DEPLOYMENT, POD
 
 KEY = ("default", "qwen")
-CONTAINER = {"name": "engine", "image": "i", "command": ["vllm"], "env": []}
-MARK = engine_mark(CONTAINER)
 PLAN = Pinned(
     name="qwen-1",
     uid="r1",
@@ -35,13 +33,14 @@ PLAN = Pinned(
     release="",
     inputs={},
     plan=make_plan(),
-    objects=({"kind": "Deployment", "spec": {"template": {"spec": {"containers": [CONTAINER]}}}},),
+    objects=(),
+    template="1-a",
     created_at="2026-01-01T10:00:00Z",
 )
 ENDING = Ending("1", "exit code 1, reason Error", "", "engine", True, False, 1)
 STARTED = "2026-01-01T10:00:05Z"
 JUST_ENDED = replace(ENDING, previous=False, started=STARTED)
-FAILED = replace(POD, engine=MARK, created_at="2026-01-01T10:00:01Z", ending=ENDING)
+FAILED = replace(POD, created_at="2026-01-01T10:00:01Z", ending=ENDING)
 TOO_SMALL = (
     "ValueError: To serve at least one request with the model's max seq len (32768), (4.0 GiB KV "
     "cache is needed, which is larger than the available KV cache memory ({left} GiB). Based on "
@@ -301,11 +300,12 @@ def unstarted(waiting: dict[str, str] | None, restarts: int) -> PodRecord:
     engine = {"name": "engine", "restartCount": restarts, "state": now, "lastState": before}
     created = "2026-01-01T10:00:01Z"
     metadata = {"namespace": "default", "name": "qwen-1", "uid": "p", "creationTimestamp": created}
+    metadata["labels"] = {"vllm-operator.io/template": PLAN.template}
     ready = {"type": "Ready", "status": "False", "lastTransitionTime": created}
     return pod_record(
         {
             "metadata": metadata,
-            "spec": {"nodeName": "n", "containers": [CONTAINER]},
+            "spec": {"nodeName": "n"},
             "status": {
                 "startTime": created,
                 "conditions": [ready],
@@ -379,7 +379,7 @@ async def test_a_pod_that_its_node_evicted_is_told_while_the_next_one_loads() ->
     [
         ([EVICTED, replace(NEXT, ready=True)], 0),
         ([EVICTED], 1),
-        ([replace(EVICTED, engine="other")], 0),
+        ([replace(EVICTED, template="1-b")], 0),
         ([replace(EVICTED, created_at="2026-01-01T09:00:00Z")], 0),
     ],
     ids=["a newer pod is ready", "all replicas are ready", "another plan's", "older than the plan"],
@@ -388,22 +388,3 @@ async def test_an_eviction_of_the_past_is_no_news(pods: list[PodRecord], ready: 
     boot, _ = reader()
     deployment = replace(DEPLOYMENT, ready_replicas=ready)
     assert await boot.diagnose(KEY, PLAN, deployment, pods) is None
-
-
-def test_pods_of_an_older_plan_are_of_no_interest() -> None:
-    rolling = replace(DEPLOYMENT, replicas=2, updated_replicas=1)
-    old = replace(FAILED, engine="other")
-    assert pods_of_plan(PLAN, rolling, [old, FAILED]) == [FAILED]
-
-
-def test_an_older_pod_with_the_same_engine_is_told_apart_by_its_age_during_a_rollout() -> None:
-    rolling = replace(DEPLOYMENT, replicas=2, updated_replicas=1)
-    old = replace(FAILED, created_at="2026-01-01T09:00:00Z")
-    assert pods_of_plan(PLAN, rolling, [old]) == []
-    assert pods_of_plan(PLAN, DEPLOYMENT, [old]) == [old]
-
-
-def test_pods_whose_container_somebody_changed_are_told_apart_by_their_age() -> None:
-    changed = replace(FAILED, engine="changed")
-    older = replace(changed, created_at="2026-01-01T09:00:00Z")
-    assert pods_of_plan(PLAN, DEPLOYMENT, [older, changed]) == [changed]

@@ -121,7 +121,7 @@ async def test_an_engine_that_does_not_answer_is_counted_and_asked_once() -> Non
     asking = calibrator(ConfigMaps(), metrics, woken)
     pod = replace(FAILED, ready=True, address=NOBODY, ending=None)
     for _ in range(3):
-        assert asking.look(KEY, PLAN, None, [pod]) == Answer()
+        assert asking.look(KEY, PLAN, [pod]) == Answer()
         await asyncio.gather(*asking._tasks)
     failed = metrics.registry.get_sample_value(
         "vllm_operator_calibration_reads_total", {"result": "failed"}
@@ -130,11 +130,18 @@ async def test_an_engine_that_does_not_answer_is_counted_and_asked_once() -> Non
     assert woken == []
 
 
+async def test_an_engine_of_another_plan_is_not_asked() -> None:
+    asking = calibrator(ConfigMaps())
+    pod = replace(FAILED, ready=True, address=NOBODY, ending=None, template="1-b")
+    assert asking.look(KEY, PLAN, [pod]) == Answer()
+    assert not asking._tasks
+
+
 async def test_without_the_setting_nobody_is_asked() -> None:
     asking = Calibrator(
         cast(Client, ConfigMaps()), OperatorSettings(), Metrics(), datetime.now, lambda _: None
     )
-    asking.look(KEY, PLAN, None, [replace(FAILED, ready=True, address=NOBODY)])
+    asking.look(KEY, PLAN, [replace(FAILED, ready=True, address=NOBODY)])
     assert not asking._tasks
 
 

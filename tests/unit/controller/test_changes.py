@@ -25,6 +25,7 @@ def pinned(**spec: Any) -> Pinned:
         inputs={},
         plan=make_plan(),
         objects=(),
+        template="",
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vllm_operator.controller.endings import Ending, ending_of, engine_mark
+from vllm_operator.controller.endings import Ending, ending_of
 
 CREATED, STARTED, ENDED = "2026-01-01T10:00:00Z", "2026-01-01T10:00:05Z", "2026-01-01T10:01:00Z"
 TERMINATED = {
@@ -96,22 +96,6 @@ def test_an_engine_that_its_kubelet_lost_had_served_where_its_pod_was_ready() ->
 def test_an_injected_container_is_not_taken_for_the_engine() -> None:
     sidecar = {"name": "proxy", "state": {"terminated": {**TERMINATED, "exitCode": 9}}}
     assert ending_of(pod({"running": {}}, others=[sidecar])) is None
-
-
-def test_an_engine_is_known_by_what_it_runs_and_not_by_what_the_api_server_adds_to_it() -> None:
-    mine = {"image": "a", "command": ["vllm"], "env": [{"name": "HOME", "value": ""}]}
-    live = {**mine, "env": [{"name": "HOME"}], "imagePullPolicy": "IfNotPresent"}
-    assert engine_mark(live) == engine_mark(mine)
-    assert engine_mark({**mine, "command": ["vllm", "serve"]}) != engine_mark(mine)
-
-
-def test_an_engine_in_a_group_is_known_without_what_its_leaderworkerset_injects() -> None:
-    mine = {"image": "a", "command": ["vllm"], "env": [{"name": "HOME", "value": "/"}]}
-    injected = [
-        {"name": "LWS_LEADER_ADDRESS", "value": "qwen-0.qwen.default"},
-        {"name": "LWS_GROUP_SIZE", "value": "2"},
-    ]
-    assert engine_mark({**mine, "env": [*injected, *mine["env"]]}) == engine_mark(mine)
 
 
 def test_an_ending_says_when_that_life_began() -> None:

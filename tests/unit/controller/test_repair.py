@@ -191,7 +191,7 @@ def test_a_container_that_has_not_ended_often_enough_is_not_counted_as_stopped()
 
 
 DOWN = datetime.fromisoformat("2026-01-01T10:10:00Z")
-OLD = replace(FAILED, name="old", uid="old", engine="another", created_at="", ready=True)
+OLD = replace(FAILED, name="old", uid="old", template="1-b", created_at="", ready=True)
 CRASHED = replace(FAILED, waiting_reason="CrashLoopBackOff")
 LOADING = replace(FAILED, name="other", uid="o", ending=None, started_at="2026-01-01T10:00:02Z")
 BEFORE = replace(IN_FORCE, name="qwen-0")
@@ -236,13 +236,6 @@ def test_workers_of_a_group_do_not_count_as_replicas_that_serve() -> None:
 def test_a_pod_of_a_plan_before_that_serves_is_only_left_for_a_plan_to_go_back_to() -> None:
     assert left(CRASHED, OLD) == Patience()
     assert left(CRASHED, OLD, good=BEFORE).is_over
-
-
-def test_pods_that_look_alike_and_are_older_than_the_plan_are_not_its_own() -> None:
-    older = replace(CRASHED, created_at="2026-01-01T09:00:00Z")
-    waiting = replace(LOADING, started_at=None)
-    assert not left(older, waiting, good=BEFORE, stops=False, after=1).is_over
-    assert left(replace(older, ready=True, waiting_reason=""), CRASHED, good=BEFORE).is_over
 
 
 def test_what_may_pass_by_itself_is_waited_for_while_another_plan_serves_or_none_did() -> None:

@@ -22,10 +22,12 @@ from vllm_operator.controller.revisions import (
 )
 
 MODEL = {"id": "a/b"}
+TEMPLATE = {"annotations": {"vllm-operator.io/template-hash": "1-a"}}
+OBJECTS = ({"kind": "X", "metadata": TEMPLATE},)
 
 
 def pin(server: VLLMServer, revision: int = 1) -> RevisionRecord:
-    body = controller_revision(server, revision, {"offers": []}, make_plan(), ({"kind": "X"},))
+    body = controller_revision(server, revision, {"offers": []}, make_plan(), OBJECTS)
     body["metadata"].update(uid=f"r{revision}", resourceVersion="1")
     return revision_record(body)
 
@@ -33,7 +35,7 @@ def pin(server: VLLMServer, revision: int = 1) -> RevisionRecord:
 def test_a_pinned_plan_comes_back_as_it_was() -> None:
     found = pinned(pin(make_server()))
     assert found.plan == make_plan()
-    assert found.objects == ({"kind": "X"},)
+    assert (found.objects, found.template) == (OBJECTS, "1-a")
     assert found.serves(make_server())
 
 

@@ -4,29 +4,32 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 
 from support.builders import make_server
+from vllm_operator.controller import rollout
 from vllm_operator.controller.records import ChildRecord, PodRecord
-from vllm_operator.controller.rollout import choose_strategy, may_retire
 from vllm_operator.manifests.render import IN_PLACE, SURGE
 
 from .test_status import DEPLOYMENT, POD
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 ROLLING = replace(DEPLOYMENT, replicas=2, updated_replicas=1)
-OLD = replace(POD, name="old", template_hash="old", ready=True)
+OLD = replace(POD, name="old", template_hash="old", template="1-old", ready=True)
 NEW = replace(
     POD,
     name="new",
     template_hash="new",
+    template="1-new",
     scheduled=False,
     unschedulable_since=(NOW - timedelta(seconds=30)).isoformat(),
     unschedulable_message="0/2 nodes are available: 2 Insufficient nvidia.com/gpu.",
 )
 SPEC = make_server().spec
+choose_strategy = partial(rollout.choose_strategy, template=NEW.template)
 
 
 def test_a_rollout_starts_by_surging() -> None:
@@ -99,6 +102,29 @@ def test_in_place_nothing_more_is_taken_down_while_a_pod_loads() -> None:
     assert choose_strategy(SPEC, two, [OLD, NEW, loading], NOW).rolling_update == IN_PLACE
 
 
+def test_a_waiting_pod_of_another_plan_changes_neither_the_strategy_nor_max_unavailable() -> None:
+    later = NOW + timedelta(hours=1)
+    other = replace(NEW, name="other", template_hash="other", template="1-other")
+    chosen = choose_strategy(SPEC, ROLLING, [OLD, other], later)
+    assert (chosen.rolling_update, chosen.look_again) == (SURGE, None)
+    two = replace(DEPLOYMENT, spec_replicas=2, replicas=2, updated_replicas=1, in_place=True)
+    assert choose_strategy(SPEC, two, [OLD, other], later).rolling_update == IN_PLACE
+    assert not retired(replace(DEPLOYMENT, ready_replicas=0), OLD, other).now
+
+
+def test_a_crash_of_another_plan_s_pod_does_not_keep_a_replica_without_a_gpu_waiting() -> None:
+    two = replace(DEPLOYMENT, spec_replicas=2, replicas=2, updated_replicas=1, in_place=True)
+    crashes = replace(OLD, ready=False, waiting_reason="CrashLoopBackOff")
+    chosen = choose_strategy(SPEC, two, [crashes, NEW], NOW)
+    assert chosen.rolling_update == {"maxSurge": 0, "maxUnavailable": 2}
+
+
+def test_a_restarted_rollout_goes_in_place_where_pods_of_the_same_plan_hold_the_gpus() -> None:
+    later = NOW + timedelta(hours=1)
+    same = replace(OLD, template=NEW.template)
+    assert choose_strategy(SPEC, ROLLING, [same, NEW], later).rolling_update == IN_PLACE
+
+
 def test_a_volume_of_one_node_rolls_in_place_whatever_is_asked_for() -> None:
     for strategy in ("Auto", "Surge", "InPlace"):
         spec = make_server(rollout={"strategy": strategy}).spec
@@ -107,9 +133,9 @@ def test_a_volume_of_one_node_rolls_in_place_whatever_is_asked_for() -> None:
         assert chosen.look_again is None
 
 
-def retired(successor: ChildRecord | None, *pods: PodRecord, **rollout: Any) -> Any:
-    spec = make_server(rollout=rollout).spec
-    return may_retire(spec, successor, pods, NOW, may_surge=True)
+def retired(successor: ChildRecord | None, *pods: PodRecord, **given: Any) -> Any:
+    spec = make_server(rollout=given).spec
+    return rollout.may_retire(spec, successor, pods, NOW, template=NEW.template, may_surge=True)
 
 
 def test_an_old_workload_serves_until_its_successor_does() -> None:

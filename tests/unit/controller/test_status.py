@@ -42,6 +42,7 @@ POD = PodRecord(
     uid="p",
     resource_version="1",
     template_hash="a",
+    template="1-a",
     deleting=False,
     scheduled=True,
     unschedulable_since=None,

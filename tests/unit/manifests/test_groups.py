@@ -95,6 +95,14 @@ def test_the_template_hash_follows_both_templates() -> None:
     assert render.template_hash(made) != before
 
 
+def test_every_pod_of_a_group_says_of_which_template_it_is() -> None:
+    asked, plan = planned()
+    made = render.render(asked, plan, SELECTION)[0]
+    told = made["metadata"]["annotations"]["vllm-operator.io/template-hash"]
+    for template in templates():
+        assert template["metadata"]["labels"]["vllm-operator.io/template"] == told
+
+
 # The script for versions that need Ray, with a stand-in for it
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from support.builders import make_plan, make_server
 from unit.sizing.examples import H100, inputs_for
+from vllm_operator.api.canonical import digest
 from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.engine.versions import NEWEST_KNOWN
 from vllm_operator.errors import IllegalPin
@@ -248,6 +249,17 @@ def test_the_template_hash_says_its_version_and_follows_the_template_alone() -> 
     assert re.fullmatch(r"1-[0-9a-f]{16}", template_hash())
     assert template_hash(replicas=3) == template_hash()
     assert template_hash(pod={"labels": {"a": "b"}}) != template_hash()
+
+
+def test_pods_carry_the_template_hash_as_a_label_which_it_does_not_count() -> None:
+    deployment = rendered()[0]
+    template = deployment["spec"]["template"]
+    label = template["metadata"]["labels"].pop("vllm-operator.io/template")
+    annotations = deployment["metadata"]["annotations"]
+    assert annotations == {"vllm-operator.io/template-hash": label}
+    assert label == f"1-{digest(template)}"
+    assert re.fullmatch(r"[0-9a-z]([-0-9a-z]{0,61}[0-9a-z])?", label)
+    assert deployment["spec"]["selector"] == {"matchLabels": {"vllm-operator.io/server": "qwen"}}
 
 
 @pytest.mark.parametrize(
