@@ -270,7 +270,7 @@ class _Search:
             max_num_batched_tokens=limits.tokens,
             block_size=state.cache.block_size,
             footprint=state.footprint,
-            whole_context=length == limits.length.source.value,
+            whole_context=length == limits.length.start.value,
             held=state.held(self.request.load.tokens),
             small_cache=self.measure.small_cache,
             adapters=self.measure.adapters,

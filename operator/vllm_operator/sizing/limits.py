@@ -8,7 +8,7 @@ than what the KV cache surely holds of it, and never smaller than what it asks f
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from vllm_operator.engine import defaults
@@ -75,11 +75,12 @@ class Limits:
     def longest(self, length: int) -> Knob[int]:
         """``max-model-len`` where requests of ``length`` tokens fit."""
         knob = self.length.at_most(length, LONGEST)
-        return knob if knob.pinned or len(knob.steps) > 1 else knob.noted(", and it fits")
+        return knob if knob.pinned or knob.before is not None else knob.noted(", and it fits")
 
     def with_length(self, length: int) -> Limits:
         """For requests of at most ``length`` tokens; a prompt may then have to be one step."""
-        return replace(self, length=self.length.at_most(length, LONGEST)).with_whole_prompts()
+        shorter = self.length.at_most(length, LONGEST)
+        return self._with(self.seqs, self.tokens, shorter).with_whole_prompts()
 
     def with_states(self, blocks: int) -> Limits:
         """With no more sequences than there are blocks for their recurrent states."""
@@ -87,15 +88,17 @@ class Limits:
             f"the KV cache surely has {blocks} blocks, and vLLM {self.request.version} wants one "
             "for the recurrent states of each sequence"
         )
-        return replace(self, seqs=self.seqs.at_most(blocks, why))
+        return self._with(self.seqs.at_most(blocks, why), self.tokens, self.length)
 
     def with_whole_prompts(self) -> Limits:
         """Without chunked prefill a prompt is one step: tokens a step bound the length."""
         if self.chunked:
             return self
         if self.tokens.pinned:
-            return replace(self, length=self.length.at_most(self.tokens.value, self._one_step))
-        return replace(self, tokens=self.tokens.at_least(self.length.value, self._one_step))
+            shorter = self.length.at_most(self.tokens.value, self._one_step)
+            return self._with(self.seqs, self.tokens, shorter)
+        longer = self.tokens.at_least(self.length.value, self._one_step)
+        return self._with(self.seqs, longer, self.length)
 
     def bounded_by_a_step(self) -> Limits:
         """With no more sequences than a step has tokens for."""
@@ -104,7 +107,12 @@ class Limits:
             why = "spec.engine.maxNumBatchedTokens has tokens for no more"
         if self.each > 1:
             why += f": it verifies {self.each} of each sequence{DRAFTED}"
-        return replace(self, seqs=self.seqs.at_most(max(1, self.tokens.value // self.each), why))
+        fewer = self.seqs.at_most(max(1, self.tokens.value // self.each), why)
+        return self._with(fewer, self.tokens, self.length)
+
+    def _with(self, seqs: Knob[int], tokens: Knob[int], length: Knob[int]) -> Limits:
+        fixed = self.request, self.element_bytes, self.setup, self.first_engine
+        return Limits(*fixed, seqs, tokens, length)
 
     @property
     def load(self) -> Load:
@@ -137,15 +145,15 @@ class Limits:
         if seqs.pinned or seqs.value <= floor:
             return None
         why = f"{ROOM}, down to spec.workload.concurrency" if self.asked else ROOM
-        return replace(self, seqs=seqs.at_most(max(floor, seqs.value // 2), why))
+        return self._with(seqs.at_most(max(floor, seqs.value // 2), why), self.tokens, self.length)
 
     def fewer_tokens(self) -> Limits | None:
         """Half the tokens a step, which bound the sequences; None where no fewer may be taken."""
         floor, tokens = self._tokens_floor, self.tokens
         if not self.chunked or tokens.pinned or tokens.value <= floor:
             return None
-        fewer = replace(self, tokens=tokens.at_most(max(floor, tokens.value // 2), ROOM))
-        return fewer.bounded_by_a_step()
+        fewer = tokens.at_most(max(floor, tokens.value // 2), ROOM)
+        return self._with(self.seqs, fewer, self.length).bounded_by_a_step()
 
     def shorter(self, block_size: int) -> Limits | None:
         """Without chunked prefill, half the length that is not asked for, and the step with it."""
@@ -157,7 +165,7 @@ class Limits:
             return None
         step = max(half, self.seqs.value * self.each)
         tokens = tokens.at_most(step, self._one_step)
-        return replace(self, length=length.at_most(half, ROOM), tokens=tokens)
+        return self._with(self.seqs, tokens, length.at_most(half, ROOM))
 
     def following(self, held: int, first: Limits) -> Limits | None:
         """With limits of the expected load, of which ``held`` requests surely fit.
@@ -179,7 +187,7 @@ class Limits:
             )
             tokens = first.tokens.at_most(needed, why)
         changed = (seqs.value, tokens.value) != (self.seqs.value, self.tokens.value)
-        return replace(self, seqs=seqs, tokens=tokens) if changed else None
+        return self._with(seqs, tokens, self.length) if changed else None
 
     @property
     def _one_step(self) -> str:
@@ -230,17 +238,12 @@ def first_limits(
     taken = "one token" if each == 1 else f"{each} tokens"
     why = f"raised to {field}, {taken} a sequence{DRAFTED * (each > 1)}"
     tokens = tokens.at_least((engine.max_num_seqs or asked) * each, why, source=True)
-    limits = Limits(
-        request,
-        element_bytes,
-        setup,
-        first_engine_because(request.version, setup),
-        seqs.at_least(asked, "spec.workload.concurrency"),
-        tokens,
-        repaired(length, request.repairs, "shorterMaxModelLen"),
-    ).bounded_by_a_step()
-    seqs = repaired(limits.seqs, request.repairs, "fewerSequences")
-    return replace(limits, seqs=seqs).with_whole_prompts()
+    seqs = seqs.at_least(asked, "spec.workload.concurrency")
+    length = repaired(length, request.repairs, "shorterMaxModelLen")
+    first_engine = first_engine_because(request.version, setup)
+    limits = Limits(request, element_bytes, setup, first_engine, seqs, tokens, length)
+    seqs = repaired(limits.bounded_by_a_step().seqs, request.repairs, "fewerSequences")
+    return limits._with(seqs, tokens, length).with_whole_prompts()
 
 
 def _start(default: int, most: int | None, profile: Profile, reason: str) -> tuple[int, str]:

@@ -76,19 +76,20 @@ class Utilization:
     def knob(self) -> Knob[float]:
         """The value with its reason."""
         assert self.value is not None
-        uncounted = f"{self.unprofiled}, which vLLM's profiling run does not count"
+        wanted, uncounted = self.wanted, "which vLLM's profiling run does not count"
         if self.lowered_for_prompts:
-            return self.wanted.at_most(self.value, uncounted)
-        if self.value != self.wanted.value:
+            return wanted.at_most(self.value, f"{self.unprofiled}, {uncounted}")
+        if self.value != wanted.value:
             free = f"{gib(self._largest)} of {gib(self.total)}"
             why = f"only {free} are sure to be free when the engine starts"
-            return self.wanted.at_most(self.value, why)
+            return wanted.at_most(self.value, why)
         if memory.budget_of(self.total, self.value) <= self.roomy:
-            return self.wanted
-        if not self.wanted.pinned:
-            return self.wanted.noted(f"; no room is left: {self.unprofiled}")
-        safe = max(0.0, _rounded_down(self.roomy, self.total))
-        return self.wanted.noted(f"; above {safe:g} a request may end the engine: {uncounted}")
+            return wanted
+        if not wanted.pinned:
+            return wanted.noted(f"; no room is left: {self.unprofiled}")
+        safe = f"above {max(0.0, _rounded_down(self.roomy, self.total)):g}"
+        ends = f"a request may end the engine: {self.unprofiled}, {uncounted}"
+        return wanted.noted(f"; {safe} {ends}")
 
     @property
     def problem(self) -> str:

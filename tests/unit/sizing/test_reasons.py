@@ -111,7 +111,7 @@ def test_every_source_replaces_what_stood_before_and_every_change_names_it():
     assert (learned.value, learned.reason) == (80, "learned")
     halved = learned.at_most(40, "room").at_most(20, "room").at_most(10, "held")
     assert halved.reason == "lowered from 20: held; lowered from 80 (learned): room"
-    assert halved.source.value == 80
+    assert halved.start.value == 80
 
 
 def test_a_number_that_is_led_back_has_not_moved():
