@@ -122,17 +122,13 @@ def _sizes(request: Request, layout: Layout) -> list[Flag]:
     return [
         *split_flags(request, layout),
         *(
-            Flag(name=name, value=str(chosen.value), reason=(chosen.reason + suffix)[:512])
-            for name, chosen in (
+            Flag(name=name, value=str(knob.value), reason=(knob.reason + suffix)[:512])
+            for name, knob in (
                 ("--max-model-len", layout.max_model_len),
                 ("--max-num-seqs", layout.max_num_seqs),
                 ("--max-num-batched-tokens", layout.max_num_batched_tokens),
+                ("--gpu-memory-utilization", layout.utilization),
             )
-        ),
-        Flag(
-            name="--gpu-memory-utilization",
-            value=repr(layout.utilization),
-            reason=(layout.utilization_reason + suffix)[:512],
         ),
     ]
 
@@ -143,7 +139,7 @@ def _kinds(request: Request, layout: Layout) -> list[Flag]:
     if engine.dtype is not None and engine.dtype != "auto":
         found.append(Flag(name="--dtype", value=engine.dtype, reason="pinned in spec.engine.dtype"))
     elif layout.dtype is not None:
-        found.append(Flag(name="--dtype", value="float16", reason=layout.dtype.reason))
+        found.append(Flag(name="--dtype", value="float16", reason=layout.dtype))
     if engine.quantization is not None:
         found.append(
             Flag(

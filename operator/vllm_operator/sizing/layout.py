@@ -12,14 +12,15 @@ from . import memory
 from .adapters import adapter_bytes
 from .divisions import Division
 from .gpus import GPUCandidate
+from .knobs import Knob
 from .kvcache import CacheLayout
-from .limits import Limits
+from .limits import Limits, first_limits
 from .measure import Measure, State
 from .memory import Footprint
 from .online import loading_bytes
 from .parallelism import Parallelism
 from .request import Request
-from .suitability import Chosen, element_bytes, unsuited_because
+from .suitability import element_bytes, unsuited_because
 from .utilization import gib
 from .weights import bytes_per_rank, draft_bytes
 
@@ -33,16 +34,15 @@ class Layout:
 
     gpu: GPUCandidate
     division: Division
-    dtype: Chosen | None
-    """Whether ``--dtype float16`` is forced by the GPU, with the reason."""
+    dtype: str | None
+    """Why the GPU forces ``--dtype float16``, where it does."""
     element_bytes: int
     kv_element_bits: float
     cache: CacheLayout
-    utilization: float
-    utilization_reason: str
-    max_model_len: Chosen
-    max_num_seqs: Chosen
-    max_num_batched_tokens: Chosen
+    utilization: Knob[float]
+    max_model_len: Knob[int]
+    max_num_seqs: Knob[int]
+    max_num_batched_tokens: Knob[int]
     block_size: int
     footprint: Footprint
     whole_context: bool
@@ -134,14 +134,13 @@ class _Search:
     def __init__(self, request: Request, gpu: GPUCandidate, division: Division) -> None:
         self.request, self.gpu, self.division = request, gpu, division
         self.element_bytes, self.dtype = element_bytes(request, gpu)
-        self.limits = Limits(request, gpu, self.element_bytes, division.parallelism)
+        self.limits = first_limits(request, gpu, self.element_bytes, division.parallelism)
         self.measure = Measure(request, gpu, division, self.element_bytes)
         self.room = True
         """Whether the utilization leaves room for what the profiling run does not count."""
 
     def run(self) -> Layout | Rejection:
-        limits = self.limits
-        refused = limits.refused() or self.measure.refused(limits)
+        refused = self.limits.refused() or self.measure.refused(self.limits)
         if refused is not None:
             return self._rejection(refused)
         while True:
@@ -150,11 +149,11 @@ class _Search:
             if fraction.value is None:
                 if self._give_way(state):
                     continue
-                reason = fraction.reason
-                return self._rejection(Infeasible("spec.engine.gpuMemoryUtilization", reason))
-            if state.margin(limits.length) >= 0 and self._holds_load(state):
-                if self._has_states(state):
-                    return self._layout(state, limits.length)
+                problem = Infeasible("spec.engine.gpuMemoryUtilization", fraction.problem)
+                return self._rejection(problem)
+            if self._margin(state) >= 0 and self._holds_load(state):
+                if self._has_states(state, self.limits):
+                    return self._layout(state, self.limits.length.value)
                 if self._bound_by_states(state):
                     continue
             # Lower limits free no memory for weights that are too large by themselves.
@@ -164,22 +163,26 @@ class _Search:
                 continue
             return self._last(state)
 
-    def _state(self) -> State:
-        return self.measure.at(self.limits, room=self.room)
+    def _state(self, limits: Limits | None = None) -> State:
+        return self.measure.at(limits or self.limits, room=self.room)
+
+    def _margin(self, state: State) -> int:
+        """Bytes beyond what one request of the length that is sought needs."""
+        return state.margin(self.limits.length.value)
 
     def _holds_load(self, state: State) -> bool:
         asked = self.limits.asked
         return not asked or state.holds(self.request.load.tokens, asked)
 
-    def _has_states(self, state: State) -> bool:
+    def _has_states(self, state: State, limits: Limits) -> bool:
         """Whether each sequence has a block for its recurrent states, as full graphs want it."""
-        return self.limits.seqs <= state.blocks or not self.measure.wants_states
+        return limits.seqs.value <= state.blocks or not self.measure.wants_states
 
     def _bound_by_states(self, state: State) -> bool:
         """Take no more sequences than there are blocks for; False where they are pinned."""
-        if self.request.engine.max_num_seqs is not None or not state.blocks:
+        if self.limits.seqs.pinned or not state.blocks:
             return False
-        self.limits.bound_seqs(state.blocks)
+        self.limits = self.limits.with_states(state.blocks)
         return True
 
     def _give_way(self, state: State) -> bool:
@@ -189,46 +192,36 @@ class _Search:
             # Nor shorter requests: without chunks, a step is as long as the longest of them.
             self.room = False
             return True
-        if self.limits.shorten(state.cache.block_size) or self._lower(state):
+        lower = self.limits.shorter(state.cache.block_size) or self._lower(state)
+        if lower is not None:
+            self.limits = lower
             return True
         if crowded:
             # More GPUs, or no server, for requests that hardly anybody sends: no.
             self.room = False
         return crowded
 
-    def _lower(self, state: State) -> bool:
-        """Halve the limit that makes more room by it; False where neither makes any."""
-        limits = self.limits
-        if state.fraction.lowered_for_prompts and limits.may_lower_tokens:
-            limits.lower_tokens()
-            return True
-        best, taken = state.margin(limits.length), None
-        before = limits.seqs, limits.tokens
-        for may, lower in (
-            (limits.may_lower_seqs, limits.lower_seqs),
-            (limits.may_lower_tokens, limits.lower_tokens),
-        ):
-            if not may:
-                continue
-            lower()
-            margin = self._state().margin(limits.length)
+    def _lower(self, state: State) -> Limits | None:
+        """Half the limit that makes more room by it; None where neither makes any."""
+        fewer_tokens = self.limits.fewer_tokens()
+        if state.fraction.lowered_for_prompts and fewer_tokens is not None:
+            return fewer_tokens
+        best, taken = self._margin(state), None
+        for lower in (self.limits.fewer_seqs(), fewer_tokens):
+            margin = best if lower is None else self._margin(self._state(lower))
             if margin > best:
-                best, taken = margin, (limits.seqs, limits.tokens)
-            limits.seqs, limits.tokens = before
-        if taken is None:
-            return False
-        limits.seqs, limits.tokens = taken
-        return True
+                best, taken = margin, lower
+        return taken
 
     def _last(self, state: State) -> Layout | Rejection:
         limits, load = self.limits, self.request.load
-        longest = state.cache.longest_request(max(0, state.low), limits.length)
+        length, pinned = limits.length.value, limits.length.pinned
+        longest = state.cache.longest_request(max(0, state.low), length)
         if not limits.chunked:
-            longest = min(longest, limits.tokens)
-        pinned = self.request.engine.max_model_len is not None
-        if longest < (limits.length if pinned else limits.useful_length):
+            longest = min(longest, limits.tokens.value)
+        if longest < (length if pinned else limits.useful_length):
             expected = not pinned and load.stated
-            length = load.tokens if expected else limits.length
+            length = load.tokens if expected else length
             needed = gib(state.cache.bytes_for(length))
             of = f"{load.request} (spec.workload)" if expected else f"{length} tokens"
             text = f"one request of {of} needs {needed} of KV cache a GPU"
@@ -242,16 +235,16 @@ class _Search:
             left = f"{state.what_is_left()}: {held} of them"
             problem = Infeasible("spec.workload.concurrency", f"{text}, and {left}")
             return self._rejection(problem, longest, held)
-        if not self._has_states(state):
+        if not self._has_states(state, limits):
             if self._bound_by_states(state):
                 return self.run()
-            text = f"{limits.seqs} sequences want a block for their recurrent states each"
+            text = f"{limits.seqs.value} sequences want a block for their recurrent states each"
             left = f"the KV cache surely has {state.blocks}: {state.what_is_left()}"
             problem = Infeasible("spec.engine.maxNumSeqs", f"{text}, and {left}")
             return self._rejection(problem, longest, sequences=state.blocks)
         if limits.parts_prompts_above(longest):
             # Shorter requests are not prefilled in chunks: a step holds the longest of them.
-            limits.bound_length(longest)
+            self.limits = limits.with_length(longest)
             return self.run()
         return self._layout(state, longest)
 
@@ -261,11 +254,9 @@ class _Search:
         return Rejection(self.gpu, self.division, problem, longest, held, sequences)
 
     def _layout(self, state: State, length: int) -> Layout:
-        asked = self.limits.whole
         if self.request.load.stated or self.request.features.profile.follows:
             state = self._following(state, length)
         limits = self.limits
-        assert state.fraction.value is not None
         return Layout(
             gpu=self.gpu,
             division=self.division,
@@ -273,14 +264,13 @@ class _Search:
             element_bytes=self.element_bytes,
             kv_element_bits=self.measure.kv_element_bits,
             cache=state.cache,
-            utilization=state.fraction.value,
-            utilization_reason=state.fraction.reason,
-            max_model_len=limits.explained_length(length),
-            max_num_seqs=limits.explained_seqs(),
-            max_num_batched_tokens=limits.explained_tokens(),
+            utilization=state.fraction.knob,
+            max_model_len=limits.longest(length),
+            max_num_seqs=limits.seqs,
+            max_num_batched_tokens=limits.tokens,
             block_size=state.cache.block_size,
             footprint=state.footprint,
-            whole_context=length == asked,
+            whole_context=length == limits.length.start.value,
             held=state.held(self.request.load.tokens),
             small_cache=self.measure.small_cache,
             adapters=self.measure.adapters,
@@ -293,20 +283,20 @@ class _Search:
         They leave more for the KV cache, except where graphs lie outside the budget and are
         captured in what the peak has left behind: there the first limits may have to stay.
         """
-        limits, tokens = self.limits, self.request.load.tokens
-        first = limits.seqs, limits.tokens
+        tokens = self.request.load.tokens
+        first = limits = self.limits
         held = state.held(tokens)
         for _ in range(FOLLOWING_ROUNDS):
-            if not limits.follow(held):
+            lower = limits.following(held, first)
+            if lower is None:
                 break
-            followed = self._state()
+            limits, followed = lower, self._state(lower)
             held = followed.held(tokens)
             possible = followed.fraction.value is not None and followed.margin(length) >= 0
-            possible = possible and self._has_states(followed)
+            possible = possible and self._has_states(followed, limits)
             if not possible or held < limits.asked:
                 break
-            if held >= limits.seqs or self.request.engine.max_num_seqs is not None:
+            if held >= limits.seqs.value or limits.seqs.pinned:
+                self.limits = limits
                 return followed
-        if (limits.seqs, limits.tokens) != first:
-            (limits.seqs, limits.tokens), limits.held = first, None
         return state

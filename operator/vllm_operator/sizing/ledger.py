@@ -23,13 +23,13 @@ from .weights import draft_bytes
 def memory_ledger(layout: Layout) -> MemoryLedger:
     """Bytes of one GPU. ``budget`` is exactly the sum of its parts."""
     footprint = layout.footprint
-    total = layout.gpu.offer.memory_bytes
-    expected, low = footprint.kv_cache(total, layout.utilization)
+    total, utilization = layout.gpu.offer.memory_bytes, layout.utilization.value
+    expected, low = footprint.kv_cache(total, utilization)
     free_expected, free_low = footprint.free_at_start(total)
     return MemoryLedger(
         total=total,
-        utilization=layout.utilization,
-        budget=memory.budget_of(total, layout.utilization),
+        utilization=utilization,
+        budget=memory.budget_of(total, utilization),
         weights=footprint.weights.expected,
         draft_weights=_draft_bytes(layout),
         adapters=layout.adapters or None,

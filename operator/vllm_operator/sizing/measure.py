@@ -30,7 +30,7 @@ from .parallelism import Parallelism
 from .profiles import takes_small_cache
 from .request import Request
 from .suitability import FP8_BITS, block_size, kv_element_bits
-from .utilization import Utilization, gib, utilization
+from .utilization import Utilization, gib, utilization, wanted_utilization
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +107,7 @@ class Measure:
         kind = str(request.version), gpu.offer.product, tensor, pipeline
         alone = self.parallelism.data == 1
         self.calibration = fitting(request.calibrations, *kind) if alone else None
+        self.wanted = wanted_utilization(request)
         self._states: dict[tuple[int, int, int, bool], State] = {}
 
     @property
@@ -139,7 +140,7 @@ class Measure:
             parallelism=self.parallelism,
             element_bits=self.kv_element_bits,
             block_size=self.block_size,
-            max_num_batched_tokens=limits.tokens,
+            max_num_batched_tokens=limits.tokens.value,
             prefix_caching=request.engine.prefix_caching is not False,
             speculative_tokens=request.features.step_tokens - 1,
             first_engine=limits.first_engine is not None,
@@ -147,7 +148,7 @@ class Measure:
 
     def at(self, limits: Limits, *, room: bool) -> State:
         """The state at these limits; ``room``: with room for what vLLM does not profile."""
-        key = limits.seqs, limits.tokens, limits.length, room
+        key = limits.seqs.value, limits.tokens.value, limits.length.value, room
         found = self._states.get(key)
         if found is None:
             found = self._states[key] = self._measured(limits, room)
@@ -167,10 +168,9 @@ class Measure:
         )
         footprint = _with_graphs(footprint, graphs_factor(features.adapters, request.version))
         if self.calibration is not None:
-            footprint = calibrated(
-                footprint, self.calibration, request.engine, limits.seqs, limits.tokens
-            )
-        fraction = utilization(request, footprint, self.total, limits, room=room)
+            seqs, tokens = limits.seqs.value, limits.tokens.value
+            footprint = calibrated(footprint, self.calibration, request.engine, seqs, tokens)
+        fraction = utilization(request, footprint, self.total, limits, self.wanted, room=room)
         _, low = footprint.kv_cache(self.total, fraction.value or 0.0)
         settings = self._settings(limits)
         return State(footprint, fraction, cache_layout(request.architecture, settings), low)

@@ -11,6 +11,8 @@ from typing import Any, Final
 
 from vllm_operator.engine.failures import RepairKind
 
+from .knobs import Knob, N
+
 REPAIR_LIMIT: Final = 3
 """Repairs of one specification; an engine that does not start after them needs a person."""
 
@@ -35,9 +37,10 @@ class Repair:
         return cls(document["kind"], document["limit"], document["reason"])
 
 
-def tightest(repairs: Collection[Repair], kind: RepairKind) -> Repair | None:
-    """The repair of that kind that bounds the most."""
-    if not repairs:
-        return None
-    of_kind = [repair for repair in repairs if repair.kind == kind]
-    return min(of_kind, key=lambda repair: repair.limit, default=None)
+def repaired(knob: Knob[N], repairs: Collection[Repair], kind: RepairKind) -> Knob[N]:
+    """No larger than any repair of that kind has it."""
+    for repair in repairs:
+        if repair.kind == kind:
+            limit = type(knob.value)(repair.limit)
+            knob = knob.at_most(limit, repair.reason, source=True)
+    return knob

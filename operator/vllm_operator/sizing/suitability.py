@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from vllm_operator.engine import defaults
@@ -40,14 +39,6 @@ FP8_CACHE_CAPABILITY: Final = (8, 0)
 FP8_BITS: Final = 8.0
 KV_ELEMENT_BITS: Final = {"fp8": FP8_BITS, "nvfp4": 4.5}
 """nvfp4: half a byte and an fp8 scale for 16 elements (vllm 0.33.0 ``kv_cache_interface.py``)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Chosen:
-    """A value and why it was taken."""
-
-    value: int
-    reason: str
 
 
 def unsuited_because(request: Request, gpu: GPUCandidate) -> PlanningError | None:
@@ -161,8 +152,8 @@ def _block_size_refused(request: Request, gpu: GPUCandidate) -> PlanningError | 
     )
 
 
-def element_bytes(request: Request, gpu: GPUCandidate) -> tuple[int, Chosen | None]:
-    """Bytes of an element of weights and activations, and the data type where the GPU forces it.
+def element_bytes(request: Request, gpu: GPUCandidate) -> tuple[int, str | None]:
+    """Bytes of an element of weights and activations, and why where the GPU forces float16.
 
     ``auto`` takes the checkpoint's type, a four-byte checkpoint is loaded at two bytes
     (vllm 0.33.0 ``config/model.py``), and bfloat16 becomes float16 before compute capability 8.0.
@@ -174,10 +165,9 @@ def element_bytes(request: Request, gpu: GPUCandidate) -> tuple[int, Chosen | No
     old = capability is not None and capability < BFLOAT16_CAPABILITY
     if pinned is None and old and request.architecture.dtype != "float16":
         shown = f"{capability[0]}.{capability[1]}" if capability else ""
-        return 2, Chosen(
-            2,
+        return 2, (
             f"the checkpoint's {request.architecture.dtype} needs compute capability 8.0 and "
-            f"{gpu.offer.product} has {shown}",
+            f"{gpu.offer.product} has {shown}"
         )
     return 2, None
 

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from vllm_operator.engine import defaults
-from vllm_operator.engine.versions import Version
 from vllm_operator.models.shapes import padded_vocabulary
 
 from . import memory
+from .knobs import Knob
 from .limits import Limits
 from .memory import Footprint
-from .repairs import Repair, tightest
+from .repairs import repaired
 from .request import Request
 from .speculation import rejection_bytes
 
@@ -52,10 +52,7 @@ class Utilization:
     value: float | None
     """None where the engine could not start."""
     total: int
-    wanted: float
-    """The pin, or the default of the version."""
-    pinned: bool
-    version: Version
+    wanted: Knob[float]
     startable: int
     """The largest budget that the engine surely starts with and can keep."""
     roomy: int
@@ -64,53 +61,47 @@ class Utilization:
     """Whether that room is left."""
     unprofiled: Unprofiled
     """What takes the most of what the profiling run does not count."""
-    repair: Repair | None = None
-    """What lowered ``wanted``, where an engine that did not start has."""
 
     @property
     def lowered_for_prompts(self) -> bool:
         """Whether fewer tokens a step would raise it."""
-        lowered = not self.pinned and self.value != self.wanted
+        lowered = not self.wanted.pinned and self.value != self.wanted.value
         return lowered and self.room and self.roomy < self.startable
 
     @property
-    def reason(self) -> str:
-        """Why this value, or why none."""
-        if self.pinned:
-            return self._pinned()
-        default = f"default of vLLM {self.version}"
-        if self.repair is not None and self.value == self.wanted:
-            return self.repair.reason
-        if self.value == self.wanted:
-            if memory.budget_of(self.total, self.wanted) <= self.roomy:
-                return default
-            return f"{default}; no room is left: {self.unprofiled}"
-        largest = max(0, self.roomy if self.room else self.startable)
-        if self.value is None:
-            return f"{gib(self.total)} hold no engine: {gib(largest)} are free"
-        if self.lowered_for_prompts:
-            why = f"{self.unprofiled}, which vLLM's profiling run does not count"
-        else:
-            free = f"{gib(largest)} of {gib(self.total)}"
-            why = f"only {free} are sure to be free when the engine starts"
-        return f"lowered from {self.wanted:g}, the {default}: {why}"
+    def _largest(self) -> int:
+        return max(0, self.roomy if self.room else self.startable)
 
-    def _pinned(self) -> str:
-        if self.value is None:
-            safe = max(0.0, _rounded_down(self.startable, self.total))
-            return (
-                f"{self.wanted:g} of {gib(self.total)} is {gib(self.total * self.wanted)}, and "
-                f"only {gib(max(0, self.startable))} are sure to be free when the engine starts; "
-                f"set it to at most {safe:g}"
-            )
-        reason = "pinned in spec.engine.gpuMemoryUtilization"
-        if memory.budget_of(self.total, self.value) > self.roomy:
-            safe = max(0.0, _rounded_down(self.roomy, self.total))
-            reason += (
-                f"; above {safe:g} a request may end the engine: {self.unprofiled}, which vLLM's "
-                "profiling run does not count"
-            )
-        return reason
+    @property
+    def knob(self) -> Knob[float]:
+        """The value with its reason."""
+        assert self.value is not None
+        wanted, uncounted = self.wanted, "which vLLM's profiling run does not count"
+        if self.lowered_for_prompts:
+            return wanted.at_most(self.value, f"{self.unprofiled}, {uncounted}")
+        if self.value != wanted.value:
+            free = f"{gib(self._largest)} of {gib(self.total)}"
+            why = f"only {free} are sure to be free when the engine starts"
+            return wanted.at_most(self.value, why)
+        if memory.budget_of(self.total, self.value) <= self.roomy:
+            return wanted
+        if not wanted.pinned:
+            return wanted.noted(f"; no room is left: {self.unprofiled}")
+        safe = f"above {max(0.0, _rounded_down(self.roomy, self.total)):g}"
+        ends = f"a request may end the engine: {self.unprofiled}, {uncounted}"
+        return wanted.noted(f"; {safe} {ends}")
+
+    @property
+    def problem(self) -> str:
+        """Why there is no value."""
+        if not self.wanted.pinned:
+            return f"{gib(self.total)} hold no engine: {gib(self._largest)} are free"
+        wanted, safe = self.wanted.value, max(0.0, _rounded_down(self.startable, self.total))
+        return (
+            f"{wanted:g} of {gib(self.total)} is {gib(self.total * wanted)}, and "
+            f"only {gib(max(0, self.startable))} are sure to be free when the engine starts; "
+            f"set it to at most {safe:g}"
+        )
 
 
 def unprofiled_of(request: Request, seqs: int, tokens: int, *, rocm: bool = False) -> Unprofiled:
@@ -132,42 +123,41 @@ def unprofiled_of(request: Request, seqs: int, tokens: int, *, rocm: bool = Fals
     return max(prompts, Unprofiled(size, drafted), key=lambda one: one.size)
 
 
+def wanted_utilization(request: Request) -> Knob[float]:
+    """The pin, else vLLM's default, no larger than what was learned."""
+    pin, default = request.engine.gpu_memory_utilization, f"default of vLLM {request.version}"
+    start = defaults.gpu_memory_utilization(request.version)
+    knob = Knob.starting(pin, "gpuMemoryUtilization", start, default)
+    return repaired(knob, request.repairs, "lowerUtilization")
+
+
 def utilization(
-    request: Request, footprint: Footprint, total: int, limits: Limits, *, room: bool
+    request: Request,
+    footprint: Footprint,
+    total: int,
+    limits: Limits,
+    wanted: Knob[float],
+    *,
+    room: bool,
 ) -> Utilization:
-    """The pin, else vLLM's default, lowered until the engine surely starts.
+    """What is wanted, lowered until the engine surely starts where it is not pinned.
 
     With ``room``, lowered further until a step can have the log-probabilities of its prompt tokens
     computed, and its drafts verified.
     """
-    pin = request.engine.gpu_memory_utilization
-    wanted = pin or defaults.gpu_memory_utilization(request.version)
-    repair = None if pin else tightest(request.repairs, "lowerUtilization")
-    if repair is not None:
-        wanted = min(wanted, repair.limit)
     keepable = footprint.largest_budget(total)
     _, free = footprint.free_at_start(total)
-    unprofiled = unprofiled_of(request, limits.seqs, limits.tokens, rocm=limits.setup.rocm)
+    seqs, tokens = limits.seqs.value, limits.tokens.value
+    unprofiled = unprofiled_of(request, seqs, tokens, rocm=limits.setup.rocm)
     spare = free - footprint.cuda_graphs_outside.high + footprint.activation_peak.expected
     roomy = min(keepable, spare - unprofiled.size)
-    startable = footprint.startable_budget(total) if pin else keepable
-    largest = roomy if room and not pin else startable
-    value: float | None = wanted
-    if memory.budget_of(total, wanted) > largest:
+    startable = footprint.startable_budget(total) if wanted.pinned else keepable
+    largest = roomy if room and not wanted.pinned else startable
+    value: float | None = wanted.value
+    if memory.budget_of(total, wanted.value) > largest:
         safe = _rounded_down(largest, total)
-        value = safe if safe >= SMALLEST and not pin else None
-    return Utilization(
-        value=value,
-        total=total,
-        wanted=wanted,
-        pinned=pin is not None,
-        version=request.version,
-        startable=startable,
-        roomy=roomy,
-        room=room,
-        unprofiled=unprofiled,
-        repair=repair,
-    )
+        value = safe if safe >= SMALLEST and not wanted.pinned else None
+    return Utilization(value, total, wanted, startable, roomy, room, unprofiled)
 
 
 def _rounded_down(budget: int, total: int) -> float:

@@ -36,6 +36,11 @@ class ExpectedLoad:
         """One request for a message: ``1024 + 256 tokens``."""
         return f"{self.prompt_tokens} + {self.output_tokens} tokens"
 
+    @property
+    def source(self) -> str:
+        """Where it comes from, for a message."""
+        return "spec.workload" if self.stated else "assumed: spec.workload states none"
+
 
 def expected_load(workload: Workload | None, limit: int, data: int) -> ExpectedLoad:
     """The load on each of ``data`` ranks; what is not stated is cut to requests of ``limit``."""
