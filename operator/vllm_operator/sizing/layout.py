@@ -151,9 +151,10 @@ class _Search:
                     continue
                 problem = Infeasible("spec.engine.gpuMemoryUtilization", fraction.problem)
                 return self._rejection(problem)
-            if self._margin(state) >= 0 and self._holds_load(state):
+            length = self.limits.length.value
+            if state.margin(length) >= 0 and self._holds_load(state):
                 if self._has_states(state, self.limits):
-                    return self._layout(state, self.limits.length.value)
+                    return self._layout(state, length)
                 if self._bound_by_states(state):
                     continue
             # Lower limits free no memory for weights that are too large by themselves.
@@ -165,10 +166,6 @@ class _Search:
 
     def _state(self, limits: Limits | None = None) -> State:
         return self.measure.at(limits or self.limits, room=self.room)
-
-    def _margin(self, state: State) -> int:
-        """Bytes beyond what one request of the length that is sought needs."""
-        return state.margin(self.limits.length.value)
 
     def _holds_load(self, state: State) -> bool:
         asked = self.limits.asked
@@ -206,9 +203,10 @@ class _Search:
         fewer_tokens = self.limits.fewer_tokens()
         if state.fraction.lowered_for_prompts and fewer_tokens is not None:
             return fewer_tokens
-        best, taken = self._margin(state), None
+        length = self.limits.length.value
+        best, taken = state.margin(length), None
         for lower in (self.limits.fewer_seqs(), fewer_tokens):
-            margin = best if lower is None else self._margin(self._state(lower))
+            margin = best if lower is None else self._state(lower).margin(length)
             if margin > best:
                 best, taken = margin, lower
         return taken

@@ -102,13 +102,14 @@ class Limits:
 
     def bounded_by_a_step(self) -> Limits:
         """With no more sequences than a step has tokens for."""
-        why = "a step has tokens for no more"
-        if self.tokens.pinned:
-            why = "spec.engine.maxNumBatchedTokens has tokens for no more"
+        most, seqs = max(1, self.tokens.value // self.each), self.seqs
+        if seqs.pinned or seqs.value <= most:
+            return self
+        step = "spec.engine.maxNumBatchedTokens" if self.tokens.pinned else "a step"
+        why = f"{step} has tokens for no more"
         if self.each > 1:
             why += f": it verifies {self.each} of each sequence{DRAFTED}"
-        fewer = self.seqs.at_most(max(1, self.tokens.value // self.each), why)
-        return self._with(fewer, self.tokens, self.length)
+        return self._with(seqs.at_most(most, why), self.tokens, self.length)
 
     def _with(self, seqs: Knob[int], tokens: Knob[int], length: Knob[int]) -> Limits:
         fixed = self.request, self.element_bytes, self.setup, self.first_engine
