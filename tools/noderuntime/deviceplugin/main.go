@@ -104,8 +104,12 @@ func register(c configuration) error {
 	log.Printf("registered %d of %s", c.Count, c.Resource)
 	for {
 		time.Sleep(200 * time.Millisecond)
+		// A new kubelet removes every socket of its folder, and may get its own under the old inode.
+		if _, err := os.Stat(socket); err != nil {
+			return err
+		}
 		now, err := os.Stat(api.KubeletSocket)
-		if err != nil || !os.SameFile(kubelet, now) {
+		if err != nil || !os.SameFile(kubelet, now) || !now.ModTime().Equal(kubelet.ModTime()) {
 			return err
 		}
 	}
