@@ -26,6 +26,7 @@ ENGINES = ("scripted/vllm:v0.30.0", "scripted/vllm:v0.32.0", "vllm/vllm-openai:v
 @pytest.fixture(scope="session")
 def machine() -> None:
     """Skips, with the reason, where no real node can be."""
+    # `make e2e` fails there before any test; this is for a run of all tests by anybody.
     if reason := realnode.unavailable():
         pytest.skip(reason)
 
