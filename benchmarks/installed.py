@@ -20,10 +20,10 @@ from rich.console import Console
 from rich.table import Table
 
 from e2e.support import OPERATOR, RESTRICTED, SCRIPTED, Installation, create_namespace, name_of
-from images.archive import archive
 from images.operator import ARCHIVE, operator_archive
 from images.testing import scripted_engine
 from localcluster import Cluster, realnode
+from localcluster.image_archive import archive
 from localcluster.waiting import wait_until
 from support.world import World
 

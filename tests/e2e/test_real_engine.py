@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from e2e.support import ask, name_of, the_pod
-from images.archive import archive
 from images.testing import real_engine
+from localcluster.image_archive import archive
 from realengine.environments import SERVING_VERSION, Environment
 from support.world import World
 

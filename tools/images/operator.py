@@ -14,10 +14,10 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from images.archive import Blob, Image, archive
 from images.base import Base, base, cache_directory, need_root
 from localcluster import packages
 from localcluster.building import alone, run_with_progress, say
+from localcluster.image_archive import Blob, Image, archive
 
 ROOT = Path(__file__).resolve().parents[2]
 ARCHIVE = ROOT / "build" / "images" / "vllm-operator.tar"

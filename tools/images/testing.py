@@ -6,9 +6,9 @@ archive(path, *scripted_engine("docker.io/scripted/vllm:v0.30.0"), real_engine(e
 import subprocess
 from pathlib import Path
 
-from images.archive import Blob, Image, layer
 from images.base import Base, base
 from localcluster.errors import BuildError
+from localcluster.image_archive import Blob, Image, layer
 from realengine.environments import SITE, Environment
 
 _ROOT = Path(__file__).resolve().parents[2]

@@ -54,6 +54,7 @@ class ControlPlane:
         self._kept_logs = log_directory
         logs = log_directory or directory / "logs"
         logs.mkdir(parents=True, exist_ok=True)
+        self._logs = logs
         # The network first: the API server listens on it.
         self.network = _network(directory, logs) if networked else None
         self.environment: dict[str, str] = dict(os.environ)
@@ -191,7 +192,7 @@ class ControlPlane:
             self.network,
             self._binaries,
             self.layout.directory / "nodes" / str(number),
-            self.processes.log("node").parent,
+            self._logs,
             self.kubeconfig(f"system:node:node-{number}"),
             self.kubeconfig("system:kube-proxy"),
         )

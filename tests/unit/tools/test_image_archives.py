@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from images.archive import Blob, Image, archive, layer
 from images.base import Base
 from images.testing import real_engine
 from localcluster.errors import BuildError
+from localcluster.image_archive import Blob, Image, archive, layer
 from realengine.environments import SERVING, Environment
 
 BELOW = Blob.of(b"stands for a root file system")

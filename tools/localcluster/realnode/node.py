@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from images.archive import Image, archive, layer
 from localcluster.errors import LocalClusterError, StartError
+from localcluster.image_archive import Image, archive, layer
 from localcluster.processes import Processes
 from localcluster.realnode import cgroups, configuration
 from localcluster.realnode.configuration import Files
