@@ -19,12 +19,13 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from e2e.support import OPERATOR, RESTRICTED, SCRIPTED, Installation, create_namespace, name_of
+from e2e.support import OPERATOR, RESTRICTED, SCRIPTED, Installation, name_of
 from images.operator import ARCHIVE, operator_archive
 from images.testing import scripted_engine
 from localcluster import Cluster, realnode
 from localcluster.image_archive import archive
 from localcluster.waiting import wait_until
+from support.pods import create_namespace
 from support.world import World
 
 SMALL = {"resources": {"requests": {"cpu": "10m", "memory": "32Mi"}}}

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from e2e.support import OPERATOR, RELEASE, RESTRICTED, Installation, create_namespace, place
+from e2e.support import OPERATOR, RELEASE, RESTRICTED, Installation, place
 from images.operator import ARCHIVE, operator_archive
 from images.testing import ENGINE_AT, scripted_engine
 from localcluster import Cluster, realnode
 from localcluster.image_archive import archive
 from realengine.environments import Environment, installed
+from support.pods import create_namespace
 from support.world import World
 
 NAMES = (f"place{number}" for number in itertools.count())

@@ -13,6 +13,7 @@ from localcluster import Cluster, binaries
 from localcluster.chart import CHART
 from localcluster.client import ApiError
 from localcluster.waiting import wait_until
+from support.pods import create_namespace, is_ready
 from support.world import World
 
 Object = dict[str, Any]
@@ -98,14 +99,6 @@ def name_of(one: Mapping[str, Any]) -> str:
     return str(one["metadata"]["name"])
 
 
-def create_namespace(cluster: Cluster, name: str, labels: Mapping[str, str]) -> None:
-    """A namespace that is ready for pods."""
-    body = {"metadata": {"name": name, "labels": dict(labels)}}
-    cluster.api("POST", "/api/v1/namespaces", body)
-    found = f"/api/v1/namespaces/{name}/serviceaccounts"
-    wait_until(lambda: cluster.api("GET", found)["items"], f"the account of {name}")
-
-
 def serve(world: World, name: str = "qwen", **spec: Any) -> None:
     """A server of the scripted engine; `variables` are what it is told to play."""
     variables = spec.pop("variables", {})
@@ -142,11 +135,9 @@ def the_pod(world: World, name: str = "qwen") -> Object:
 def serving(world: World, name: str = "qwen") -> int:
     """How many pods of a server are Ready."""
     return sum(
-        condition["status"] == "True"
+        is_ready(pod)
         for pod in world.list("Pod")
         if pod["metadata"]["labels"].get("vllm-operator.io/server") == name
-        for condition in pod["status"].get("conditions", [])
-        if condition["type"] == "Ready"
     )
 
 

@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 from e2e.support import ask, name_of, the_pod
 from images.testing import real_engine
+from localcluster.demo_engine import manifest
 from localcluster.image_archive import archive
-from realengine.environments import SERVING_VERSION, Environment
+from realengine.environments import Environment
+from support.pods import PodPlace
 from support.world import World
-
-PINS = {"maxModelLen": 2048, "maxNumSeqs": 4, "maxNumBatchedTokens": 512, "blockSize": 32}
-
-
-def claim(world: World, folder: Path) -> None:
-    """A claim `models` whose volume is that folder of the node."""
-    modes: dict[str, Any] = {"accessModes": ["ReadWriteMany"], "storageClassName": ""}
-    name = f"{world.namespace}-models"
-    volume = {
-        **modes,
-        "capacity": {"storage": "1Gi"},
-        "claimRef": {"namespace": world.namespace, "name": "models"},
-        "hostPath": {"path": str(folder), "type": "Directory"},
-    }
-    request = {**modes, "resources": {"requests": {"storage": "1Gi"}}, "volumeName": name}
-    body = {"metadata": {"name": name}, "spec": volume}
-    world.cluster.api("POST", "/api/v1/persistentvolumes", body)
-    path = f"/api/v1/namespaces/{world.namespace}/persistentvolumeclaims"
-    world.cluster.api("POST", path, {"metadata": {"name": "models"}, "spec": request})
 
 
 def test_vllm_answers_a_chat_completion_at_its_services_name(
@@ -39,25 +20,8 @@ def test_vllm_answers_a_chat_completion_at_its_services_name(
     for node in world.cluster.real_nodes:
         node.add_image(image)
     models = environment.models()
-    claim(world, models)
-    world.apply(
-        "tiny",
-        model={
-            "id": "tiny/llama",
-            "servedName": "tiny",
-            "config": json.loads((models / "llama" / "config.json").read_text()),
-            "storage": {
-                "persistentVolumeClaim": {"claimName": "models", "path": "/llama", "mode": "Model"}
-            },
-        },
-        engine={
-            "image": f"vllm/vllm-openai:v{SERVING_VERSION}",
-            **PINS,
-            "dtype": "bfloat16",
-            "enforceEager": True,
-        },
-        rollout={"drainSeconds": 1},
-    )
+    PodPlace(world.cluster, world.namespace).claim("models", str(models))
+    world.apply("tiny", **manifest(models)["spec"])
     world.wait_ready("tiny", timeout=400)
     url = f"http://tiny.{world.namespace}.svc.cluster.local:8000/v1/chat/completions"
     question = {

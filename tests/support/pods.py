@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -85,8 +85,7 @@ class PodPlace:
 
     def is_ready(self, name: str) -> bool:
         """Whether a pod is Ready."""
-        conditions = self.pod(name)["status"].get("conditions", [])
-        return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+        return is_ready(self.pod(name))
 
     def wait_ready(self, name: str) -> None:
         """Waits until it is."""
@@ -124,11 +123,16 @@ class PodPlace:
         )
 
 
-@contextmanager
-def pod_place(cluster: Cluster) -> Iterator[PodPlace]:
-    """A new namespace that is ready for pods; its pods go at the end."""
-    name = next(NAMES)
-    cluster.api("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
+def is_ready(pod: Object) -> bool:
+    """Whether a pod is Ready."""
+    conditions = pod["status"].get("conditions", [])
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+
+def create_namespace(cluster: Cluster, name: str, labels: Mapping[str, str] | None = None) -> None:
+    """A namespace that is ready for pods: its account is there."""
+    metadata = {"name": name, "labels": dict(labels or {})}
+    cluster.api("POST", "/api/v1/namespaces", {"metadata": metadata})
     account = f"/api/v1/namespaces/{name}/serviceaccounts/default"
 
     def exists() -> bool:
@@ -138,6 +142,13 @@ def pod_place(cluster: Cluster) -> Iterator[PodPlace]:
             return False
 
     wait_until(exists, f"the account of {name}")
+
+
+@contextmanager
+def pod_place(cluster: Cluster) -> Iterator[PodPlace]:
+    """A new namespace that is ready for pods; its pods go at the end."""
+    name = next(NAMES)
+    create_namespace(cluster, name)
     found = PodPlace(cluster, name)
     yield found
     for pod in cluster.api("GET", f"{found.path}/pods")["items"]:
