@@ -12,7 +12,7 @@ from support.fixtures import StartOperator
 from support.operating import SOURCE_ROOT
 from support.world import World, flag
 
-SERVERS_AT_ONCE = 500
+SERVERS_AT_ONCE = 200
 
 
 def template_of(world: World, name: str = "qwen") -> Any:
