@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from localcluster.client import ApiError
 from localcluster.cluster import Cluster
 from support.fixtures import StartOperator
 from support.operating import OperatorProcess
@@ -97,3 +98,136 @@ def test_a_waiting_pod_of_another_plan_changes_nothing_of_a_rollout(
     rolling = world.get("Deployment")["spec"]["strategy"]["rollingUpdate"]
     assert rolling == {"maxSurge": 1, "maxUnavailable": 0}
     world.wait_condition("Progressing", "True", "Loading")
+
+
+ONE_POD = {"hard": {"pods": "1"}}
+DENIED = "a new pod is denied here"
+
+
+def make_quota(world: World) -> None:
+    """A quota that has room for one pod."""
+    path = f"/api/v1/namespaces/{world.namespace}/resourcequotas"
+    body = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "one"}}
+    world.cluster.api("POST", path, {**body, "spec": ONE_POD})
+
+    def counted() -> bool:
+        found = world.cluster.api("GET", f"{path}/one")
+        return (found.get("status") or {}).get("used") == {"pods": "0"}
+
+    world.wait(counted, "the quota to be counted")
+
+
+def make_policy(world: World) -> None:
+    """A policy that refuses pods with an annotation, once it is in force."""
+    base = "/apis/admissionregistration.k8s.io/v1"
+    name = f"{world.namespace}-pods"
+    pods = {
+        "apiGroups": [""],
+        "apiVersions": ["v1"],
+        "operations": ["CREATE"],
+        "resources": ["pods"],
+    }
+    mine = {"matchLabels": {"kubernetes.io/metadata.name": world.namespace}}
+    refused = "!has(object.metadata.annotations) || !('new' in object.metadata.annotations)"
+    spec = {
+        "matchConstraints": {"resourceRules": [pods], "namespaceSelector": mine},
+        "validations": [{"expression": refused, "message": DENIED}],
+    }
+    binding = {"policyName": name, "validationActions": ["Deny"]}
+    for kind, plural, body in (
+        ("ValidatingAdmissionPolicy", "validatingadmissionpolicies", spec),
+        ("ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings", binding),
+    ):
+        form = {"apiVersion": "admissionregistration.k8s.io/v1", "kind": kind}
+        document = {**form, "metadata": {"name": name}, "spec": body}
+        world.cluster.api("POST", f"{base}/{plural}", document)
+    probe = {
+        "metadata": {"generateName": "probe-", "annotations": {"new": "1"}},
+        "spec": {"containers": [{"name": "c", "image": "i"}]},
+    }
+
+    def denies() -> bool:
+        try:
+            world.cluster.api("POST", f"{world.path('Pod')}?dryRun=All", probe)
+        except ApiError as error:
+            return DENIED in str(error)
+        return False
+
+    world.wait(denies, "the policy to be in force")
+
+
+def rolled(world: World, seqs: str) -> bool:
+    """Whether every pod has that ``--max-num-seqs``."""
+    engines = [pod["spec"]["containers"][0] for pod in world.list("Pod")]
+    return [flag(engine["command"], "--max-num-seqs") for engine in engines] == [seqs]
+
+
+def test_a_rollout_that_a_quota_has_no_room_for_goes_on_in_place_at_once(
+    world: World, operator: OperatorProcess
+) -> None:
+    make_quota(world)
+    world.apply(rollout={"surgeTimeoutSeconds": 3})
+    world.wait_ready()
+    world.apply(rollout={"surgeTimeoutSeconds": 3}, engine={"maxNumSeqs": 64})
+    world.wait_condition("Progressing", "True", "QuotaExceeded")
+    world.wait(lambda: rolled(world, "64"), "the pod in place of the old one", timeout=20)
+    world.wait_ready()
+
+
+def test_a_rollout_that_its_own_pods_keep_away_goes_on_in_place(
+    own_world: World, start_operator: StartOperator
+) -> None:
+    start_operator(own_world)
+    apart = {
+        "labelSelector": {"matchLabels": {"vllm-operator.io/server": "qwen"}},
+        "topologyKey": "kubernetes.io/hostname",
+    }
+    rules = {"requiredDuringSchedulingIgnoredDuringExecution": [apart]}
+    spec = {"rollout": {"surgeTimeoutSeconds": 1}, "pod": {"affinity": {"podAntiAffinity": rules}}}
+    own_world.apply(**spec)
+    own_world.wait_ready()
+    own_world.apply(**spec, engine={"maxNumSeqs": 64})
+    own_world.wait(lambda: rolled(own_world, "64"), "the pod in place of the old one")
+    own_world.wait_ready()
+
+
+def test_a_rollout_that_a_policy_refuses_ends_no_pod_and_says_why(
+    world: World, operator: OperatorProcess
+) -> None:
+    make_policy(world)
+    world.apply(rollout={"surgeTimeoutSeconds": 0})
+    world.wait_ready()
+    old = world.list("Pod")[0]["metadata"]["uid"]
+    new = {"annotations": {"new": "1"}}
+    world.apply(rollout={"surgeTimeoutSeconds": 0}, pod=new)
+    refused = world.wait_condition("Progressing", "True", "PodRefused")
+    assert DENIED in refused["message"]
+    world.apply(rollout={"surgeTimeoutSeconds": 0}, pod=new, replicas=2)  # the Deployment's write
+    world.wait(lambda: world.get("Deployment")["spec"]["replicas"] == 2, "the scaling")
+    rolling = world.get("Deployment")["spec"]["strategy"]["rollingUpdate"]
+    assert rolling == {"maxSurge": 1, "maxUnavailable": 0}
+    assert old in [pod["metadata"]["uid"] for pod in world.list("Pod")]
+
+
+def test_in_place_leads_out_of_a_rollout_that_a_quota_holds_up(
+    world: World, operator: OperatorProcess
+) -> None:
+    make_quota(world)
+    world.apply(rollout={"strategy": "Surge"})
+    world.wait_ready()
+    world.apply(rollout={"strategy": "Surge"}, engine={"maxNumSeqs": 64})
+    world.wait_condition("Progressing", "True", "QuotaExceeded")
+    world.wait(lambda: backed_off(world), "the ReplicaSet's controller to wait long", timeout=60)
+    world.apply(rollout={"strategy": "InPlace"}, engine={"maxNumSeqs": 64})
+    world.wait(lambda: rolled(world, "64"), "the pod in place of the old one", timeout=10)
+    world.wait_ready()
+
+
+def backed_off(world: World) -> bool:
+    """Whether the pod was refused so often that the next try is more than ten seconds away."""
+    events = [one for one in world.list("Event") if one.get("reason") == "FailedCreate"]
+    return sum(one.get("deprecatedCount") or 1 for one in events) >= TRIES
+
+
+TRIES = 12
+"""The back-off doubles from 5 ms: twelve failures are twenty seconds."""

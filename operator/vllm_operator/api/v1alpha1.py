@@ -296,8 +296,8 @@ class Rollout(ResourceModel):
         "replace in place. Surge: always beside. InPlace: always replace."
     )
     surge_timeout_seconds: int | None = field(
-        "How many seconds Auto leaves a surge pod unschedulable before it replaces in place; "
-        "120 by default.",
+        "How many seconds something may keep a surge pod from starting before Auto replaces in "
+        "place; 120 by default.",
         ge=0,
         le=86_400,
     )

@@ -79,6 +79,7 @@ class Children:
             if live is not None and live.deleting:
                 continue
             rolling_update: Mapping[str, int] = {}
+            woken = None
             if kind in WORKLOADS:
                 strategy = choose_strategy(
                     server.spec,
@@ -86,11 +87,13 @@ class Children:
                     self._store.pods(key),
                     self._clock(),
                     template=in_force.template,
+                    planned_at=in_force.created_at,
                     may_surge=in_force.may_surge,
                 )
                 rolling_update, look_again = strategy.rolling_update, strategy.look_again
-            mark_key = (in_force.uid, kind, server.spec.replicas, *rolling_update.items())
-            build = partial(_desired, rendered, server.spec, rolling_update)
+                woken = strategy.woken
+            mark_key = (in_force.uid, kind, server.spec.replicas, woken, *rolling_update.items())
+            build = partial(_desired, rendered, server.spec, rolling_update, woken)
             if not differs(self._applier.mark(mark_key, build), live):
                 continue
             if live is None and kind in WORKLOADS and proposal.plan is None:
@@ -143,6 +146,7 @@ class Children:
             self._store.pods(key),
             self._clock(),
             template=in_force.template,
+            planned_at=in_force.created_at,
             may_surge=in_force.may_surge,
         )
         if verdict.now:
@@ -183,6 +187,9 @@ def repair_note(kind: str, name: str) -> Note:
 
 
 def _desired(
-    rendered: Mapping[str, Any], spec: VLLMServerSpec, rolling_update: Mapping[str, int]
+    rendered: Mapping[str, Any],
+    spec: VLLMServerSpec,
+    rolling_update: Mapping[str, int],
+    woken: str | None,
 ) -> dict[str, Any]:
-    return with_applied_hash(with_live_fields(rendered, spec, rolling_update))
+    return with_applied_hash(with_live_fields(rendered, spec, rolling_update, woken))

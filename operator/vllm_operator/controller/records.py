@@ -80,6 +80,10 @@ class ChildRecord(Record):
     in_place: bool = False
     deadline_exceeded: bool = False
     message: str = ""
+    """Why the API server refuses pods of it."""
+    refused_since: str = ""
+    woken: str | None = None
+    """The annotation by which a ReplicaSet of it was last woken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +217,8 @@ def child_record(kind: str, body: Mapping[str, Any]) -> ChildRecord:
         in_place=rolling.get("maxSurge") == 0,
         deadline_exceeded=progressing.get("reason") == "ProgressDeadlineExceeded",
         message=failure.get("message", ""),
+        refused_since=failure.get("lastTransitionTime", ""),
+        woken=(metadata.get("annotations") or {}).get(names.WOKEN),
     )
 
 

@@ -16,6 +16,7 @@ from typing import Final
 
 from vllm_operator.api.conditions import START_FAILURES
 from vllm_operator.api.plan import Plan
+from vllm_operator.api.pod import PodSpec
 from vllm_operator.api.v1alpha1 import Engine, VLLMServerSpec
 from vllm_operator.engine.failures import Failure
 from vllm_operator.sizing.limits import SHORTEST_USEFUL_LENGTH
@@ -45,6 +46,15 @@ STARTS_TRIED: Final = 2
 OUTAGE_SECONDS: Final = 300.0
 """How long no replica may be ready because of a plan that never served, before the one before it
 serves again, where what stops it might pass by itself."""
+
+NODES_ASKED_FOR: Final = (
+    "node_selector",
+    "affinity",
+    "tolerations",
+    "topology_spread_constraints",
+    "priority_class_name",
+)
+"""Fields of ``spec.pod`` that say which nodes take a pod."""
 
 UNITS: Final = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
@@ -172,8 +182,8 @@ def patience(
         return Patience(is_over=enough, hopes=not enough)
     if serving or past.good is None or past.down_since is None or any(p.runs for p in mine):
         return Patience()
-    if diagnosis is None and not _is_smaller(past.good, in_force):
-        return Patience()  # going back would find no node either
+    if diagnosis is None and not _may_find_a_node(past.good, in_force):
+        return Patience()  # going back would find none either
     since = _tried_since(in_force, mine, past.down_since, now)
     left = OUTAGE_SECONDS - (now - since).total_seconds()
     return Patience(is_over=left <= 0, look_again=max(left, 0.0) or None)
@@ -197,14 +207,20 @@ def tries(pod: PodRecord) -> bool:
     return pod.runs and pod.ending is None
 
 
-def _is_smaller(one: Pinned, other: Pinned) -> bool:
-    """Whether a plan takes fewer GPUs of the same product than another one."""
+def _may_find_a_node(one: Pinned, other: Pinned) -> bool:
+    """Whether a plan's pods may find a node where another plan's do not.
+
+    They take fewer GPUs of the same product, or they ask for other nodes.
+    """
+    mine, theirs = one.spec.pod or PodSpec(), other.spec.pod or PodSpec()
+    if any(getattr(mine, name) != getattr(theirs, name) for name in NODES_ASKED_FOR):
+        return True
     if one.plan is None or other.plan is None:
         return False
-    mine, theirs = one.plan.placement, other.plan.placement
-    if mine is None or theirs is None or mine.gpu != theirs.gpu:
+    here, there = one.plan.placement, other.plan.placement
+    if here is None or there is None or here.gpu != there.gpu:
         return False
-    return mine.gpus_per_replica < theirs.gpus_per_replica
+    return here.gpus_per_replica < there.gpus_per_replica
 
 
 def _pinned(engine: Engine, failure: Failure) -> str | None:

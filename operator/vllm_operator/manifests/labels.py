@@ -12,6 +12,8 @@ TEMPLATE_LABEL: Final = "vllm-operator.io/template"
 
 APPLIED_HASH: Final = "vllm-operator.io/applied-hash"
 TEMPLATE_HASH: Final = "vllm-operator.io/template-hash"
+WOKEN: Final = "vllm-operator.io/woken"
+"""On a Deployment: copied to its ReplicaSet, whose controller then tries again at once."""
 REPLAN_ANNOTATION: Final = "vllm-operator.io/replan"
 FIELD_MANAGER: Final = "vllm-operator"
 

@@ -127,11 +127,21 @@ def _common(server: VLLMServer) -> dict[str, Any]:
 
 
 def with_live_fields(
-    rendered: Mapping[str, Any], spec: VLLMServerSpec, rolling_update: Mapping[str, int]
+    rendered: Mapping[str, Any],
+    spec: VLLMServerSpec,
+    rolling_update: Mapping[str, int],
+    woken: str | None = None,
 ) -> Object:
-    """A pinned workload with what is never pinned: replicas, and the strategy of the moment."""
+    """A pinned workload with what is never pinned: replicas, and the strategy of the moment.
+
+    ``woken`` is the value of the annotation that wakes a ReplicaSet.
+    """
     if rendered["kind"] not in WORKLOADS:
         return dict(rendered)
+    if woken is not None:
+        metadata = rendered["metadata"]
+        annotations = {**metadata["annotations"], names.WOKEN: woken}
+        rendered = {**rendered, "metadata": {**metadata, "annotations": annotations}}
     update = dict(rolling_update)
     if rendered["kind"] == DEPLOYMENT:
         strategy = {"strategy": {"type": "RollingUpdate", "rollingUpdate": update}}

@@ -288,6 +288,14 @@ def test_for_want_of_a_node_a_plan_only_makes_room_for_one_that_takes_fewer_gpus
     assert patience(IN_FORCE, past, [waiting], None, False, late).is_over
 
 
+def test_a_plan_that_asks_for_nodes_that_do_not_exist_makes_room_for_the_one_before_it() -> None:
+    waiting = replace(FAILED, scheduled=False, ending=None, unschedulable_since="2026")
+    late = DOWN + timedelta(seconds=OUTAGE_SECONDS)
+    asked = replace(IN_FORCE, spec=make_server(pod={"nodeSelector": {"zone": "typo"}}).spec)
+    past = Past(good=BEFORE, down_since=DOWN)
+    assert patience(asked, past, [waiting], None, False, late).is_over
+
+
 def test_a_plan_is_given_up_once() -> None:
     given_up = replace(
         IN_FORCE, refusal=Refusal(IN_FORCE.spec, None, "OOMKilled", "", stopped=False)

@@ -152,3 +152,76 @@ def test_an_old_workload_goes_first_where_there_is_no_room_for_both() -> None:
     assert retired(starting, OLD, waits, surgeTimeoutSeconds=50).now
     assert not retired(starting, OLD, waits, strategy="Surge", surgeTimeoutSeconds=50).now
     assert retired(starting, OLD, strategy="InPlace").now
+
+
+QUOTA = 'pods "q" is forbidden: exceeded quota: g, requested: g=1, used: g=2, limited: g=2'
+WEBHOOK = 'admission webhook "w" denied the request: no'
+
+
+def refused(message: str = QUOTA, seconds: float = 30, **facts: Any) -> ChildRecord:
+    """A rollout of two replicas beside which no pod can be made."""
+    since = (NOW - timedelta(seconds=seconds)).isoformat()
+    common = {"spec_replicas": 2, "replicas": 2, "updated_replicas": 0, "ready_replicas": 2}
+    return replace(DEPLOYMENT, **{**common, "message": message, "refused_since": since, **facts})
+
+
+OLDS = [OLD, replace(OLD, name="old-2", uid="old-2")]
+
+
+def test_a_pod_that_a_quota_refuses_may_wait_for_the_surge_timeout() -> None:
+    strategy = choose_strategy(SPEC, refused(), OLDS, NOW)
+    assert (strategy.rolling_update, strategy.look_again) == (SURGE, 90.0)
+    assert choose_strategy(SPEC, refused(seconds=120), OLDS, NOW).rolling_update == IN_PLACE
+
+
+def test_a_pod_that_a_webhook_refuses_ends_none_that_serves() -> None:
+    strategy = choose_strategy(SPEC, refused(WEBHOOK, 9000), OLDS, NOW)
+    assert (strategy.rolling_update, strategy.look_again) == (SURGE, None)
+
+
+def test_a_refusal_that_is_older_than_the_plan_is_counted_from_the_plan_on() -> None:
+    planned_at = (NOW - timedelta(seconds=10)).isoformat()
+    strategy = choose_strategy(SPEC, refused(seconds=900), OLDS, NOW, planned_at=planned_at)
+    assert (strategy.rolling_update, strategy.look_again) == (SURGE, 110.0)
+
+
+def test_a_refusal_that_the_deployment_s_controller_has_not_looked_at_yet_does_not_count() -> None:
+    lags = refused(seconds=900, generation=2, observed_generation=1)
+    assert choose_strategy(SPEC, lags, OLDS, NOW).rolling_update == SURGE
+
+
+def test_a_replica_more_than_the_quota_holds_is_no_reason_to_end_another_one() -> None:
+    scaled = refused(seconds=900, spec_replicas=3, updated_replicas=2)
+    assert choose_strategy(SPEC, scaled, OLDS, NOW).rolling_update == SURGE
+
+
+def test_a_replica_set_is_woken_each_time_that_a_pod_has_gone() -> None:
+    first = choose_strategy(SPEC, refused(in_place=True), OLDS, NOW).woken
+    assert first is not None
+    later = NOW + timedelta(seconds=5)
+    again = choose_strategy(SPEC, refused(in_place=True, woken=first), OLDS, later).woken
+    assert again == first
+    gone = choose_strategy(SPEC, refused(in_place=True, woken=first), OLDS[:1], later).woken
+    assert gone not in (None, first)
+
+
+def test_what_woke_a_replica_set_stays_until_the_rollout_is_over() -> None:
+    rolling = refused("", in_place=True, woken="mark 2026-01-01T12:00:00Z")
+    assert choose_strategy(SPEC, rolling, OLDS, NOW).woken == rolling.woken
+    settled = replace(DEPLOYMENT, in_place=True, woken=rolling.woken)
+    assert choose_strategy(SPEC, settled, [OLD], NOW).woken is None
+
+
+def test_in_place_replicas_that_a_quota_never_had_room_for_do_not_stop_the_others() -> None:
+    first = choose_strategy(SPEC, refused(spec_replicas=3, in_place=True), OLDS, NOW)
+    assert (first.rolling_update, first.look_again) == (IN_PLACE, 30.0)
+    woken = refused(spec_replicas=3, in_place=True, woken=first.woken)
+    later = choose_strategy(SPEC, woken, OLDS, NOW + timedelta(seconds=30))
+    assert later.rolling_update == {"maxSurge": 0, "maxUnavailable": 2}
+
+
+def test_in_place_a_pod_that_is_about_to_be_made_is_not_counted_as_refused() -> None:
+    woken = choose_strategy(SPEC, refused(in_place=True), OLDS, NOW).woken
+    one_went = refused(in_place=True, replicas=1, woken=woken)
+    later = NOW + timedelta(minutes=10)
+    assert choose_strategy(SPEC, one_went, OLDS[:1], later).rolling_update == IN_PLACE

@@ -1,0 +1,54 @@
+"""What keeps a pod from starting, and whether the end of another one may help. Pure.
+
+Read from the words of the scheduler (the condition ``PodScheduled``) and of the API server (the
+condition ``ReplicaFailure`` of a Deployment whose pods it refuses). ``hindrances.csv`` says for
+each wording whether what is missing is freed when a pod of the server ends. What other schedulers
+say in words of their own may be freed; what the API server refuses is not, unless it is a quota.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from importlib.resources import files
+from typing import Final, Literal
+
+Seen = Literal["scheduling", "deployment"]
+
+TABLE: Final = "hindrances.csv"
+
+_BY_NODES = re.compile(r"^\d+/\d+ nodes are available: ")
+_COUNTED = re.compile(r"^\d+ ")
+
+
+def is_freed(seen: Seen, message: str) -> bool:
+    """Whether the end of a pod of the same server may free what another one waits for.
+
+    The scheduler names a reason for each node: one that is freed is enough.
+    """
+    if seen == "deployment":
+        return _row_says(seen, message, unknown=False)
+    return any(_row_says(seen, reason, unknown=True) for reason in _reasons(message))
+
+
+def _reasons(message: str) -> list[str]:
+    """The scheduler's reasons, without what it says of preemption."""
+    said = message.partition("preemption:")[0].strip()
+    if not _BY_NODES.match(said):
+        return [said]
+    reasons = _BY_NODES.sub("", said).rstrip(" .,").split(", ")
+    return [_COUNTED.sub("", reason) for reason in reasons]
+
+
+def _row_says(seen: Seen, text: str, *, unknown: bool) -> bool:
+    found = (freed for fragment, freed in _rows(seen) if fragment.search(text))
+    return next(found, unknown)
+
+
+@lru_cache(maxsize=2)
+def _rows(seen: Seen) -> Sequence[tuple[re.Pattern[str], bool]]:
+    text = files(__package__).joinpath(TABLE).read_text(encoding="utf-8")
+    rows = [row for row in csv.DictReader(text.splitlines()) if row["seen"] == seen]
+    return [(re.compile(row["fragment"]), row["freed"] == "yes") for row in rows]
