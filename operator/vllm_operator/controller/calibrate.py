@@ -23,11 +23,12 @@ from vllm_operator.api.status import MeasuredCache
 from vllm_operator.api.v1alpha1 import Engine
 from vllm_operator.engine.metrics import metrics as metric_names
 from vllm_operator.engine.versions import Version, version_differs
-from vllm_operator.errors import TemporaryFailure
+from vllm_operator.errors import ApiError, TemporaryFailure
 from vllm_operator.sizing.calibration import Calibration, measured
 from vllm_operator.sizing.inputs import PlanningInputs
 
-from .client import CONFIG_MAPS, ApiError, Client
+from .client import Client
+from .kinds import CONFIG_MAPS
 from .metrics import Metrics
 from .records import Key, PodRecord
 from .revisions import Pinned, pods_of_plan
