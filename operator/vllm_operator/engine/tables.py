@@ -27,6 +27,14 @@ def rows_for(name: str, version: Version) -> tuple[Mapping[str, str], ...]:
     return tuple(row for row in rows(name) if holds(row, version))
 
 
+@lru_cache(maxsize=4096)
+def does(name: str, version: Version) -> bool:
+    """Whether ``version`` does what ``since.csv`` describes under ``name``."""
+    spans = [row for row in rows("since.csv") if row["name"] == name]
+    assert spans, f"since.csv has no {name}"
+    return any(holds(row, version) for row in spans)
+
+
 def holds(row: Mapping[str, str], version: Version) -> bool:
     """Whether ``version`` lies in the row's span."""
     since = Version.parse(row["since"])

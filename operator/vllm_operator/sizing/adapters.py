@@ -14,7 +14,7 @@ from typing import Final
 
 from vllm_operator.api.features import LoRA
 from vllm_operator.api.plan import Flag
-from vllm_operator.engine.tables import rows, rows_for
+from vllm_operator.engine.tables import does, rows, rows_for
 from vllm_operator.engine.versions import Version
 from vllm_operator.errors import IllegalPin, PlanningError
 from vllm_operator.models.architecture import Architecture
@@ -28,19 +28,11 @@ GIBIBYTE: Final = 1024**3
 FLAG: Final = "--enable-lora"
 RANKS: Final = (8, 16, 32, 64, 128, 256, 320, 512)
 """Ranks that every version takes (vllm ``config/lora.py``)."""
-RANK_ONE_SINCE: Final = (0, 11, 1)
-EXPERTS_SINCE: Final = (0, 11, 1)
-"""``lora/layers/fused_moe.py``: in 0.11.1, not in 0.11.0."""
-WHOLE_EXPERTS_SINCE: Final = (0, 21, 0)
-"""``lora/layers/fused_moe.py`` asserts that there is no expert parallelism up to 0.20."""
-GRAPHS_TWICE_SINCE: Final = (0, 11, 1)
-"""``cudagraph_specialize_lora`` of ``config/compilation.py``: graphs with adapters and without."""
 SLICES: Final = {"in_proj": 3, "conv1d": 1}
 GROUP_SLICES: Final = 2
 """Parts of Mamba2's merged projections, each of which has an A of its own: of heads, and of groups
 (0.32.0 ``layers/mamba/mamba_mixer2.py``). What vLLM fuses and checkpoints store apart is counted
 apart, which is never less."""
-EXTRA_VOCABULARY_UNTIL: Final = (0, 11, 2)
 EXTRA_VOCABULARY: Final = 256
 """Tokens that each adapter may add (``lora_extra_vocab_size``)."""
 
@@ -95,7 +87,7 @@ def _problems(
         if spans and version.release < Version.parse(spans[0]["since"]).release:
             hint = f"it came with {spans[0]['since']}"
         yield IllegalPin(FIELD, f"vLLM {version} has no LoRA for {architecture.name}; {hint}")
-    ranks = RANKS if version.release < RANK_ONE_SINCE else (1, *RANKS)
+    ranks = (1, *RANKS) if does("takes-lora-rank-1", version) else RANKS
     rank = given.max_rank or 16
     if rank not in ranks:
         near = next((one for one in ranks if one > rank), ranks[-1])
@@ -137,7 +129,7 @@ def adapter_bytes(
     without ``embedding_modules`` have none, which is not told apart.
     """
     rows_of = [
-        _layer_rows(kind, parallelism, experts=version.release >= EXPERTS_SINCE)
+        _layer_rows(kind, parallelism, experts=does("has-lora-for-experts", version))
         for kind in architecture.kinds
     ]
     widest = 0
@@ -147,7 +139,7 @@ def adapter_bytes(
         total += outer * ((stage.start == 0) + (stage.stop == architecture.layers))
         widest = max(widest, total)
     size = adapters.slots * adapters.rank * widest
-    if version.release <= EXTRA_VOCABULARY_UNTIL:
+    if does("adds-lora-vocabulary", version):
         size += adapters.slots * 2 * EXTRA_VOCABULARY * architecture.hidden_size
     return size * element_bytes
 
@@ -170,9 +162,9 @@ def _layer_rows(layer: Layer, parallelism: Parallelism, *, experts: bool) -> int
 
 def graphs_factor(adapters: Adapters | None, version: Version) -> int:
     """How often each CUDA graph is captured."""
-    return 2 if adapters is not None and version.release >= GRAPHS_TWICE_SINCE else 1
+    return 2 if adapters is not None and does("captures-graphs-twice-for-lora", version) else 1
 
 
 def may_divide_experts(adapters: Adapters | None, version: Version) -> bool:
     """Whether expert parallelism works beside them."""
-    return adapters is None or version.release >= WHOLE_EXPERTS_SINCE
+    return adapters is None or does("takes-lora-beside-expert-parallelism", version)

@@ -16,6 +16,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from typing import Final
 
+from vllm_operator.engine.tables import does
 from vllm_operator.engine.versions import Version
 
 MEBIBYTE: Final = 1024**2
@@ -30,8 +31,6 @@ ROUNDING: Final = 2 * MEBIBYTE
 
 SPLIT_LIMIT: Final = 20 * MEBIBYTE
 """While it loads weights vLLM sets ``max_split_size_mb:20``: larger blocks are never split."""
-SPLIT_LIMIT_SINCE: Final = Version((0, 21, 0))
-"""``_scoped_allocator_max_split`` of ``v1/worker/gpu_worker.py``: in 0.21.0, not in 0.20.0."""
 
 
 class CachingAllocator:
@@ -40,8 +39,7 @@ class CachingAllocator:
     def __init__(self, version: Version) -> None:
         self.allocated = 0
         """Bytes of the blocks, as ``torch.cuda.memory_allocated`` counts them."""
-        limited = version.release >= SPLIT_LIMIT_SINCE.release
-        self._limit = SPLIT_LIMIT if limited else None
+        self._limit = SPLIT_LIMIT if does("limits-splits", version) else None
         self._free: list[int] = []
 
     def allocate(self, size: int) -> None:

@@ -8,6 +8,7 @@ from vllm_operator.api.plan import Flag, PlannedEngine, Startup
 from vllm_operator.engine import defaults
 from vllm_operator.engine.environment import OFFLINE
 from vllm_operator.engine.flags import VALUES, serve_flags
+from vllm_operator.engine.tables import does
 from vllm_operator.engine.versions import Version, version_note
 from vllm_operator.models.reader import RUNNER
 
@@ -213,7 +214,7 @@ def _schedules_ahead(request: Request, layout: Layout) -> bool:
     features = request.features
     return (
         features.profile.fast
-        and defaults.offers_async_scheduling(request.version)
+        and does("schedules-ahead-when-asked", request.version)
         and features.speculation is None
         and layout.parallelism.pipeline == 1
         and not request.architecture.pooling

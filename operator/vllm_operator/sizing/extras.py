@@ -22,7 +22,7 @@ from vllm_operator.engine.arguments import (
     rules,
 )
 from vllm_operator.engine.flags import VALUES
-from vllm_operator.engine.tables import rows, rows_for
+from vllm_operator.engine.tables import does, rows, rows_for
 from vllm_operator.engine.versions import Version
 from vllm_operator.errors import IllegalPin, PlanningError
 
@@ -41,9 +41,6 @@ LARGEST_GRAPH: Final = 512
 MOST_GRAPHS: Final = 51
 """Default sizes up to it: 1, 2, 4, every 8th to 248, every 16th to 512."""
 MODES: Final = ("NONE", "PIECEWISE", "FULL", "FULL_DECODE_ONLY", "FULL_AND_PIECEWISE")
-JSON_COMPILATION: Final = Version.parse("0.9.1")
-"""From it on ``--compilation-config`` is JSON; 0.8.5 ``config.py`` reads Python, where there is no
-``true``. 1 and 0 are read as switches by both."""
 LEVELS: Final = ("0", "1", "2", "3")
 
 SIZES: Final = "cudagraph_capture_sizes"
@@ -54,8 +51,6 @@ SIZE_FLAGS: Final = {
 }
 """What sets a key of ``--compilation-config`` too; vLLM takes one of them only (0.11.1 to 0.33.0
 ``engine/arg_utils.py``, "are mutually exclusive")."""
-SIZES_CHECKED_SINCE: Final = (0, 11, 1)
-"""Before, no version compares them: one of them wins (0.11.0 ``config/__init__.py``)."""
 REPLACED_KEYS: Final = {"use_cudagraph": False, "full_cuda_graph": True}
 """Settings that 0.10.2 and 0.11.0 (``config/compilation.py``) refuse beside ``cudagraph_mode``."""
 
@@ -110,7 +105,7 @@ def read_extras(
         except ValueError as problem:
             return Extras(), [IllegalPin(_at(group[-1].index), f"{name} {problem}")]
     problems += _modelled_problems(groups, values, version)
-    if not problems and version.release >= SIZES_CHECKED_SINCE:
+    if not problems and does("compares-graph-sizes", version):
         captures = not eager and _graphs(groups, values)
         problems += _graph_size_problems(groups, values, batch if captures else 0)
     flags = tuple(
@@ -151,7 +146,8 @@ def _flags(group: Sequence[Argument], value: Any, version: Version) -> Iterator[
         # A number alone is read by the first versions only; its key has two names.
         known = {row["key"] for row in rows_for("compilation.csv", version)}
         value = {"mode" if "mode" in known else "level": value}
-    old = version.release < JSON_COMPILATION.release
+    # Python has no ``true``; 1 and 0 are read as switches by Python and by JSON.
+    old = not does("reads-json-compilation", version)
     if first.flag.name == COMPILATION and old and isinstance(value, dict):
         value = {key: int(one) if isinstance(one, bool) else one for key, one in value.items()}
     if value is not None and (isinstance(value, dict | list) or any(one.key for one in group)):

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Final
 
 from vllm_operator.api.plan import Flag
 from vllm_operator.api.v1alpha1 import Engine, VLLMServerSpec
 from vllm_operator.engine import parsers
+from vllm_operator.engine.tables import does
 from vllm_operator.engine.versions import Version
 from vllm_operator.errors import IllegalPin, PlanningError
 from vllm_operator.models.architecture import Architecture
@@ -26,10 +26,6 @@ from .extras import FIELD as EXTRA_FIELD
 from .profiles import BALANCED, Profile, profile_of
 from .speculation import Speculation
 from .storage import volume_of
-
-ASYNC_STAGES_SINCE: Final = (0, 15, 0)
-"""Before, ``--async-scheduling`` refuses stages (0.14.0 ``config/vllm.py``, not
-0.16.0; vllm-project/vllm#32359 of January 2026 took the refusal away)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +86,7 @@ def read_features(
             )
         except PlanningError as problem:
             problems.append(problem)
-    undivided = extras.asynchronous and version.release < ASYNC_STAGES_SINCE
+    undivided = extras.asynchronous and not does("takes-async-scheduling-with-stages", version)
     features = Features(extras, speculation, adapters, profile_of(spec.workload), undivided)
     problems += _together(spec, engine, features, version)
     return architecture, features, problems

@@ -12,15 +12,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from importlib.resources import files
-from typing import Final
 
-from vllm_operator.engine.tables import holds
+from vllm_operator.engine.tables import does, holds
 from vllm_operator.engine.versions import Version
 from vllm_operator.models.architecture import Architecture
 from vllm_operator.models.quantization import NF4, NF4_NESTED, Scheme, mxfp4_expert
-
-NESTED_UNTIL: Final = Version((0, 9, 1))
-"""Last version without ``dequantize_dq`` in ``model_loader/bitsandbytes_loader.py``."""
 
 Change = Callable[[str, bool, Scheme], Scheme]
 
@@ -56,7 +52,7 @@ def _change(
     architecture: Architecture, version: Version, capability: tuple[int, int] | None
 ) -> Change | None:
     method = architecture.quantization.method
-    if method == "bitsandbytes" and version.release <= NESTED_UNTIL.release:
+    if method == "bitsandbytes" and does("nests-bitsandbytes", version):
         return lambda name, expert, scheme: NF4_NESTED if scheme == NF4 else scheme
     if method != "mxfp4" or capability is None:
         return None

@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import Final
 
 from vllm_operator.engine import defaults
+from vllm_operator.engine.tables import does
 from vllm_operator.engine.versions import Version
 from vllm_operator.models.architecture import Architecture
 from vllm_operator.models.shapes import (
@@ -39,10 +40,6 @@ KERNEL_BLOCK: Final = 16
 
 SPARSE_LATENT_BYTES: Final = 656
 """A token of sparse latent attention at fp8 (``fp8_ds_mla``: 512 fp8, 4 scales, 64 x 2 bytes)."""
-
-PACKED_SINCE: Final = Version((0, 29, 0))
-"""``_get_packed_kv_cache_groups``: pages of different sizes lie side by side in a block. Before,
-a block was as many times all page sizes as the group with the most layers needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,14 +127,14 @@ class CacheLayout:
         """
         blocks = self.blocks_in(kv_bytes)
         concurrency = blocks / self.blocks_for(max_model_len)
-        if defaults.prints_concurrency_tokens(self.settings.version):
+        if does("prints-concurrency-tokens", self.settings.version):
             return int(concurrency * max_model_len), concurrency
         return blocks // len(self.groups) * self.block_size, concurrency
 
 
 def tokens_in_flight(settings: CacheSettings) -> int:
     """Tokens that may be written before a window's old blocks are freed."""
-    if not defaults.counts_batches_in_flight(settings.version):
+    if not does("counts-batches-in-flight", settings.version):
         return settings.max_num_batched_tokens
     pipeline = settings.parallelism.pipeline
     batches = pipeline + 1 if pipeline > 1 else (2 if settings.async_scheduling else 1)
@@ -160,7 +157,7 @@ def cache_layout(architecture: Architecture, settings: CacheSettings) -> CacheLa
     (0.20.0 ``_project_kv_cache_groups_to_worker``). Before, each stage groups its own layers.
     """
     layers = kept_layers(architecture, settings)
-    if defaults.groups_whole_models(settings.version):
+    if does("groups-whole-models", settings.version):
         return _layout(layers, settings)
     return max(_stage_layouts(layers, settings), key=lambda layout: layout.bytes_per_block)
 
@@ -171,7 +168,7 @@ def unequal_stages_because(architecture: Architecture, settings: CacheSettings) 
 
     Source: vllm 0.10.2 ``v1/core/kv_cache_utils.py``, ``unify_kv_cache_configs``.
     """
-    if settings.parallelism.pipeline == 1 or defaults.groups_whole_models(settings.version):
+    if settings.parallelism.pipeline == 1 or does("groups-whole-models", settings.version):
         return None
     found = [
         [(group.kind, group.block_size, group.window) for group in layout.groups]
@@ -218,7 +215,7 @@ def _stage_layouts(layers: list[StagedCache], settings: CacheSettings) -> list[C
 def _layout(layers: list[StagedCache], settings: CacheSettings) -> CacheLayout:
     compressed = [(stage, one) for stage, one in layers if isinstance(one, CompressedCache)]
     if compressed:
-        packed = settings.version.release >= PACKED_SINCE.release
+        packed = does("packs-cache-pages", settings.version)
         found, block_bytes = compressed_groups(compressed, packed=packed)
         groups = tuple(Group(*one) for one in found)
         return CacheLayout(groups, block_bytes, COMPRESSED_BLOCK, settings)
@@ -317,7 +314,7 @@ def _largest_share(stages: list[int]) -> int:
 
 def _window(cache: Cache, settings: CacheSettings) -> int | None:
     """Tokens that a layer keeps; None for all, also where windows have no groups of their own."""
-    hybrid = defaults.has_hybrid_cache(settings.version) and not settings.first_engine
+    hybrid = does("has-hybrid-cache", settings.version) and not settings.first_engine
     return cache.window if hybrid and isinstance(cache, AttentionCache) else None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from vllm_operator.engine import defaults
+from vllm_operator.engine.tables import does
 from vllm_operator.engine.versions import Version
 from vllm_operator.errors import IllegalPin
 from vllm_operator.models.architecture import Architecture
@@ -118,7 +118,7 @@ class Measure:
         """
         request = self.request
         return (
-            defaults.wants_a_block_a_state(request.version)
+            does("wants-a-block-a-state", request.version)
             and request.captures_graphs
             and request.architecture.recurrent
         )

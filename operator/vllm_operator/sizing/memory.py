@@ -13,11 +13,10 @@ from functools import cached_property, lru_cache
 from typing import Final, Literal
 
 from vllm_operator.engine.defaults import (
-    counts_all_that_is_taken,
     counts_cuda_graphs,
-    expands_pictures,
     model_runner,
 )
+from vllm_operator.engine.tables import does
 from vllm_operator.engine.versions import Version
 from vllm_operator.models.architecture import Architecture
 from vllm_operator.models.shapes import AttentionCache, LatentCache, Layer, Pictures
@@ -152,7 +151,7 @@ def footprint(
         math.ceil(exact * factor.high) + fixed.high,
     )
     states = request_states(architecture, load) if runner == 2 else 0
-    inside = states if counts_all_that_is_taken(version) else 0
+    inside = states if does("counts-all-that-is-taken", version) else 0
     if load.first_engine:
         inside += states_beside_blocks(architecture, parallelism, load.max_num_seqs)
     non_torch = gibibytes(_communication(device, load), version, ranks)
@@ -178,7 +177,9 @@ def _communication(device: Device, load: Load) -> str:
 @lru_cache(maxsize=512)
 def runner_of(architecture: Architecture, version: Version, *, rocm: bool = False) -> Literal[1, 2]:
     """The model runner that serves a model, 1 or 2."""
-    if architecture.first_runner or (architecture.pooling and version.release < (0, 29, 0)):
+    if architecture.first_runner or (
+        architecture.pooling and not does("pools-in-second-runner", version)
+    ):
         return 1
     return model_runner(
         architecture.name,
@@ -245,7 +246,11 @@ def context_bytes(layer: Layer, parallelism: Parallelism, version: Version, load
     ``mla_attention.py``, ``determine_chunked_prefill_workspace_size``; 0.10.2 makes none.
     """
     cache = layer.cache
-    if not isinstance(cache, LatentCache) or cache.indexer_dim or version.release < (0, 11, 0):
+    if (
+        not isinstance(cache, LatentCache)
+        or cache.indexer_dim
+        or not does("makes-latent-context", version)
+    ):
         return 0
     pages = load.max_num_seqs * LATENT_BLOCK
     tokens = max(min(max(8 * load.max_model_len, 4 * pages), MOST_CONTEXT), pages)
@@ -279,7 +284,7 @@ def encoded_items(pictures: Pictures, version: Version, load: Load) -> int:
     Source: vllm 0.33.0 ``multimodal/encoder_budget.py``, 0.10.0 ``v1/worker/gpu_model_runner.py``.
     """
     each = 1
-    if version.release >= (0, 10, 0):
+    if does("profiles-pictures-by-length", version):
         each = max(1, min(MOST_ITEMS, load.max_model_len // pictures.tokens))
     return max(1, min(load.max_num_batched_tokens // pictures.tokens, load.max_num_seqs * each))
 
@@ -326,7 +331,7 @@ def kept_pictures(architecture: Architecture, version: Version, load: Load) -> i
         return 0
     items = max(encoded_items(pictures, version, load), frames_of(pictures, load))
     kept = items * pictures.tokens
-    if expands_pictures(version):
+    if does("pads-pictures", version):
         longest = max(pictures.tokens * frames_of(pictures, load), pictures.expanded_tokens)
         budget = max(load.max_num_batched_tokens, longest)
         if pictures.tokens < budget:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from vllm_operator.api.workload import Workload
+from vllm_operator.engine.tables import does
 from vllm_operator.engine.versions import Version
 from vllm_operator.models.architecture import Architecture
 from vllm_operator.models.shapes import AttentionCache
@@ -59,9 +60,6 @@ WORTH_SECONDS: Final = 0.9
 """``Latency`` takes more GPUs where an answer takes at most this part of the time."""
 SMALL_CACHE_CAPABILITY: Final = (8, 9)
 """Native fp8 arithmetic."""
-SMALL_CACHE_SINCE: Final = (0, 11, 0)
-"""Before, an fp8 cache could fall back to the engine before V1 (0.10.2 ``engine/arg_utils.py``,
-``_is_v1_supported_oracle``)."""
 SINKS: Final = frozenset({"GptOssForCausalLM", "MiMoV2ForCausalLM"})
 """Attention with sinks: which kernels take an fp8 cache beside them differs by GPU and version."""
 
@@ -86,7 +84,7 @@ def takes_small_cache(
     """
     if not profile.small_cache or pinned is not None or capability is None:
         return False
-    if capability < SMALL_CACHE_CAPABILITY or version.release < SMALL_CACHE_SINCE:
+    if capability < SMALL_CACHE_CAPABILITY or not does("serves-small-cache-in-v1", version):
         return False
     if architecture.quantization.kv_cache is not None or architecture.name in SINKS:
         return False

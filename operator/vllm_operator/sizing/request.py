@@ -12,6 +12,7 @@ from vllm_operator.api.pod import EnvironmentVariable
 from vllm_operator.api.v1alpha1 import Engine, VLLMServer, VLLMServerSpec
 from vllm_operator.engine import defaults
 from vllm_operator.engine.environment import OFFLINE, offline_variable, refused_because
+from vllm_operator.engine.tables import does
 from vllm_operator.engine.versions import Version, engine_image, engine_version
 from vllm_operator.errors import IllegalPin, PlanningError, UnknownModel
 from vllm_operator.models import catalogue
@@ -42,7 +43,6 @@ NOT_LOADED: Final = "dummy"
 """The format with which no weights are downloaded (0.33.0 ``model_loader/dummy_loader.py``)."""
 DATA_FLAG: Final = "--data-parallel-size"
 EXPERT_FLAG: Final = "--enable-expert-parallel"
-WHOLE_EXPERTS_SINCE: Final = (0, 9, 2)
 
 Result = TypeVar("Result")
 
@@ -85,7 +85,7 @@ class Request:
 
         Before 0.9.2 some quantised experts refuse it (0.8.5 ``compressed_tensors_moe.py``).
         """
-        known = self.version.release >= WHOLE_EXPERTS_SINCE
+        known = does("divides-all-experts", self.version)
         return known and may_divide_experts(self.features.adapters, self.version)
 
     @property

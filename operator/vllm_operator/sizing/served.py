@@ -10,6 +10,7 @@ from vllm_operator.api.v1alpha1 import Engine
 from vllm_operator.engine import defaults
 from vllm_operator.engine.architectures import unserved_because
 from vllm_operator.engine.devices import accepted_block_sizes
+from vllm_operator.engine.tables import does
 from vllm_operator.engine.versions import IMAGE_FIELD, VERSION_FIELD, Version
 from vllm_operator.errors import IllegalPin, PlanningError, UnsupportedEngineVersion
 from vllm_operator.models.architecture import Architecture, decoder_of
@@ -26,15 +27,12 @@ WITH_CACHE_SCALES: Final = (
 )
 """Methods that have scales for the KV cache, so that vLLM calls their checkpoints fp8 ones
 (``BaseKVCacheMethod``, ``model_executor/layers/quantization``, 0.8.0 to 0.33.0)."""
-SCALES_WHERE_DECLARED: Final = (0, 24, 0)
-"""From here on compressed-tensors has them where its ``kv_cache_scheme`` says so (``attention.py``,
-0.24.0 to 0.33.0; not in 0.23.0)."""
 
 
 def with_length_of(architecture: Architecture, version: Version) -> Architecture:
     """The architecture with the longest request that ``version`` derives from its positions."""
     stated = architecture.stated_length
-    if stated is None or defaults.multiplies_yarn(version):
+    if stated is None or does("multiplies-yarn", version):
         return architecture
     return replace(architecture, context_length=stated)
 
@@ -76,6 +74,7 @@ def value_problems(
 
 def _has_scales(architecture: Architecture, version: Version) -> bool:
     quantization = architecture.quantization
-    if quantization.method == "compressed-tensors" and version.release >= SCALES_WHERE_DECLARED:
+    declares = does("has-cache-scales-where-declared", version)
+    if quantization.method == "compressed-tensors" and declares:
         return quantization.kv_cache is not None
     return quantization.method in WITH_CACHE_SCALES
