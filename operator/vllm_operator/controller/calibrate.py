@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import aiohttp
 
+from vllm_operator.api.base import PORT
 from vllm_operator.api.plan import Plan, TokenEstimate
 from vllm_operator.api.status import MeasuredCache
 from vllm_operator.api.v1alpha1 import Engine
@@ -238,7 +239,7 @@ async def _read(address: str, path: str) -> str:
     timeout = aiohttp.ClientTimeout(total=READ_SECONDS)
     async with (
         aiohttp.ClientSession(timeout=timeout) as session,
-        session.get(f"http://{host}:8000{path}", allow_redirects=False) as answer,
+        session.get(f"http://{host}:{PORT}{path}", allow_redirects=False) as answer,
     ):
         answer.raise_for_status()
         content = await answer.content.read(READ_BYTES)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from vllm_operator.api.base import PORT
 from vllm_operator.api.plan import Flag, PlannedEngine, Startup
+from vllm_operator.api.v1alpha1 import DEFAULT_DRAIN_SECONDS
 from vllm_operator.engine import defaults
 from vllm_operator.engine.environment import OFFLINE
 from vllm_operator.engine.flags import VALUES, serve_flags
@@ -20,9 +22,7 @@ from .several_nodes import node_flags
 from .splitting import split_flags
 from .storage import volume_of
 
-PORT: Final = 8000
 CACHE_PATH: Final = "/cache"
-DEFAULT_DRAIN_SECONDS: Final = 60
 RUNNER_FLAG: Final = "--runner"
 TASK_FLAG: Final = "--task"
 MODEL_ARGUMENT: Final = "model"
