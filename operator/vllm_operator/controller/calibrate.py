@@ -24,8 +24,8 @@ from vllm_operator.api.v1alpha1 import Engine
 from vllm_operator.engine.metrics import metrics as metric_names
 from vllm_operator.engine.versions import Version, version_differs
 from vllm_operator.errors import TemporaryFailure
-from vllm_operator.sizing.calibration import Calibration, measured
-from vllm_operator.sizing.inputs import PlanningInputs
+from vllm_operator.sizing.asked.inputs import PlanningInputs
+from vllm_operator.sizing.memory.calibration import Calibration, measured
 
 from .client import CONFIG_MAPS, ApiError, Client
 from .metrics import Metrics
