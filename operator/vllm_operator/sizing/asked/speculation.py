@@ -1,25 +1,23 @@
 """A model with what speculative decoding adds to it: weights, and layers in its KV cache.
 
 Which vLLM versions know a method, what it loads, and from when on the second model runner serves
-it, stands in ``speculation.csv``; which models have a draft of their own in ``own_drafts.csv``, and
-which let an EAGLE-3 head see their states in ``eagle3.csv``.
+it, stands in the engine's ``speculation.csv``; which models have a draft of their own in
+``own_drafts.csv``, and which let an EAGLE-3 head see their states in ``eagle3.csv``.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from importlib.resources import files
 from typing import Any, Final, Literal, get_args
 
 from vllm_operator.api.features import Speculative
 from vllm_operator.api.v1alpha1 import Engine
 from vllm_operator.engine import defaults
-from vllm_operator.engine.tables import holds
+from vllm_operator.engine.tables import holds, rows, rows_for
 from vllm_operator.engine.versions import Version
 from vllm_operator.errors import IllegalPin, PlanningError, UnknownModel
 from vllm_operator.models import catalogue
@@ -33,6 +31,7 @@ METHODS: Final[tuple[str, ...]] = get_args(Speculative.model_fields["method"].an
 CONFIG_FIELD: Final = "spec.engine.speculative.config"
 TOKENS_FIELD: Final = "spec.engine.speculative.tokens"
 FLAG: Final = "--speculative-config"
+METHODS_TABLE: Final = "speculation.csv"
 DEFAULT_TOKENS: Final = 3
 
 Loads = Literal["nothing", "own", "head", "model"]
@@ -65,12 +64,6 @@ class Speculation:
         return self.tokens + 1
 
 
-@lru_cache(maxsize=1)
-def _rows() -> tuple[Mapping[str, str], ...]:
-    text = files(__package__).joinpath("speculation.csv").read_text(encoding="utf-8")
-    return tuple(csv.DictReader(text.splitlines()))
-
-
 def methods_of(
     version: Version, architecture: Architecture | None = None, image: str | None = None
 ) -> tuple[str, ...]:
@@ -79,7 +72,7 @@ def methods_of(
     ``mtp`` and ``eagle3`` depend on the model, ``suffix`` on the image: without one they are left
     out.
     """
-    known = {row["method"] for row in _rows() if holds(row, version)}
+    known = {row["method"] for row in rows_for(METHODS_TABLE, version)}
     depends = {
         "suffix": image is not None and not defaults.is_official(image),
         "eagle3": architecture is not None and _shows_its_states(architecture, version),
@@ -101,15 +94,15 @@ def loads_of(method: str, version: Version, others: tuple[str, ...] | None = Non
 
     ``others`` are offered instead of it.
     """
-    for row in _rows():
-        if row["method"] == method and holds(row, version):
+    for row in rows_for(METHODS_TABLE, version):
+        if row["method"] == method:
             loads: Loads = row["loads"]  # type: ignore[assignment]
             return loads
     methods = methods_of(version) if others is None else others
     ways = [_instead(methods)] if methods else []
     ways += [
         f"use vLLM {row['since']} or newer"
-        for row in _rows()
+        for row in rows(METHODS_TABLE)
         if row["method"] == method and version.release < Version.parse(row["since"]).release
     ]
     raise IllegalPin(
@@ -175,14 +168,8 @@ def _with_draft(
     return replace(architecture, speculator=whole_draft(found, method))
 
 
-@lru_cache(maxsize=2)
-def _rows_of(name: str) -> tuple[Mapping[str, str], ...]:
-    text = files(__package__).joinpath(name).read_text(encoding="utf-8")
-    return tuple(csv.DictReader(text.splitlines()))
-
-
 def _own_methods(architecture: Architecture) -> list[Mapping[str, str]]:
-    return [row for row in _rows_of("own_drafts.csv") if row["architecture"] == architecture.name]
+    return [row for row in rows("own_drafts.csv") if row["architecture"] == architecture.name]
 
 
 def _drafts_itself(architecture: Architecture, version: Version) -> bool:
@@ -194,12 +181,12 @@ def _drafts_itself(architecture: Architecture, version: Version) -> bool:
 
 def _own_method(architecture: Architecture, version: Version) -> str:
     """What a version calls the model's own multi-token-prediction layers."""
-    rows = _own_methods(architecture)
-    for row in rows:
+    named = _own_methods(architecture)
+    for row in named:
         if holds(row, version):
             return row["method"]
     others = _instead(methods_of(version, architecture))
-    since = f"it can from {rows[0]['since']} on" if rows else others
+    since = f"it can from {named[0]['since']} on" if named else others
     raise IllegalPin(
         FIELD, f"vLLM {version} cannot draft with {architecture.name}'s own layers; {since}"
     )
@@ -250,12 +237,11 @@ def speculation_of(
 
 def _shows_its_states(architecture: Architecture, version: Version) -> bool:
     """Whether the model gives an EAGLE-3 head the hidden states that it reads."""
-    rows = _rows_of("eagle3.csv")
-    return any(row["architecture"] == architecture.name and holds(row, version) for row in rows)
+    return any(row["architecture"] == architecture.name for row in rows_for("eagle3.csv", version))
 
 
 def _second_runner(method: str, version: Version) -> bool:
-    for row in _rows():
+    for row in rows(METHODS_TABLE):
         if row["method"] == method and row["second_runner_since"]:
             return version.release >= Version.parse(row["second_runner_since"]).release
     return False
@@ -263,7 +249,8 @@ def _second_runner(method: str, version: Version) -> bool:
 
 def asynchronous_since(method: str) -> str:
     """The first vLLM that takes ``--async-scheduling`` with a method; empty where none does."""
-    return next((row["asynchronous_since"] for row in _rows() if row["method"] == method), "")
+    known = rows(METHODS_TABLE)
+    return next((row["asynchronous_since"] for row in known if row["method"] == method), "")
 
 
 def goes_asynchronously(method: str, version: Version) -> bool:

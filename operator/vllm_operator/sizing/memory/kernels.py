@@ -1,20 +1,18 @@
 """Weights as a vLLM version keeps them on a GPU, where that is not as its newest release does.
 
 Most kernels keep what the checkpoint has. Those for MXFP4 experts pad their dimensions, each
-another way (``expert_padding.csv``; Marlin's 256 and 128 for all others), and bitsandbytes kept
-its scales quantised up to 0.9.1.
+another way (``engine/expert_padding.csv``; Marlin's 256 and 128 for all others), and bitsandbytes
+kept its scales quantised up to 0.9.1.
 """
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
-from importlib.resources import files
 from typing import Final
 
-from vllm_operator.engine.tables import holds
+from vllm_operator.engine.tables import rows_for
 from vllm_operator.engine.versions import Version
 from vllm_operator.models.architecture import Architecture
 from vllm_operator.models.quantization import NF4, NF4_NESTED, Scheme, mxfp4_expert
@@ -23,12 +21,6 @@ NESTED_UNTIL: Final = Version((0, 9, 1))
 """Last version without ``dequantize_dq`` in ``model_loader/bitsandbytes_loader.py``."""
 
 Change = Callable[[str, bool, Scheme], Scheme]
-
-
-@lru_cache(maxsize=1)
-def _rows() -> tuple[Mapping[str, str], ...]:
-    text = files(__package__).joinpath("expert_padding.csv").read_text(encoding="utf-8")
-    return tuple(csv.DictReader(text.splitlines()))
 
 
 @lru_cache(maxsize=512)
@@ -60,9 +52,8 @@ def _change(
         return lambda name, expert, scheme: NF4_NESTED if scheme == NF4 else scheme
     if method != "mxfp4" or capability is None:
         return None
-    for row in _rows():
-        same = row["architecture"] == architecture.name and row["capability"] == str(capability[0])
-        if same and holds(row, version):
+    for row in rows_for("expert_padding.csv", version):
+        if (row["architecture"], row["capability"]) == (architecture.name, str(capability[0])):
             hidden, intermediate = int(row["hidden"]), int(row["intermediate"])
             return lambda name, expert, scheme: (
                 mxfp4_expert(name, hidden, intermediate) if expert else scheme

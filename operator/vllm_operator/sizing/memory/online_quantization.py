@@ -1,21 +1,18 @@
 """Quantising a 16-bit checkpoint while vLLM loads it (``--quantization``).
 
 What each method makes of which matrices, in which versions, and whether the 16-bit copy lies on
-the GPU meanwhile stands in ``online_quantization.csv``. In 16 bits stay embeddings, the output
-head, norms, routers, convolutions, and with the methods for experts all else.
+the GPU meanwhile stands in ``engine/online_quantization.csv``. In 16 bits stay embeddings, the
+output head, norms, routers, convolutions, and with the methods for experts all else.
 """
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from importlib.resources import files
 from typing import Final
 
 from vllm_operator.engine.quantization import dtypes_in
-from vllm_operator.engine.tables import holds
+from vllm_operator.engine.tables import rows_for
 from vllm_operator.engine.versions import Version
 from vllm_operator.errors import IllegalPin
 from vllm_operator.models.architecture import Architecture
@@ -38,6 +35,7 @@ from vllm_operator.sizing.split.parallelism import Parallelism
 from .weights import bytes_per_rank, largest_matrix_bytes
 
 FIELD: Final = "spec.engine.quantization"
+TABLE: Final = "online_quantization.csv"
 
 SCHEMES: Final[Mapping[str, Scheme]] = {
     "fp8": FP8_TENSOR,
@@ -82,21 +80,15 @@ class Method:
     GPU in 16 bits first."""
 
 
-@lru_cache(maxsize=1)
-def _rows() -> tuple[Mapping[str, str], ...]:
-    text = files(__package__).joinpath("online_quantization.csv").read_text(encoding="utf-8")
-    return tuple(csv.DictReader(text.splitlines()))
-
-
 def methods_of(version: Version) -> tuple[str, ...]:
     """The methods that ``version`` knows, in the table's order."""
-    return tuple(dict.fromkeys(row["method"] for row in _rows() if holds(row, version)))
+    return tuple(dict.fromkeys(row["method"] for row in rows_for(TABLE, version)))
 
 
 def _suiting(architecture: Architecture, version: Version) -> str:
     """What to do instead of a method that does not quantise this model."""
     kind = "experts" if architecture.has_experts else "linear"
-    found = [row["method"] for row in _rows() if holds(row, version) and row[kind]]
+    found = [row["method"] for row in rows_for(TABLE, version) if row[kind]]
     if not found:
         return "leave the field out"
     return f"take one of {', '.join(dict.fromkeys(found))}, or leave the field out"
@@ -104,8 +96,8 @@ def _suiting(architecture: Architecture, version: Version) -> str:
 
 def method_of(name: str, version: Version) -> Method:
     """A method by vLLM's name; raises ``IllegalPin`` where ``version`` does not know it."""
-    for row in _rows():
-        if row["method"] == name and holds(row, version):
+    for row in rows_for(TABLE, version):
+        if row["method"] == name:
             return Method(
                 name=name,
                 linear=SCHEMES[row["linear"]] if row["linear"] else None,

@@ -17,7 +17,7 @@ from vllm_operator.sizing.asked.storage import volume_of
 from vllm_operator.sizing.layout.search import Layout
 
 from .node_flags import node_flags
-from .parallel_flags import split_flags
+from .parallel_flags import parallel_flags
 
 PORT: Final = 8000
 CACHE_PATH: Final = "/cache"
@@ -120,7 +120,7 @@ def _sizes(asked: Asked, layout: Layout) -> list[Flag]:
     note = version_note(asked.version)
     suffix = f" ({note})" if note else ""
     return [
-        *split_flags(asked, layout),
+        *parallel_flags(asked, layout),
         *(
             Flag(name=name, value=str(knob.value), reason=(knob.reason + suffix)[:512])
             for name, knob in (

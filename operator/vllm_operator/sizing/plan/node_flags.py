@@ -28,12 +28,8 @@ def spans_nodes(version: Version) -> bool:
     return has_flag(NODES_FLAG, version)
 
 
-def node_flags(asked: Asked, layout: Layout) -> list[Flag]:
+def node_flags(asked: Asked, layout: Layout) -> Iterator[Flag]:
     """The arguments of the first node; none for a replica on one."""
-    return list(_flags(asked, layout))
-
-
-def _flags(asked: Asked, layout: Layout) -> Iterator[Flag]:
     nodes = layout.division.nodes
     if nodes == 1:
         return

@@ -15,12 +15,8 @@ TENSOR_FLAG: Final = "--tensor-parallel-size"
 PIPELINE_FLAG: Final = "--pipeline-parallel-size"
 
 
-def split_flags(asked: Asked, layout: Layout) -> list[Flag]:
+def parallel_flags(asked: Asked, layout: Layout) -> Iterator[Flag]:
     """``--tensor-parallel-size`` always, the others where they differ from vLLM's defaults."""
-    return list(_flags(asked, layout))
-
-
-def _flags(asked: Asked, layout: Layout) -> Iterator[Flag]:
     split, pins = layout.parallelism, asked.pins
     yield Flag(
         name=TENSOR_FLAG, value=str(split.tensor), reason=_tensor_reason(asked, layout)[:512]
