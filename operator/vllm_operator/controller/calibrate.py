@@ -25,8 +25,8 @@ from vllm_operator.api.v1alpha1 import Engine
 from vllm_operator.engine.metrics import metrics as metric_names
 from vllm_operator.engine.versions import Version, version_differs
 from vllm_operator.errors import ApiError, TemporaryFailure
-from vllm_operator.sizing.calibration import Calibration, measured
-from vllm_operator.sizing.inputs import PlanningInputs
+from vllm_operator.sizing.asked.inputs import PlanningInputs
+from vllm_operator.sizing.memory.calibration import Calibration, measured
 
 from .client import Client
 from .kinds import CONFIG_MAPS

@@ -14,8 +14,8 @@ from vllm_operator.errors import ApiError, PlanningError, TemporaryFailure, Unkn
 from vllm_operator.hardware.nodes import GPUOffer
 from vllm_operator.models import catalogue
 from vllm_operator.models.facts import ModelFacts, facts_from_inline, facts_from_json
-from vllm_operator.sizing.planner import PlanningInputs
-from vllm_operator.sizing.storage import CLAIM_FIELD, ClaimFacts, volume_of
+from vllm_operator.sizing.asked.inputs import PlanningInputs
+from vllm_operator.sizing.asked.storage import CLAIM_FIELD, ClaimFacts, volume_of
 
 from .client import Client
 from .kinds import CLAIMS, CONFIG_MAPS

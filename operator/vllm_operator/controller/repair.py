@@ -19,8 +19,8 @@ from vllm_operator.api.plan import Plan
 from vllm_operator.api.v1alpha1 import Engine, VLLMServerSpec
 from vllm_operator.engine.failures import Failure
 from vllm_operator.errors import Irreparable
-from vllm_operator.sizing.limits import SHORTEST_USEFUL_LENGTH
-from vllm_operator.sizing.repairs import REPAIR_LIMIT, Repair
+from vllm_operator.sizing.asked.repairs import REPAIR_LIMIT, Repair
+from vllm_operator.sizing.layout.batch_limits import SHORTEST_USEFUL_LENGTH
 
 from .boot import Diagnosis
 from .records import PodRecord

@@ -22,7 +22,8 @@ from vllm_operator.hardware import catalogue as gpus
 from vllm_operator.manifests import labels as names
 from vllm_operator.manifests.render import DEPLOYMENT, WORKLOADS, owner_reference, template_of
 from vllm_operator.models import catalogue as models
-from vllm_operator.sizing import coefficients, startup
+from vllm_operator.sizing.memory import coefficients
+from vllm_operator.sizing.plan import startup
 
 from .records import PodRecord, RevisionRecord
 

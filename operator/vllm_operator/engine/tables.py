@@ -14,7 +14,7 @@ from importlib.resources import files
 from .versions import Version
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=64)
 def rows(name: str) -> tuple[Mapping[str, str], ...]:
     """Every row of a data file."""
     text = files(__package__).joinpath(name).read_text(encoding="utf-8")

@@ -12,7 +12,7 @@ from vllm_operator.api.plan import Plan
 from vllm_operator.api.pod import EnvironmentVariable, KeyReference, PodSpec
 from vllm_operator.api.v1alpha1 import DEFAULT_DRAIN_SECONDS, VLLMServerSpec
 from vllm_operator.errors import IllegalPin
-from vllm_operator.sizing.storage import volume_of
+from vllm_operator.sizing.asked.storage import volume_of
 
 from . import labels as names
 from .probes import DEFAULT_LIVENESS_BUDGET_SECONDS, probes

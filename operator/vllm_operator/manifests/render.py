@@ -14,7 +14,7 @@ from vllm_operator.api.base import API_VERSION, KIND, PORT
 from vllm_operator.api.canonical import digest
 from vllm_operator.api.plan import Plan
 from vllm_operator.api.v1alpha1 import VLLMServer, VLLMServerSpec
-from vllm_operator.sizing.storage import volume_of
+from vllm_operator.sizing.asked.storage import volume_of
 
 from . import labels as names
 from .checks import check_pod

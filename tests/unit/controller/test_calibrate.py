@@ -21,7 +21,7 @@ from vllm_operator.controller.metrics import Metrics
 from vllm_operator.controller.records import Key
 from vllm_operator.controller.settings import OperatorSettings
 from vllm_operator.errors import ApiError
-from vllm_operator.sizing.calibration import Calibration
+from vllm_operator.sizing.memory.calibration import Calibration
 
 from .test_boot import FAILED, PLAN
 
