@@ -28,7 +28,7 @@ from support_memory_view import TARGETS, picture, show
 from support_planners import packages, peers
 from support_summary import groups, minor_version, model_family, summary
 
-from vllm_operator.sizing import coefficients
+from vllm_operator.sizing.memory import coefficients
 
 FOLDS: Final = 10
 RESULT: Final = Path("build/benchmarks/memory_accuracy.json")

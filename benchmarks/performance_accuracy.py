@@ -26,7 +26,7 @@ from rich.table import Table
 
 from fitting.fit_performance import HELD_OUT, held_out
 from fitting.performance_runs import DATA, LeftOut, Run, read_runs
-from vllm_operator.sizing.performance import PerformanceEstimate
+from vllm_operator.sizing.performance.server import PerformanceEstimate
 
 TARGET: Final = 0.15
 WIDTH: Final = 118

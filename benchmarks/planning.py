@@ -19,7 +19,8 @@ from vllm_operator.engine.versions import DEFAULT_IMAGE
 from vllm_operator.hardware import catalogue as gpus
 from vllm_operator.hardware.nodes import GPUOffer
 from vllm_operator.models import catalogue
-from vllm_operator.sizing.planner import PlanningInputs, make_plan
+from vllm_operator.sizing.asked.inputs import PlanningInputs
+from vllm_operator.sizing.plan.planner import make_plan
 
 ROUNDS = 200
 SERVERS = 1000

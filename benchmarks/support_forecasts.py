@@ -16,7 +16,8 @@ from vllm_operator.engine.versions import DEFAULT_IMAGE
 from vllm_operator.models import catalogue
 from vllm_operator.models.architecture import architecture_from_config
 from vllm_operator.models.facts import ModelFacts
-from vllm_operator.sizing.planner import PlanningInputs, make_plan
+from vllm_operator.sizing.asked.inputs import PlanningInputs
+from vllm_operator.sizing.plan.planner import make_plan
 
 GIBIBYTE: Final = 1024**3
 ONLINE: Final = frozenset({"fp8", "bitsandbytes"})

@@ -13,8 +13,14 @@
     │   ├── LeaderWorkerSetMissing a replica takes several nodes, and the cluster has no such API
     │   └── Infeasible             everything is known and nothing fits
     ├── TemporaryFailure           an edge (Hub, API server) failed; the same call may succeed later
-    └── NameConflict               an object of that name exists and is somebody else's
-        └── PredecessorRemains     … a deleted server's of that name, to be collected any moment
+    │   ├── Stale                  … it was asked for what is out of date
+    │   └── LeadershipLost         … the Lease; this process must act no more
+    ├── ApiError                   the API server answered, and not with success
+    ├── NameConflict               an object of that name exists and is somebody else's
+    │   └── PredecessorRemains     … a deleted server's of that name, to be collected any moment
+    ├── UnreadableRevision         a pinned plan that nothing can be read from
+    ├── Irreparable                a failed start that no smaller limit of the plan mends
+    └── GroupsAppeared             LeaderWorkerSet was installed: the process is to start afresh
 
 A planning error is the user's to mend and is never retried by itself; a temporary failure is
 retried with back-off and leaves everything that runs untouched.
@@ -94,6 +100,24 @@ class TemporaryFailure(VLLMOperatorError):
     """An edge failed in a way that may pass: the Hub timed out, the API server was away."""
 
 
+class Stale(TemporaryFailure):
+    """What was read is out of date; the next visit reads better."""
+
+
+class LeadershipLost(TemporaryFailure):
+    """Somebody else may act now; this process must not."""
+
+
+class ApiError(VLLMOperatorError):
+    """The API server answered, and not with success."""
+
+    def __init__(self, code: int, reason: str, message: str) -> None:
+        super().__init__(f"{code} {reason}: {message}")
+        self.code = code
+        self.reason = reason
+        self.message = message
+
+
 class NameConflict(VLLMOperatorError):
     """An object of the name that we need exists and is not controlled by this server."""
 
@@ -106,3 +130,15 @@ class NameConflict(VLLMOperatorError):
 
 class PredecessorRemains(NameConflict):
     """The object belongs to a deleted server of the same name and is to be garbage-collected."""
+
+
+class UnreadableRevision(VLLMOperatorError):
+    """A ControllerRevision of ours that holds nothing to act by."""
+
+
+class Irreparable(VLLMOperatorError):
+    """Why a repair cannot be."""
+
+
+class GroupsAppeared(VLLMOperatorError):
+    """Somebody installed LeaderWorkerSet: Kopf begins a watch only at its start."""

@@ -6,7 +6,7 @@ from typing import get_args
 from vllm_operator.api.workload import Profile
 from vllm_operator.engine.arguments import Verdict
 from vllm_operator.engine.tables import rows
-from vllm_operator.sizing.profiles import PROFILES
+from vllm_operator.sizing.asked.workload_profiles import PROFILES
 
 SIZING = (Path(__file__).parents[2] / "docs" / "sizing.md").read_text(encoding="utf-8")
 

@@ -16,7 +16,8 @@ from vllm_operator.api.plan import Plan
 from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.engine.versions import DEFAULT_IMAGE
 from vllm_operator.models.facts import facts_from_inline
-from vllm_operator.sizing.planner import PlanningInputs, make_plan
+from vllm_operator.sizing.asked.inputs import PlanningInputs
+from vllm_operator.sizing.plan.planner import make_plan
 
 KV_BYTES = 64_000_000
 BLOCK_SIZE = 32

@@ -11,8 +11,8 @@ from realengine.environments import SERVING_VERSION
 from vllm_operator.engine.versions import Version
 from vllm_operator.models.architecture import Architecture, architecture_from_config
 from vllm_operator.models.shapes import StateCache
-from vllm_operator.sizing.kvcache import CacheLayout, CacheSettings, cache_layout
-from vllm_operator.sizing.parallelism import SINGLE
+from vllm_operator.sizing.memory.kvcache import CacheLayout, CacheSettings, cache_layout
+from vllm_operator.sizing.split.parallelism import SINGLE
 
 VERSION = Version.parse(SERVING_VERSION)
 MAX_NUM_SEQS = 16

@@ -14,10 +14,10 @@ from vllm_operator.hardware import catalogue as gpus
 from vllm_operator.models import catalogue as models
 from vllm_operator.models.architecture import Architecture, architecture_from_config
 from vllm_operator.models.shapes import AttentionCache, LatentCache, StateCache
-from vllm_operator.sizing import kvcache
-from vllm_operator.sizing.engines import described_setup
-from vllm_operator.sizing.planner import make_plan
-from vllm_operator.sizing.stages import stage_ranges
+from vllm_operator.sizing.layout.v0_setup import described_setup
+from vllm_operator.sizing.memory import kvcache
+from vllm_operator.sizing.plan.planner import make_plan
+from vllm_operator.sizing.split.stages import stage_ranges
 
 FIRST = ("0.8.0", "0.8.5", "0.9.1", "0.9.2", "0.10.0", "0.10.1")
 LATER = ("0.10.2", "0.11.0", "0.12.0", "0.19.1", "0.20.0", "0.26.0", "0.30.0", "0.33.0")

@@ -15,7 +15,7 @@ from vllm_operator.errors import UnknownModel
 from vllm_operator.models import catalogue
 from vllm_operator.models.architecture import architecture_from_config, relevant_facts
 from vllm_operator.models.facts import ModelFacts
-from vllm_operator.sizing.planner import make_plan
+from vllm_operator.sizing.plan.planner import make_plan
 
 Path = tuple[str | int, ...]
 SECONDS = 0.2

@@ -10,8 +10,8 @@ from vllm_operator.engine import flags, parsers
 from vllm_operator.engine.arguments import rules
 from vllm_operator.engine.versions import Version
 from vllm_operator.models import catalogue as models
-from vllm_operator.sizing.extras import read_extras
-from vllm_operator.sizing.planner import make_plan
+from vllm_operator.sizing.asked.extra_arguments import read_extra_arguments
+from vllm_operator.sizing.plan.planner import make_plan
 
 VERSIONS = ("0.8.5", "0.9.2", "0.10.2", "0.11.1", "0.12.0", "0.20.0", "0.27.0", "0.30.0", "0.33.0")
 SPELLINGS = sorted({one for text in VERSIONS for one in flags.serve_flags(Version.parse(text))})
@@ -84,7 +84,7 @@ EXAMPLES = settings(max_examples=250, deadline=None, suppress_health_check=[Heal
 @given(words, st.sampled_from(VERSIONS))
 def test_any_words_are_arguments_or_refused_at_their_place(given_: list[str], text: str):
     version = Version.parse(text)
-    extras, problems = read_extras(given_, version)
+    extras, problems = read_extra_arguments(given_, version)
     assert not (extras.flags and problems)
     for problem in problems:
         place = problem.field.removeprefix("spec.engine.extraArgs[").removesuffix("]")

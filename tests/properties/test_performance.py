@@ -9,8 +9,9 @@ from vllm_operator.engine.versions import Version
 from vllm_operator.hardware import performance as gpus
 from vllm_operator.models import catalogue
 from vllm_operator.models.architecture import Architecture, architecture_from_config
-from vllm_operator.sizing.parallelism import Parallelism
-from vllm_operator.sizing.performance import Server, server, work_of
+from vllm_operator.sizing.performance.server import Server, server
+from vllm_operator.sizing.performance.work import work_of
+from vllm_operator.sizing.split.parallelism import Parallelism
 
 MODELS = (
     "meta-llama/Llama-3.1-8B-Instruct",

@@ -14,10 +14,12 @@ from vllm_operator.engine.versions import Version
 from vllm_operator.hardware import catalogue as gpus
 from vllm_operator.models import catalogue as models
 from vllm_operator.models.architecture import Architecture, architecture_from_config
-from vllm_operator.sizing import memory, parallelism
-from vllm_operator.sizing.memory import Load
-from vllm_operator.sizing.parallelism import SINGLE, Parallelism
-from vllm_operator.sizing.planner import PlanningInputs, make_plan
+from vllm_operator.sizing.asked.inputs import PlanningInputs
+from vllm_operator.sizing.memory import accounting
+from vllm_operator.sizing.memory.accounting import Load
+from vllm_operator.sizing.plan.planner import make_plan
+from vllm_operator.sizing.split import parallelism
+from vllm_operator.sizing.split.parallelism import SINGLE, Parallelism
 
 MODELS = models.known_models()
 PRODUCTS = tuple(product.name for product in gpus.products() if product.compute_capability)
@@ -182,7 +184,7 @@ def test_a_problem_says_where_and_what(given_: tuple):
 def test_more_utilization_never_leaves_less_for_the_cache(
     model: str, version: str, low: int, tensor: int
 ):
-    found = memory.footprint(
+    found = accounting.footprint(
         architecture_from_config(models.find(model).config),
         Version.parse(version),
         Parallelism(tensor),
@@ -206,7 +208,7 @@ def test_more_sequences_never_leave_more_for_the_cache(
 ):
     architecture = architecture_from_config(models.find(model).config)
     few, many = (
-        memory.footprint(
+        accounting.footprint(
             architecture,
             Version.parse(version),
             SINGLE,

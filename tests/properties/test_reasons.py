@@ -14,8 +14,9 @@ from vllm_operator.api.plan import Plan
 from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.engine import defaults
 from vllm_operator.engine.versions import Version
-from vllm_operator.sizing.planner import PlanningInputs, make_plan
-from vllm_operator.sizing.repairs import Repair
+from vllm_operator.sizing.asked.inputs import PlanningInputs
+from vllm_operator.sizing.asked.repairs import Repair
+from vllm_operator.sizing.plan.planner import make_plan
 
 LENGTH, SEQS, TOKENS = "--max-model-len", "--max-num-seqs", "--max-num-batched-tokens"
 UTILIZATION = "--gpu-memory-utilization"

@@ -4,7 +4,7 @@
 
 Starts from ``memory_start.csv`` (figures taken from single logs, each with its source), reads
 ``benchmarks/data/vllm_startup_logs.csv`` and writes
-``operator/vllm_operator/sizing/coefficients.csv``.
+``operator/vllm_operator/sizing/memory/coefficients.csv``.
 
 ``expected``: coordinate descent on the mean error of the KV cache, relative to what was measured,
 with a pull towards the start, so that a coefficient that no start tells about keeps its figure.
@@ -29,16 +29,16 @@ from vllm_operator.engine.versions import Version
 from vllm_operator.hardware import catalogue as products
 from vllm_operator.models import catalogue as models
 from vllm_operator.models.architecture import Architecture, architecture_from_config
-from vllm_operator.sizing import coefficients
-from vllm_operator.sizing.devices import device_of
-from vllm_operator.sizing.engines import described_setup
-from vllm_operator.sizing.kvcache import CacheSettings, cache_layout
-from vllm_operator.sizing.memory import ANY_DEVICE, Device, Load, footprint
-from vllm_operator.sizing.parallelism import Parallelism, illegal_because
+from vllm_operator.sizing.layout.v0_setup import described_setup
+from vllm_operator.sizing.memory import coefficients
+from vllm_operator.sizing.memory.accounting import Load, footprint
+from vllm_operator.sizing.memory.device import ANY_DEVICE, Device, device_of
+from vllm_operator.sizing.memory.kvcache import CacheSettings, cache_layout
+from vllm_operator.sizing.split.parallelism import Parallelism, illegal_because
 
 ROOT: Final = Path(__file__).parents[2]
 START: Final = Path(__file__).with_name("memory_start.csv")
-TARGET: Final = ROOT / "operator" / "vllm_operator" / "sizing" / "coefficients.csv"
+TARGET: Final = ROOT / "operator" / "vllm_operator" / "sizing" / "memory" / "coefficients.csv"
 GIBIBYTE: Final = 1024**3
 
 FACTORS: Final = (0.6, 0.75, 0.88, 0.95, 1.05, 1.13, 1.3, 1.6)

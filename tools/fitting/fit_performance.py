@@ -3,7 +3,7 @@
     PYTHONPATH=operator:tools python -m fitting.fit_performance --write
 
 Reads ``benchmarks/data/vllm_serving_benchmarks.csv`` and writes
-``operator/vllm_operator/sizing/performance_coefficients.csv``. Coordinate descent on the mean
+``operator/vllm_operator/sizing/performance/coefficients.csv``. Coordinate descent on the mean
 absolute logarithm of predicted over measured, every model with the same weight, with a pull
 towards what is commonly measured, so that a coefficient that no run tells about keeps that value.
 """
@@ -22,10 +22,10 @@ import click
 from fitting.performance_priors import FIXED, PRIORS
 from fitting.performance_runs import DATA, ROOT, Run, read_runs
 from vllm_operator.hardware.performance import GPUPerformance
-from vllm_operator.sizing import performance
-from vllm_operator.sizing.performance import Coefficients, PerformanceEstimate
+from vllm_operator.sizing.performance.coefficients import Coefficients, choose
+from vllm_operator.sizing.performance.server import PerformanceEstimate
 
-TARGET: Final = ROOT / "operator" / "vllm_operator" / "sizing" / "performance_coefficients.csv"
+TARGET: Final = ROOT / "operator" / "vllm_operator" / "sizing" / "performance" / "coefficients.csv"
 OUTLIER: Final = 0.5
 """Errors (in logarithms) beyond this one count no more: such runs have causes of their own."""
 PULL: Final = 0.03
@@ -36,7 +36,7 @@ Values = dict[tuple[str, str, str], float]
 def coefficients(values: Values, gpu: GPUPerformance) -> Coefficients:
     """The coefficients that hold on ``gpu``."""
     rows = ((*key, value) for key, value in values.items())
-    return performance.choose(rows, gpu.generation, gpu.link)
+    return choose(rows, gpu.generation, gpu.link)
 
 
 def errors(run: Run, found: Coefficients) -> list[float]:

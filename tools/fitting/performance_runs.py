@@ -25,8 +25,9 @@ from vllm_operator.hardware.performance import GPUPerformance
 from vllm_operator.models import catalogue as models
 from vllm_operator.models.architecture import architecture_from_config
 from vllm_operator.models.shapes import Architecture
-from vllm_operator.sizing import performance
-from vllm_operator.sizing.performance import Coefficients, PerformanceEstimate, Work
+from vllm_operator.sizing.performance.coefficients import Coefficients
+from vllm_operator.sizing.performance.server import PerformanceEstimate, server
+from vllm_operator.sizing.performance.work import Work, work_of
 
 ROOT: Final = Path(__file__).parents[2]
 DATA: Final = ROOT / "benchmarks" / "data" / "vllm_serving_benchmarks.csv"
@@ -106,7 +107,7 @@ class Run:
 
     def predict(self, found: Coefficients | None = None) -> PerformanceEstimate:
         """What the model says."""
-        server = performance.server(
+        engine = server(
             self.work,
             self.gpu,
             version=self.version,
@@ -117,12 +118,12 @@ class Run:
             async_scheduling=self.asynchronous,
             found=found,
         )
-        burst = server.burst(self.prompt, self.output, self.requests, varied=self.varied)
+        burst = engine.burst(self.prompt, self.output, self.requests, varied=self.varied)
         if math.isinf(self.rate) or self.requests / self.rate < 0.5 * (
             self.requests / burst.requests_per_second
         ):
             return burst
-        return server.arriving(self.prompt, self.output, self.rate)
+        return engine.arriving(self.prompt, self.output, self.rate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +188,7 @@ def _run(number: int, row: Mapping[str, str]) -> Run:
     version = Version.parse(row["vllm_version"]) if row["vllm_version"] else UNSTATED_VERSION
     architecture = _architecture(row["model_id"])
     kv_bytes = 1.0 if "fp8 kv" in notes.casefold() else 2.0
-    work = performance.work_of(architecture, tensor=tensor, kv_element_bytes=kv_bytes)
+    work = work_of(architecture, tensor=tensor, kv_element_bytes=kv_bytes)
     defaults = batch_defaults(version, product.memory_bytes, gpu.name)
     requests, concurrency, rate = _load(row)
     pool = _stated_pool(notes)

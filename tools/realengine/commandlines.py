@@ -9,7 +9,8 @@ from vllm_operator.engine.parsers import REASONING, TOOL_CALLS, parsers
 from vllm_operator.engine.versions import DEFAULT_IMAGE, Version
 from vllm_operator.hardware.catalogue import products
 from vllm_operator.models import catalogue
-from vllm_operator.sizing.planner import PlanningInputs, make_plan
+from vllm_operator.sizing.asked.inputs import PlanningInputs
+from vllm_operator.sizing.plan.planner import make_plan
 
 SEED = 20260
 TRIES = 20

@@ -16,6 +16,8 @@ VERSION = "v1alpha1"
 KIND = "VLLMServer"
 PLURAL = "vllmservers"
 API_VERSION = f"{GROUP}/{VERSION}"
+PORT = 8000
+"""Where a server answers: its engine, its pods and its Service."""
 
 
 class ResourceModel(BaseModel):

@@ -18,7 +18,7 @@ from .patterns import EXTENDED_RESOURCE, OBJECT_NAME, QUANTITY
 from .pod import EnvironmentVariable, KeyReference, PodSpec
 from .workload import Workload
 
-GIBIBYTE = 1024**3
+DEFAULT_DRAIN_SECONDS = 60
 FOLDER = r"^/([A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*/?)?$"
 """An absolute path without ``..`` and without hidden folders."""
 
@@ -314,7 +314,8 @@ class Rollout(ResourceModel):
         le=86_400,
     )
     drain_seconds: int | None = field(
-        "How many seconds a stopping pod may go on with the requests that it runs; 60 by default.",
+        "How many seconds a stopping pod may go on with the requests that it runs; "
+        f"{DEFAULT_DRAIN_SECONDS} by default.",
         ge=0,
         le=3600,
     )

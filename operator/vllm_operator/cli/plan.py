@@ -24,7 +24,8 @@ from vllm_operator.manifests.render import Object, render
 from vllm_operator.manifests.selection import gpu_selection
 from vllm_operator.models import catalogue
 from vllm_operator.models.facts import ModelFacts, facts_from_inline, facts_from_json
-from vllm_operator.sizing.planner import PlanningInputs, infeasible_plan, make_plan
+from vllm_operator.sizing.asked.inputs import PlanningInputs
+from vllm_operator.sizing.plan.planner import infeasible_plan, make_plan
 
 from .documents import Manifests, read_manifests, read_nodes
 from .table import show_plans

@@ -22,9 +22,9 @@ from typing import Final
 
 from vllm_operator.engine.failures import Failure, known_failure, unknown_failure
 from vllm_operator.engine.versions import NEWEST_KNOWN, Version
-from vllm_operator.errors import TemporaryFailure
+from vllm_operator.errors import ApiError, TemporaryFailure
 
-from .client import ApiError, Client
+from .client import Client
 from .endings import Ending
 from .records import ChildRecord, Key, PodRecord
 from .revisions import Pinned, pods_of_plan

@@ -18,16 +18,18 @@ from typing import Any, Final
 
 import aiohttp
 
+from vllm_operator.api.base import PORT
 from vllm_operator.api.plan import Plan, TokenEstimate
 from vllm_operator.api.status import MeasuredCache
 from vllm_operator.api.v1alpha1 import Engine
 from vllm_operator.engine.metrics import metrics as metric_names
 from vllm_operator.engine.versions import Version, version_differs
-from vllm_operator.errors import TemporaryFailure
-from vllm_operator.sizing.calibration import Calibration, measured
-from vllm_operator.sizing.inputs import PlanningInputs
+from vllm_operator.errors import ApiError, TemporaryFailure
+from vllm_operator.sizing.asked.inputs import PlanningInputs
+from vllm_operator.sizing.memory.calibration import Calibration, measured
 
-from .client import CONFIG_MAPS, ApiError, Client
+from .client import Client
+from .kinds import CONFIG_MAPS
 from .metrics import Metrics
 from .records import Key, PodRecord
 from .revisions import Pinned, pods_of_plan
@@ -237,7 +239,7 @@ async def _read(address: str, path: str) -> str:
     timeout = aiohttp.ClientTimeout(total=READ_SECONDS)
     async with (
         aiohttp.ClientSession(timeout=timeout) as session,
-        session.get(f"http://{host}:8000{path}", allow_redirects=False) as answer,
+        session.get(f"http://{host}:{PORT}{path}", allow_redirects=False) as answer,
     ):
         answer.raise_for_status()
         content = await answer.content.read(READ_BYTES)

@@ -8,7 +8,7 @@ from typing import Any, Final
 from vllm_operator.api.fields import as_json
 from vllm_operator.api.v1alpha1 import VLLMServerSpec
 from vllm_operator.manifests.labels import REPLAN_ANNOTATION
-from vllm_operator.sizing.planner import plan_difference
+from vllm_operator.sizing.plan.difference import plan_difference
 
 from .revisions import LIVE_FIELDS, LIVE_ROLLOUT_FIELDS, Pinned
 

@@ -9,15 +9,16 @@ from functools import partial
 from typing import Any
 
 from vllm_operator.api.v1alpha1 import VLLMServer, VLLMServerSpec
-from vllm_operator.errors import TemporaryFailure
+from vllm_operator.errors import ApiError, Stale
 from vllm_operator.manifests.render import WORKLOADS, live_objects, with_live_fields
 
 from .apply import Applier, differs, is_refusal, with_applied_hash
-from .client import BY_KIND, SERVERS, ApiError, Client
+from .client import Client
 from .events import Note
+from .kinds import BUDGETS, BY_KIND, SERVERS
 from .metrics import Metrics
 from .planning import Proposal
-from .records import BUDGET, SERVER, Key
+from .records import Key
 from .revisions import Pinned
 from .rollout import choose_strategy, may_retire
 from .store import Store
@@ -34,10 +35,6 @@ class Applied:
     """Why the API server refused an object, if it did."""
     complete: bool = True
     """Whether every object stands."""
-
-
-class Stale(TemporaryFailure):
-    """What was read is out of date; the next visit reads better."""
 
 
 class Children:
@@ -115,8 +112,8 @@ class Children:
                 return Applied(repaired, look_again, refusal, complete=False)
             if live is not None and live.applied_hash == applied.applied_hash:
                 repaired.append(kind)
-        if BUDGET not in {rendered["kind"] for rendered in objects}:
-            await self._remove(BUDGET, key, server)
+        if BUDGETS.kind not in {rendered["kind"] for rendered in objects}:
+            await self._remove(BUDGETS.kind, key, server)
         wait = await self._retire(key, server, in_force)
         look_again = wait if look_again is None else look_again
         return Applied(repaired, look_again, refusal)
@@ -125,9 +122,9 @@ class Children:
         """Read the server live. Raises Stale where it is gone, or another one by now."""
         body = await self._client.get(SERVERS, key[0], key[1])
         if body is None:
-            self._store.forget_child(SERVER, key, key[1])
+            self._store.forget_child(SERVERS.kind, key, key[1])
         else:
-            self._store.observe(SERVER, body)
+            self._store.observe(SERVERS.kind, body)
         if body is None or body["metadata"]["uid"] != server.metadata.uid:
             raise Stale(f"VLLMServer {key[1]} is gone")
 

@@ -18,9 +18,10 @@ from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.client.exceptions import ApiException
 
-from vllm_operator.errors import TemporaryFailure, VLLMOperatorError
+from vllm_operator.errors import ApiError, TemporaryFailure
 from vllm_operator.manifests.labels import FIELD_MANAGER
 
+from .kinds import PODS, Resource
 from .metrics import Metrics
 
 APPLY: Final = "application/apply-patch+yaml"
@@ -31,58 +32,6 @@ LOG_READ_BYTES: Final = 4 * 1024 * 1024
 """Of one log's last lines: no more is waited for, and fewer bytes are kept."""
 
 Object = dict[str, Any]
-
-
-class ApiError(VLLMOperatorError):
-    """The API server answered, and not with success."""
-
-    def __init__(self, code: int, reason: str, message: str) -> None:
-        super().__init__(f"{code} {reason}: {message}")
-        self.code = code
-        self.reason = reason
-        self.message = message
-
-
-class Resource:
-    """Where a kind is served."""
-
-    def __init__(self, api_version: str, plural: str) -> None:
-        root = "/apis/" if "/" in api_version else "/api/"
-        self.root = root + api_version
-        self.plural = plural
-
-    def path(self, namespace: str | None = None, name: str | None = None, sub: str = "") -> str:
-        """The path of a collection or of one object (``sub``: a subresource)."""
-        parts = [self.root]
-        if namespace:
-            parts.append(f"namespaces/{namespace}")
-        parts.append(self.plural)
-        if name:
-            parts.append(name)
-        if sub:
-            parts.append(sub)
-        return "/".join(parts)
-
-
-SERVERS: Final = Resource("vllm-operator.io/v1alpha1", "vllmservers")
-DEPLOYMENTS: Final = Resource("apps/v1", "deployments")
-SERVICES: Final = Resource("v1", "services")
-REVISIONS: Final = Resource("apps/v1", "controllerrevisions")
-PODS: Final = Resource("v1", "pods")
-NODES: Final = Resource("v1", "nodes")
-CONFIG_MAPS: Final = Resource("v1", "configmaps")
-CLAIMS: Final = Resource("v1", "persistentvolumeclaims")
-LEADER_WORKER_SETS: Final = Resource("leaderworkerset.x-k8s.io/v1", "leaderworkersets")
-BUDGETS: Final = Resource("policy/v1", "poddisruptionbudgets")
-EVENTS: Final = Resource("events.k8s.io/v1", "events")
-LEASES: Final = Resource("coordination.k8s.io/v1", "leases")
-
-BY_KIND: Final[Mapping[str, Resource]] = {
-    "Deployment": DEPLOYMENTS,
-    "LeaderWorkerSet": LEADER_WORKER_SETS,
-    "Service": SERVICES,
-    "PodDisruptionBudget": BUDGETS,
-}
 
 
 class Client:

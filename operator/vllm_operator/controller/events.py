@@ -10,10 +10,11 @@ from typing import Any, Final, Literal
 from vllm_operator.api.base import API_VERSION, KIND
 from vllm_operator.api.conditions import START_FAILURES
 from vllm_operator.api.v1alpha1 import VLLMServer
-from vllm_operator.errors import TemporaryFailure
+from vllm_operator.errors import ApiError, TemporaryFailure
 from vllm_operator.manifests.labels import FIELD_MANAGER
 
-from .client import EVENTS, ApiError, Client
+from .client import Client
+from .kinds import EVENTS
 
 Note = tuple[Literal["Normal", "Warning"], str, str, str]
 """An event to post: type, reason, action, note."""

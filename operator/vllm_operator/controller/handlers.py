@@ -9,22 +9,17 @@ by empty ones, which saves two deep copies of every object that passes by.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import kopf
 from kubernetes.aio.client.configuration import Configuration
 
-from vllm_operator.api.base import GROUP, PLURAL, VERSION
-from vllm_operator.manifests.labels import SERVER_LABEL
-
-from . import records
 from .client import PAGE_SIZE
+from .kinds import STORED, Resource
 
 Sink = Callable[[str, str | None, dict[str, Any]], None]
 """Takes the kind of an object, the event's type (None: initial listing) and the object."""
-
-NODE = "Node"
 
 
 class _NoDiffs(kopf.DiffBaseStorage):
@@ -77,26 +72,18 @@ def operator_settings(*, streaming: bool) -> kopf.OperatorSettings:
     settings.persistence.diffbase_storage = _NoDiffs()
     settings.persistence.progress_storage = _NoProgress()
     selectors = settings.watching.label_selectors
-    selectors["apps", "v1", "deployments"] = SERVER_LABEL
-    selectors["apps", "v1", "controllerrevisions"] = SERVER_LABEL
-    selectors["", "v1", "services"] = SERVER_LABEL
-    selectors["leaderworkerset.x-k8s.io", "v1", "leaderworkersets"] = SERVER_LABEL
-    selectors["policy", "v1", "poddisruptionbudgets"] = SERVER_LABEL
-    selectors["", "v1", "pods"] = SERVER_LABEL
+    for one in STORED:
+        if one.selector:
+            selectors[one.where] = one.selector
     return settings
 
 
 def build_registry(
     sink: Sink,
     credentials: Callable[[], Awaitable[Configuration]],
-    *,
-    watch_nodes: bool,
-    groups: bool,
+    watched: Iterable[Resource],
 ) -> kopf.OperatorRegistry:
-    """Handlers that hand every event to ``sink``; ``credentials`` are loaded at each login.
-
-    ``groups``: whether the cluster has LeaderWorkerSets, without which a watch would never end.
-    """
+    """Handlers that hand every event to ``sink``; ``credentials`` are loaded at each login."""
     registry = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=registry)
@@ -113,21 +100,13 @@ def build_registry(
             private_key_path=configuration.key_file,
         )
 
-    def watch(kind: str, *where: str) -> None:
-        @kopf.on.event(*where, registry=registry, id=kind)
+    def watch(resource: Resource) -> None:
+        @kopf.on.event(*resource.where, registry=registry, id=resource.kind)
         async def deliver(event: Any, **_: Any) -> None:
-            sink(kind, event["type"], event["object"])
+            sink(resource.kind, event["type"], event["object"])
 
-    watch(records.SERVER, GROUP, VERSION, PLURAL)
-    watch(records.DEPLOYMENT, "apps", "v1", "deployments")
-    watch(records.REVISION, "apps", "v1", "controllerrevisions")
-    watch(records.SERVICE, "", "v1", "services")
-    watch(records.BUDGET, "policy", "v1", "poddisruptionbudgets")
-    watch(records.POD, "", "v1", "pods")
-    if groups:
-        watch(records.LEADER_WORKER_SET, "leaderworkerset.x-k8s.io", "v1", "leaderworkersets")
-    if watch_nodes:
-        watch(NODE, "", "v1", "nodes")
+    for resource in watched:
+        watch(resource)
     return registry
 
 

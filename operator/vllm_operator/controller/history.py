@@ -7,18 +7,18 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from vllm_operator.api.v1alpha1 import VLLMServer
+from vllm_operator.errors import ApiError, Stale, UnreadableRevision
 
 from .apply import controlled_by
 from .changes import reason_to_roll
-from .children import Stale
-from .client import REVISIONS, ApiError, Client
+from .client import Client
+from .kinds import REVISIONS
 from .metrics import Metrics
 from .planning import Proposal
-from .records import REVISION, Key, RevisionRecord
+from .records import Key, RevisionRecord
 from .revisions import (
     Pinned,
     Refusal,
-    UnreadableRevision,
     controller_revision,
     expired,
     given_up,
@@ -115,8 +115,8 @@ class History:
         """Delete what is beyond the bounded history, also where an earlier visit ended before."""
         for old in expired(self._store.revisions(key, server.metadata.uid), good):
             await self._client.delete(REVISIONS, key[0], old.name)
-            self._metrics.writes.labels(REVISION).inc()
-            self._store.forget_child(REVISION, key, old.name)
+            self._metrics.writes.labels(REVISIONS.kind).inc()
+            self._store.forget_child(REVISIONS.kind, key, old.name)
 
     def _record(self, key: Key, server: VLLMServer, name: str | None) -> RevisionRecord:
         """Raises KeyError where there is none of that name."""
@@ -130,8 +130,8 @@ class History:
         while answer is None:
             answer = await self._create(key, server, build, number)
             number += 1
-        self._metrics.writes.labels(REVISION).inc()
-        self._store.observe(REVISION, answer)
+        self._metrics.writes.labels(REVISIONS.kind).inc()
+        self._store.observe(REVISIONS.kind, answer)
         await self.tidy(key, server, good)
         return pinned(self._store.revisions(key, server.metadata.uid)[-1])
 
@@ -151,5 +151,5 @@ class History:
             if found is not None and not controlled_by(found, server.metadata.uid):
                 return None  # it stays untouched; the next number is as good
             if found is not None:
-                self._store.observe(REVISION, found)
+                self._store.observe(REVISIONS.kind, found)
             raise Stale(f"plan {number} was pinned before") from error

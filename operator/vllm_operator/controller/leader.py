@@ -9,15 +9,11 @@ from collections.abc import Awaitable, Callable
 from kubernetes.aio.leaderelection.electionconfig import Config
 from kubernetes.aio.leaderelection.leaderelection import LeaderElection
 
-from vllm_operator.errors import TemporaryFailure
+from vllm_operator.errors import LeadershipLost
 
 from .client import Client
 from .lease import LeaseLock
 from .settings import OperatorSettings
-
-
-class LeadershipLost(TemporaryFailure):
-    """Somebody else may act now; this process must not."""
 
 
 async def lead(

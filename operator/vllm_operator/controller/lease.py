@@ -17,9 +17,10 @@ from kubernetes.aio.client.exceptions import ApiException
 from kubernetes.aio.leaderelection.leaderelectionrecord import LeaderElectionRecord
 from kubernetes.aio.leaderelection.resourcelock.baselock import BaseLock
 
-from vllm_operator.errors import TemporaryFailure
+from vllm_operator.errors import ApiError, TemporaryFailure
 
-from .client import LEASES, ApiError, Client
+from .client import Client
+from .kinds import LEASES
 
 Answer = TypeVar("Answer")
 

@@ -19,9 +19,11 @@ from vllm_operator.errors import (
 )
 from vllm_operator.manifests.render import render, template_of
 from vllm_operator.manifests.selection import gpu_selection
-from vllm_operator.sizing.calibration import Calibration
-from vllm_operator.sizing.planner import PlanningInputs, make_plan, plan_difference
-from vllm_operator.sizing.repairs import Repair
+from vllm_operator.sizing.asked.inputs import PlanningInputs
+from vllm_operator.sizing.asked.repairs import Repair
+from vllm_operator.sizing.memory.calibration import Calibration
+from vllm_operator.sizing.plan.difference import plan_difference
+from vllm_operator.sizing.plan.planner import make_plan
 
 from .apply import Applier
 from .inputs import LARGEST_GROUP, InputSource, Standing

@@ -8,33 +8,17 @@ import logging
 import random
 import signal
 import time
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from vllm_operator.errors import TemporaryFailure, VLLMOperatorError
-from vllm_operator.manifests.labels import SERVER_LABEL
+from vllm_operator.errors import ApiError, GroupsAppeared, Stale, TemporaryFailure
 
-from . import handlers, health, records
+from . import handlers, health
 from .apply import Applier
 from .calibrate import Calibrator
-from .children import Stale
-from .client import (
-    BUDGETS,
-    DEPLOYMENTS,
-    LEADER_WORKER_SETS,
-    NODES,
-    PODS,
-    REVISIONS,
-    SERVERS,
-    SERVICES,
-    ApiError,
-    Client,
-    Resource,
-    connect,
-    load_configuration,
-)
+from .client import Client, connect, load_configuration
 from .inputs import InputSource
+from .kinds import LEADER_WORKER_SETS, NODES, SERVERS, STORED, Resource
 from .leader import lead
 from .metrics import Metrics
 from .nodes import Nodes
@@ -47,16 +31,6 @@ from .store import Store
 
 LOG: Final = logging.getLogger("vllm_operator")
 
-LISTED: Final[Mapping[str, tuple[Resource, str | None]]] = {
-    records.SERVER: (SERVERS, None),
-    records.DEPLOYMENT: (DEPLOYMENTS, SERVER_LABEL),
-    records.LEADER_WORKER_SET: (LEADER_WORKER_SETS, SERVER_LABEL),
-    records.SERVICE: (SERVICES, SERVER_LABEL),
-    records.BUDGET: (BUDGETS, SERVER_LABEL),
-    records.REVISION: (REVISIONS, SERVER_LABEL),
-    records.POD: (PODS, SERVER_LABEL),
-}
-
 STUCK_SECONDS: Final = 300.0
 """A reconcile that takes longer makes /healthz fail."""
 
@@ -65,10 +39,6 @@ FIRST_RESYNC_SECONDS: Final = 20.0
 
 STREAMING_LISTS_SINCE: Final = 34
 """Minor version of Kubernetes from which an initial list can come as a stream (KEP-3157)."""
-
-
-class GroupsAppeared(VLLMOperatorError):
-    """Somebody installed LeaderWorkerSet: Kopf begins a watch only at its start."""
 
 
 class Operator:
@@ -114,7 +84,7 @@ class Operator:
     def take(self, kind: str, change: str | None, body: dict[str, Any]) -> None:
         """Take in a watch event and queue the server that it concerns."""
         self.metrics.watch_events.labels(kind).inc()
-        if kind == handlers.NODE:
+        if kind == NODES.kind:
             if change == "DELETED":
                 changed = self.nodes.remove(body["metadata"]["name"])
             else:
@@ -127,10 +97,10 @@ class Operator:
         else:
             key = self.store.observe(kind, body)
         if key is not None and self.synced:
-            if kind == records.SERVER:
+            if kind == SERVERS.kind:
                 self.queue.forget(key)  # an edit, or a successor, owes nothing to old failures
             # Somebody waits for what they created or edited; a child tells how far its server is.
-            self.queue.add(key, urgent=kind == records.SERVER)
+            self.queue.add(key, urgent=kind == SERVERS.kind)
 
     def queue_all(self, spread: float = 0.0) -> None:
         """Queue every server, over ``spread`` seconds."""
@@ -143,16 +113,14 @@ class Operator:
         namespaces: tuple[str | None, ...] = self.namespaces or (None,)
         touched: set[Key] = set()
         await self._look_for_groups()
-        for kind, (resource, selector) in LISTED.items():
-            if kind == records.LEADER_WORKER_SET and not self.inputs.groups:
-                continue
-            self.store.begin_listing(kind)
+        for resource in self._stored():
+            self.store.begin_listing(resource.kind)
             for namespace in namespaces:
-                async for page in self.client.pages(resource, namespace, selector):
+                async for page in self.client.pages(resource, namespace, resource.selector):
                     for body in page:
-                        key = self.store.observe(kind, body)
+                        key = self.store.observe(resource.kind, body)
                         touched |= {key} if key else set()
-            touched |= self.store.end_listing(kind, self.namespaces)
+            touched |= self.store.end_listing(resource.kind, self.namespaces)
         if self.settings.watch_nodes:
             names = []
             async for page in self.client.pages(NODES, None):
@@ -163,6 +131,10 @@ class Operator:
         for key in touched:
             self.queue.add(key)
         self.reconciler.recheck.update(self.store.server_keys())
+
+    def _stored(self) -> list[Resource]:
+        """What is kept, of what the cluster has: a watch of a kind that is not there never ends."""
+        return [one for one in STORED if one is not LEADER_WORKER_SETS or self.inputs.groups]
 
     async def _look_for_groups(self) -> None:
         """See whether the cluster has LeaderWorkerSets. Raises GroupsAppeared while acting."""
@@ -235,12 +207,8 @@ class Operator:
         await self._first_sync(stop)
         if stop.is_set():
             return
-        registry = handlers.build_registry(
-            self.take,
-            load_configuration,
-            watch_nodes=self.settings.watch_nodes,
-            groups=self.inputs.groups,
-        )
+        watched = [*self._stored(), *([NODES] if self.settings.watch_nodes else [])]
+        registry = handlers.build_registry(self.take, load_configuration, watched)
         stop_watching, started = asyncio.Event(), asyncio.Event()
         streaming = await self.client.minor_version() >= STREAMING_LISTS_SINCE
         watches = asyncio.create_task(

@@ -13,18 +13,19 @@ from pydantic import ValidationError
 from vllm_operator.api.canonical import normalized
 from vllm_operator.api.plan import Problem
 from vllm_operator.api.v1alpha1 import VLLMServer
-from vllm_operator.errors import NameConflict, TemporaryFailure
+from vllm_operator.errors import ApiError, NameConflict, Stale, TemporaryFailure
 
 from . import events
 from .apply import Applier
 from .boot import BootReader
 from .calibrate import Answer, Calibrator
 from .changes import reason_to_roll
-from .children import Children, Stale, repair_note, without_pods
-from .client import SERVERS, ApiError, Client
+from .children import Children, repair_note, without_pods
+from .client import Client
 from .events import Note, condition
 from .gpus import GPUCount, count
 from .history import History
+from .kinds import DEPLOYMENTS, SERVERS
 from .metrics import Metrics
 from .nodes import Nodes
 from .planning import (
@@ -36,7 +37,7 @@ from .planning import (
     unreadable_plan,
 )
 from .progress import Observed
-from .records import DEPLOYMENT, SERVER, ChildRecord, Key, PodRecord
+from .records import ChildRecord, Key, PodRecord
 from .repair import Past
 from .revisions import Pinned, pods_of_plan
 from .rollout import is_rolling, is_settled
@@ -288,7 +289,7 @@ class Reconciler:
         self, key: Key, server: VLLMServer, in_force: Pinned | None
     ) -> ChildRecord | None:
         """The server's Deployment or LeaderWorkerSet, if it is ours."""
-        kind = DEPLOYMENT if in_force is None else in_force.workload
+        kind = DEPLOYMENTS.kind if in_force is None else in_force.workload
         found = self._store.child(kind, key, key[1])
         ours = found is not None and found.controller_uid == server.metadata.uid
         return found if ours else None
@@ -325,7 +326,7 @@ class Reconciler:
             await self._children.ensure_alive(key, server)
             raise Stale(f"VLLMServer {key[1]} has changed since it was read") from error
         self._metrics.writes.labels("VLLMServer/status").inc()
-        self._store.observe(SERVER, answer)
+        self._store.observe(SERVERS.kind, answer)
         return folded.look_again, events.warnings(before, folded.status)
 
     async def _post(self, server: VLLMServer, notes: list[Note]) -> None:

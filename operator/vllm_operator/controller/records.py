@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from vllm_operator.api.base import KIND
 from vllm_operator.manifests import labels as names
 from vllm_operator.manifests.fieldset import field_set_digest
 
 from .endings import ENGINE, MESSAGE_LIMIT, Ending, ending_of, engine_status
+from .kinds import DEPLOYMENTS, LEADER_WORKER_SETS, PODS, REVISIONS, SERVERS
 
 COMPONENT: Final = "app.kubernetes.io/component"
 
@@ -61,7 +61,7 @@ class ServerRecord(Record):
 
 @dataclass(frozen=True, slots=True)
 class ChildRecord(Record):
-    """A Deployment or Service of ours, and for a Deployment how far it is."""
+    """An object that is applied for a server, and of what runs its pods how far it is."""
 
     kind: str
     controller_uid: str | None
@@ -194,9 +194,9 @@ def child_record(kind: str, body: Mapping[str, Any]) -> ChildRecord:
         "deleting": "deletionTimestamp" in metadata,
     }
     spec, status = body.get("spec") or {}, body.get("status") or {}
-    if kind == LEADER_WORKER_SET:
+    if kind == LEADER_WORKER_SETS.kind:
         return ChildRecord(**common, **_group_facts(metadata, spec, status))
-    if kind != DEPLOYMENT:
+    if kind != DEPLOYMENTS.kind:
         return ChildRecord(**common)
     progressing: Mapping[str, Any] = next(
         (item for item in status.get("conditions") or [] if item["type"] == "Progressing"), {}
@@ -310,24 +310,13 @@ def revision_record(body: Mapping[str, Any]) -> RevisionRecord:
     )
 
 
-SERVER: Final = "VLLMServer"
-DEPLOYMENT: Final = "Deployment"
-SERVICE: Final = "Service"
-REVISION: Final = "ControllerRevision"
-POD: Final = "Pod"
-LEADER_WORKER_SET: Final = "LeaderWorkerSet"
-BUDGET: Final = "PodDisruptionBudget"
-
-KINDS: Final = (SERVER, DEPLOYMENT, LEADER_WORKER_SET, SERVICE, BUDGET, REVISION, POD)
-
-
 def record_of(kind: str, body: Mapping[str, Any]) -> Record:
     """The record of an object of a watched kind."""
-    if kind == SERVER:
+    if kind == SERVERS.kind:
         return server_record(body)
-    if kind == POD:
+    if kind == PODS.kind:
         return pod_record(body)
-    if kind == REVISION:
+    if kind == REVISIONS.kind:
         return revision_record(body)
     return child_record(kind, body)
 
@@ -336,10 +325,10 @@ def server_key(kind: str, body: Mapping[str, Any]) -> Key | None:
     """The server that an object speaks of: its controller, else what its label says."""
     metadata = body["metadata"]
     namespace = metadata.get("namespace", "")
-    if kind == SERVER:
+    if kind == SERVERS.kind:
         return (namespace, metadata["name"])
     for reference in metadata.get("ownerReferences") or []:
-        if reference.get("controller") and reference["kind"] == KIND:
+        if reference.get("controller") and reference["kind"] == SERVERS.kind:
             return (namespace, reference["name"])
     name = (metadata.get("labels") or {}).get(names.SERVER_LABEL)
     return None if name is None else (namespace, name)

@@ -19,8 +19,9 @@ from vllm_operator.api.plan import Plan
 from vllm_operator.api.pod import PodSpec
 from vllm_operator.api.v1alpha1 import Engine, VLLMServerSpec
 from vllm_operator.engine.failures import Failure
-from vllm_operator.sizing.limits import SHORTEST_USEFUL_LENGTH
-from vllm_operator.sizing.repairs import REPAIR_LIMIT, Repair
+from vllm_operator.errors import Irreparable
+from vllm_operator.sizing.asked.repairs import REPAIR_LIMIT, Repair
+from vllm_operator.sizing.layout.batch_limits import SHORTEST_USEFUL_LENGTH
 
 from .boot import Diagnosis
 from .records import PodRecord
@@ -80,10 +81,6 @@ class Verdict:
     """Whether the engine is given another start first."""
 
 
-class _Refused(Exception):
-    """Why a repair cannot be."""
-
-
 def decide(
     spec: VLLMServerSpec,
     in_force: Pinned,
@@ -113,7 +110,7 @@ def decide(
         return Verdict(waits=True)
     try:
         limit, before = _LIMITS[failure.repair](spec, plan, failure)
-    except _Refused as refusal:
+    except Irreparable as refusal:
         return Verdict(refusal=str(refusal))
     shown = f"{limit:g}" if isinstance(limit, float) else str(limit)
     reason = (
@@ -244,9 +241,9 @@ def _shorter(spec: VLLMServerSpec, plan: Plan, failure: Failure) -> tuple[int, s
     needed = wanted or min(SHORTEST_USEFUL_LENGTH, before)
     if limit < needed:
         asked = "spec.workload expects" if wanted else "the shortest that is worth serving is"
-        raise _Refused(f"requests of {limit} tokens are all that fits, and {asked} {needed}")
+        raise Irreparable(f"requests of {limit} tokens are all that fits, and {asked} {needed}")
     if limit >= before:
-        raise _Refused(f"{limit} tokens are not less than the {before} that were refused")
+        raise Irreparable(f"{limit} tokens are not less than the {before} that were refused")
     return limit, str(before)
 
 
@@ -258,17 +255,17 @@ def _lower(spec: VLLMServerSpec, plan: Plan, failure: Failure) -> tuple[float, s
         share = float(numbers["free"]) / float(numbers["total"])
         limit = math.floor(share * 100 - 0.05) / 100
         if before - limit > MOST_TAKEN:
-            raise _Refused(
+            raise Irreparable(
                 f"a utilization of {limit:g} instead of {before:g} would leave that to somebody "
                 "else for good"
             )
     else:
         share = _bytes(numbers.get("tried")) / plan.memory.total
         if share > SHARE_TRIED:
-            raise _Refused("a lower utilization would not make room for that")
+            raise Irreparable("a lower utilization would not make room for that")
         limit = round(before - max(UTILIZATION_STEP, math.ceil(share * 100) / 100), 2)
     if limit >= before or limit <= 0:
-        raise _Refused(f"a utilization of {before:g} is not the reason")
+        raise Irreparable(f"a utilization of {before:g} is not the reason")
     return limit, f"{before:g}"
 
 
@@ -281,7 +278,7 @@ def _fewer(spec: VLLMServerSpec, plan: Plan, failure: Failure) -> tuple[int, str
     asked = -(-((workload.concurrency if workload else None) or 0) // plan.placement.data)
     if limit >= before or limit < max(asked, min(FEWEST_SEQUENCES, before // 2 or 1)):
         least = f"spec.workload asks for {asked}" if asked else f"{before} are few already"
-        raise _Refused(f"{limit} sequences at once would be too few: {least}")
+        raise Irreparable(f"{limit} sequences at once would be too few: {least}")
     return limit, str(before)
 
 

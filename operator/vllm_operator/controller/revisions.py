@@ -17,12 +17,13 @@ from vllm_operator import __version__
 from vllm_operator.api.canonical import digest
 from vllm_operator.api.plan import Plan
 from vllm_operator.api.v1alpha1 import VLLMServer, VLLMServerSpec
-from vllm_operator.errors import VLLMOperatorError
+from vllm_operator.errors import UnreadableRevision
 from vllm_operator.hardware import catalogue as gpus
 from vllm_operator.manifests import labels as names
 from vllm_operator.manifests.render import DEPLOYMENT, WORKLOADS, owner_reference, template_of
 from vllm_operator.models import catalogue as models
-from vllm_operator.sizing import coefficients, startup
+from vllm_operator.sizing.memory import coefficients
+from vllm_operator.sizing.plan import startup
 
 from .records import PodRecord, RevisionRecord
 
@@ -44,10 +45,6 @@ LIVE_FIELDS: Final = ("replicas", "paused", "autotune")
 """Fields that act at once and are in no plan and no pinned object."""
 
 LIVE_ROLLOUT_FIELDS: Final = ("strategy",)
-
-
-class UnreadableRevision(VLLMOperatorError):
-    """A ControllerRevision of ours that holds nothing to act by."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from vllm_operator.api.conditions import truncate
 from vllm_operator.api.plan import Problem
 from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.manifests.labels import REPLAN_ANNOTATION
-from vllm_operator.sizing.inputs import PlanningInputs
+from vllm_operator.sizing.asked.inputs import PlanningInputs
 
 from .boot import BootReader, Diagnosis
 from .events import Note

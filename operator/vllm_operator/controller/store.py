@@ -11,11 +11,8 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from .kinds import PODS, REVISIONS, SERVERS, STORED
 from .records import (
-    KINDS,
-    POD,
-    REVISION,
-    SERVER,
     ChildRecord,
     Key,
     PodRecord,
@@ -36,7 +33,7 @@ class Store:
     """Records by kind and by the server that they belong to."""
 
     def __init__(self) -> None:
-        self._records: dict[str, dict[Key, dict[str, Record]]] = {kind: {} for kind in KINDS}
+        self._records: dict[str, dict[Key, dict[str, Record]]] = {one.kind: {} for one in STORED}
         self._seen: dict[str, set[tuple[Key, str]]] = {}
         self._graves: OrderedDict[str, None] = OrderedDict()
 
@@ -101,11 +98,11 @@ class Store:
 
     def server_keys(self) -> list[Key]:
         """All servers."""
-        return list(self._records[SERVER])
+        return list(self._records[SERVERS.kind])
 
     def server(self, key: Key) -> ServerRecord | None:
         """The server itself."""
-        record = self._records[SERVER].get(key, {}).get(key[1])
+        record = self._records[SERVERS.kind].get(key, {}).get(key[1])
         return record if isinstance(record, ServerRecord) else None
 
     def child(self, kind: str, key: Key, name: str) -> ChildRecord | None:
@@ -115,20 +112,20 @@ class Store:
 
     def pods(self, key: Key) -> list[PodRecord]:
         """The server's pods, by name."""
-        mine = self._records[POD].get(key, {}).values()
+        mine = self._records[PODS.kind].get(key, {}).values()
         found = [record for record in mine if isinstance(record, PodRecord)]
         return sorted(found, key=lambda record: record.name)
 
     def all_pods(self) -> list[PodRecord]:
         """The pods of all servers."""
-        everything = self._records[POD].values()
+        everything = self._records[PODS.kind].values()
         return [one for mine in everything for one in mine.values() if isinstance(one, PodRecord)]
 
     def revisions(self, key: Key, uid: str) -> list[RevisionRecord]:
         """The pinned plans of the server with that uid, oldest first."""
         found = [
             record
-            for record in self._records[REVISION].get(key, {}).values()
+            for record in self._records[REVISIONS.kind].get(key, {}).values()
             if isinstance(record, RevisionRecord) and record.controller_uid == uid
         ]
         return sorted(found, key=lambda record: record.revision)

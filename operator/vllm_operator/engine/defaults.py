@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Final, Literal
 
 from .images import COMMON, repository
-from .tables import rows_for
+from .tables import does, rows_for
 from .versions import Version
 
 GIBIBYTE: Final = 1024**3
@@ -103,25 +103,12 @@ def counts_cuda_graphs(version: Version, runner: Literal[1, 2] = 1) -> bool:
     return any(row["counted"] == "yes" and row["runner"] == str(runner) for row in rows)
 
 
-def counts_all_that_is_taken(version: Version) -> bool:
-    """Whether the budget pays for all that the engine holds after loading (0.27 on), or for the
-    model's weights alone (``v1/worker/gpu_worker.py``, ``determine_available_memory``)."""
-    return version.release >= (0, 27, 0)
-
-
-def expands_pictures(version: Version) -> bool:
-    """Whether the profiling run pads each encoded item to the encoder's budget (0.11 and 0.12)."""
-    return (0, 11, 0) <= version.release < (0, 13, 0)
-
-
 OFFICIAL_IMAGE: Final = COMMON
 
 
 def samples_with_flashinfer(version: Version, image: str) -> bool:
-    """Whether FlashInfer samples because the image holds it: in 0.9.0 to 0.11.0 it does where it is
-    installed, as it is in the official images; before and after, what is installed decides nothing
-    (``v1/sample/ops/topk_topp_sampler.py``)."""
-    return (0, 9, 0) <= version.release <= (0, 11, 0) and is_official(image)
+    """Whether FlashInfer samples because the image holds it, as the official images do."""
+    return does("samples-with-flashinfer", version) and is_official(image)
 
 
 def is_official(image: str) -> bool:
@@ -129,33 +116,12 @@ def is_official(image: str) -> bool:
     return repository(image) == OFFICIAL_IMAGE
 
 
-@lru_cache(maxsize=64)
-def prints_concurrency_tokens(version: Version) -> bool:
-    """Whether 'GPU KV cache size' is max_concurrency x max_model_len (0.21 on) or blocks x size."""
-    return version.release >= (0, 21, 0)
-
-
 def accepts_block_size(size: int, version: Version) -> bool:
     """Whether ``--block-size`` may be ``size``: the listed values, and from 0.18 every multiple
     of 16, which is what the attention kernels take."""
     if str(size) in accepted_values("--block-size", version):
         return True
-    return version.release >= (0, 18, 0) and size % DEFAULT_BLOCK_SIZE == 0
-
-
-def has_hybrid_cache(version: Version) -> bool:
-    """Whether sliding windows and recurrent states have block tables of their own.
-
-    vllm 0.10.2 has ``--disable-hybrid-kv-cache-manager``; logs of 0.8.4 (Gemma 3) count every
-    layer as a full one.
-    """
-    return version.release >= (0, 10, 0)
-
-
-def groups_whole_models(version: Version) -> bool:
-    """Whether the KV cache's groups are those of all stages of a pipeline together (0.11 on), or
-    each stage's own (``v1/core/kv_cache_utils.py``, ``get_kv_cache_configs``)."""
-    return version.release >= (0, 11, 0)
+    return does("takes-blocks-of-any-16", version) and size % DEFAULT_BLOCK_SIZE == 0
 
 
 @lru_cache(maxsize=64)
@@ -163,23 +129,6 @@ def group_padding(version: Version) -> float:
     """How many times as many layers as the smallest kind of them the largest may have for all to
     be padded to it, instead of being divided into groups of the smallest's size."""
     return float(rows_for("kv_groups.csv", version)[0]["padding"])
-
-
-def wants_a_block_a_state(version: Version) -> bool:
-    """Whether full CUDA graphs are refused where sequences outnumber the blocks for recurrent
-    states (0.20 on: ``resolve_cudagraph_mode_and_sizes`` of ``config/compilation.py``)."""
-    return version.release >= (0, 20, 0)
-
-
-def counts_batches_in_flight(version: Version) -> bool:
-    """Whether a window keeps the tokens of every batch in flight, not of one (0.26 on)."""
-    return version.release >= (0, 26, 0)
-
-
-def multiplies_yarn(version: Version) -> bool:
-    """Whether yarn's factor multiplies the original positions to the longest request, as it did
-    before 0.30 (``config/model.py``, ``_get_and_verify_max_len``)."""
-    return version.release < (0, 30, 0)
 
 
 @lru_cache(maxsize=512)
@@ -225,12 +174,3 @@ def has_half_precision(architecture: str, version: Version) -> bool:
     return all(
         row["architecture"] != architecture for row in rows_for("half_precision.csv", version)
     )
-
-
-def offers_async_scheduling(version: Version) -> bool:
-    """Whether ``--async-scheduling`` exists, works with structured outputs and is not the default.
-
-    vllm ``config/scheduler.py``: added in 0.10.0, without structured outputs up to 0.11; on by
-    itself from 0.14.0.
-    """
-    return (0, 12, 0) <= version.release < (0, 14, 0)

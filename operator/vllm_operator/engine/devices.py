@@ -6,8 +6,8 @@ from functools import lru_cache
 from typing import Final
 
 from .defaults import DEFAULT_BLOCK_SIZE, accepted_values
-from .tables import rows, rows_for
-from .versions import Version
+from .tables import does, rows, rows_for
+from .versions import OLDEST, Version
 
 Capability = tuple[int, int]
 FIRST_ENGINE_SIZES: Final = (8, 16, 32)
@@ -30,7 +30,7 @@ def newest_capability(version: Version) -> Capability | None:
 
 def first_version_for(capability: Capability) -> str:
     """The first version whose official image has code for GPUs of that compute capability."""
-    since = "0.8.0"
+    since = str(OLDEST)
     for row in reversed(rows("capabilities.csv")):
         if row["newest"] and capability > read_capability(row["newest"]):
             break
@@ -85,7 +85,7 @@ def latent_block_size(
 def accepted_block_sizes(version: Version) -> str:
     """The block sizes that both a version's parser and V1's kernels take, for a message."""
     listed = [size for size in accepted_values("--block-size", version) if int(size) % 16 == 0]
-    return "the multiples of 16" if version.release >= (0, 18, 0) else ", ".join(listed)
+    return "the multiples of 16" if does("takes-blocks-of-any-16", version) else ", ".join(listed)
 
 
 def runs_block_size(size: int, *, first_engine: bool = False, old_gpu: bool = False) -> bool:

@@ -14,7 +14,7 @@ from importlib.resources import files
 from .versions import Version
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=64)
 def rows(name: str) -> tuple[Mapping[str, str], ...]:
     """Every row of a data file."""
     text = files(__package__).joinpath(name).read_text(encoding="utf-8")
@@ -25,6 +25,14 @@ def rows(name: str) -> tuple[Mapping[str, str], ...]:
 def rows_for(name: str, version: Version) -> tuple[Mapping[str, str], ...]:
     """The rows of a data file that hold for ``version``, in the file's order."""
     return tuple(row for row in rows(name) if holds(row, version))
+
+
+@lru_cache(maxsize=4096)
+def does(name: str, version: Version) -> bool:
+    """Whether ``version`` does what ``since.csv`` describes under ``name``."""
+    spans = [row for row in rows("since.csv") if row["name"] == name]
+    assert spans, f"since.csv has no {name}"
+    return any(holds(row, version) for row in spans)
 
 
 def holds(row: Mapping[str, str], version: Version) -> bool:

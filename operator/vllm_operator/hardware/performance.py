@@ -1,7 +1,7 @@
 """What GPU products can do at best: ``performance.csv``, each row with its datasheet.
 
 Peak figures of dense arithmetic, as the datasheets give them. What a server reaches of them is
-sizing's business (``sizing/performance_coefficients.csv``).
+sizing's business (``sizing/performance/coefficients.csv``).
 """
 
 from __future__ import annotations

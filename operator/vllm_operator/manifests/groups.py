@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from vllm_operator.api.plan import Plan
 from vllm_operator.engine.versions import Version
-from vllm_operator.sizing.several_nodes import LEADER_ADDRESS, RANK_FLAG, spans_nodes
+from vllm_operator.sizing.plan.node_flags import LEADER_ADDRESS, RANK_FLAG, spans_nodes
 
 WORKER_INDEX: Final = "$(LWS_WORKER_INDEX)"
 WORKER_COMPONENT: Final = "worker"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from vllm_operator.api.base import PORT
+
 SERVER_LABEL: Final = "vllm-operator.io/server"
 """On every child and pod, with the server's name: the operator watches nothing without it."""
 
@@ -41,4 +43,4 @@ def object_labels(name: str) -> dict[str, str]:
 
 def endpoint(name: str, namespace: str) -> str:
     """Address inside the cluster of the OpenAI-compatible API."""
-    return f"http://{name}.{namespace}.svc:8000/v1"
+    return f"http://{name}.{namespace}.svc:{PORT}/v1"

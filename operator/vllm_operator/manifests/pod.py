@@ -7,12 +7,12 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
+from vllm_operator.api.base import PORT
 from vllm_operator.api.plan import Plan
 from vllm_operator.api.pod import EnvironmentVariable, KeyReference, PodSpec
-from vllm_operator.api.v1alpha1 import VLLMServerSpec
+from vllm_operator.api.v1alpha1 import DEFAULT_DRAIN_SECONDS, VLLMServerSpec
 from vllm_operator.errors import IllegalPin
-from vllm_operator.sizing.command import PORT
-from vllm_operator.sizing.storage import volume_of
+from vllm_operator.sizing.asked.storage import volume_of
 
 from . import labels as names
 from .probes import DEFAULT_LIVENESS_BUDGET_SECONDS, probes
@@ -22,7 +22,6 @@ from .volumes import volume_mounts, volumes
 RUN_AS_USER: Final = 65532
 """An unprivileged user that no image defines; USER and HOME are set, so nothing looks it up."""
 
-DEFAULT_DRAIN_SECONDS: Final = 60
 DEFAULT_SURGE_TIMEOUT_SECONDS: Final = 120
 PROGRESS_MARGIN_SECONDS: Final = 300
 """Image pull and scheduling, which the startup probe does not see and the deadline does."""

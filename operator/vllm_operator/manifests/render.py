@@ -10,11 +10,11 @@ from typing import Any, Final
 
 import jinja2
 
-from vllm_operator.api.base import API_VERSION, KIND
+from vllm_operator.api.base import API_VERSION, KIND, PORT
 from vllm_operator.api.canonical import digest
 from vllm_operator.api.plan import Plan
 from vllm_operator.api.v1alpha1 import VLLMServer, VLLMServerSpec
-from vllm_operator.sizing.storage import volume_of
+from vllm_operator.sizing.asked.storage import volume_of
 
 from . import labels as names
 from .checks import check_pod
@@ -91,7 +91,7 @@ def render(server: VLLMServer, plan: Plan, gpu: GPUSelection) -> tuple[Object, .
     workload["metadata"]["annotations"] = {names.TEMPLATE_HASH: made_of}
     for template in _pod_templates(workload):
         template["metadata"]["labels"][names.TEMPLATE_LABEL] = made_of
-    return workload, _document("service.json.j2", **common, serving=names.serving(name))
+    return workload, _document("service.json.j2", **common, serving=names.serving(name), port=PORT)
 
 
 def _pod(server: VLLMServer, values: Mapping[str, Any]) -> Object:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from vllm_operator.api.plan import Plan
 from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.errors import Infeasible
-from vllm_operator.sizing.planner import PlanningInputs, offer_of
+from vllm_operator.sizing.asked.gpu_candidates import offer_of
+from vllm_operator.sizing.asked.inputs import PlanningInputs
 
 from .render import GPUSelection
 

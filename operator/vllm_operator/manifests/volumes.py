@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from vllm_operator.api.v1alpha1 import VLLMServerSpec
-from vllm_operator.sizing.storage import MODELS_PATH, Volume
+from vllm_operator.sizing.asked.storage import MODELS_PATH, Volume
 
 CACHE_MOUNT: Final = "/cache"
 

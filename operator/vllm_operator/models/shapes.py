@@ -1,8 +1,8 @@
 """What sizing knows of a model: every weight matrix, and what each layer keeps of a sequence.
 
 Counts, not bytes: how many bytes an element takes is the quantisation's business
-(``quantization``), how matrices lie on GPUs is sizing's (``sizing/weights.py``). The readers of
-``config.json`` in ``families`` build these objects.
+(``quantization``), how matrices lie on GPUs is sizing's (``sizing/memory/weights.py``). The readers
+of ``config.json`` in ``families`` build these objects.
 """
 
 from __future__ import annotations

@@ -13,7 +13,8 @@ from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.cli.plan import plan_command
 from vllm_operator.cli.render import render_command
 from vllm_operator.models import catalogue
-from vllm_operator.sizing.planner import PlanningInputs, make_plan
+from vllm_operator.sizing.asked.inputs import PlanningInputs
+from vllm_operator.sizing.plan.planner import make_plan
 
 
 def server(name: str, model: dict[str, Any], **spec: Any) -> dict[str, Any]:

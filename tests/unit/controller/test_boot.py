@@ -14,12 +14,13 @@ from kubernetes.aio.client.configuration import Configuration
 
 from support.builders import make_plan, make_server
 from vllm_operator.controller.boot import BootReader, Diagnosis
-from vllm_operator.controller.client import ApiError, Client, last_bytes
+from vllm_operator.controller.client import Client, last_bytes
 from vllm_operator.controller.endings import Ending
 from vllm_operator.controller.metrics import Metrics
 from vllm_operator.controller.records import pod_record
 from vllm_operator.controller.revisions import Pinned
 from vllm_operator.controller.store import ChildRecord, PodRecord
+from vllm_operator.errors import ApiError
 
 from .test_status import DEPLOYMENT, POD
 

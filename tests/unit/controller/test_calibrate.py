@@ -16,11 +16,12 @@ from vllm_operator.controller.calibrate import (
     compared,
     version_in,
 )
-from vllm_operator.controller.client import ApiError, Client
+from vllm_operator.controller.client import Client
 from vllm_operator.controller.metrics import Metrics
 from vllm_operator.controller.records import Key
 from vllm_operator.controller.settings import OperatorSettings
-from vllm_operator.sizing.calibration import Calibration
+from vllm_operator.errors import ApiError
+from vllm_operator.sizing.memory.calibration import Calibration
 
 from .test_boot import FAILED, PLAN
 

@@ -10,6 +10,7 @@ import pytest
 from kubernetes.aio.client.configuration import Configuration
 
 from vllm_operator.controller import handlers
+from vllm_operator.controller.kinds import STORED
 
 
 async def test_watching_needs_no_user_with_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,7 +22,7 @@ async def test_watching_needs_no_user_with_a_name(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(getpass, "getuser", nameless)
     monkeypatch.delenv("POD_ID", raising=False)
-    registry = handlers.build_registry(print, credentials, watch_nodes=False, groups=False)
+    registry = handlers.build_registry(print, credentials, STORED)
     started = asyncio.Event()
     watching = asyncio.create_task(
         handlers.watch_forever(

@@ -23,7 +23,7 @@ from vllm_operator.controller.repair import (
 )
 from vllm_operator.controller.revisions import Pinned, Refusal
 from vllm_operator.engine.failures import Failure
-from vllm_operator.sizing.repairs import REPAIR_LIMIT, Repair
+from vllm_operator.sizing.asked.repairs import REPAIR_LIMIT, Repair
 
 from .test_boot import ENDING, FAILED, PLAN
 

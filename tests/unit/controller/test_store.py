@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from vllm_operator.controller.records import DEPLOYMENT, POD, SERVER
+from vllm_operator.controller.kinds import DEPLOYMENTS, PODS, SERVERS
 from vllm_operator.controller.store import Store
 
 KEY = ("default", "qwen")
@@ -30,30 +30,30 @@ def store() -> Store:
 
 
 def test_news_names_the_server_that_it_concerns(store: Store) -> None:
-    assert store.observe(DEPLOYMENT, body(1)) == KEY
+    assert store.observe(DEPLOYMENTS.kind, body(1)) == KEY
 
 
 def test_what_is_known_is_no_news(store: Store) -> None:
-    store.observe(SERVER, body(5))
-    assert store.observe(SERVER, body(5)) is None
+    store.observe(SERVERS.kind, body(5))
+    assert store.observe(SERVERS.kind, body(5)) is None
 
 
 def test_an_older_version_never_replaces_a_newer_one(store: Store) -> None:
-    store.observe(SERVER, body(10))
-    assert store.observe(SERVER, body(9)) is None
+    store.observe(SERVERS.kind, body(10))
+    assert store.observe(SERVERS.kind, body(9)) is None
     record = store.server(KEY)
     assert record is not None
     assert record.resource_version == "10"
 
 
 def test_a_successor_of_the_same_name_replaces_the_old_object(store: Store) -> None:
-    store.observe(SERVER, body(10, uid="old"))
-    assert store.observe(SERVER, body(11, uid="new")) == KEY
+    store.observe(SERVERS.kind, body(10, uid="old"))
+    assert store.observe(SERVERS.kind, body(11, uid="new")) == KEY
 
 
 def test_a_late_deletion_of_a_predecessor_leaves_its_successor(store: Store) -> None:
-    store.observe(SERVER, body(10, uid="new"))
-    assert store.remove(SERVER, body(9, uid="old")) is None
+    store.observe(SERVERS.kind, body(10, uid="new"))
+    assert store.remove(SERVERS.kind, body(9, uid="old")) is None
     assert store.server(KEY) is not None
 
 
@@ -63,55 +63,55 @@ def test_a_child_belongs_to_its_controller_whatever_its_label_says(store: Store)
         "labels": {"vllm-operator.io/server": "other"},
         "ownerReferences": [owner],
     }
-    assert store.observe(DEPLOYMENT, body(1, metadata=drifted)) == KEY
+    assert store.observe(DEPLOYMENTS.kind, body(1, metadata=drifted)) == KEY
 
 
 def test_a_pod_s_event_that_changes_no_fact_is_no_news(store: Store) -> None:
-    store.observe(POD, body(1, name="p"))
-    assert store.observe(POD, body(2, name="p")) is None
+    store.observe(PODS.kind, body(1, name="p"))
+    assert store.observe(PODS.kind, body(2, name="p")) is None
 
 
 def test_a_pod_that_becomes_ready_is_news(store: Store) -> None:
-    store.observe(POD, body(1, name="p"))
+    store.observe(PODS.kind, body(1, name="p"))
     ready = {"conditions": [{"type": "Ready", "status": "True"}]}
-    assert store.observe(POD, body(2, name="p", status=ready)) == KEY
+    assert store.observe(PODS.kind, body(2, name="p", status=ready)) == KEY
 
 
 def test_a_listing_drops_what_it_did_not_hold(store: Store) -> None:
-    store.observe(DEPLOYMENT, body(1))
-    store.begin_listing(DEPLOYMENT)
-    assert store.end_listing(DEPLOYMENT, ()) == {KEY}
-    assert store.child(DEPLOYMENT, KEY, "qwen") is None
+    store.observe(DEPLOYMENTS.kind, body(1))
+    store.begin_listing(DEPLOYMENTS.kind)
+    assert store.end_listing(DEPLOYMENTS.kind, ()) == {KEY}
+    assert store.child(DEPLOYMENTS.kind, KEY, "qwen") is None
 
 
 def test_a_listing_keeps_what_it_held_and_what_came_meanwhile(store: Store) -> None:
-    store.observe(DEPLOYMENT, body(1))
-    store.begin_listing(DEPLOYMENT)
-    store.observe(DEPLOYMENT, body(1))
-    store.observe(DEPLOYMENT, body(7, name="new", uid="n"))
-    assert store.end_listing(DEPLOYMENT, ()) == set()
-    assert store.child(DEPLOYMENT, KEY, "new") is not None
+    store.observe(DEPLOYMENTS.kind, body(1))
+    store.begin_listing(DEPLOYMENTS.kind)
+    store.observe(DEPLOYMENTS.kind, body(1))
+    store.observe(DEPLOYMENTS.kind, body(7, name="new", uid="n"))
+    assert store.end_listing(DEPLOYMENTS.kind, ()) == set()
+    assert store.child(DEPLOYMENTS.kind, KEY, "new") is not None
 
 
 def test_a_listing_does_not_revive_what_was_deleted_while_it_ran(store: Store) -> None:
-    store.observe(DEPLOYMENT, body(1))
-    store.begin_listing(DEPLOYMENT)
-    store.remove(DEPLOYMENT, body(3))
-    store.observe(DEPLOYMENT, body(1))
-    store.end_listing(DEPLOYMENT, ())
-    assert store.child(DEPLOYMENT, KEY, "qwen") is None
+    store.observe(DEPLOYMENTS.kind, body(1))
+    store.begin_listing(DEPLOYMENTS.kind)
+    store.remove(DEPLOYMENTS.kind, body(3))
+    store.observe(DEPLOYMENTS.kind, body(1))
+    store.end_listing(DEPLOYMENTS.kind, ())
+    assert store.child(DEPLOYMENTS.kind, KEY, "qwen") is None
 
 
 def test_a_listing_of_some_namespaces_leaves_the_others(store: Store) -> None:
-    store.observe(DEPLOYMENT, body(1))
-    store.begin_listing(DEPLOYMENT)
-    assert store.end_listing(DEPLOYMENT, ["elsewhere"]) == set()
-    assert store.child(DEPLOYMENT, KEY, "qwen") is not None
+    store.observe(DEPLOYMENTS.kind, body(1))
+    store.begin_listing(DEPLOYMENTS.kind)
+    assert store.end_listing(DEPLOYMENTS.kind, ["elsewhere"]) == set()
+    assert store.child(DEPLOYMENTS.kind, KEY, "qwen") is not None
 
 
 def test_a_server_comes_back_whole_but_for_its_managed_fields(store: Store) -> None:
     server = body(1, spec={"model": {"id": "a/b"}}, metadata={"managedFields": [{"a": 1}]})
-    store.observe(SERVER, server)
+    store.observe(SERVERS.kind, server)
     record = store.server(KEY)
     assert record is not None
     assert record.body()["spec"] == {"model": {"id": "a/b"}}
@@ -119,15 +119,15 @@ def test_a_server_comes_back_whole_but_for_its_managed_fields(store: Store) -> N
 
 
 def test_a_late_event_of_a_predecessor_never_replaces_its_successor(store: Store) -> None:
-    store.observe(SERVER, body(11, uid="new"))
-    assert store.observe(SERVER, body(10, uid="old")) is None
+    store.observe(SERVERS.kind, body(11, uid="new"))
+    assert store.observe(SERVERS.kind, body(10, uid="old")) is None
     record = store.server(KEY)
     assert record is not None
     assert record.uid == "new"
 
 
 def test_a_late_event_of_a_deleted_object_does_not_revive_it(store: Store) -> None:
-    store.observe(SERVER, body(1))
-    store.remove(SERVER, body(3))
-    assert store.observe(SERVER, body(2)) is None
+    store.observe(SERVERS.kind, body(1))
+    store.remove(SERVERS.kind, body(3))
+    assert store.observe(SERVERS.kind, body(2)) is None
     assert store.server(KEY) is None

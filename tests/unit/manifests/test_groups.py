@@ -18,7 +18,7 @@ from vllm_operator.engine import flags
 from vllm_operator.engine.versions import NEWEST_KNOWN, Version
 from vllm_operator.manifests import render
 from vllm_operator.manifests.groups import group_script
-from vllm_operator.sizing.planner import make_plan
+from vllm_operator.sizing.plan.planner import make_plan
 
 R1 = "deepseek-ai/DeepSeek-R1"
 SELECTION = render.GPUSelection("nvidia.com/gpu", {})

@@ -21,7 +21,7 @@ from vllm_operator.manifests import labels, render
 from vllm_operator.manifests.checks import check_pod
 from vllm_operator.manifests.render import SURGE, GPUSelection, with_live_fields
 from vllm_operator.manifests.stopping import STOP_MARGIN_SECONDS
-from vllm_operator.sizing.planner import make_plan as make_real_plan
+from vllm_operator.sizing.plan.planner import make_plan as make_real_plan
 
 SELECTION = GPUSelection("nvidia.com/gpu", {"nvidia.com/gpu.product": ("A", "B")})
 TEMPLATES = Path(render.__file__).parent / "templates"

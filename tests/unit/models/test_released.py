@@ -11,9 +11,9 @@ from vllm_operator.models import catalogue
 from vllm_operator.models.architecture import architecture_from_config
 from vllm_operator.models.families import FAMILIES
 from vllm_operator.models.shapes import AttentionCache, LatentCache, StateCache
-from vllm_operator.sizing.kvcache import state_bytes
-from vllm_operator.sizing.parallelism import Parallelism, illegal_because
-from vllm_operator.sizing.weights import bytes_per_rank
+from vllm_operator.sizing.memory.kvcache import state_bytes
+from vllm_operator.sizing.memory.weights import bytes_per_rank
+from vllm_operator.sizing.split.parallelism import Parallelism, illegal_because
 
 CONFIGS = {one.like: one.config for one in RELEASED}
 ELEMENT = 2

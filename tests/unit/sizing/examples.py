@@ -9,7 +9,8 @@ from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.engine.versions import DEFAULT_IMAGE
 from vllm_operator.hardware.nodes import GPUOffer
 from vllm_operator.models import catalogue
-from vllm_operator.sizing.planner import PlanningInputs, make_plan
+from vllm_operator.sizing.asked.inputs import PlanningInputs
+from vllm_operator.sizing.plan.planner import make_plan
 
 LLAMA_8B = "meta-llama/Llama-3.1-8B-Instruct"
 LLAMA_70B = "meta-llama/Llama-3.1-70B-Instruct"

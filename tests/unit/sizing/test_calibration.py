@@ -8,8 +8,9 @@ import pytest
 from unit.sizing.examples import H100, LLAMA_8B, inputs_for, plan_of, server
 from vllm_operator.api.plan import Plan
 from vllm_operator.api.v1alpha1 import Engine
-from vllm_operator.sizing.calibration import Calibration, measured
-from vllm_operator.sizing.planner import PlanningInputs, make_plan
+from vllm_operator.sizing.asked.inputs import PlanningInputs
+from vllm_operator.sizing.memory.calibration import Calibration, measured
+from vllm_operator.sizing.plan.planner import make_plan
 
 PLAN = plan_of(LLAMA_8B)
 GIBIBYTE = 1024**3

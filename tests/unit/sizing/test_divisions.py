@@ -19,9 +19,9 @@ from unit.sizing.examples import (
 from vllm_operator.api.plan import Plan
 from vllm_operator.models import catalogue
 from vllm_operator.models.architecture import Architecture, architecture_from_config
-from vllm_operator.sizing.divisions import Division, Pins, divisions
-from vllm_operator.sizing.parallelism import Parallelism
-from vllm_operator.sizing.planner import make_plan
+from vllm_operator.sizing.plan.planner import make_plan
+from vllm_operator.sizing.split.divisions import Division, Pins, divisions
+from vllm_operator.sizing.split.parallelism import Parallelism
 
 R1 = "deepseek-ai/DeepSeek-R1"
 QWEN_235B = "Qwen/Qwen3-235B-A22B-FP8"

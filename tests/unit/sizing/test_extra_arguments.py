@@ -16,7 +16,7 @@ from unit.sizing.examples import (
 )
 from vllm_operator.models import catalogue
 from vllm_operator.models.facts import facts_from_inline
-from vllm_operator.sizing.planner import make_plan
+from vllm_operator.sizing.plan.planner import make_plan
 
 PICTURES = "Qwen/Qwen2-VL-7B-Instruct"
 

@@ -21,8 +21,8 @@ from vllm_operator.engine.versions import Version
 from vllm_operator.models import catalogue
 from vllm_operator.models.architecture import architecture_from_config
 from vllm_operator.models.shapes import Layer, Matrix, Split, StateCache
-from vllm_operator.sizing.adapters import Adapters, adapter_bytes
-from vllm_operator.sizing.parallelism import SINGLE, Parallelism
+from vllm_operator.sizing.asked.adapters import Adapters, adapter_bytes
+from vllm_operator.sizing.split.parallelism import SINGLE, Parallelism
 
 QWEN_32B = "Qwen/Qwen3-32B"
 DEEPSEEK = "deepseek-ai/DeepSeek-V3"

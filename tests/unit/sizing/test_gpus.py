@@ -16,7 +16,8 @@ from unit.sizing.examples import (
     server,
 )
 from vllm_operator.hardware.nodes import GPUOffer
-from vllm_operator.sizing.planner import make_plan, offer_of
+from vllm_operator.sizing.asked.gpu_candidates import offer_of
+from vllm_operator.sizing.plan.planner import make_plan
 
 QWEN_32B = "Qwen/Qwen2.5-32B-Instruct"
 SLICE = "nvidia.com/mig-3g.40gb"

@@ -9,12 +9,9 @@ from vllm_operator.errors import (
     PlanningError,
     UnknownModel,
 )
-from vllm_operator.sizing.planner import (
-    PlanningInputs,
-    inputs_hash,
-    make_plan,
-    plan_difference,
-)
+from vllm_operator.sizing.asked.inputs import PlanningInputs
+from vllm_operator.sizing.plan.difference import plan_difference
+from vllm_operator.sizing.plan.planner import inputs_hash, make_plan
 
 
 def test_inputs_survive_a_round_trip_through_json():

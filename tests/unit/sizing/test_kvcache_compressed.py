@@ -3,10 +3,10 @@
 from vllm_operator.engine.versions import Version
 from vllm_operator.models import catalogue
 from vllm_operator.models.architecture import architecture_from_config
-from vllm_operator.sizing import kvcache, weights
-from vllm_operator.sizing.kvcache import Group
-from vllm_operator.sizing.parallelism import Parallelism
-from vllm_operator.sizing.speculation import with_draft
+from vllm_operator.sizing.asked.speculation import with_draft
+from vllm_operator.sizing.memory import kvcache, weights
+from vllm_operator.sizing.memory.kvcache import Group
+from vllm_operator.sizing.split.parallelism import Parallelism
 
 PACKED, OLDER = Version((0, 33, 0)), Version((0, 20, 0))
 MODEL = architecture_from_config(catalogue.find("deepseek-ai/DeepSeek-V4-Flash").config)

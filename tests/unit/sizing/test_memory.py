@@ -13,9 +13,10 @@ from vllm_operator.models import catalogue
 from vllm_operator.models.architecture import Architecture, architecture_from_config
 from vllm_operator.models.facts import ModelFacts
 from vllm_operator.models.shapes import padded_vocabulary
-from vllm_operator.sizing import kvcache, memory, parallelism, stages, weights
-from vllm_operator.sizing.memory import Load
-from vllm_operator.sizing.parallelism import SINGLE, Parallelism
+from vllm_operator.sizing.memory import accounting, kvcache, weights
+from vllm_operator.sizing.memory.accounting import Load
+from vllm_operator.sizing.split import parallelism, stages
+from vllm_operator.sizing.split.parallelism import SINGLE, Parallelism
 
 GIBIBYTE = 1024**3
 V30 = Version((0, 30, 0))
@@ -175,7 +176,7 @@ def test_the_sure_cache_stays_under_what_was_measured_on_an_h100(
 ):
     # llm-d-benchmark, empirical-vllm-memory-results.md; vLLM's defaults, version not stated, so the
     # figures of the versions before 0.11 are compared with.
-    found = memory.footprint(
+    found = accounting.footprint(
         architecture(model),
         Version((0, 10, 0)),
         Parallelism(tensor),
@@ -204,7 +205,7 @@ def test_the_sure_cache_stays_under_other_boot_logs(
     tokens: int,
     measured_gib: float,
 ):
-    found = memory.footprint(
+    found = accounting.footprint(
         architecture(model),
         Version(version),
         SINGLE,
@@ -305,7 +306,11 @@ def test_a_pinned_size_that_is_too_small_is_an_illegal_pin():
 
 
 def test_every_coefficient_has_a_source_and_a_bound_above_its_estimate():
-    text = files("vllm_operator.sizing").joinpath("coefficients.csv").read_text(encoding="utf-8")
+    text = (
+        files("vllm_operator.sizing.memory")
+        .joinpath("coefficients.csv")
+        .read_text(encoding="utf-8")
+    )
     for row in csv.DictReader(text.splitlines()):
         assert row["source"]
         assert float(row["high"]) >= float(row["expected"])

@@ -10,16 +10,10 @@ from vllm_operator.hardware import catalogue
 from vllm_operator.hardware import performance as gpus
 from vllm_operator.models.quantization import Quantization, Scheme
 from vllm_operator.models.shapes import Architecture, AttentionCache, Layer, Matrix, Split
-from vllm_operator.sizing.performance import (
-    Coefficients,
-    PerformanceEstimate,
-    Server,
-    coefficients,
-    estimate,
-    experts_touched,
-    server,
-    work_of,
-)
+from vllm_operator.sizing.performance.coefficients import Coefficients, coefficients
+from vllm_operator.sizing.performance.estimate import estimate
+from vllm_operator.sizing.performance.server import PerformanceEstimate, Server, server
+from vllm_operator.sizing.performance.work import experts_touched, work_of
 
 GENERATIONS = ("volta", "turing", "ampere", "ada", "hopper", "blackwell", "cdna", "rdna")
 FP8 = Quantization("fp8", lambda name, layer, expert: Scheme("fp8", 8, compute="fp8"))

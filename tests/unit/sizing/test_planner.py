@@ -23,7 +23,8 @@ from unit.sizing.examples import (
 from vllm_operator.api.plan import Plan
 from vllm_operator.errors import ModelAccessDenied
 from vllm_operator.models import catalogue
-from vllm_operator.sizing.planner import make_plan, offer_of
+from vllm_operator.sizing.asked.gpu_candidates import offer_of
+from vllm_operator.sizing.plan.planner import make_plan
 
 L4 = {"product": "L4", "perNode": 8}
 

@@ -14,7 +14,7 @@ from unit.sizing.examples import (
     server,
     value_of,
 )
-from vllm_operator.sizing.planner import make_plan
+from vllm_operator.sizing.plan.planner import make_plan
 
 T4 = {"product": "T4", "perNode": 8}
 GEMMA = "gaunernst/gemma-3-12b-it-qat-autoawq"

@@ -5,9 +5,10 @@ import pytest
 from vllm_operator.engine.versions import Version
 from vllm_operator.models import catalogue
 from vllm_operator.models.architecture import Architecture, architecture_from_config
-from vllm_operator.sizing import memory
-from vllm_operator.sizing.memory import ANY_DEVICE, Device, Load
-from vllm_operator.sizing.parallelism import SINGLE, Parallelism
+from vllm_operator.sizing.memory import accounting
+from vllm_operator.sizing.memory.accounting import Load
+from vllm_operator.sizing.memory.device import ANY_DEVICE, Device
+from vllm_operator.sizing.split.parallelism import SINGLE, Parallelism
 
 GIBIBYTE = 1024**3
 QWEN_7B = "Qwen/Qwen2.5-7B-Instruct"
@@ -21,7 +22,7 @@ def architecture(model: str) -> Architecture:
 
 def peak(model: str, version: str, load: Load, ranks: int = 1) -> float:
     """Expected GiB."""
-    found = memory.activation_peak(
+    found = accounting.activation_peak(
         architecture(model), Version.parse(version), Parallelism(ranks), load
     )
     return found.expected / GIBIBYTE
@@ -63,7 +64,7 @@ def test_a_pooling_server_samples_nothing():
 
 def test_an_unquantised_start_of_one_embedding_server_leaves_what_it_logged():
     # Boot log of Qwen3-Embedding-8B on H100, 0.11.0: 14.1062 GiB of weights and 56.18 of cache.
-    found = memory.footprint(
+    found = accounting.footprint(
         architecture(EMBEDDING),
         Version((0, 11, 0)),
         SINGLE,
@@ -78,8 +79,8 @@ def test_pictures_of_0_11_are_padded_to_a_video_that_nobody_encodes():
     # 12.5 tokens were counted for each of the 12288 that a video makes; each keeps four levels of
     # 2048 elements. With pixels and what was encoded: 2.75 GiB in logs of 0.11.0 and 0.12.0.
     model, load = architecture(VISION), Load(64, 8192, 2)
-    padded = memory.kept_pictures(model, Version((0, 11, 0)), load) / GIBIBYTE
-    bare = memory.kept_pictures(model, Version((0, 13, 0)), load) / GIBIBYTE
+    padded = accounting.kept_pictures(model, Version((0, 11, 0)), load) / GIBIBYTE
+    bare = accounting.kept_pictures(model, Version((0, 13, 0)), load) / GIBIBYTE
     assert padded == pytest.approx(2.75, abs=0.05)
     assert bare < 0.5
 
@@ -98,7 +99,7 @@ def test_small_pictures_are_encoded_many_at_a_time(
 ):
     pictures = architecture("gaunernst/gemma-3-12b-it-qat-autoawq").pictures
     load = Load(seqs, 8192, 2, length)
-    assert memory.encoded_items(pictures, Version.parse(version), load) == items
+    assert accounting.encoded_items(pictures, Version.parse(version), load) == items
 
 
 @pytest.mark.parametrize(
@@ -110,32 +111,34 @@ def test_latent_attention_is_profiled_with_its_context_projected_up(
     # 65,536 tokens of 128 heads of 128 + 128 elements.
     layer = architecture("deepseek-ai/DeepSeek-R1").kinds[0]
     load = Load(64, 2048, 2, 163840)
-    found = memory.context_bytes(layer, Parallelism(ranks), Version.parse(version), load)
+    found = accounting.context_bytes(layer, Parallelism(ranks), Version.parse(version), load)
     assert found / GIBIBYTE == pytest.approx(gib)
 
 
 def test_sparse_attention_projects_no_context_up():
     layer = architecture("deepseek-ai/DeepSeek-V3.2").kinds[0]
     load = Load(64, 2048, 2, 163840)
-    assert memory.context_bytes(layer, SINGLE, Version((0, 30, 0)), load) == 0
+    assert accounting.context_bytes(layer, SINGLE, Version((0, 30, 0)), load) == 0
 
 
 def test_a_long_context_makes_long_videos():
     pictures = architecture("Qwen/Qwen2-VL-2B-Instruct").pictures
-    frames = [memory.frames_of(pictures, Load(1, 2048, 2, length)) for length in (4096, 65536)]
+    frames = [accounting.frames_of(pictures, Load(1, 2048, 2, length)) for length in (4096, 65536)]
     assert frames == [1, 4]
 
 
 def test_a_text_model_keeps_no_pictures():
-    assert memory.kept_pictures(architecture(QWEN_7B), Version((0, 11, 0)), Load(1, 8192, 2)) == 0
+    assert (
+        accounting.kept_pictures(architecture(QWEN_7B), Version((0, 11, 0)), Load(1, 8192, 2)) == 0
+    )
 
 
 @pytest.mark.parametrize(("version", "held"), [("0.26.0", False), ("0.27.0", True)])
 def test_what_the_second_runner_holds_for_penalties_is_paid_for_from_0_27(version: str, held: bool):
     model, load = architecture(QWEN_7B), Load(1024, 2048, 2)
-    found = memory.footprint(model, Version.parse(version), SINGLE, load, enforce_eager=True)
+    found = accounting.footprint(model, Version.parse(version), SINGLE, load, enforce_eager=True)
     states = 1024 * 152064 * 33 // 8
-    assert memory.request_states(model, load) == states
+    assert accounting.request_states(model, load) == states
     assert (found.non_torch.expected > states) is held
 
 
@@ -143,7 +146,7 @@ def test_what_the_second_runner_holds_for_penalties_is_paid_for_from_0_27(versio
     ("device", "least"), [(Device(linked=True), 0.3), (Device(linked=False), 0.0)]
 )
 def test_communicators_of_linked_gpus_hold_buffers(device: Device, least: float):
-    found = memory.footprint(
+    found = accounting.footprint(
         architecture(QWEN_7B),
         Version((0, 25, 0)),
         Parallelism(2),
@@ -156,7 +159,7 @@ def test_communicators_of_linked_gpus_hold_buffers(device: Device, least: float)
 
 def test_the_engine_before_v1_counts_no_context():
     first, second = (
-        memory.footprint(
+        accounting.footprint(
             architecture(QWEN_7B),
             Version((0, 8, 5)),
             SINGLE,
@@ -169,7 +172,7 @@ def test_the_engine_before_v1_counts_no_context():
 
 
 def test_bounds_of_parts_add_as_independent_errors():
-    found = memory.footprint(
+    found = accounting.footprint(
         architecture(QWEN_7B),
         Version((0, 25, 0)),
         SINGLE,
@@ -190,6 +193,6 @@ def test_bounds_of_parts_add_as_independent_errors():
 def test_data_parallel_ranks_gather_each_others_tokens_before_the_experts():
     model, load = architecture("Qwen/Qwen3-30B-A3B"), Load(16, 8192, 2)
     version = Version((0, 30, 0))
-    alone = memory.forward_bytes(model, version, Parallelism(1), load)
-    four = memory.forward_bytes(model, version, Parallelism(1, 1, 4, True), load)
+    alone = accounting.forward_bytes(model, version, Parallelism(1), load)
+    four = accounting.forward_bytes(model, version, Parallelism(1, 1, 4, True), load)
     assert four == 4 * alone

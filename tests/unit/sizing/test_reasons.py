@@ -14,9 +14,9 @@ from unit.sizing.examples import (
     value_of,
 )
 from vllm_operator.api.plan import Plan
-from vllm_operator.sizing.knobs import Knob
-from vllm_operator.sizing.planner import make_plan
-from vllm_operator.sizing.repairs import Repair
+from vllm_operator.sizing.asked.repairs import Repair
+from vllm_operator.sizing.layout.knobs import Knob
+from vllm_operator.sizing.plan.planner import make_plan
 
 L4 = {"product": "L4", "perNode": 1}
 SEQS, TOKENS = "--max-num-seqs", "--max-num-batched-tokens"

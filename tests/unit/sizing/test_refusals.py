@@ -16,7 +16,7 @@ from unit.sizing.examples import (
     value_of,
 )
 from vllm_operator.models import catalogue
-from vllm_operator.sizing.planner import make_plan
+from vllm_operator.sizing.plan.planner import make_plan
 
 ONE_L4 = {"product": "L4", "perNode": 1}
 QWEN_FP8 = "Qwen/Qwen3-235B-A22B-FP8"

@@ -6,8 +6,9 @@ import pytest
 
 from unit.sizing.examples import H100, LLAMA_8B, inputs_for, reason_of, server
 from vllm_operator.api.plan import Plan
-from vllm_operator.sizing.planner import PlanningInputs, make_plan
-from vllm_operator.sizing.repairs import Repair
+from vllm_operator.sizing.asked.inputs import PlanningInputs
+from vllm_operator.sizing.asked.repairs import Repair
+from vllm_operator.sizing.plan.planner import make_plan
 
 SHORTER = Repair("shorterMaxModelLen", 65_536, "repair 1 of 3: because")
 LOWER = Repair("lowerUtilization", 0.88, "repair 2 of 3: because")

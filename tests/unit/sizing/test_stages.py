@@ -6,8 +6,8 @@ from unit.sizing.examples import H100, only_problem, plan_of
 from vllm_operator.engine.versions import Version
 from vllm_operator.models import catalogue
 from vllm_operator.models.architecture import Architecture, architecture_from_config
-from vllm_operator.sizing import kvcache
-from vllm_operator.sizing.parallelism import SINGLE, Parallelism, illegal_because
+from vllm_operator.sizing.memory import kvcache
+from vllm_operator.sizing.split.parallelism import SINGLE, Parallelism, illegal_because
 
 JAMBA = "ai21labs/AI21-Jamba-1.5-Mini"
 QWEN = "Qwen/Qwen3.8-27B"

@@ -8,7 +8,7 @@ import pytest
 
 from unit.sizing.examples import LLAMA_70B, QWEN_7B, plan_of
 from vllm_operator.engine.versions import NEWEST_KNOWN, OLDEST
-from vllm_operator.sizing.startup import figures
+from vllm_operator.sizing.plan.startup import figures
 
 WEIGHTS = 15_231_233_024
 LAYERS = 28

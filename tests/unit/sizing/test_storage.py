@@ -9,14 +9,14 @@ import pytest
 from support.builders import make_server
 from unit.sizing.examples import H100, QWEN_7B, inputs_for, only_problem, server
 from vllm_operator.api.plan import Plan
-from vllm_operator.sizing.planner import inputs_hash, make_plan
-from vllm_operator.sizing.storage import (
+from vllm_operator.sizing.asked.storage import (
     ClaimFacts,
     planned_storage,
     spread_problem,
     storage_problems,
     volume_of,
 )
+from vllm_operator.sizing.plan.planner import inputs_hash, make_plan
 
 CLAIM = {"persistentVolumeClaim": {"claimName": "models", "path": "/qwen", "mode": "Model"}}
 

@@ -17,7 +17,7 @@ from unit.sizing.examples import (
 from vllm_operator.api.plan import Plan
 from vllm_operator.models import catalogue
 from vllm_operator.models.facts import ModelFacts
-from vllm_operator.sizing.planner import make_plan
+from vllm_operator.sizing.plan.planner import make_plan
 
 AWQ = "Qwen/Qwen2.5-7B-Instruct-AWQ"
 FP8 = "Qwen/Qwen3-32B-FP8"

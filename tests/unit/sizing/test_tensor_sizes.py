@@ -12,7 +12,7 @@ import pytest
 
 from unit.sizing.examples import inputs_for, server
 from vllm_operator.models.facts import ModelFacts
-from vllm_operator.sizing.planner import make_plan
+from vllm_operator.sizing.plan.planner import make_plan
 
 PHI_4: dict[str, Any] = {
     "architectures": ["Phi3ForCausalLM"],

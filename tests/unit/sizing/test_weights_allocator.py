@@ -5,9 +5,9 @@ import pytest
 from vllm_operator.engine.versions import Version
 from vllm_operator.models import catalogue
 from vllm_operator.models.architecture import Architecture, architecture_from_config
-from vllm_operator.sizing import weights
-from vllm_operator.sizing.allocator import MEBIBYTE, CachingAllocator
-from vllm_operator.sizing.parallelism import SINGLE, Parallelism
+from vllm_operator.sizing.memory import weights
+from vllm_operator.sizing.memory.allocator import MEBIBYTE, CachingAllocator
+from vllm_operator.sizing.split.parallelism import SINGLE, Parallelism
 
 OLD, LIMITED = Version((0, 20, 0)), Version((0, 21, 0))
 GIBIBYTE = 1024**3

@@ -5,9 +5,9 @@ import pytest
 from vllm_operator.engine.versions import Version
 from vllm_operator.models import catalogue
 from vllm_operator.models.architecture import Architecture, architecture_from_config
-from vllm_operator.sizing import weights
-from vllm_operator.sizing.kernels import as_loaded
-from vllm_operator.sizing.parallelism import SINGLE
+from vllm_operator.sizing.memory import weights
+from vllm_operator.sizing.memory.kernels import as_loaded
+from vllm_operator.sizing.split.parallelism import SINGLE
 
 GIBIBYTE = 1024**3
 SMALL, LARGE = "openai/gpt-oss-20b", "openai/gpt-oss-120b"

@@ -6,14 +6,14 @@ from vllm_operator.engine.versions import Version
 from vllm_operator.errors import IllegalPin
 from vllm_operator.models import catalogue
 from vllm_operator.models.architecture import Architecture, architecture_from_config
-from vllm_operator.sizing import weights
-from vllm_operator.sizing.online import (
+from vllm_operator.sizing.memory import weights
+from vllm_operator.sizing.memory.online_quantization import (
     loading_bytes,
     method_of,
     methods_of,
     quantized_online,
 )
-from vllm_operator.sizing.parallelism import SINGLE, Parallelism
+from vllm_operator.sizing.split.parallelism import SINGLE, Parallelism
 
 GIBIBYTE = 1024**3
 DENSE, ROUTED = "Qwen/Qwen3-8B", "Qwen/Qwen3-30B-A3B"

@@ -8,9 +8,9 @@ from vllm_operator.errors import IllegalPin, UnknownModel
 from vllm_operator.models import catalogue
 from vllm_operator.models.architecture import Architecture, architecture_from_config
 from vllm_operator.models.shapes import AttentionCache
-from vllm_operator.sizing import kvcache, weights
-from vllm_operator.sizing.parallelism import SINGLE, Parallelism
-from vllm_operator.sizing.speculation import with_draft
+from vllm_operator.sizing.asked.speculation import with_draft
+from vllm_operator.sizing.memory import kvcache, weights
+from vllm_operator.sizing.split.parallelism import SINGLE, Parallelism
 
 LLAMA, MTP = "meta-llama/Llama-3.1-8B-Instruct", "deepseek-ai/DeepSeek-V3"
 NEW = Version((0, 30, 0))

@@ -7,10 +7,10 @@ import pytest
 from vllm_operator.engine.versions import Version
 from vllm_operator.models import catalogue
 from vllm_operator.models.architecture import Architecture, architecture_from_config
-from vllm_operator.sizing import memory
-from vllm_operator.sizing.kvcache import CacheLayout, CacheSettings, cache_layout
-from vllm_operator.sizing.parallelism import Parallelism
-from vllm_operator.sizing.stages import stage_ranges
+from vllm_operator.sizing.memory import accounting
+from vllm_operator.sizing.memory.kvcache import CacheLayout, CacheSettings, cache_layout
+from vllm_operator.sizing.split.parallelism import Parallelism
+from vllm_operator.sizing.split.stages import stage_ranges
 
 GIBIBYTE = 1024**3
 GPT_OSS = "openai/gpt-oss-120b"
@@ -37,7 +37,7 @@ def cache(
 
 def test_the_budget_of_a_logged_start_leaves_the_logged_cache():
     # 2 x RTX 5090, club-3090 issue 1087: 31.4 GiB at 0.92, 15.03 consumed, peak 1.59, 12.26 left.
-    budget = memory.budget_of(int(31.4 * GIBIBYTE), 0.92) / GIBIBYTE
+    budget = accounting.budget_of(int(31.4 * GIBIBYTE), 0.92) / GIBIBYTE
     assert budget == pytest.approx(28.88, rel=TOLERANCE)
     assert budget - 15.03 - 1.59 == pytest.approx(12.26, rel=TOLERANCE)
 

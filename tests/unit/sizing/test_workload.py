@@ -6,7 +6,7 @@ import pytest
 
 from unit.sizing.examples import LLAMA_8B, LLAMA_70B, only_problem, plan_of, reason_of
 from vllm_operator.api.v1alpha1 import Workload
-from vllm_operator.sizing.workload import expected_load
+from vllm_operator.sizing.asked.workload import expected_load
 
 L4 = {"product": "L4", "perNode": 1}
 

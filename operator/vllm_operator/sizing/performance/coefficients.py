@@ -1,4 +1,4 @@
-"""What hardware and vLLM reach of a datasheet's figures: ``performance_coefficients.csv``.
+"""What hardware and vLLM reach of a datasheet's figures: ``coefficients.csv``.
 
 Fitted by ``tools/fitting/fit_performance.py``, but for the rows whose source says otherwise.
 """
@@ -18,7 +18,7 @@ from vllm_operator.engine.versions import Version
 
 @dataclass(frozen=True, slots=True)
 class Coefficients:
-    """What hardware and vLLM reach; ``performance_coefficients.csv``."""
+    """What hardware and vLLM reach; ``coefficients.csv``."""
 
     compute: float
     """Share of the peak arithmetic in dense matrix multiplications."""
@@ -72,8 +72,7 @@ class Coefficients:
 
 @lru_cache(maxsize=1)
 def _text() -> str:
-    table = files("vllm_operator.sizing").joinpath("performance_coefficients.csv")
-    return table.read_text(encoding="utf-8")
+    return files(__package__).joinpath("coefficients.csv").read_text(encoding="utf-8")
 
 
 @lru_cache(maxsize=1)

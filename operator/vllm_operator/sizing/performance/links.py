@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vllm_operator.hardware.performance import GPUPerformance
-from vllm_operator.sizing.parallelism import Parallelism
+from vllm_operator.sizing.split.parallelism import Parallelism
 
 from .coefficients import Coefficients
 

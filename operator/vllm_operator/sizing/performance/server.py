@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
+from vllm_operator.engine.tables import does
 from vllm_operator.engine.versions import Version
 from vllm_operator.hardware.performance import GPUPerformance
 
@@ -21,11 +22,6 @@ from .work import Work
 
 ENDING: Final = 0.5
 """How long the batch runs out at a burst's end, as a share of the time that a request generates."""
-ASYNCHRONOUS_SINCE: Final = (0, 14, 0)
-"""First vLLM that schedules the next step while the GPU computes (``--async-scheduling``)."""
-PIPELINES_AHEAD_SINCE: Final = (0, 29, 0)
-"""The same for pipelines: only the second model runner does it (vllm 0.29.0 ``config/vllm.py``,
-``max_concurrent_batches``), and from 0.29 on it serves every model (``engine/runners.csv``)."""
 
 INTAKE_ROUNDS: Final = 14
 """Bisections: to a thousandth of what was started from."""
@@ -370,8 +366,9 @@ def server(
     replaces the fitted coefficients (for fitting them).
     """
     found = found or coefficients(version, gpu.generation, gpu.link)
-    since = ASYNCHRONOUS_SINCE if work.split.pipeline == 1 else PIPELINES_AHEAD_SINCE
-    ahead = version.release >= since if async_scheduling is None else async_scheduling
+    alone = work.split.pipeline == 1
+    ahead = does("schedules-ahead" if alone else "schedules-ahead-in-pipelines", version)
+    ahead = ahead if async_scheduling is None else async_scheduling
     sequences = float(max_num_seqs)
     bound = kv_concurrency is not None and kv_concurrency < sequences
     if kv_concurrency is not None:

@@ -17,8 +17,8 @@ from vllm_operator.models.shapes import (
     StateCache,
     padded_vocabulary,
 )
-from vllm_operator.sizing.parallelism import Parallelism
-from vllm_operator.sizing.stages import stage_ranges
+from vllm_operator.sizing.split.parallelism import Parallelism
+from vllm_operator.sizing.split.stages import stage_ranges
 
 ACTIVATION_BYTES: Final = 2
 """Bytes of an element between layers: bfloat16 or float16."""

@@ -1,0 +1,50 @@
+"""How fast a layout answers: the search prefers by it, and the plan tells it."""
+
+from __future__ import annotations
+
+from vllm_operator.hardware import performance as gpu_performance
+from vllm_operator.sizing.asked.specification import Asked
+from vllm_operator.sizing.performance.estimate import estimate
+from vllm_operator.sizing.performance.server import PerformanceEstimate
+
+from .search import Layout
+
+
+def estimated(
+    asked: Asked,
+    layout: Layout,
+    gpu: gpu_performance.GPUPerformance,
+    prompt: int,
+    output: int,
+    concurrency: int,
+) -> PerformanceEstimate:
+    """What a layout does with so many requests of so many tokens at once."""
+    return estimate(
+        asked.architecture,
+        gpu,
+        layout.parallelism,
+        nodes=layout.division.nodes,
+        element_bytes=layout.element_bytes,
+        kv_element_bytes=layout.kv_element_bits / 8,
+        version=asked.version,
+        max_num_batched_tokens=layout.max_num_batched_tokens.value,
+        max_num_seqs=layout.max_num_seqs.value,
+        enforce_eager=not asked.captures_graphs,
+        prompt_tokens=prompt,
+        output_tokens=output,
+        concurrency=concurrency,
+    )
+
+
+def seconds_of_answer(asked: Asked, layout: Layout) -> float | None:
+    """Seconds of one expected answer under the expected load, or alone where none is stated.
+
+    None where nothing is known of the GPU.
+    """
+    gpu = gpu_performance.find(layout.gpu.offer.product)
+    if gpu is None or asked.architecture.pooling:
+        return None
+    load = asked.load
+    concurrency = (load.concurrency or 1) * asked.pins.ranks
+    found = estimated(asked, layout, gpu, load.prompt_tokens, load.output_tokens, concurrency)
+    return found.time_to_first_token + load.output_tokens * found.inter_token_latency

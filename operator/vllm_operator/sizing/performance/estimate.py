@@ -1,0 +1,58 @@
+"""The performance of a server of a given model, GPU, division and limits, in one call."""
+
+from __future__ import annotations
+
+from vllm_operator.engine.versions import Version
+from vllm_operator.hardware.performance import GPUPerformance
+from vllm_operator.models.shapes import Architecture
+from vllm_operator.sizing.split.parallelism import Parallelism
+
+from .server import PerformanceEstimate, server
+from .work import work_of
+
+
+def estimate(
+    architecture: Architecture,
+    gpu: GPUPerformance,
+    split: Parallelism | None = None,
+    *,
+    tensor: int = 1,
+    pipeline: int = 1,
+    nodes: int = 1,
+    element_bytes: float = 2,
+    kv_element_bytes: float = 2,
+    version: Version,
+    max_num_batched_tokens: int,
+    max_num_seqs: int,
+    enforce_eager: bool = False,
+    async_scheduling: bool | None = None,
+    prompt_tokens: int,
+    output_tokens: int,
+    concurrency: float,
+    kv_concurrency: float | None = None,
+) -> PerformanceEstimate:
+    """The performance of a server under ``concurrency`` requests that are always in flight.
+
+    ``split`` is how it is divided over ``nodes`` nodes; without it ``tensor`` and ``pipeline`` are.
+    ``concurrency`` and the figures are those of the whole server; ``max_num_batched_tokens``,
+    ``max_num_seqs`` and ``kv_concurrency`` (how many such requests the KV cache holds, None for
+    all) those of one data-parallel rank. ``element_bytes`` are those of matrices that no
+    quantisation covers.
+    """
+    work = work_of(
+        architecture,
+        split or Parallelism(tensor, pipeline),
+        element_bytes=element_bytes,
+        kv_element_bytes=kv_element_bytes,
+    )
+    return server(
+        work,
+        gpu,
+        version=version,
+        max_num_batched_tokens=max_num_batched_tokens,
+        max_num_seqs=max_num_seqs,
+        kv_concurrency=kv_concurrency,
+        enforce_eager=enforce_eager,
+        async_scheduling=async_scheduling,
+        nodes=nodes,
+    ).steady(prompt_tokens, output_tokens, concurrency)

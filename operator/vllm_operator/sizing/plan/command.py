@@ -1,0 +1,239 @@
+"""The container's command and environment, one reason for each argument."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from vllm_operator.api.base import PORT
+from vllm_operator.api.plan import Flag, PlannedEngine, Startup
+from vllm_operator.api.v1alpha1 import DEFAULT_DRAIN_SECONDS
+from vllm_operator.engine import defaults
+from vllm_operator.engine.environment import OFFLINE
+from vllm_operator.engine.flags import VALUES, serve_flags
+from vllm_operator.engine.tables import does
+from vllm_operator.engine.versions import Version, version_note
+from vllm_operator.models.reader import RUNNER
+from vllm_operator.sizing.asked.extra_arguments import ASYNC
+from vllm_operator.sizing.asked.features import feature_flags
+from vllm_operator.sizing.asked.specification import SWITCHES, Asked
+from vllm_operator.sizing.asked.storage import volume_of
+from vllm_operator.sizing.layout.search import Layout
+
+from .node_flags import node_flags
+from .parallel_flags import parallel_flags
+
+CACHE_PATH: Final = "/cache"
+RUNNER_FLAG: Final = "--runner"
+TASK_FLAG: Final = "--task"
+MODEL_ARGUMENT: Final = "model"
+"""Name of the first entry of ``flags``: the positional argument."""
+
+
+def model_argument(asked: Asked) -> Flag:
+    """The positional argument: the repository, or the folder of a checkpoint on a volume."""
+    volume = volume_of(asked.spec)
+    if volume.serves:
+        reason = f"the checkpoint on {volume}"
+        return Flag(name=MODEL_ARGUMENT, value=volume.model_path, reason=reason[:512])
+    return Flag(name=MODEL_ARGUMENT, value=asked.spec.model.id, reason="spec.model.id")
+
+
+def flags(asked: Asked, layout: Layout) -> list[Flag]:
+    """Every argument after ``vllm serve``, in order, each with its reason."""
+    return [
+        model_argument(asked),
+        *_naming(asked),
+        *_sizes(asked, layout),
+        *node_flags(asked, layout),
+        *_kinds(asked, layout),
+        *_runner(asked),
+        *_switches(asked, layout),
+        *feature_flags(asked.engine, asked.features, layout.adapters),
+        *_serving(asked),
+        *asked.features.extra_arguments.flags,
+    ]
+
+
+def argument_vector(arguments: list[Flag], version: Version) -> list[str]:
+    """The command: ``vllm serve MODEL --flag value ...``.
+
+    Flags of one name in a row are one argument where it takes several values: given again, it
+    would forget the first.
+    """
+    vector = ["vllm", "serve"]
+    known, before = serve_flags(version), ""
+    for flag in arguments:
+        several = flag.name in known and known[flag.name].takes == VALUES
+        if flag.value is not None and flag.value.startswith("-"):
+            vector.append(f"{flag.name}={flag.value}")  # else it reads as a flag
+        else:
+            if flag.name != MODEL_ARGUMENT and not (several and flag.name == before):
+                vector.append(flag.name)
+            if flag.value is not None:
+                vector.append(flag.value)
+        before = flag.name
+    return vector
+
+
+def planned_engine(asked: Asked, arguments: list[Flag], start: Startup) -> PlannedEngine:
+    """Image, version, command and the environment that the operator sets."""
+    environment = {
+        # A restricted pod runs as a user without an entry in /etc/passwd: getpwuid fails for it
+        # unless HOME and USER say what would have been looked up.
+        "HOME": "/tmp",
+        "USER": "vllm",
+        "HF_HOME": f"{CACHE_PATH}/huggingface",
+        "VLLM_CACHE_ROOT": f"{CACHE_PATH}/vllm",
+        "VLLM_NO_USAGE_STATS": "1",
+    }
+    given = {variable.name for variable in asked.engine.env or []}
+    if volume_of(asked.spec).serves and OFFLINE[0] not in given:
+        environment[OFFLINE[0]] = "1"
+    ready = "VLLM_ENGINE_READY_TIMEOUT_S"
+    if defaults.has_environment(ready, asked.version):
+        environment[ready] = str(int(start.budget_seconds))
+    return PlannedEngine(
+        image=asked.image,
+        version=str(asked.version),
+        command=argument_vector(arguments, asked.version),
+        env=dict(sorted(environment.items())),
+    )
+
+
+def _naming(asked: Asked) -> list[Flag]:
+    model = asked.spec.model
+    named = model.served_name is not None
+    found = [
+        Flag(
+            name="--served-model-name",
+            value=model.served_name or model.id,
+            reason="pinned in spec.model.servedName" if named else "spec.model.id",
+        )
+    ]
+    if model.revision is not None and not volume_of(asked.spec).serves:
+        found.append(
+            Flag(name="--revision", value=model.revision, reason="pinned in spec.model.revision")
+        )
+    return found
+
+
+def _sizes(asked: Asked, layout: Layout) -> list[Flag]:
+    note = version_note(asked.version)
+    suffix = f" ({note})" if note else ""
+    return [
+        *parallel_flags(asked, layout),
+        *(
+            Flag(name=name, value=str(knob.value), reason=(knob.reason + suffix)[:512])
+            for name, knob in (
+                ("--max-model-len", layout.max_model_len),
+                ("--max-num-seqs", layout.max_num_seqs),
+                ("--max-num-batched-tokens", layout.max_num_batched_tokens),
+                ("--gpu-memory-utilization", layout.utilization),
+            )
+        ),
+    ]
+
+
+def _kinds(asked: Asked, layout: Layout) -> list[Flag]:
+    engine = asked.engine
+    found = []
+    if engine.dtype is not None and engine.dtype != "auto":
+        found.append(Flag(name="--dtype", value=engine.dtype, reason="pinned in spec.engine.dtype"))
+    elif layout.dtype is not None:
+        found.append(Flag(name="--dtype", value="float16", reason=layout.dtype))
+    if engine.quantization is not None:
+        found.append(
+            Flag(
+                name="--quantization",
+                value=engine.quantization,
+                reason="pinned in spec.engine.quantization",
+            )
+        )
+    if engine.kv_cache_dtype is not None and engine.kv_cache_dtype != "auto":
+        found.append(
+            Flag(
+                name="--kv-cache-dtype",
+                value=engine.kv_cache_dtype,
+                reason="pinned in spec.engine.kvCacheDtype",
+            )
+        )
+    elif layout.small_cache:
+        reason = f"spec.workload.profile {asked.features.profile.name}: twice the tokens"
+        found.append(Flag(name="--kv-cache-dtype", value="fp8", reason=reason))
+    if engine.block_size is not None:
+        found.append(
+            Flag(
+                name="--block-size",
+                value=str(engine.block_size),
+                reason="pinned in spec.engine.blockSize",
+            )
+        )
+    return found
+
+
+def _switches(asked: Asked, layout: Layout) -> list[Flag]:
+    engine = asked.engine
+    found = []
+    if engine.enforce_eager:
+        found.append(Flag(name="--enforce-eager", reason="pinned in spec.engine.enforceEager"))
+    for attribute, field, name in SWITCHES:
+        value = getattr(engine, attribute)
+        if value is not None:
+            # --no-x is the negative form that every supported version takes.
+            spelled = name if value else name.replace("--", "--no-", 1)
+            found.append(Flag(name=spelled, reason=f"pinned in spec.engine.{field}"))
+    if _schedules_ahead(asked, layout):
+        reason = f"spec.workload.profile Latency: vLLM {asked.version} does not by itself"
+        found.append(Flag(name=ASYNC, reason=reason))
+    if asked.spec.model.trust_remote_code:
+        found.append(
+            Flag(name="--trust-remote-code", reason="pinned in spec.model.trustRemoteCode")
+        )
+    return found
+
+
+def _runner(asked: Asked) -> list[Flag]:
+    """The runner that the model's facts state.
+
+    Where nobody says it, vLLM decides by the architecture's name and the repository's
+    ``modules.json``; facts that are given inline may have neither. Before 0.10.1 the flag is
+    ``--task`` (0.8.5 ``config.py``, ``_resolve_task``).
+    """
+    stated = asked.facts.config.get(RUNNER)
+    if stated is None:
+        return []
+    reason = f"what the model's facts say ({RUNNER}: {stated})"
+    if defaults.has_flag(RUNNER_FLAG, asked.version):
+        return [Flag(name=RUNNER_FLAG, value=str(stated), reason=reason)]
+    task = "embed" if asked.architecture.pooling else "generate"
+    return [Flag(name=TASK_FLAG, value=task, reason=reason)]
+
+
+def _schedules_ahead(asked: Asked, layout: Layout) -> bool:
+    """Whether the next step is scheduled while one runs, where vLLM would not by itself."""
+    features = asked.features
+    return (
+        features.profile.fast
+        and does("schedules-ahead-when-asked", asked.version)
+        and features.speculation is None
+        and layout.parallelism.pipeline == 1
+        and not asked.architecture.pooling
+        and ASYNC not in features.extra_arguments.names
+    )
+
+
+def _serving(asked: Asked) -> list[Flag]:
+    found = [Flag(name="--port", value=str(PORT), reason="the port of the Service and the probes")]
+    if defaults.has_flag("--shutdown-timeout", asked.version):
+        rollout = asked.spec.rollout
+        pinned = rollout.drain_seconds if rollout else None
+        found.append(
+            Flag(
+                name="--shutdown-timeout",
+                value=str(DEFAULT_DRAIN_SECONDS if pinned is None else pinned),
+                reason="time for running requests to end when the pod stops"
+                if pinned is None
+                else "pinned in spec.rollout.drainSeconds",
+            )
+        )
+    return found

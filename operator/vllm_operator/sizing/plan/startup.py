@@ -1,0 +1,79 @@
+"""How long a start takes and may take.
+
+``seconds = process + ranks + bytes / rate + profile + layers x (compile + capture)``, each from
+``startup.csv``: the rate is that of what the weights are read from, the last term is left out with
+``enforceEager``. A compile cache on a volume makes later starts shorter, which is not counted: the
+budget is for the first. The budget is four times the expected time and at least 20 minutes, so that
+a link of 50 MB/s is not mistaken for a hang. ``spec.rollout.startupBudgetSeconds`` replaces it.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Mapping
+from functools import lru_cache
+from importlib.resources import files
+from typing import Final
+
+from vllm_operator.api.plan import Startup
+from vllm_operator.engine.tables import holds
+from vllm_operator.engine.versions import Version
+from vllm_operator.sizing.asked.specification import Asked
+from vllm_operator.sizing.asked.storage import Volume, volume_of
+from vllm_operator.sizing.layout.search import Layout
+
+PATIENCE: Final = 4.0
+SHORTEST_BUDGET_SECONDS: Final = 1200.0
+LONGEST_BUDGET_SECONDS: Final = 86_400.0
+MEGABYTE: Final = 1e6
+
+
+@lru_cache(maxsize=1)
+def _text() -> str:
+    return files(__package__).joinpath("startup.csv").read_text(encoding="utf-8")
+
+
+@lru_cache(maxsize=1)
+def fingerprint() -> str:
+    """Hash of the figures: a plan made with others may come out differently."""
+    return hashlib.sha256(_text().encode()).hexdigest()[:16]
+
+
+@lru_cache(maxsize=64)
+def figures(version: Version) -> Mapping[str, float]:
+    """``startup.csv`` for a version: seconds, and MB/s, by name."""
+    rows = csv.DictReader(_text().splitlines())
+    return {row["name"]: float(row["value"]) for row in rows if holds(row, version)}
+
+
+def startup(asked: Asked, layout: Layout) -> Startup:
+    """Expected seconds, and the budget (``spec.rollout.startupBudgetSeconds`` where it is set)."""
+    seconds = expected_seconds(asked, layout)
+    rollout = asked.spec.rollout
+    pinned = rollout.startup_budget_seconds if rollout else None
+    budget = min(LONGEST_BUDGET_SECONDS, max(SHORTEST_BUDGET_SECONDS, PATIENCE * seconds))
+    return Startup(
+        seconds=round(seconds, 1),
+        budget_seconds=float(pinned) if pinned is not None else float(round(budget)),
+    )
+
+
+def expected_seconds(asked: Asked, layout: Layout) -> float:
+    """Seconds from the start of the container to the first answer of ``/health``."""
+    figure = figures(asked.version)
+    division = layout.division
+    seconds = figure["process"] + figure["profile"]
+    seconds += figure["ranks"] * (division.gpus // division.nodes - 1)
+    rate = figure[_rate(volume_of(asked.spec))] * MEGABYTE
+    seconds += asked.weight_bytes / rate
+    if asked.engine.enforce_eager is not True:
+        layers = asked.architecture.layers / division.parallelism.pipeline
+        seconds += layers * (figure["compile"] + figure["capture"])
+    return seconds
+
+
+def _rate(volume: Volume) -> str:
+    if not volume.serves:
+        return "download"
+    return "claim" if volume.kind == "PersistentVolumeClaim" else "node"
