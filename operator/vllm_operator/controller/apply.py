@@ -9,12 +9,12 @@ from typing import Any, Final
 from vllm_operator.api.base import KIND
 from vllm_operator.api.canonical import digest
 from vllm_operator.errors import ApiError, NameConflict, PredecessorRemains
+from vllm_operator.lifecycle.kinds import BY_KIND
+from vllm_operator.lifecycle.records import ChildRecord, Key, child_record
 from vllm_operator.manifests import labels as names
 from vllm_operator.manifests.fieldset import field_set, field_set_digest
 
 from .client import Client
-from .kinds import BY_KIND
-from .records import ChildRecord, Key, child_record
 from .store import Store
 
 Object = dict[str, Any]

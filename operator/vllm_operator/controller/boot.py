@@ -23,12 +23,13 @@ from typing import Final
 from vllm_operator.engine.failures import Failure, known_failure, unknown_failure
 from vllm_operator.engine.versions import NEWEST_KNOWN, Version
 from vllm_operator.errors import ApiError, TemporaryFailure
+from vllm_operator.lifecycle.endings import Ending
+from vllm_operator.lifecycle.records import ChildRecord, Key, PodRecord
+from vllm_operator.lifecycle.recovery import Diagnosis
+from vllm_operator.lifecycle.revisions import Pinned, pods_of_plan
+from vllm_operator.lifecycle.rollout import is_settled
 
 from .client import Client
-from .endings import Ending
-from .records import ChildRecord, Key, PodRecord
-from .revisions import Pinned, pods_of_plan
-from .rollout import is_settled
 
 LOG: Final = logging.getLogger("vllm_operator")
 
@@ -55,17 +56,6 @@ class _Certainty(Enum):
     """It may be another life's: looked into again, a few times."""
     UNREAD = "unread"
     """Nothing answered: looked into again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Diagnosis:
-    """Why a server's pods do not start."""
-
-    failure: Failure
-    ends: int = 0
-    """How often the engine has ended by it."""
-    served: bool = False
-    """Whether the engine had served before."""
 
 
 @dataclass(frozen=True, slots=True)

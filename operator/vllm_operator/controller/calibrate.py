@@ -25,14 +25,14 @@ from vllm_operator.api.v1alpha1 import Engine
 from vllm_operator.engine.metrics import metrics as metric_names
 from vllm_operator.engine.versions import Version, version_differs
 from vllm_operator.errors import ApiError, TemporaryFailure
+from vllm_operator.lifecycle.kinds import CONFIG_MAPS
+from vllm_operator.lifecycle.records import Key, PodRecord
+from vllm_operator.lifecycle.revisions import Pinned, pods_of_plan
 from vllm_operator.sizing.asked.inputs import PlanningInputs
 from vllm_operator.sizing.memory.calibration import Calibration, measured
 
 from .client import Client
-from .kinds import CONFIG_MAPS
 from .metrics import Metrics
-from .records import Key, PodRecord
-from .revisions import Pinned, pods_of_plan
 from .settings import OperatorSettings
 
 LOG: Final = logging.getLogger("vllm_operator")

@@ -10,17 +10,17 @@ from typing import Any
 
 from vllm_operator.api.v1alpha1 import VLLMServer, VLLMServerSpec
 from vllm_operator.errors import ApiError, Stale
+from vllm_operator.lifecycle.kinds import BUDGETS, BY_KIND, SERVERS
+from vllm_operator.lifecycle.notes import Note
+from vllm_operator.lifecycle.records import Key
+from vllm_operator.lifecycle.revisions import Pinned
+from vllm_operator.lifecycle.rollout import choose_strategy, may_retire
 from vllm_operator.manifests.render import WORKLOADS, live_objects, with_live_fields
 
 from .apply import Applier, differs, is_refusal, with_applied_hash
 from .client import Client
-from .events import Note
-from .kinds import BUDGETS, BY_KIND, SERVERS
 from .metrics import Metrics
 from .planning import Proposal
-from .records import Key
-from .revisions import Pinned
-from .rollout import choose_strategy, may_retire
 from .store import Store
 
 

@@ -19,9 +19,9 @@ from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.client.exceptions import ApiException
 
 from vllm_operator.errors import ApiError, TemporaryFailure
+from vllm_operator.lifecycle.kinds import PODS, Resource
 from vllm_operator.manifests.labels import FIELD_MANAGER
 
-from .kinds import PODS, Resource
 from .metrics import Metrics
 
 APPLY: Final = "application/apply-patch+yaml"

@@ -15,8 +15,9 @@ from typing import Any
 import kopf
 from kubernetes.aio.client.configuration import Configuration
 
+from vllm_operator.lifecycle.kinds import STORED, Resource
+
 from .client import PAGE_SIZE
-from .kinds import STORED, Resource
 
 Sink = Callable[[str, str | None, dict[str, Any]], None]
 """Takes the kind of an object, the event's type (None: initial listing) and the object."""

@@ -8,15 +8,10 @@ from typing import Any, Final
 
 from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.errors import ApiError, Stale, UnreadableRevision
-
-from .apply import controlled_by
-from .changes import reason_to_roll
-from .client import Client
-from .kinds import REVISIONS
-from .metrics import Metrics
-from .planning import Proposal
-from .records import Key, RevisionRecord
-from .revisions import (
+from vllm_operator.lifecycle.changes import reason_to_roll
+from vllm_operator.lifecycle.kinds import REVISIONS
+from vllm_operator.lifecycle.records import Key, RevisionRecord
+from vllm_operator.lifecycle.revisions import (
     Pinned,
     Refusal,
     controller_revision,
@@ -26,6 +21,11 @@ from .revisions import (
     revision_name,
     taken_back,
 )
+
+from .apply import controlled_by
+from .client import Client
+from .metrics import Metrics
+from .planning import Proposal
 from .store import Store
 
 LOG: Final = logging.getLogger("vllm_operator")

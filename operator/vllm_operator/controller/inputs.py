@@ -12,13 +12,13 @@ from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.engine.versions import DEFAULT_IMAGE
 from vllm_operator.errors import ApiError, PlanningError, TemporaryFailure, UnknownModel
 from vllm_operator.hardware.nodes import GPUOffer
+from vllm_operator.lifecycle.kinds import CLAIMS, CONFIG_MAPS
 from vllm_operator.models import catalogue
 from vllm_operator.models.facts import ModelFacts, facts_from_inline, facts_from_json
 from vllm_operator.sizing.asked.inputs import PlanningInputs
 from vllm_operator.sizing.asked.storage import CLAIM_FIELD, ClaimFacts, volume_of
 
 from .client import Client
-from .kinds import CLAIMS, CONFIG_MAPS
 from .nodes import Nodes
 from .settings import OperatorSettings
 

@@ -18,9 +18,9 @@ from kubernetes.aio.leaderelection.leaderelectionrecord import LeaderElectionRec
 from kubernetes.aio.leaderelection.resourcelock.baselock import BaseLock
 
 from vllm_operator.errors import ApiError, TemporaryFailure
+from vllm_operator.lifecycle.kinds import LEASES
 
 from .client import Client
-from .kinds import LEASES
 
 Answer = TypeVar("Answer")
 

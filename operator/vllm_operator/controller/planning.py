@@ -17,6 +17,8 @@ from vllm_operator.errors import (
     PredecessorRemains,
     TemporaryFailure,
 )
+from vllm_operator.lifecycle.records import Key
+from vllm_operator.lifecycle.revisions import RELEASE, Pinned, replan_request
 from vllm_operator.manifests.render import render, template_of
 from vllm_operator.manifests.selection import gpu_selection
 from vllm_operator.sizing.asked.inputs import PlanningInputs
@@ -27,8 +29,6 @@ from vllm_operator.sizing.plan.planner import make_plan
 
 from .apply import Applier
 from .inputs import LARGEST_GROUP, InputSource, Standing
-from .records import Key
-from .revisions import RELEASE, Pinned, replan_request
 
 INSTALL_GROUPS: Final = "https://lws.sigs.k8s.io/docs/installation"
 PREDECESSOR_SECONDS: Final = 1.0

@@ -12,20 +12,20 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from vllm_operator.errors import ApiError, GroupsAppeared, Stale, TemporaryFailure
+from vllm_operator.lifecycle.kinds import LEADER_WORKER_SETS, NODES, SERVERS, STORED, Resource
+from vllm_operator.lifecycle.records import Key
 
 from . import handlers, health
 from .apply import Applier
 from .calibrate import Calibrator
 from .client import Client, connect, load_configuration
 from .inputs import InputSource
-from .kinds import LEADER_WORKER_SETS, NODES, SERVERS, STORED, Resource
 from .leader import lead
 from .metrics import Metrics
 from .nodes import Nodes
 from .planning import Planner
 from .queue import WorkQueue
 from .reconcile import Reconciler
-from .records import Key
 from .settings import OperatorSettings
 from .store import Store
 

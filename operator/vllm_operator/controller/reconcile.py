@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,18 +15,23 @@ from vllm_operator.api.canonical import normalized
 from vllm_operator.api.plan import Problem
 from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.errors import ApiError, NameConflict, Stale, TemporaryFailure
+from vllm_operator.lifecycle.changes import reason_to_roll
+from vllm_operator.lifecycle.gpus import GPUCount, count
+from vllm_operator.lifecycle.kinds import DEPLOYMENTS, EVENTS, SERVERS
+from vllm_operator.lifecycle.notes import Note, condition, event, warnings
+from vllm_operator.lifecycle.progress import Observed
+from vllm_operator.lifecycle.records import ChildRecord, Key, PodRecord
+from vllm_operator.lifecycle.recovery import Past
+from vllm_operator.lifecycle.revisions import Pinned, pods_of_plan
+from vllm_operator.lifecycle.rollout import is_rolling, is_settled
+from vllm_operator.lifecycle.status import describe, fold, server_state
 
-from . import events
 from .apply import Applier
 from .boot import BootReader
 from .calibrate import Answer, Calibrator
-from .changes import reason_to_roll
 from .children import Children, repair_note, without_pods
 from .client import Client
-from .events import Note, condition
-from .gpus import GPUCount, count
 from .history import History
-from .kinds import DEPLOYMENTS, SERVERS
 from .metrics import Metrics
 from .nodes import Nodes
 from .planning import (
@@ -36,13 +42,7 @@ from .planning import (
     unexpected,
     unreadable_plan,
 )
-from .progress import Observed
-from .records import ChildRecord, Key, PodRecord
-from .repair import Past
-from .revisions import Pinned, pods_of_plan
-from .rollout import is_rolling, is_settled
 from .starts import Finding, Starts, given_up_note, given_up_problem
-from .status import describe, fold, server_state
 from .store import Store
 
 LOG: Final = logging.getLogger("vllm_operator")
@@ -297,7 +297,9 @@ class Reconciler:
     def _gpus(self, in_force: Pinned | None) -> GPUCount | None:
         if in_force is None or in_force.plan is None or in_force.plan.placement is None:
             return None
-        return count(in_force.plan.placement.gpu, self._nodes, self._store.all_pods())
+        if not self._nodes.visible:
+            return None
+        return count(self._nodes.by_node(in_force.plan.placement.gpu), self._store.all_pods())
 
     async def _write_status(
         self, key: Key, server: VLLMServer, body: dict[str, Any], observed: Observed
@@ -327,14 +329,16 @@ class Reconciler:
             raise Stale(f"VLLMServer {key[1]} has changed since it was read") from error
         self._metrics.writes.labels("VLLMServer/status").inc()
         self._store.observe(SERVERS.kind, answer)
-        return folded.look_again, events.warnings(before, folded.status)
+        return folded.look_again, warnings(before, folded.status)
 
     async def _post(self, server: VLLMServer, notes: list[Note]) -> None:
         for kind, reason, action, note in notes:
-            body = events.event(
+            body = event(
                 server, kind, reason, action, note, now=self._clock(), instance=self._instance
             )
-            await events.post(self._client, body)
+            # One that fails is dropped: an event informs, and nothing waits for it.
+            with contextlib.suppress(ApiError, TemporaryFailure):
+                await self._client.create(EVENTS, server.metadata.namespace, body)
 
 
 def _parse(body: dict[str, Any]) -> tuple[VLLMServer, tuple[Problem, ...]]:

@@ -10,16 +10,24 @@ from typing import Final
 from vllm_operator.api.conditions import truncate
 from vllm_operator.api.plan import Problem
 from vllm_operator.api.v1alpha1 import VLLMServer
+from vllm_operator.lifecycle.notes import Note
+from vllm_operator.lifecycle.records import ChildRecord, Key, PodRecord
+from vllm_operator.lifecycle.recovery import (
+    Diagnosis,
+    Past,
+    Trouble,
+    Verdict,
+    decide,
+    patience,
+    trouble,
+)
+from vllm_operator.lifecycle.revisions import Pinned, Refusal, pods_of_plan, replan_request
 from vllm_operator.manifests.labels import REPLAN_ANNOTATION
 from vllm_operator.sizing.asked.inputs import PlanningInputs
 
-from .boot import BootReader, Diagnosis
-from .events import Note
+from .boot import BootReader
 from .metrics import Metrics
 from .planning import Planner, Proposal
-from .records import ChildRecord, Key, PodRecord
-from .repair import Past, Trouble, Verdict, decide, patience, trouble
-from .revisions import Pinned, Refusal, pods_of_plan, replan_request
 
 TRY_AGAIN: Final = (
     f"edit the specification, or change the annotation {REPLAN_ANNOTATION} to try it again"

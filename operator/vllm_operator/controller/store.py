@@ -11,8 +11,8 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from .kinds import PODS, REVISIONS, SERVERS, STORED
-from .records import (
+from vllm_operator.lifecycle.kinds import PODS, REVISIONS, SERVERS, STORED
+from vllm_operator.lifecycle.records import (
     ChildRecord,
     Key,
     PodRecord,

@@ -12,36 +12,19 @@ from aiohttp.test_utils import TestServer
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 
-from support.builders import make_plan, make_server
-from vllm_operator.controller.boot import BootReader, Diagnosis
+from support.observed import DEPLOYMENT, ENDING, FAILED, PLAN
+from vllm_operator.controller.boot import BootReader
 from vllm_operator.controller.client import Client, last_bytes
-from vllm_operator.controller.endings import Ending
 from vllm_operator.controller.metrics import Metrics
-from vllm_operator.controller.records import pod_record
-from vllm_operator.controller.revisions import Pinned
 from vllm_operator.controller.store import ChildRecord, PodRecord
 from vllm_operator.errors import ApiError
-
-from .test_status import DEPLOYMENT, POD
+from vllm_operator.lifecycle.records import pod_record
+from vllm_operator.lifecycle.recovery import Diagnosis
+from vllm_operator.lifecycle.revisions import Pinned
 
 KEY = ("default", "qwen")
-PLAN = Pinned(
-    name="qwen-1",
-    uid="r1",
-    revision=1,
-    spec=make_server().spec,
-    replan=None,
-    release="",
-    inputs={},
-    plan=make_plan(),
-    objects=(),
-    template="1-a",
-    created_at="2026-01-01T10:00:00Z",
-)
-ENDING = Ending("1", "exit code 1, reason Error", "", "engine", True, False, 1)
 STARTED = "2026-01-01T10:00:05Z"
 JUST_ENDED = replace(ENDING, previous=False, started=STARTED)
-FAILED = replace(POD, created_at="2026-01-01T10:00:01Z", ending=ENDING)
 TOO_SMALL = (
     "ValueError: To serve at least one request with the model's max seq len (32768), (4.0 GiB KV "
     "cache is needed, which is larger than the available KV cache memory ({left} GiB). Based on "

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 from support.builders import make_plan
+from support.observed import FAILED, PLAN
 from vllm_operator.controller import calibrate
 from vllm_operator.controller.calibrate import (
     CONFIG_MAP,
@@ -18,12 +19,10 @@ from vllm_operator.controller.calibrate import (
 )
 from vllm_operator.controller.client import Client
 from vllm_operator.controller.metrics import Metrics
-from vllm_operator.controller.records import Key
 from vllm_operator.controller.settings import OperatorSettings
 from vllm_operator.errors import ApiError
+from vllm_operator.lifecycle.records import Key
 from vllm_operator.sizing.memory.calibration import Calibration
-
-from .test_boot import FAILED, PLAN
 
 NAME = "vllm:cache_config_info"
 # As vLLM 0.32.0 prints it, with fewer labels.

@@ -10,7 +10,7 @@ import pytest
 from kubernetes.aio.client.configuration import Configuration
 
 from vllm_operator.controller import handlers
-from vllm_operator.controller.kinds import STORED
+from vllm_operator.lifecycle.kinds import STORED
 
 
 async def test_watching_needs_no_user_with_a_name(monkeypatch: pytest.MonkeyPatch) -> None:

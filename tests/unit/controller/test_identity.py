@@ -14,11 +14,11 @@ from vllm_operator.controller.boot import BootReader, Diagnosis
 from vllm_operator.controller.client import Client
 from vllm_operator.controller.metrics import Metrics
 from vllm_operator.controller.planning import Planner, Proposal
-from vllm_operator.controller.records import PodRecord, child_record, pod_record, revision_record
-from vllm_operator.controller.repair import OUTAGE_SECONDS, Past, patience
-from vllm_operator.controller.revisions import Pinned, controller_revision, pinned
 from vllm_operator.controller.starts import Starts
 from vllm_operator.engine.failures import Failure
+from vllm_operator.lifecycle.records import PodRecord, child_record, pod_record, revision_record
+from vllm_operator.lifecycle.recovery import OUTAGE_SECONDS, Past, patience
+from vllm_operator.lifecycle.revisions import Pinned, controller_revision, pinned
 from vllm_operator.manifests.render import GPUSelection, render
 
 from .test_boot import TOO_SMALL, reader

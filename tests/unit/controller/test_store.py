@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from vllm_operator.controller.kinds import DEPLOYMENTS, PODS, SERVERS
 from vllm_operator.controller.store import Store
+from vllm_operator.lifecycle.kinds import DEPLOYMENTS, PODS, SERVERS
 
 KEY = ("default", "qwen")
 

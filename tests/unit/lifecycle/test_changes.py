@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from support.builders import make_plan, make_server
-from vllm_operator.controller.changes import first_difference, reason_to_roll
-from vllm_operator.controller.revisions import Pinned
+from vllm_operator.lifecycle.changes import first_difference, reason_to_roll
+from vllm_operator.lifecycle.revisions import Pinned
 
 
 def difference(before: dict[str, Any], now: dict[str, Any]) -> str | None:

@@ -1,8 +1,7 @@
-"""Kubernetes events on a server: written on changes of mind, never on every visit."""
+"""Kubernetes events on a server: written on changes of mind, never on every visit. Pure."""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final, Literal
@@ -10,11 +9,7 @@ from typing import Any, Final, Literal
 from vllm_operator.api.base import API_VERSION, KIND
 from vllm_operator.api.conditions import START_FAILURES
 from vllm_operator.api.v1alpha1 import VLLMServer
-from vllm_operator.errors import ApiError, TemporaryFailure
 from vllm_operator.manifests.labels import FIELD_MANAGER
-
-from .client import Client
-from .kinds import EVENTS
 
 Note = tuple[Literal["Normal", "Warning"], str, str, str]
 """An event to post: type, reason, action, note."""
@@ -87,9 +82,3 @@ def condition(status: Mapping[str, Any], kind: str) -> dict[str, Any]:
 
 def _same(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     return (old.get("status"), old.get("reason")) == (new["status"], new["reason"])
-
-
-async def post(client: Client, body: dict[str, Any]) -> None:
-    """Post an event. One that fails is dropped: an event informs, and nothing waits for it."""
-    with contextlib.suppress(ApiError, TemporaryFailure):
-        await client.create(EVENTS, body["metadata"]["namespace"], body)

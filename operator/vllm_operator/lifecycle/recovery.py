@@ -23,7 +23,6 @@ from vllm_operator.errors import Irreparable
 from vllm_operator.sizing.asked.repairs import REPAIR_LIMIT, Repair
 from vllm_operator.sizing.layout.batch_limits import SHORTEST_USEFUL_LENGTH
 
-from .boot import Diagnosis
 from .records import PodRecord
 from .revisions import Pinned, pods_of_plan
 
@@ -58,6 +57,17 @@ NODES_ASKED_FOR: Final = (
 """Fields of ``spec.pod`` that say which nodes take a pod."""
 
 UNITS: Final = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """Why a server's pods do not start."""
+
+    failure: Failure
+    ends: int = 0
+    """How often the engine has ended by it."""
+    served: bool = False
+    """Whether the engine had served before."""
 
 
 @dataclass(frozen=True, slots=True)

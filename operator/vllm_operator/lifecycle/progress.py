@@ -14,7 +14,7 @@ from vllm_operator.api.v1alpha1 import VLLMServer
 
 from .gpus import GPUCount
 from .records import ChildRecord, PodRecord
-from .repair import Trouble
+from .recovery import Trouble
 from .revisions import Refusal
 from .rollout import is_lagging, is_rolling
 

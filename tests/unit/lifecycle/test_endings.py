@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vllm_operator.controller.endings import Ending, ending_of
+from vllm_operator.lifecycle.endings import Ending, ending_of
 
 CREATED, STARTED, ENDED = "2026-01-01T10:00:00Z", "2026-01-01T10:00:05Z", "2026-01-01T10:01:00Z"
 TERMINATED = {

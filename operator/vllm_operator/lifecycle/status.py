@@ -28,7 +28,7 @@ from vllm_operator.engine.versions import (
 from vllm_operator.manifests import labels as names
 
 from .progress import Observed, progress_of
-from .repair import Trouble
+from .recovery import Trouble
 from .revisions import Refusal
 
 WAITING_REASONS: Final = frozenset({"UnknownGPU"})

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from support.builders import make_plan, make_server
+from support.observed import ENDING, FAILED, PLAN
 from vllm_operator.controller.boot import Diagnosis
-from vllm_operator.controller.records import PodRecord
-from vllm_operator.controller.repair import (
+from vllm_operator.engine.failures import Failure
+from vllm_operator.lifecycle.records import PodRecord
+from vllm_operator.lifecycle.recovery import (
     OUTAGE_SECONDS,
     STARTS_TRIED,
     Past,
@@ -21,11 +23,8 @@ from vllm_operator.controller.repair import (
     patience,
     trouble,
 )
-from vllm_operator.controller.revisions import Pinned, Refusal
-from vllm_operator.engine.failures import Failure
+from vllm_operator.lifecycle.revisions import Pinned, Refusal
 from vllm_operator.sizing.asked.repairs import REPAIR_LIMIT, Repair
-
-from .test_boot import ENDING, FAILED, PLAN
 
 MEMORY: dict[str, Any] = {
     "total": 80 << 30,

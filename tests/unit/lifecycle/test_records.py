@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vllm_operator.controller.records import pod_record
+from vllm_operator.lifecycle.records import pod_record
 
 
 def test_a_pod_that_its_node_ended_says_why_and_is_not_ready() -> None:

@@ -5,10 +5,11 @@ Other teams' pods hold GPUs too, and a namespaced install cannot see them: the s
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from .nodes import Nodes
+from vllm_operator.hardware.nodes import GPUOffer
+
 from .records import PodRecord
 
 
@@ -26,11 +27,8 @@ class GPUCount:
         return f"{nodes} {self.offered}, model servers that this operator sees hold {self.held}"
 
 
-def count(product: str, nodes: Nodes, pods: Iterable[PodRecord]) -> GPUCount | None:
-    """The product's GPUs on nodes that take pods; None where nodes are not visible."""
-    if not nodes.visible:
-        return None
-    offers = nodes.by_node(product)
+def count(offers: Mapping[str, GPUOffer], pods: Iterable[PodRecord]) -> GPUCount:
+    """The GPUs of a product that nodes offer, by the nodes' names, and those that pods hold."""
     held = sum(
         amount
         for pod in pods

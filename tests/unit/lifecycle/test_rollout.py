@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 
 from support.builders import make_server
-from vllm_operator.controller import rollout
-from vllm_operator.controller.records import ChildRecord, PodRecord
+from support.observed import DEPLOYMENT, POD
+from vllm_operator.lifecycle import rollout
+from vllm_operator.lifecycle.records import ChildRecord, PodRecord
 from vllm_operator.manifests.render import IN_PLACE, SURGE
-
-from .test_status import DEPLOYMENT, POD
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 ROLLING = replace(DEPLOYMENT, replicas=2, updated_replicas=1)

@@ -3,58 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from support.builders import make_plan, make_server
+from support.observed import DEPLOYMENT, NOW, POD
 from vllm_operator.api.plan import Problem
-from vllm_operator.controller.events import warnings
-from vllm_operator.controller.gpus import GPUCount
-from vllm_operator.controller.progress import Observed
-from vllm_operator.controller.records import ChildRecord, PodRecord
-from vllm_operator.controller.repair import Trouble
-from vllm_operator.controller.revisions import Refusal
-from vllm_operator.controller.status import fold, server_state, summary
+from vllm_operator.lifecycle.gpus import GPUCount
+from vllm_operator.lifecycle.notes import warnings
+from vllm_operator.lifecycle.progress import Observed
+from vllm_operator.lifecycle.recovery import Trouble
+from vllm_operator.lifecycle.revisions import Refusal
+from vllm_operator.lifecycle.status import fold, server_state, summary
 
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
-DEPLOYMENT = ChildRecord(
-    namespace="default",
-    name="qwen",
-    uid="d",
-    resource_version="1",
-    kind="Deployment",
-    controller_uid="uid-1",
-    applied_hash="h",
-    owned_fields="f",
-    generation=1,
-    observed_generation=1,
-    spec_replicas=1,
-    replicas=1,
-    updated_replicas=1,
-    ready_replicas=1,
-    available_replicas=1,
-)
-POD = PodRecord(
-    namespace="default",
-    name="qwen-1",
-    uid="p",
-    resource_version="1",
-    template_hash="a",
-    template="1-a",
-    deleting=False,
-    scheduled=True,
-    unschedulable_since=None,
-    unschedulable_message="",
-    ready=False,
-    waiting_reason="",
-    waiting_message="",
-    last_exit="",
-    restarts=0,
-    started_at=NOW.isoformat(),
-    failed=False,
-)
 PROBLEM = Problem(field="spec.gpu.product", reason="UnknownGPU", message="no such GPU")
 READY = Observed(
     problems=(),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vllm_operator import controller
-from vllm_operator.controller.kinds import BUDGETS, NODES, PODS, SERVERS, STORED
+from vllm_operator.lifecycle.kinds import BUDGETS, NODES, PODS, SERVERS, STORED
 
 MODULES = sorted(Path(controller.__file__).parent.glob("*.py"))
 

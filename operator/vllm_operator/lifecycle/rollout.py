@@ -16,10 +16,10 @@ from typing import Final
 
 from vllm_operator.api.canonical import digest
 from vllm_operator.api.v1alpha1 import VLLMServerSpec
-from vllm_operator.lifecycle.hindrances import is_freed
 from vllm_operator.manifests.pod import surge_timeout_seconds
 from vllm_operator.manifests.render import IN_PLACE, SURGE
 
+from .hindrances import is_freed
 from .records import ChildRecord, PodRecord
 
 WOKEN_SECONDS: Final = 30.0

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from vllm_operator.controller.gpus import count
 from vllm_operator.controller.nodes import Nodes
-from vllm_operator.controller.records import PodRecord, pod_record
+from vllm_operator.hardware.nodes import GPUOffer
+from vllm_operator.lifecycle.gpus import count
+from vllm_operator.lifecycle.records import PodRecord, pod_record
 
 H100 = "NVIDIA-H100-80GB-HBM3"
 
 
-def nodes(*products: str, visible: bool = True) -> Nodes:
-    found = Nodes(visible=visible)
+def h100s(*products: str) -> dict[str, GPUOffer]:
+    found = Nodes(visible=True)
     for number, product in enumerate(products):
         labels = {"nvidia.com/gpu.product": product, "nvidia.com/gpu.count": "8"}
         amounts = {"nvidia.com/gpu": "8"}
@@ -22,7 +23,7 @@ def nodes(*products: str, visible: bool = True) -> Nodes:
                 "status": {"capacity": amounts, "allocatable": amounts},
             }
         )
-    return found
+    return found.by_node(H100)
 
 
 def pod(name: str, node: str, gpus: int, **status: Any) -> PodRecord:
@@ -40,7 +41,7 @@ def pod(name: str, node: str, gpus: int, **status: Any) -> PodRecord:
 
 
 def test_gpus_of_the_product_s_nodes_are_counted_and_what_pods_hold_of_them() -> None:
-    seen = count(H100, nodes(H100, H100, "NVIDIA-L40S"), [pod("a", "node-0", 4)])
+    seen = count(h100s(H100, H100, "NVIDIA-L40S"), [pod("a", "node-0", 4)])
     assert str(seen) == "2 nodes have 16, model servers that this operator sees hold 4"
 
 
@@ -50,9 +51,5 @@ def test_pods_on_other_products_without_a_node_or_that_failed_hold_nothing() -> 
         pod("b", "", 4),
         pod("c", "node-0", 4, phase="Failed"),
     ]
-    seen = count(H100, nodes(H100, "NVIDIA-L40S"), others)
+    seen = count(h100s(H100, "NVIDIA-L40S"), others)
     assert str(seen) == "1 node has 8, model servers that this operator sees hold 0"
-
-
-def test_nothing_is_counted_where_nodes_may_not_be_read() -> None:
-    assert count(H100, nodes(visible=False), []) is None

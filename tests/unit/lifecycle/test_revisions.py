@@ -8,8 +8,8 @@ import pytest
 
 from support.builders import make_plan, make_server
 from vllm_operator.api.v1alpha1 import VLLMServer
-from vllm_operator.controller.records import RevisionRecord, revision_record
-from vllm_operator.controller.revisions import (
+from vllm_operator.lifecycle.records import RevisionRecord, revision_record
+from vllm_operator.lifecycle.revisions import (
     HISTORY_LIMIT,
     Refusal,
     controller_revision,
