@@ -97,7 +97,15 @@ class Infeasible(PlanningError):
 
 
 class TemporaryFailure(VLLMOperatorError):
-    """An edge failed in a way that may pass: the Hub timed out, the API server was away."""
+    """An edge failed in a way that may pass: the Hub timed out, the API server was away.
+
+    ``field`` is the path in the manifest that names what was asked for; empty where none does.
+    """
+
+    def __init__(self, message: str, field: str = "") -> None:
+        super().__init__(f"{field}: {message}" if field else message)
+        self.field = field
+        self.message = message
 
 
 class Stale(TemporaryFailure):

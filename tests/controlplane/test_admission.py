@@ -370,12 +370,12 @@ def test_the_columns_show_what_the_status_says(cluster: Cluster, namespace: str,
         ConditionDraft(type="Available", status="True", reason="ReplicasReady", message="1 of 1."),
         ConditionDraft(type="Ready", status="False", reason="WaitingForGPU", message="Wait."),
     ]
-    now = "2026-01-01T00:00:00Z"
+    conditions = merge_conditions([], drafts, generation=1, now="2026-01-01T00:00:00Z")
     status = {
         "replicas": 1,
         "selector": "app.kubernetes.io/instance=qwen",
         "summary": {"gpus": "2 x H100", "parallelism": "TP2", "version": "0.30.0"},
-        "conditions": merge_conditions([], drafts, generation=1, now=now),
+        "conditions": [one.to_json_object() for one in conditions],
     }
     cluster.api(
         "PATCH",

@@ -219,7 +219,7 @@ def test_an_edit_that_the_api_server_refuses_leaves_the_last_good_state_repaired
     required = {"nodeSelectorTerms": [term]}
     key = "requiredDuringSchedulingIgnoredDuringExecution"
     world.apply(pod={"affinity": {"nodeAffinity": {key: required}}})
-    planned = world.wait_condition("Planned", "False", "IllegalPin")
+    planned = world.wait_condition("Planned", "False", "ObjectRefused")
     assert word in planned["message"]
     assert world.get("Deployment")["spec"] == before["spec"]
     world.delete("Deployment")
@@ -247,5 +247,6 @@ def test_a_new_server_that_the_api_server_refuses_says_so(
         "the quota to be counted",
     )
     world.apply()
-    planned = world.wait_condition("Planned", "False")
+    planned = world.wait_condition("Planned", "False", "ObjectRefused")
     assert "exceeded quota" in planned["message"]
+    assert not world.condition("Stalled")["message"].startswith("the specification must change")

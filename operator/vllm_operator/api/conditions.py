@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from .base import ResourceModel
 from .fields import required
@@ -26,6 +26,10 @@ REASONS: Final[Mapping[str, Mapping[str, str]]] = {
         "UnsupportedEngineVersion": "This release does not know how to run that vLLM version.",
         "Unschedulable": "No node was found for the plan's pods, and the plan before it serves.",
         "NameConflict": "An object of that name exists and is somebody else's.",
+        "ObjectRefused": "The API server, a quota or a webhook refuses an object of the plan.",
+        "SourceUnavailable": "The Hub or the API server does not answer what a plan depends on.",
+        "PlanUnreadable": "The plan in force is one of another release; its objects are kept.",
+        "OperatorDefect": "Planning failed in a way that is the operator's fault.",
         "Paused": "spec.paused is true, and the specification as it stands was not planned.",
     },
     "Progressing": {
@@ -136,30 +140,26 @@ def truncate(message: str, limit: int = MESSAGE_LIMIT) -> str:
 
 
 def merge_conditions(
-    previous: Iterable[Mapping[str, Any]],
+    previous: Iterable[Condition],
     drafts: Iterable[ConditionDraft],
     *,
     generation: int,
     now: str,
-) -> list[dict[str, Any]]:
+) -> list[Condition]:
     """All drafts as conditions, in order; a transition time changes only with its status.
 
     ``now`` is an RFC 3339 time. Conditions that stood there and are not drafted are dropped: every
     condition of ours is drafted at every visit.
     """
-    before = {str(condition.get("type")): condition for condition in previous}
-    merged = []
-    for draft in drafts:
-        old = before.get(draft.type, {})
-        kept = old.get("lastTransitionTime") if old.get("status") == draft.status else None
-        merged.append(
-            Condition(
-                type=draft.type,
-                status=draft.status,
-                reason=draft.reason,
-                message=truncate(draft.message),
-                observed_generation=generation,
-                last_transition_time=str(kept or now),
-            ).to_json_object()
+    since = {(one.type, one.status): one.last_transition_time for one in previous}
+    return [
+        Condition(
+            type=draft.type,
+            status=draft.status,
+            reason=draft.reason,
+            message=truncate(draft.message),
+            observed_generation=generation,
+            last_transition_time=since.get((draft.type, draft.status), now),
         )
-    return merged
+        for draft in drafts
+    ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .base import ResourceModel
-from .conditions import Condition
+from .conditions import MESSAGE_LIMIT, Condition
 from .fields import field, required
 from .plan import Plan, Problem, TokenEstimate
 
@@ -51,6 +51,11 @@ class VLLMServerStatus(ResourceModel):
         "Name of the ControllerRevision with whose plan the server was last ready: what it goes "
         "back to where a new one does not start.",
         max_length=253,
+    )
+    rollout_cause: str | None = field(
+        "What pods are being replaced for: the first field of the specification, or flag of the "
+        "plan, that differs; none where nothing is replaced.",
+        max_length=MESSAGE_LIMIT,
     )
     calibration: MeasuredCache | None = field(
         "What an engine of the plan measured; none until one was asked."

@@ -142,7 +142,7 @@ class InputSource:
         except ApiError as error:
             if error.code == 403:
                 return None  # rights of an older chart: rollouts are as with a shared volume
-            raise TemporaryFailure(f"{CLAIM_FIELD}: {error.message}") from error
+            raise TemporaryFailure(error.message, CLAIM_FIELD) from error
         if found is None:
             return None
         return ClaimFacts(volume.source, tuple(found["spec"].get("accessModes") or ()))
@@ -166,7 +166,7 @@ class InputSource:
         try:
             found = await self._client.get(CONFIG_MAPS, namespace, reference.name)
         except ApiError as error:
-            raise TemporaryFailure(f"{field}: {error.message}") from error
+            raise TemporaryFailure(error.message, field) from error
         if found is None:
             raise UnknownModel(
                 f"{field}.name",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -17,8 +17,17 @@ from vllm_operator.errors import (
     PredecessorRemains,
     TemporaryFailure,
 )
+from vllm_operator.lifecycle.learned import Learned
 from vllm_operator.lifecycle.records import Key
-from vllm_operator.lifecycle.revisions import RELEASE, Pinned, replan_request
+from vllm_operator.lifecycle.remembered import Remembered
+from vllm_operator.lifecycle.revisions import (
+    RELEASE,
+    Pinned,
+    Relation,
+    controller_revision,
+    relation,
+    replan_request,
+)
 from vllm_operator.manifests.render import render, template_of
 from vllm_operator.manifests.selection import gpu_selection
 from vllm_operator.sizing.asked.inputs import PlanningInputs
@@ -53,6 +62,14 @@ class Proposal:
     repair: str = ""
     """What was repaired, where the plan is the one in force with a repair."""
 
+    def revision(self, server: VLLMServer, number: int) -> dict[str, Any]:
+        """The ControllerRevision that pins it."""
+        assert self.plan is not None
+        assert self.inputs is not None
+        return controller_revision(
+            server, number, self.inputs, self.plan, self.objects, self.release
+        )
+
 
 def problem_of(error: PlanningError) -> Problem:
     """A planning error as it stands in ``status.problems``."""
@@ -76,30 +93,30 @@ class Planner:
         self._updates: dict[Key, tuple[str, str | None]] = {}
 
     async def propose(
-        self, server: VLLMServer, in_force: Pinned | None, last_plan: Mapping[str, Any]
+        self, server: VLLMServer, in_force: Pinned | None, remembered: Remembered
     ) -> Proposal:
         """A plan for the specification as it stands.
 
-        A change that only the pod template reads keeps plan and inputs. ``last_plan`` is the plan
-        of the status, for where the pinned one was deleted. An edit of a running server is shown to
+        A change that only the pod template reads keeps plan and inputs. What is remembered of the
+        last plan counts where the pinned one was deleted. An edit of a running server is shown to
         the API server first (dry run): a pod template that it refuses must not replace one that
         works. Raises ApiError and TemporaryFailure where the API server fails; an input's outage is
         in the proposal.
         """
         release = RELEASE
+        learned = _learned(server, in_force)
         try:
-            if in_force is not None and in_force.plan is not None and in_force.plans(server):
+            if in_force is not None and in_force.plan is not None and _keeps_plan(server, in_force):
                 release = in_force.release
-                inputs = PlanningInputs.from_json_object(in_force.inputs)
-                plan = in_force.plan
-                if in_force.refusal is not None and inputs.repairs:
-                    inputs = replace(inputs, repairs=())  # they did not help: it starts afresh
+                inputs, plan = PlanningInputs.from_json_object(in_force.inputs), in_force.plan
+                if inputs.repairs != learned.repairs:
+                    inputs = replace(inputs, repairs=learned.repairs)
                     plan = make_plan(server, inputs)
             else:
-                standing = _standing(server, in_force, last_plan)
+                standing = _standing(server, in_force, remembered)
                 inputs = await self._inputs.resolve(server, standing)
                 known = self._calibrations(server.spec.model.id)
-                inputs = replace(inputs, calibrations=known)
+                inputs = replace(inputs, calibrations=known, repairs=learned.repairs)
                 plan = make_plan(server, inputs)
             if not plan.feasible and inputs.max_nodes == 1:
                 ensure_groups(server, inputs, plan)
@@ -107,8 +124,8 @@ class Planner:
                 return _refused(plan.problems, inputs)
             objects = render(server, plan, gpu_selection(server, plan, inputs))
         except TemporaryFailure as failure:
-            message = truncate(f"{failure}; asked again every {ASK_AGAIN_SECONDS:.0f} s")
-            problem = Problem(field="spec.model.id", reason="UnknownModel", message=message)
+            message = f"{failure.message}; asked again every {ASK_AGAIN_SECONDS:.0f} s"
+            problem = _problem("SourceUnavailable", message, failure.field or "spec")
             return Proposal(problems=(problem,), waits=True, ask_again=ASK_AGAIN_SECONDS)
         except PlanningError as error:
             return Proposal(problems=(problem_of(error),))
@@ -251,37 +268,45 @@ def _is_a_tie(new: Plan, old: Plan) -> bool:
 
 def refused_by_server(message: str) -> Proposal:
     """What a visit comes to where the API server, a quota or a webhook refuses an object."""
-    problem = Problem(field="spec", reason="IllegalPin", message=truncate(message))
-    return Proposal(problems=(problem,), ask_again=ASK_AGAIN_SECONDS)
+    return Proposal(problems=(_problem("ObjectRefused", message),), ask_again=ASK_AGAIN_SECONDS)
 
 
 def unexpected(error: Exception) -> Proposal:
     """What a visit comes to where planning itself is broken: said, and nothing else stops."""
-    message = f"planning failed unexpectedly ({type(error).__name__}: {error}); this is a defect"
-    problem = Problem(field="spec", reason="IllegalPin", message=truncate(message))
-    return Proposal(problems=(problem,), ask_again=ASK_AGAIN_SECONDS)
-
-
-def unreadable_plan(in_force: Pinned) -> Proposal:
-    """What a visit comes to where another release's plan is in force: its objects are kept."""
     message = (
-        f"ControllerRevision {in_force.name} holds a plan of release {in_force.release}, which "
-        "this one cannot read; its objects are kept. Run that release again, or change the "
-        "annotation vllm-operator.io/replan to plan anew"
+        f"planning failed unexpectedly ({type(error).__name__}: {error}); this is a defect of the "
+        "operator, whose log has the details. What runs goes on"
     )
-    problem = Problem(field="status.plan", reason="IllegalPin", message=truncate(message))
-    return Proposal(problems=(problem,))
+    return Proposal(problems=(_problem("OperatorDefect", message),), ask_again=ASK_AGAIN_SECONDS)
+
+
+def _problem(reason: str, message: str, field: str = "spec") -> Problem:
+    return Problem(field=field[:200], reason=reason, message=truncate(message))
+
+
+def _keeps_plan(server: VLLMServer, in_force: Pinned) -> bool:
+    return relation(in_force, server) is Relation.OTHER_POD
+
+
+def _learned(server: VLLMServer, in_force: Pinned | None) -> Learned:
+    """What a new plan takes over from the one in force.
+
+    Nothing where a plan was asked for outright, or where what was learned did not help.
+    """
+    if in_force is None or in_force.abandoned is not None:
+        return Learned()
+    if in_force.replan != replan_request(server):
+        return Learned()
+    return Learned.of(in_force.inputs).after(in_force.spec, server.spec)
 
 
 def _standing(
-    server: VLLMServer, in_force: Pinned | None, last_plan: Mapping[str, Any]
+    server: VLLMServer, in_force: Pinned | None, remembered: Remembered
 ) -> Standing | None:
     """What stays as it is, unless a new plan was asked for outright."""
     if in_force is None:
-        product = (last_plan.get("placement") or {}).get("gpu")
-        image = (last_plan.get("engine") or {}).get("image")
         own = server.spec.engine is not None and server.spec.engine.image is not None
-        return Standing(product=product, image=None if own else image)
+        return Standing(remembered.product, image=None if own else remembered.image)
     if in_force.replan != replan_request(server) or in_force.plan is None:
         return None
     inputs = PlanningInputs.from_json_object(in_force.inputs)

@@ -1,12 +1,16 @@
-"""One function does everything for a server: read, decide, write what differs, fold the status."""
+"""One function does everything for a server: gather, intend, carry out, fold the status. Edge.
+
+What is done is decided in ``lifecycle.intent``; here it is read and written.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -17,32 +21,43 @@ from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.errors import ApiError, NameConflict, Stale, TemporaryFailure
 from vllm_operator.lifecycle.changes import reason_to_roll
 from vllm_operator.lifecycle.gpus import GPUCount, count
+from vllm_operator.lifecycle.intent import (
+    Decision,
+    GiveUp,
+    PlanAnew,
+    RepairPlan,
+    TakeBack,
+    World,
+    given_up_note,
+    intend,
+)
 from vllm_operator.lifecycle.kinds import DEPLOYMENTS, EVENTS, SERVERS
-from vllm_operator.lifecycle.notes import Note, condition, event, warnings
+from vllm_operator.lifecycle.notes import Note, event, warnings
 from vllm_operator.lifecycle.progress import Observed
-from vllm_operator.lifecycle.records import ChildRecord, Key, PodRecord
-from vllm_operator.lifecycle.recovery import Past
-from vllm_operator.lifecycle.revisions import Pinned, pods_of_plan
+from vllm_operator.lifecycle.records import ChildRecord, Key
+from vllm_operator.lifecycle.remembered import Remembered
+from vllm_operator.lifecycle.revisions import (
+    Pinned,
+    Relation,
+    Revisions,
+    given_up,
+    pods_of_plan,
+    ready_revision,
+    relation,
+    taken_back,
+)
 from vllm_operator.lifecycle.rollout import is_rolling, is_settled
 from vllm_operator.lifecycle.status import describe, fold, server_state
 
 from .apply import Applier
 from .boot import BootReader
-from .calibrate import Answer, Calibrator
+from .calibrate import Calibrator
 from .children import Children, repair_note, without_pods
 from .client import Client
-from .history import History
+from .history import Build, History
 from .metrics import Metrics
 from .nodes import Nodes
-from .planning import (
-    Planner,
-    Proposal,
-    conflicted,
-    refused_by_server,
-    unexpected,
-    unreadable_plan,
-)
-from .starts import Finding, Starts, given_up_note, given_up_problem
+from .planning import Planner, Proposal, conflicted, refused_by_server, unexpected
 from .store import Store
 
 LOG: Final = logging.getLogger("vllm_operator")
@@ -50,22 +65,36 @@ LOG: Final = logging.getLogger("vllm_operator")
 
 @dataclass(slots=True)
 class _Visit:
-    """What one visit read, decided and has yet to tell."""
+    """One visit of a server: what was gathered and decided, and what came of it."""
 
     key: Key
     body: dict[str, Any]
-    server: VLLMServer
-    in_force: Pinned | None
+    world: World
+    decision: Decision
+    revisions: Revisions
     proposal: Proposal
-    finding: Finding = field(default_factory=Finding)
-    update: str | None = None
     notes: list[Note] = field(default_factory=list)
     look_again: float | None = None
 
     @property
-    def good(self) -> str | None:
+    def server(self) -> VLLMServer:
+        """The server."""
+        return self.world.server
+
+    @property
+    def in_force(self) -> Pinned | None:
+        """The plan in force now."""
+        return self.revisions.in_force
+
+    @property
+    def relation(self) -> Relation:
+        """How it stands to the specification."""
+        return relation(self.in_force, self.server)
+
+    @property
+    def last_ready(self) -> str | None:
         """Name of the revision with which the server was last ready."""
-        return (self.body.get("status") or {}).get("latestReadyRevision")
+        return self.world.remembered.status.latest_ready_revision
 
 
 class Reconciler:
@@ -91,7 +120,7 @@ class Reconciler:
         self._metrics = metrics
         self._children = Children(client, store, applier, metrics, clock, others_wait)
         self._history = History(client, store, metrics)
-        self._starts = Starts(BootReader(client), planner, metrics, clock)
+        self._boot = BootReader(client)
         self._calibrator = calibrator
         self._clock = clock
         self._instance = instance
@@ -108,89 +137,106 @@ class Reconciler:
         if record is None or record.deleting:
             self._forget(key)
             return None
-        visit = self._begin(key, record.body())
-        if not visit.server.spec.paused:
-            await self._decide(visit)
-            if await self._gave_up(visit):
-                return 0.0
-            await self._pin(visit)
-            if not await self._applied(visit):
-                return 0.0
-        defect = await self._compare(visit)
-        folded_again = await self._fold(visit)
+        body = record.body()
+        world = await self._gather(key, body)
+        visit = await self._carry_out(key, body, world)
+        if isinstance(visit.decision.intent, GiveUp):
+            return 0.0
+        if not world.server.spec.paused and not await self._applied(visit):
+            return 0.0
+        update, defect = await self._compare(visit)
+        folded_again = await self._fold(visit, update)
         if defect is not None:
             raise defect
-        asked, found = visit.proposal.ask_again, visit.finding.look_again
-        return _soonest(visit.look_again, folded_again, asked, found)
+        asked, decided = visit.proposal.ask_again, visit.decision.look_again
+        times = (visit.look_again, folded_again, asked, decided)
+        return min((time for time in times if time is not None), default=None)
 
     def _forget(self, key: Key) -> None:
         """Keep nothing of a server that is gone."""
         self._metrics.set_server_state(*key, None)
         self._planner.forget(key)
-        self._starts.forget(key)
+        self._boot.forget(key)
         self._calibrator.forget(key)
         self.recheck.discard(key)
 
-    def _begin(self, key: Key, body: dict[str, Any]) -> _Visit:
+    async def _gather(self, key: Key, body: dict[str, Any]) -> World:
+        """All that is seen of a server; logs are read where its pods do not start."""
         server, unreadable = _parse(body)
-        in_force = self._history.in_force(key, server)
-        return _Visit(key, body, server, in_force, Proposal(problems=unreadable))
+        remembered = Remembered.from_status(body.get("status"))
+        revisions = self._history.read(key, server, remembered.status.latest_ready_revision)
+        for lost in revisions.unreadable:
+            LOG.error("a pinned plan cannot be read", extra={"revision": lost.name})
+        pods, in_force, diagnosis = self._store.pods(key), revisions.in_force, None
+        if in_force is not None and not server.spec.paused:
+            workload = self._workload(key, server, in_force)
+            diagnosis = await self._boot.diagnose(key, in_force, workload, pods)
+        return World(server, unreadable, revisions, remembered, pods, diagnosis, self._clock())
 
-    async def _decide(self, visit: _Visit) -> None:
-        """Propose a plan where one is due, and take one back that is no longer given up."""
-        if not visit.proposal.problems:
-            visit.proposal = await self._propose(visit.server, visit.in_force, visit.body)
-        if visit.in_force is not None and visit.in_force.is_taken_back(visit.server):
-            visit.in_force = await self._history.take_back(
-                visit.key, visit.server, visit.in_force, visit.good
-            )
+    async def _carry_out(self, key: Key, body: dict[str, Any], world: World) -> _Visit:
+        """Do what is intended: put another plan in force, or none."""
+        server, in_force = world.server, world.in_force
+        decision = intend(world)
+        proposal = Proposal(problems=decision.problems)
+        visit = _Visit(key, body, world, decision, world.revisions, proposal)
+        match decision.intent:
+            case PlanAnew():
+                visit.proposal = await self._propose(world)
+                if visit.proposal.plan is not None:
+                    await self._put_in_force(visit)
+            case RepairPlan(repair):
+                assert in_force is not None
+                visit.proposal = await self._planner.repaired(server, in_force, repair)
+                if visit.proposal.plan is None:
+                    problems = visit.proposal.problems
+                    why = problems[0].message if problems else "it changes nothing"
+                    return await self._carry_out(key, body, replace(world, irreparable=why))
+                self._metrics.plan_repairs.labels(repair.kind).inc()
+                await self._put_in_force(visit)
+            case GiveUp(kept, abandoned):
+                record = visit.revisions.record(kept)
+                await self._pin(visit, lambda number: given_up(server, number, record, abandoned))
+                await self._post(server, [given_up_note(abandoned)])
+            case TakeBack():
+                assert in_force is not None
+                record = visit.revisions.record(in_force)
+                await self._pin(visit, lambda number: taken_back(server, number, record))
+        return visit
 
-    async def _gave_up(self, visit: _Visit) -> bool:
-        """Look into starts of the plan in force; whether it was given up, which ends the visit."""
-        key, server, in_force = visit.key, visit.server, visit.in_force
-        if in_force is None or visit.proposal.plan is not None:
-            return False
-        past = self._past(key, server, in_force, visit.body)
-        visit.finding = await self._starts.look_into(
-            key,
-            server,
-            in_force,
-            self._workload(key, server, in_force),
-            self._store.pods(key),
-            past=past,
-            sound=not visit.proposal.problems,
-        )
-        refusal = visit.finding.refusal
-        if refusal is not None:
-            kept = past.good or in_force
-            await self._history.give_up(key, server, kept, visit.good, refusal)
-            await self._post(server, [given_up_note(refusal)])
-            return True
-        if visit.finding.proposal.plan is not None:
-            visit.proposal = visit.finding.proposal
-        return False
+    async def _propose(self, world: World) -> Proposal:
+        """A plan for the specification; whatever goes wrong with it, the plan in force stays."""
+        try:
+            return await self._planner.propose(world.server, world.in_force, world.remembered)
+        except (ApiError, TemporaryFailure):
+            raise
+        except Exception as error:
+            LOG.exception("planning failed", extra={"server": world.server.metadata.name})
+            return unexpected(error)
 
-    async def _pin(self, visit: _Visit) -> None:
-        """Put the proposed plan in force, and say why at once: what fails later is done again."""
-        proposal, before = visit.proposal, visit.in_force
-        if proposal.plan is None:
-            return
-        pinned = await self._history.pin(visit.key, visit.server, proposal, visit.good)
-        visit.in_force = pinned
+    async def _put_in_force(self, visit: _Visit) -> None:
+        """Pin a proposed plan, and say why at once: what fails later is done again."""
+        before, proposal = visit.in_force, visit.proposal
+        await self._pin(visit, partial(proposal.revision, visit.server))
+        visit.decision = Decision(visit.decision.intent)
         if proposal.repair:
             note: Note = ("Normal", "PlanRepaired", "Repair", proposal.repair)
             await self._post(visit.server, [note])
         elif before is not None:
-            told = (reason_to_roll(before, pinned), describe(proposal.plan))
+            assert visit.in_force is not None
+            assert proposal.plan is not None
+            told = (reason_to_roll(before, visit.in_force), describe(proposal.plan))
             note = ("Normal", "Replanned", "Plan", "; ".join(filter(None, told)))
             await self._post(visit.server, [note])
+
+    async def _pin(self, visit: _Visit, build: Build) -> None:
+        visit.revisions = await self._history.pin(visit.key, visit.server, build, visit.last_ready)
 
     async def _applied(self, visit: _Visit) -> bool:
         """Write the objects of the plan in force; False where the visit is to be made again."""
         key, server, in_force = visit.key, visit.server, visit.in_force
         if in_force is None:
             return True
-        as_served = without_pods(server) if in_force.stopped(server) else server
+        as_served = without_pods(server) if visit.relation is Relation.STOPPED else server
         try:
             applied = await self._children.apply(key, as_served, in_force, visit.proposal)
         except NameConflict as conflict:
@@ -203,87 +249,62 @@ class Reconciler:
             return False
         if applied.refusal and not visit.proposal.problems:
             visit.proposal = refused_by_server(applied.refusal)
-        await self._history.tidy(key, server, visit.good)
+        await self._history.tidy(key, visit.revisions)
         return True
 
-    async def _compare(self, visit: _Visit) -> Exception | None:
+    async def _compare(self, visit: _Visit) -> tuple[str | None, Exception | None]:
         """How a plan of today would differ; a defect there is told once the status is written."""
         key, server, in_force = visit.key, visit.server, visit.in_force
-        if in_force is None or not in_force.serves(server) or visit.proposal.problems:
-            return None
-        defect = None
+        if in_force is None or not visit.relation.is_planned or visit.proposal.problems:
+            return None, None
+        update, defect = None, None
         try:
-            visit.update = await self._planner.update(server, in_force, live=key in self.recheck)
+            update = await self._planner.update(server, in_force, live=key in self.recheck)
         except (ApiError, TemporaryFailure):
             raise
         except Exception as error:
             defect = error
         self.recheck.discard(key)
-        return defect
+        return update, defect
 
-    async def _fold(self, visit: _Visit) -> float | None:
+    async def _fold(self, visit: _Visit, update: str | None) -> float | None:
         """Write the status; seconds after which it is to be folded again."""
-        observed = self._observed(visit)
-        again, warnings = await self._write_status(visit.key, visit.server, visit.body, observed)
+        again, told = await self._write_status(visit, self._observed(visit, update))
         waits = visit.proposal.waits
-        await self._post(visit.server, visit.notes if waits else [*visit.notes, *warnings])
+        await self._post(visit.server, visit.notes if waits else [*visit.notes, *told])
         return again
 
-    def _observed(self, visit: _Visit) -> Observed:
-        key, server, in_force = visit.key, visit.server, visit.in_force
-        deployment = self._workload(key, server, in_force)
-        under_way = in_force is not None and deployment is not None and not is_settled(deployment)
-        mine, said = list[PodRecord](), Answer()
-        if in_force is not None:
-            mine = pods_of_plan(in_force, self._store.pods(key))
-            said = self._calibrator.look(key, in_force, mine)
-        return Observed(
+    def _observed(self, visit: _Visit, update: str | None) -> Observed:
+        key, in_force = visit.key, visit.in_force
+        seen = Observed(
             problems=visit.proposal.problems,
             waits=visit.proposal.waits,
-            plan=in_force.plan if in_force else None,
-            planned=in_force is not None and in_force.serves(server),
-            update=visit.update,
-            deployment=deployment,
+            plan=None,
+            planned=visit.relation.is_planned,
+            update=update,
+            deployment=self._workload(key, visit.server, in_force),
+            pods=(),
+            trouble=visit.decision.trouble,
+        )
+        if in_force is None:
+            return seen
+        workload = seen.deployment
+        mine = pods_of_plan(in_force, self._store.pods(key))
+        said = self._calibrator.look(key, in_force, mine)
+        under_way = workload is not None and not is_settled(workload)
+        before = visit.revisions.before if under_way else None
+        rolling = workload is None or is_rolling(workload)
+        return replace(
+            seen,
+            plan=in_force.plan,
             pods=mine,
-            trouble=visit.finding.trouble,
-            refusal=in_force.refused(server) if in_force else None,
-            ready_revision=_ready_revision(in_force, deployment, mine),
+            abandoned=in_force.abandoned if visit.relation.is_given_up else None,
+            ready_revision=None if rolling else ready_revision(in_force, mine),
             calibration=said.cache,
             engine_version=said.version,
-            change=self._history.change(key, server, in_force) if in_force and under_way else None,
+            change=reason_to_roll(before, in_force) if before is not None else None,
             gpus=self._gpus(in_force) if under_way else None,
         )
-
-    async def _propose(
-        self, server: VLLMServer, in_force: Pinned | None, body: dict[str, Any]
-    ) -> Proposal:
-        """A new plan where one is due; whatever goes wrong with it, the plan in force stays."""
-        refusal = in_force.refused(server) if in_force is not None else None
-        if in_force is not None and refusal is not None and not in_force.serves(server):
-            return Proposal(problems=(given_up_problem(refusal),))
-        if in_force is not None and in_force.serves(server):
-            if in_force.plan is not None:
-                return Proposal()
-            return unreadable_plan(in_force)
-        last_plan = (body.get("status") or {}).get("plan") or {}
-        try:
-            return await self._planner.propose(server, in_force, last_plan)
-        except (ApiError, TemporaryFailure):
-            raise
-        except Exception as error:
-            LOG.exception("planning failed", extra={"server": server.metadata.name})
-            return unexpected(error)
-
-    def _past(self, key: Key, server: VLLMServer, in_force: Pinned, body: dict[str, Any]) -> Past:
-        status = body.get("status") or {}
-        name = status.get("latestReadyRevision")
-        good = in_force if name == in_force.name else self._history.named(key, server, name)
-        available = condition(status, "Available")
-        down = available.get("status") == "False" and available.get("reason") != "ScaledToZero"
-        down_since = datetime.fromisoformat(available["lastTransitionTime"]) if down else None
-        if good is not None and good.serves(server):
-            return Past(served=True, down_since=down_since)
-        return Past(good=good, down_since=down_since)
 
     def _workload(
         self, key: Key, server: VLLMServer, in_force: Pinned | None
@@ -302,12 +323,14 @@ class Reconciler:
         return count(self._nodes.by_node(in_force.plan.placement.gpu), self._store.all_pods())
 
     async def _write_status(
-        self, key: Key, server: VLLMServer, body: dict[str, Any], observed: Observed
+        self, visit: _Visit, observed: Observed
     ) -> tuple[float | None, list[Note]]:
+        key, server, body, remembered = visit.key, visit.server, visit.body, visit.world.remembered
         before = body.get("status") or {}
-        folded = fold(server, before, observed, self._clock())
+        folded = fold(server, remembered, observed, self._clock())
         self._metrics.set_server_state(*key, server_state(folded.status))
-        if folded.status == before or normalized(folded.status) == normalized(before):
+        status = folded.status.to_json_object()
+        if status == before or normalized(status) == normalized(before):
             return folded.look_again, []
         patch = {
             "apiVersion": body["apiVersion"],
@@ -318,7 +341,7 @@ class Reconciler:
                 "uid": server.metadata.uid,
                 "resourceVersion": server.metadata.resource_version,
             },
-            "status": folded.status,
+            "status": status,
         }
         try:
             answer = await self._client.apply(SERVERS, key[0], key[1], patch, "status")
@@ -329,7 +352,8 @@ class Reconciler:
             raise Stale(f"VLLMServer {key[1]} has changed since it was read") from error
         self._metrics.writes.labels("VLLMServer/status").inc()
         self._store.observe(SERVERS.kind, answer)
-        return folded.look_again, warnings(before, folded.status)
+        told = warnings(remembered.status.conditions, folded.status.conditions)
+        return folded.look_again, told
 
     async def _post(self, server: VLLMServer, notes: list[Note]) -> None:
         for kind, reason, action, note in notes:
@@ -360,16 +384,3 @@ def _parse(body: dict[str, Any]) -> tuple[VLLMServer, tuple[Problem, ...]]:
             "paused": bool(body["spec"].get("paused")),
         }
         return VLLMServer.model_validate({**body, "spec": spec}), problems
-
-
-def _ready_revision(
-    in_force: Pinned | None, deployment: ChildRecord | None, mine: Sequence[PodRecord]
-) -> str | None:
-    """Name of the plan in force where every pod is of it and one is ready."""
-    if in_force is None or deployment is None or is_rolling(deployment):
-        return None
-    return in_force.name if any(pod.serves for pod in mine) else None
-
-
-def _soonest(*times: float | None) -> float | None:
-    return min((time for time in times if time is not None), default=None)

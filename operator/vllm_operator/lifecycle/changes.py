@@ -10,18 +10,10 @@ from vllm_operator.api.v1alpha1 import VLLMServerSpec
 from vllm_operator.manifests.labels import REPLAN_ANNOTATION
 from vllm_operator.sizing.plan.difference import plan_difference
 
-from .revisions import LIVE_FIELDS, LIVE_ROLLOUT_FIELDS, Pinned
+from .revisions import LIVE_PATHS, Pinned
 
 VALUE_LIMIT: Final = 80
 """Characters of a value that are shown."""
-
-LIVE_PATHS: Final = frozenset(
-    {
-        *(f"spec.{name}" for name in LIVE_FIELDS),
-        *(f"spec.rollout.{name}" for name in LIVE_ROLLOUT_FIELDS),
-    }
-)
-"""Fields whose change rolls nothing."""
 
 UNSET: Final = "unset"
 

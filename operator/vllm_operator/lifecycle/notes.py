@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final, Literal
 
 from vllm_operator.api.base import API_VERSION, KIND
-from vllm_operator.api.conditions import START_FAILURES
+from vllm_operator.api.conditions import START_FAILURES, Condition
 from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.manifests.labels import FIELD_MANAGER
 
@@ -51,34 +51,26 @@ def event(
     }
 
 
-def warnings(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Note]:
+def warnings(before: Sequence[Condition], after: Sequence[Condition]) -> list[Note]:
     """A warning where a condition that stops the server is new or says something new.
 
-    Of the status before and after a visit. What keeps pods from starting is told once, whether it
-    then stops the operator or not.
+    Of the conditions before and after a visit. What keeps pods from starting is told once, whether
+    it then stops the operator or not.
     """
+    old_ones, new_ones = ({one.type: one for one in each} for each in (before, after))
     kinds = ("Planned", "Stalled", "Progressing")
-    told = {condition(before, kind).get("reason") for kind in kinds}
+    told = {old_ones[kind].reason for kind in kinds if kind in old_ones}
     for kind, failing in (("Planned", "False"), ("Stalled", "True"), ("Progressing", None)):
-        old, new = condition(before, kind), condition(after, kind)
-        reason = new["reason"]
+        old, new = old_ones.get(kind), new_ones[kind]
+        reason = new.reason
         if failing is None and reason not in START_FAILURES:
             continue
         differs = reason == "VersionDiffers"
-        if failing is not None and new["status"] != failing and not differs:
+        if failing is not None and new.status != failing and not differs:
             continue
-        edited = old.get("observedGeneration") != new["observedGeneration"] and not differs
-        news = reason not in told if reason in START_FAILURES else edited or not _same(old, new)
+        edited = not differs and (old and old.observed_generation) != new.observed_generation
+        same = old is not None and (old.status, old.reason) == (new.status, new.reason)
+        news = reason not in told if reason in START_FAILURES else edited or not same
         if news:
-            return [("Warning", reason, "Plan", new["message"])]
+            return [("Warning", reason, "Plan", new.message)]
     return []
-
-
-def condition(status: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    """The condition of that type; empty where there is none."""
-    conditions: list[dict[str, Any]] = status.get("conditions") or []
-    return next((condition for condition in conditions if condition["type"] == kind), {})
-
-
-def _same(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    return (old.get("status"), old.get("reason")) == (new["status"], new["reason"])

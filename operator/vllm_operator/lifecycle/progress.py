@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 from vllm_operator.api.conditions import ConditionDraft, truncate
 from vllm_operator.api.plan import Plan, Problem
@@ -15,7 +15,8 @@ from vllm_operator.api.v1alpha1 import VLLMServer
 from .gpus import GPUCount
 from .records import ChildRecord, PodRecord
 from .recovery import Trouble
-from .revisions import Refusal
+from .remembered import Remembered
+from .revisions import Abandoned
 from .rollout import is_lagging, is_rolling
 
 LOADING_AFTER_SECONDS: Final = 5.0
@@ -54,7 +55,7 @@ class Observed:
     engine_version: str | None = None
     """What an engine of the plan in force says that it is."""
 
-    refusal: Refusal | None = None
+    abandoned: Abandoned | None = None
     """Why the specification as it stands is not tried again, if so."""
 
     ready_revision: str | None = None
@@ -69,37 +70,39 @@ class Observed:
     @property
     def stopped(self) -> bool:
         """Whether the pods of the plan in force are no longer started."""
-        return self.refusal is not None and self.refusal.stopped
+        return self.abandoned is not None and self.abandoned.stopped
 
 
 def progress_of(
-    server: VLLMServer, previous: Mapping[str, Any], observed: Observed, now: datetime
+    server: VLLMServer, remembered: Remembered, observed: Observed, now: datetime
 ) -> tuple[ConditionDraft, float | None]:
     """The condition Progressing, and when to look again (seconds) if time alone may change it.
 
     While pods are replaced the message ends with the change that they are replaced for.
     """
-    draft, look_again = _progressing(server, previous, observed, now)
-    if draft.status == "True" and _replaces(previous, observed):
-        message = truncate(f"{draft.message}; because of {observed.change}")
+    draft, look_again = _progressing(server, remembered, observed, now)
+    cause = rollout_cause(remembered, observed)
+    if draft.status == "True" and cause is not None:
+        message = truncate(f"{draft.message}; because of {cause}")
         draft = draft.model_copy(update={"message": message})
     return draft, look_again
 
 
-def _replaces(previous: Mapping[str, Any], observed: Observed) -> bool:
-    """Whether pods are under way because of the newest change, and not for a scaling after it."""
+def rollout_cause(remembered: Remembered, observed: Observed) -> str | None:
+    """What pods are being replaced for; nothing where they only come to be, as in a scaling.
+
+    It stays the cause until the last pod is ready: the old ones are gone by then.
+    """
     deployment = observed.deployment
     if observed.change is None or deployment is None:
-        return False
-    if deployment.replicas > deployment.updated_replicas or is_lagging(deployment):
-        return True
-    conditions: list[dict[str, Any]] = previous.get("conditions") or []
-    told = next((one["message"] for one in conditions if one["type"] == "Progressing"), "")
-    return observed.change in told
+        return None
+    change = truncate(observed.change)
+    replaces = deployment.replicas > deployment.updated_replicas or is_lagging(deployment)
+    return change if replaces or remembered.status.rollout_cause == change else None
 
 
 def _progressing(
-    server: VLLMServer, previous: Mapping[str, Any], observed: Observed, now: datetime
+    server: VLLMServer, remembered: Remembered, observed: Observed, now: datetime
 ) -> tuple[ConditionDraft, float | None]:
     def draft(status: str, reason: str, message: str) -> ConditionDraft:
         return ConditionDraft.model_validate(
@@ -112,13 +115,13 @@ def _progressing(
     if observed.plan is None:
         return draft("False", "NotPlanned", "nothing can be rolled out before it is planned"), None
     if observed.stopped and server.spec.replicas:
-        assert observed.refusal is not None
-        return draft("False", observed.refusal.reason, observed.refusal.message), None
+        assert observed.abandoned is not None
+        return draft("False", observed.abandoned.reason, observed.abandoned.message), None
     deployment = observed.deployment
     if deployment is None:
         return draft("True", "RollingOut", "creating the objects"), None
     wanted = server.spec.replicas
-    if _was_settled(server, previous) and is_lagging(deployment):
+    if _was_settled(server, remembered) and is_lagging(deployment):
         # An annotation of somebody else's raises a Deployment's generation too. What counts shows
         # in the replicas a moment later.
         deployment = replace(deployment, observed_generation=deployment.generation)
@@ -127,11 +130,10 @@ def _progressing(
         and deployment.spec_replicas == wanted
         and deployment.ready_replicas == wanted == deployment.replicas
     ):
-        if observed.refusal is not None and not observed.stopped:
-            told = (
-                f"{wanted} of {wanted} replicas are of the plan before; {observed.refusal.message}"
-            )
-            return draft("False", observed.refusal.reason, told), None
+        if observed.abandoned is not None and not observed.stopped:
+            abandoned = observed.abandoned
+            told = f"{wanted} of {wanted} replicas are of the plan before; {abandoned.message}"
+            return draft("False", abandoned.reason, told), None
         return draft("False", "Settled", f"{wanted} of {wanted} replicas are up to date"), None
     progress = f"{deployment.updated_replicas} of {wanted} replicas updated"
     progress += f", {deployment.ready_replicas} ready"
@@ -157,13 +159,12 @@ def _progressing(
     return draft("True", "RollingOut", f"rolling out to {wanted} replicas"), look_again
 
 
-def _was_settled(server: VLLMServer, previous: Mapping[str, Any]) -> bool:
-    conditions: list[dict[str, Any]] = previous.get("conditions") or []
-    return any(
-        condition["type"] == "Progressing"
-        and condition["reason"] == "Settled"
-        and condition.get("observedGeneration") == server.metadata.generation
-        for condition in conditions
+def _was_settled(server: VLLMServer, remembered: Remembered) -> bool:
+    before = remembered.condition("Progressing")
+    return (
+        before is not None
+        and before.reason == "Settled"
+        and before.observed_generation == server.metadata.generation
     )
 
 

@@ -176,7 +176,7 @@ def patience(
     """
     if past.served:
         return Patience(hopes=True)
-    if in_force.refusal is not None or (diagnosis is not None and diagnosis.served):
+    if in_force.abandoned is not None or (diagnosis is not None and diagnosis.served):
         return Patience()
     mine = [pod for pod in pods_of_plan(in_force, pods) if pod.leads]
     if any(pod.serves or tries(pod) for pod in mine):

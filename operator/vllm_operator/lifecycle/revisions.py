@@ -8,7 +8,10 @@ ControllerRevision, so that a new node, a new release or an outage never rolls a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
 from typing import Any, Final, Self
 
 from pydantic import ValidationError
@@ -41,14 +44,21 @@ RELEASE: Final = f"{__version__}+" + digest(
 HISTORY_LIMIT: Final = 5
 DATA_SCHEMA: Final = 1
 
-LIVE_FIELDS: Final = ("replicas", "paused", "autotune")
-"""Fields that act at once and are in no plan and no pinned object."""
-
-LIVE_ROLLOUT_FIELDS: Final = ("strategy",)
+LIVE_PATHS: Final = frozenset(
+    {
+        "spec.replicas",
+        "spec.paused",
+        "spec.autotune",
+        "spec.rollout.strategy",
+        "spec.workload.slo",
+    }
+)
+"""Fields that act at once: they are in no plan and no pinned object, and their change rolls
+nothing."""
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class Abandoned:
     """A specification whose engine did not start, and is not tried again by itself."""
 
     spec: VLLMServerSpec
@@ -57,6 +67,8 @@ class Refusal:
     message: str
     stopped: bool
     """Whether there was no other plan to go back to: no pods are started."""
+    revision: str = ""
+    """Name of the plan that it had."""
 
     def is_of(self, server: VLLMServer) -> bool:
         """Whether that still is the server's specification."""
@@ -70,6 +82,7 @@ class Refusal:
             "reason": self.reason,
             "message": self.message,
             "stopped": self.stopped,
+            "revision": self.revision,
         }
 
     @classmethod
@@ -77,7 +90,8 @@ class Refusal:
         """As it was pinned. Raises KeyError, TypeError and ValidationError."""
         spec = VLLMServerSpec.model_validate(found["spec"])
         reason, message = str(found["reason"]), str(found["message"])
-        return cls(spec, found.get("replan"), reason, message, found["stopped"] is True)
+        stopped, revision = found["stopped"] is True, str(found["revision"])
+        return cls(spec, found.get("replan"), reason, message, stopped, revision)
 
 
 @dataclass(frozen=True)
@@ -100,22 +114,9 @@ class Pinned:
     template: str
     """What its pods carry in the label ``vllm-operator.io/template``."""
     created_at: str = ""
-    refusal: Refusal | None = None
+    abandoned: Abandoned | None = None
     """The specification in whose place this plan serves again, or, where there was none to go back
     to, this plan's own, whose pods are no longer started."""
-
-    def refused(self, server: VLLMServer) -> Refusal | None:
-        """Why the server's specification as it stands is not tried again, if so."""
-        return self.refusal if self.refusal is not None and self.refusal.is_of(server) else None
-
-    def stopped(self, server: VLLMServer) -> bool:
-        """Whether its own pods are no longer started."""
-        refusal = self.refused(server)
-        return refusal is not None and refusal.stopped
-
-    def is_taken_back(self, server: VLLMServer) -> bool:
-        """Whether the server wants this very plan, and no longer the one that was refused."""
-        return self.refusal is not None and not self.refusal.stopped and self.serves(server)
 
     @property
     def workload(self) -> str:
@@ -128,14 +129,53 @@ class Pinned:
         """Whether the storage lets a new pod start beside the old one."""
         return self.plan is None or self.plan.storage is None or self.plan.storage.surge
 
-    def serves(self, server: VLLMServer) -> bool:
+    def is_for(self, server: VLLMServer) -> bool:
         """Whether this still is the plan of the server's specification."""
         return _same(self.spec, server.spec) and self.replan == replan_request(server)
 
-    def plans(self, server: VLLMServer) -> bool:
-        """Whether the plan, though perhaps not the pod template, still is the server's."""
-        same = plan_hash(self.spec) == plan_hash(server.spec)
-        return same and self.replan == replan_request(server)
+
+class Relation(Enum):
+    """How the plan in force stands to the specification as it is."""
+
+    ABSENT = "absent"
+    """There is none."""
+    CURRENT = "current"
+    """It is the specification's."""
+    STOPPED = "stopped"
+    """It is, but was given up with none to go back to: its pods are no longer started."""
+    STANDS_IN = "stands in"
+    """It serves in place of the specification's, which was given up."""
+    WANTED_AGAIN = "wanted again"
+    """It stood in for another one's, and is the specification's again."""
+    OTHER_POD = "other pod"
+    """Only what the pod template reads has changed since: plan and inputs stay."""
+    OUTDATED = "outdated"
+    """The specification wants another one."""
+
+    @property
+    def is_planned(self) -> bool:
+        """Whether the specification as it stands has the plan in force."""
+        return self in (Relation.CURRENT, Relation.STOPPED, Relation.WANTED_AGAIN)
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether the specification as it stands is not tried again by itself."""
+        return self in (Relation.STOPPED, Relation.STANDS_IN)
+
+
+def relation(in_force: Pinned | None, server: VLLMServer) -> Relation:
+    """How the plan in force stands to the server's specification."""
+    if in_force is None:
+        return Relation.ABSENT
+    abandoned = in_force.abandoned
+    if abandoned is not None and abandoned.is_of(server):
+        return Relation.STOPPED if abandoned.stopped else Relation.STANDS_IN
+    if in_force.is_for(server):
+        return Relation.CURRENT if abandoned is None else Relation.WANTED_AGAIN
+    same_plan = plan_hash(in_force.spec) == plan_hash(server.spec)
+    if same_plan and in_force.replan == replan_request(server):
+        return Relation.OTHER_POD
+    return Relation.OUTDATED
 
 
 def _same(one: VLLMServerSpec, other: VLLMServerSpec) -> bool:
@@ -150,15 +190,22 @@ def replan_request(server: VLLMServer) -> str | None:
 
 def plan_hash(spec: VLLMServerSpec) -> str:
     """Semantic hash of what planning reads: parsed values, not bytes."""
-    document = spec.to_json_object()
-    for field in (*LIVE_FIELDS, "pod"):
-        document.pop(field, None)
-    rollout = {
-        key: value
-        for key, value in (document.pop("rollout", None) or {}).items()
-        if key not in LIVE_ROLLOUT_FIELDS
-    }
-    return digest({**document, **({"rollout": rollout} if rollout else {})})
+    return digest(_without_live(spec.to_json_object(), "spec"))
+
+
+def _without_live(document: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """What planning reads; a part of which only live fields are given counts as absent."""
+    kept = {}
+    for name, value in document.items():
+        here = f"{path}.{name}"
+        if here in LIVE_PATHS or here == "spec.pod":
+            continue
+        if isinstance(value, Mapping) and any(live.startswith(f"{here}.") for live in LIVE_PATHS):
+            value = _without_live(value, here)
+            if not value:
+                continue
+        kept[name] = value
+    return kept
 
 
 def pod_hash(spec: VLLMServerSpec) -> str:
@@ -193,16 +240,16 @@ def controller_revision(
 
 
 def given_up(
-    server: VLLMServer, revision: int, kept: RevisionRecord, refusal: Refusal
+    server: VLLMServer, revision: int, kept: RevisionRecord, abandoned: Abandoned
 ) -> dict[str, Any]:
     """The ControllerRevision that pins the plan of ``kept`` again, in place of one refused."""
-    content = {**kept.data(), "refused": refusal.to_json_object()}
+    content = {**kept.data(), "abandoned": abandoned.to_json_object()}
     return _revision(server, revision, content)
 
 
 def taken_back(server: VLLMServer, revision: int, kept: RevisionRecord) -> dict[str, Any]:
     """The ControllerRevision that pins the plan of ``kept`` without what was refused once."""
-    content = {key: value for key, value in kept.data().items() if key != "refused"}
+    content = {key: value for key, value in kept.data().items() if key != "abandoned"}
     return _revision(server, revision, content)
 
 
@@ -235,9 +282,9 @@ def pinned(record: RevisionRecord) -> Pinned:
     except (KeyError, ValidationError):
         plan = None
     try:
-        refusal = Refusal.from_json_object(data["refused"]) if "refused" in data else None
+        abandoned = Abandoned.from_json_object(data["abandoned"]) if "abandoned" in data else None
     except (KeyError, TypeError, ValidationError):
-        refusal = None
+        abandoned = None
     return Pinned(
         name=record.name,
         uid=record.uid,
@@ -250,7 +297,7 @@ def pinned(record: RevisionRecord) -> Pinned:
         objects=objects,
         template=template,
         created_at=record.created_at,
-        refusal=refusal,
+        abandoned=abandoned,
     )
 
 
@@ -263,7 +310,67 @@ def pods_of_plan(in_force: Pinned, pods: Sequence[PodRecord]) -> list[PodRecord]
     return sorted(mine, key=lambda pod: (pod.created_at, pod.name))
 
 
-def expired(records: list[RevisionRecord], good: str | None = None) -> list[RevisionRecord]:
-    """Pinned plans beyond the bounded history, oldest first; ``good`` names one that is kept."""
-    old = records[:-HISTORY_LIMIT] if len(records) > HISTORY_LIMIT else []
-    return [record for record in old if record.name != good]
+def ready_revision(in_force: Pinned, mine: Sequence[PodRecord]) -> str | None:
+    """Name of the plan in force where a pod of it serves."""
+    return in_force.name if any(pod.serves for pod in mine) else None
+
+
+class Revisions:
+    """The pinned plans of a server by what they are for. ``records`` begin with the oldest.
+
+    The newest that can be read is in force. A bounded number is kept beside those that are named:
+    the plan in force, the one with which the server was last ready, and the one that was given up.
+    """
+
+    def __init__(self, records: Sequence[RevisionRecord], last_ready: str | None = None) -> None:
+        self._records = records
+        self._last_ready = last_ready
+
+    @cached_property
+    def in_force(self) -> Pinned | None:
+        """What runs, or is to run."""
+        return _newest(self._records)
+
+    @cached_property
+    def before(self) -> Pinned | None:
+        """What was in force before it."""
+        now = self.in_force
+        return _newest([one for one in self._records if now and one.revision < now.revision])
+
+    @cached_property
+    def last_ready(self) -> Pinned | None:
+        """With which the server was last ready: what it goes back to."""
+        if self.in_force is not None and self.in_force.name == self._last_ready:
+            return self.in_force
+        return _newest([one for one in self._records if one.name == self._last_ready])
+
+    @property
+    def unreadable(self) -> list[RevisionRecord]:
+        """What is newer than the plan in force, and cannot be read."""
+        now = self.in_force
+        return [one for one in self._records if now is None or one.revision > now.revision]
+
+    @property
+    def next_number(self) -> int:
+        """The number of the next plan that is pinned."""
+        return self._records[-1].revision + 1 if self._records else 1
+
+    def record(self, kept: Pinned) -> RevisionRecord:
+        """The record of a plan of these."""
+        return next(one for one in self._records if one.name == kept.name)
+
+    def expendable(self) -> list[RevisionRecord]:
+        """What is beyond the bounded history, oldest first."""
+        now = self.in_force
+        abandoned = now.abandoned.revision if now and now.abandoned else None
+        named = {now.name if now else None, self._last_ready, abandoned}
+        old = self._records[:-HISTORY_LIMIT] if len(self._records) > HISTORY_LIMIT else []
+        return [one for one in old if one.name not in named]
+
+
+def _newest(records: Sequence[RevisionRecord]) -> Pinned | None:
+    """The newest that can be read."""
+    for record in reversed(records):
+        with suppress(UnreadableRevision):
+            return pinned(record)
+    return None

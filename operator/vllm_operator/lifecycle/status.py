@@ -1,14 +1,13 @@
 """The status of a server, folded from what was decided and observed. Pure.
 
-Two visits that see the same write the same: there is no clock, counter or heartbeat in it but the
-transition times, which change only with a condition's status.
+Two visits that see the same write the same: nothing in it changes without a transition.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from vllm_operator.api.conditions import (
     START_FAILURES,
@@ -17,6 +16,7 @@ from vllm_operator.api.conditions import (
     truncate,
 )
 from vllm_operator.api.plan import Plan
+from vllm_operator.api.status import Summary, VLLMServerStatus
 from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.engine.versions import (
     OLDEST,
@@ -27,27 +27,34 @@ from vllm_operator.engine.versions import (
 )
 from vllm_operator.manifests import labels as names
 
-from .progress import Observed, progress_of
+from .progress import Observed, progress_of, rollout_cause
 from .recovery import Trouble
-from .revisions import Refusal
+from .remembered import Remembered
+from .revisions import Abandoned
 
-WAITING_REASONS: Final = frozenset({"UnknownGPU"})
-"""Planning failures that the world mends, not the user: waiting, not failing."""
+NOT_THE_SPECIFICATION: Final = frozenset({"ObjectRefused", "OperatorDefect", "PlanUnreadable"})
+"""Problems that an edit of the specification need not mend."""
 
 
 @dataclass(frozen=True)
 class Folded:
     """A status, and when to look again (seconds) if time alone may change it."""
 
-    status: dict[str, Any]
+    status: VLLMServerStatus
     look_again: float | None
 
 
-def fold(server: VLLMServer, previous: dict[str, Any], observed: Observed, now: datetime) -> Folded:
-    """The whole status of a server. ``previous`` gives transition times only."""
-    kept = _of_plan(previous, observed)
-    planned = _planned(observed, kept.get("engineVersion"))
-    progressing, look_again = progress_of(server, previous, observed, now)
+def fold(server: VLLMServer, remembered: Remembered, observed: Observed, now: datetime) -> Folded:
+    """The whole status of a server.
+
+    Of the one before it keeps transition times, and what is not seen again at each visit: the plan
+    with which the server was last ready, what engines of the plan said, and the cause of a rollout.
+    """
+    before, plan = remembered.status, observed.plan
+    same_plan = plan is not None and remembered.inputs_hash == plan.inputs_hash
+    engine_version = observed.engine_version or (before.engine_version if same_plan else None)
+    planned = _planned(observed, engine_version if plan else None)
+    progressing, look_again = progress_of(server, remembered, observed, now)
     available = _available(server, observed)
     ready = _ready(server, planned, progressing, available)
     stalled = _stalled(observed, progressing)
@@ -61,49 +68,36 @@ def fold(server: VLLMServer, previous: dict[str, Any], observed: Observed, now: 
         ready,
     ]
     deployment = observed.deployment
-    status: dict[str, Any] = {
-        "observedGeneration": server.metadata.generation,
-        "replicas": deployment.replicas if deployment else 0,
-        "readyReplicas": deployment.ready_replicas if deployment else 0,
-        "selector": ",".join(
-            f"{name}={value}" for name, value in names.serving(server.metadata.name).items()
-        ),
-        "conditions": merge_conditions(
-            previous.get("conditions") or [],
+    metadata = server.metadata
+    selector = ",".join(f"{name}={value}" for name, value in names.serving(metadata.name).items())
+    status = VLLMServerStatus(
+        observed_generation=metadata.generation,
+        replicas=deployment.replicas if deployment else 0,
+        ready_replicas=deployment.ready_replicas if deployment else 0,
+        selector=selector,
+        conditions=merge_conditions(
+            before.conditions,
             drafts,
-            generation=server.metadata.generation,
+            generation=metadata.generation,
             now=now.strftime("%Y-%m-%dT%H:%M:%SZ"),
         ),
-        "problems": [problem.to_json_object() for problem in observed.problems],
-    }
-    ready_revision = observed.ready_revision or previous.get("latestReadyRevision")
-    if ready_revision is not None:
-        status["latestReadyRevision"] = ready_revision
-    if observed.plan is not None:
-        status["plan"] = observed.plan.to_json_object()
-        status.update(kept)
-        status["summary"] = summary(observed.plan)
-        status["endpoint"] = names.endpoint(server.metadata.name, server.metadata.namespace)
+        problems=list(observed.problems),
+        latest_ready_revision=observed.ready_revision or before.latest_ready_revision,
+        rollout_cause=rollout_cause(remembered, observed),
+    )
+    if plan is not None:
+        said = {
+            "plan": plan,
+            "summary": summary(plan),
+            "endpoint": names.endpoint(metadata.name, metadata.namespace),
+            "calibration": observed.calibration or (before.calibration if same_plan else None),
+            "engine_version": engine_version,
+        }
+        status = status.model_copy(update=said)
     return Folded(status, look_again)
 
 
-def _of_plan(previous: dict[str, Any], observed: Observed) -> dict[str, Any]:
-    """What engines of the plan said: now, or before the operator was started again."""
-    if observed.plan is None:
-        return {}
-    same = (previous.get("plan") or {}).get("inputsHash") == observed.plan.inputs_hash
-    said = {
-        "calibration": observed.calibration and observed.calibration.to_json_object(),
-        "engineVersion": observed.engine_version,
-    }
-    return {
-        name: value or previous[name]
-        for name, value in said.items()
-        if value or (same and previous.get(name))
-    }
-
-
-def summary(plan: Plan) -> dict[str, str]:
+def summary(plan: Plan) -> Summary:
     """What the printer columns show of a feasible plan."""
     assert plan.placement is not None
     assert plan.engine is not None
@@ -115,11 +109,7 @@ def summary(plan: Plan) -> dict[str, str]:
     gpus = f"{placement.gpus_per_replica} x {placement.gpu.removeprefix('NVIDIA-')}"
     if placement.nodes > 1:
         gpus += f" on {placement.nodes} nodes"
-    return {
-        "gpus": gpus,
-        "parallelism": " ".join(parts),
-        "version": plan.engine.version,
-    }
+    return Summary(gpus=gpus, parallelism=" ".join(parts), version=plan.engine.version)
 
 
 def describe(plan: Plan) -> str:
@@ -135,24 +125,25 @@ def describe(plan: Plan) -> str:
         other = f"the tag of image {plan.engine.image} says {tag}, and spec.engine.version decides"
     note = ". ".join(filter(None, (newer, other, plan.storage.note if plan.storage else None)))
     return (
-        f"{shown['gpus']} a replica, {shown['parallelism']}, vLLM {shown['version']}: "
+        f"{shown.gpus} a replica, {shown.parallelism}, vLLM {shown.version}: "
         f"up to {capacity.max_model_len} tokens a request, {capacity.max_num_seqs} requests at "
         f"once, KV cache for at least {capacity.kv_tokens.low} tokens"
     ) + (f". {note}" if note else "")
 
 
-def server_state(status: dict[str, Any]) -> str:
+def server_state(status: VLLMServerStatus) -> str:
     """The one word that the operator's metrics give a server."""
-    by_type = {condition["type"]: condition for condition in status["conditions"]}
-    if by_type["Stalled"]["status"] == "True":
-        return "NotPlanned" if by_type["Planned"]["status"] != "True" else "Stalled"
-    if by_type["Progressing"]["reason"] == "Paused":
+    by_type = {condition.type: condition for condition in status.conditions}
+    unplanned = by_type["Planned"].status != "True"
+    if by_type["Stalled"].status == "True":
+        return "NotPlanned" if unplanned else "Stalled"
+    if by_type["Progressing"].reason == "Paused":
         return "Paused"
-    if by_type["Available"]["reason"] == "ScaledToZero":
+    if by_type["Available"].reason == "ScaledToZero":
         return "ScaledToZero"
-    if by_type["Ready"]["status"] == "True":
+    if by_type["Ready"].status == "True":
         return "Ready"
-    return "NotPlanned" if by_type["Planned"]["status"] != "True" else "Progressing"
+    return "NotPlanned" if unplanned else "Progressing"
 
 
 def _planned(observed: Observed, engine_version: str | None) -> ConditionDraft:
@@ -196,9 +187,9 @@ def _version_to_say(engine_version: str) -> str:
 def _available(server: VLLMServer, observed: Observed) -> ConditionDraft:
     wanted = server.spec.replicas
     ready = observed.deployment.ready_replicas if observed.deployment else 0
-    trouble: Trouble | Refusal | None = observed.trouble if ready < wanted else None
+    trouble: Trouble | Abandoned | None = observed.trouble if ready < wanted else None
     if observed.stopped:
-        trouble = observed.refusal
+        trouble = observed.abandoned
     why = f"; {trouble.message}" if trouble else ""
     if wanted == 0 and ready == 0:
         return ConditionDraft(
@@ -249,11 +240,14 @@ def _update_available(observed: Observed) -> ConditionDraft:
 def _stalled(observed: Observed, progressing: ConditionDraft) -> ConditionDraft:
     if observed.problems and not observed.waits:
         first = observed.problems[0]
+        message = f"{first.field}: {first.message}"
         return ConditionDraft(
             type="Stalled",
             status="True",
-            reason=observed.refusal.reason if observed.refusal else "NotPlanned",
-            message=f"the specification must change: {first.field}: {first.message}",
+            reason=observed.abandoned.reason if observed.abandoned else "NotPlanned",
+            message=message
+            if first.reason in NOT_THE_SPECIFICATION
+            else f"the specification must change: {message}",
         )
     stopped = progressing.reason in START_FAILURES and progressing.status == "False"
     if stopped or progressing.reason == "RolloutStuck":

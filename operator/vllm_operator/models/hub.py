@@ -91,7 +91,7 @@ def fetch(model_id: str, revision: str | None, token: str | None = None) -> Mode
     except Exception as problem:
         # The client lets its HTTP library's errors through, and which library that is has changed
         # from release to release: whatever is no answer of the Hub is a failure to reach it.
-        raise TemporaryFailure(f"{FIELD}: {endpoint} cannot be reached: {problem}") from problem
+        raise TemporaryFailure(f"{endpoint} cannot be reached: {problem}", FIELD) from problem
     return ModelFacts(config=config, weight_bytes=_tensor_bytes(info), source="hub")
 
 
@@ -174,4 +174,4 @@ def _explained(
             f"the Hub refuses to show {model_id} (status {status}); "
             "give its config.json in spec.model.config",
         )
-    return TemporaryFailure(f"{FIELD}: the Hub answers {status} for {model_id}")
+    return TemporaryFailure(f"the Hub answers {status} for {model_id}", FIELD)

@@ -10,15 +10,12 @@ import pytest
 
 from support.builders import make_plan, make_server
 from unit.sizing.examples import inputs_for
-from vllm_operator.controller.boot import BootReader, Diagnosis
+from vllm_operator.controller.boot import BootReader
 from vllm_operator.controller.client import Client
-from vllm_operator.controller.metrics import Metrics
-from vllm_operator.controller.planning import Planner, Proposal
-from vllm_operator.controller.starts import Starts
 from vllm_operator.engine.failures import Failure
 from vllm_operator.lifecycle.records import PodRecord, child_record, pod_record, revision_record
-from vllm_operator.lifecycle.recovery import OUTAGE_SECONDS, Past, patience
-from vllm_operator.lifecycle.revisions import Pinned, controller_revision, pinned
+from vllm_operator.lifecycle.recovery import OUTAGE_SECONDS, Diagnosis, Past, decide, patience
+from vllm_operator.lifecycle.revisions import Pinned, controller_revision, pinned, pods_of_plan
 from vllm_operator.manifests.render import GPUSelection, render
 
 from .test_boot import TOO_SMALL, reader
@@ -91,22 +88,17 @@ async def test_a_crash_of_another_plan_s_pod_is_not_this_plan_s() -> None:
 
 
 async def test_another_plan_s_pod_that_serves_does_not_keep_this_plan_from_being_repaired() -> None:
-    class Repairs:
-        async def repaired(self, *_: Any) -> Proposal:
-            return Proposal(plan=make_plan(), repair="done")
-
     boot, _ = reader(TOO_SMALL.format(left="2.4"))
-    starts = Starts(boot, cast(Planner, Repairs()), Metrics(), lambda: DOWN)
     ended = {"exitCode": 1, "reason": "Error", "startedAt": LATER, "finishedAt": LATER}
     fails = pod_of(
         IN_FORCE, "new", restartCount=2, state={"waiting": CRASHES}, lastState={"terminated": ended}
     )
     serves = pod_of(BEFORE, "old", ready=True, state={"running": {"startedAt": LATER}})
-    server, past = make_server(pod={"nodeSelector": {"disk": "fast"}}), Past()
-    found = await starts.look_into(
-        KEY, server, IN_FORCE, DEPLOYMENT, [fails, serves], past=past, sound=True
-    )
-    assert found.proposal.repair == "done"
+    diagnosis = await boot.diagnose(KEY, IN_FORCE, DEPLOYMENT, [fails, serves])
+    assert diagnosis is not None
+    spec = make_server(pod={"nodeSelector": {"disk": "fast"}}).spec
+    mine = pods_of_plan(IN_FORCE, [fails, serves])
+    assert decide(spec, IN_FORCE, [], diagnosis, mine).repair is not None
 
 
 @pytest.mark.parametrize("ready", [True, False], ids=["serves", "loads"])

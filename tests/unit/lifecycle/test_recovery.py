@@ -23,7 +23,7 @@ from vllm_operator.lifecycle.recovery import (
     patience,
     trouble,
 )
-from vllm_operator.lifecycle.revisions import Pinned, Refusal
+from vllm_operator.lifecycle.revisions import Abandoned, Pinned
 from vllm_operator.sizing.asked.repairs import REPAIR_LIMIT, Repair
 
 MEMORY: dict[str, Any] = {
@@ -297,7 +297,7 @@ def test_a_plan_that_asks_for_nodes_that_do_not_exist_makes_room_for_the_one_bef
 
 def test_a_plan_is_given_up_once() -> None:
     given_up = replace(
-        IN_FORCE, refusal=Refusal(IN_FORCE.spec, None, "OOMKilled", "", stopped=False)
+        IN_FORCE, abandoned=Abandoned(IN_FORCE.spec, None, "OOMKilled", "", stopped=False)
     )
     assert not patience(given_up, Past(), [CRASHED], Diagnosis(SMALL, 9), True, DOWN).is_over
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,10 +13,11 @@ from support.builders import make_plan, make_server
 from support.observed import DEPLOYMENT, NOW, POD
 from vllm_operator.api.plan import Problem
 from vllm_operator.lifecycle.gpus import GPUCount
-from vllm_operator.lifecycle.notes import warnings
+from vllm_operator.lifecycle.notes import Note, warnings
 from vllm_operator.lifecycle.progress import Observed
 from vllm_operator.lifecycle.recovery import Trouble
-from vllm_operator.lifecycle.revisions import Refusal
+from vllm_operator.lifecycle.remembered import Remembered
+from vllm_operator.lifecycle.revisions import Abandoned
 from vllm_operator.lifecycle.status import fold, server_state, summary
 
 PROBLEM = Problem(field="spec.gpu.product", reason="UnknownGPU", message="no such GPU")
@@ -36,7 +38,16 @@ def conditions(status: dict[str, Any]) -> dict[str, tuple[str, str]]:
 
 
 def folded(observed: Observed, previous: dict[str, Any] | None = None, **spec: Any) -> Any:
-    return fold(make_server(**spec), previous or {}, observed, NOW)
+    seen = fold(make_server(**spec), Remembered.from_status(previous), observed, NOW)
+    return SimpleNamespace(status=seen.status.to_json_object(), look_again=seen.look_again)
+
+
+def warned(before: dict[str, Any], after: dict[str, Any]) -> list[Note]:
+    return warnings(*(Remembered.from_status(one).status.conditions for one in (before, after)))
+
+
+def state_of(status: dict[str, Any]) -> str:
+    return server_state(Remembered.from_status(status).status)
 
 
 def test_a_served_plan_is_ready_settled_and_neither_reconciling_nor_stalled() -> None:
@@ -53,7 +64,9 @@ def test_a_served_plan_is_ready_settled_and_neither_reconciling_nor_stalled() ->
 
 def test_the_same_sight_folds_to_the_same_status() -> None:
     first = folded(READY).status
-    later = fold(make_server(), first, READY, NOW + timedelta(hours=1)).status
+    hour = NOW + timedelta(hours=1)
+    again = fold(make_server(), Remembered.from_status(first), READY, hour)
+    later = again.status.to_json_object()
     assert later == first
 
 
@@ -180,7 +193,7 @@ def test_a_long_message_is_cut_to_the_schema_s_bound() -> None:
 def test_the_metrics_give_a_server_one_state(
     observed: Observed, spec: dict[str, Any], state: str
 ) -> None:
-    assert server_state(folded(observed, **spec).status) == state
+    assert state_of(folded(observed, **spec).status) == state
 
 
 def test_a_server_that_is_paused_before_it_was_planned_says_so() -> None:
@@ -242,15 +255,15 @@ def test_a_failing_replica_beside_one_that_serves_keeps_the_server_available() -
 
 def test_a_failure_is_told_by_one_event_and_never_again_while_it_lasts() -> None:
     first = folded(WAITING).status
-    assert [note[1] for note in warnings({}, first)] == ["SecretMissing"]
+    assert [note[1] for note in warned({}, first)] == ["SecretMissing"]
     stalled = folded(replace(WAITING, trouble=Trouble("SecretMissing", "no Secret", True))).status
-    assert warnings(first, stalled) == []
+    assert warned(first, stalled) == []
 
 
 def test_a_failure_that_is_over_is_told_again_when_it_returns() -> None:
     failing, well = folded(STOPPED).status, folded(READY).status
-    assert warnings(failing, well) == []
-    assert [note[1] for note in warnings(well, failing)] == ["KVCacheTooSmall"]
+    assert warned(failing, well) == []
+    assert [note[1] for note in warned(well, failing)] == ["KVCacheTooSmall"]
 
 
 CHANGE = "spec.engine.maxNumSeqs: 256 -> 128"
@@ -311,8 +324,8 @@ def test_an_engine_of_another_version_than_planned_is_said_once() -> None:
     assert (planned["status"], planned["reason"]) == ("True", "VersionDiffers")
     assert 'set spec.engine.version to "0.31.0"' in planned["message"]
     assert conditions(after)["Ready"] == ("True", "Ready")
-    assert [note[:2] for note in warnings(before, after)] == [("Warning", "VersionDiffers")]
-    assert warnings(after, folded(said, after).status) == []
+    assert [note[:2] for note in warned(before, after)] == [("Warning", "VersionDiffers")]
+    assert warned(after, folded(said, after).status) == []
 
 
 def test_an_engine_of_the_planned_version_is_only_shown() -> None:
@@ -328,18 +341,18 @@ def test_what_an_engine_said_is_kept_for_the_same_plan_and_forgotten_with_it() -
     assert "engineVersion" not in folded(another, before).status
 
 
-GIVEN_UP = Refusal(
+GIVEN_UP = Abandoned(
     make_server().spec, None, "OOMKilled", "too little memory; edit it", stopped=False
 )
 BACK = replace(
     READY,
     planned=False,
-    refusal=GIVEN_UP,
+    abandoned=GIVEN_UP,
     problems=(Problem(field="spec", reason="OOMKilled", message=GIVEN_UP.message),),
 )
 NOTHING_RUNS = replace(
     READY,
-    refusal=replace(GIVEN_UP, stopped=True),
+    abandoned=replace(GIVEN_UP, stopped=True),
     deployment=replace(
         DEPLOYMENT, spec_replicas=0, replicas=0, updated_replicas=0, ready_replicas=0
     ),
@@ -362,7 +375,7 @@ def test_a_server_whose_pods_are_no_longer_started_says_why_everywhere() -> None
     for kind in ("Progressing", "Available", "Ready"):
         assert found[kind] == ("False", "OOMKilled")
     assert found["Stalled"] == ("True", "OOMKilled")
-    assert server_state(status) == "Stalled"
+    assert state_of(status) == "Stalled"
 
 
 def test_a_stopped_server_that_is_scaled_to_zero_is_not_stalled() -> None:
@@ -374,10 +387,10 @@ def test_a_stopped_server_that_is_scaled_to_zero_is_not_stalled() -> None:
 def test_a_failure_is_told_once_however_the_conditions_go_on() -> None:
     before = folded(STARTING).status
     back = folded(BACK, before).status
-    assert [note[1] for note in warnings(before, back)] == ["OOMKilled"]
+    assert [note[1] for note in warned(before, back)] == ["OOMKilled"]
     rolling = folded(replace(BACK, deployment=replace(DEPLOYMENT, replicas=2)), back).status
-    assert warnings(back, rolling) == []
-    assert warnings(rolling, folded(BACK, rolling).status) == []
+    assert warned(back, rolling) == []
+    assert warned(rolling, folded(BACK, rolling).status) == []
 
 
 def test_an_engine_that_was_built_from_source_is_not_given_a_version_that_is_refused() -> None:
@@ -414,7 +427,7 @@ def test_the_summary_names_nodes_and_experts_where_they_are_spread() -> None:
         "expert": True,
         "gpusPerReplica": 16,
     }
-    assert summary(make_plan(placement=placement)) == {
+    assert summary(make_plan(placement=placement)).to_json_object() == {
         "gpus": "16 x H100-80GB-HBM3 on 2 nodes",
         "parallelism": "TP8 PP2 EP",
         "version": "0.30.0",

@@ -1,0 +1,38 @@
+"""What was learned about a plan since it was made, and what of it an edit keeps. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+from vllm_operator.api.v1alpha1 import VLLMServerSpec
+from vllm_operator.sizing.asked.repairs import Repair
+
+OF_THE_ENGINE: Final = ("model", "gpu", "parallelism", "engine", "workload")
+"""Parts of a specification that change what an engine starts with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What a new plan takes over from the one in force."""
+
+    repairs: tuple[Repair, ...] = ()
+
+    @classmethod
+    def of(cls, inputs: Mapping[str, Any]) -> Self:
+        """As it is pinned with a plan's inputs."""
+        return cls(tuple(map(Repair.from_json_object, inputs.get("repairs") or ())))
+
+    def after(self, before: VLLMServerSpec, now: VLLMServerSpec) -> Learned:
+        """What an edit keeps: all, unless it changes what the engine starts with.
+
+        Repairs were made of the words of an engine that started with the specification before.
+        """
+        return self if _engine_of(before) == _engine_of(now) else Learned()
+
+
+def _engine_of(spec: VLLMServerSpec) -> dict[str, Any]:
+    document = spec.to_json_object()
+    workload = {key: value for key, value in document.get("workload", {}).items() if key != "slo"}
+    return {**{name: document.get(name) for name in OF_THE_ENGINE}, "workload": workload}

@@ -1,0 +1,51 @@
+"""What the status says of earlier visits: read once, typed, and the only memory there is. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Self
+
+from pydantic import ValidationError
+
+from vllm_operator.api.conditions import Condition
+from vllm_operator.api.status import VLLMServerStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """The status as the visit before wrote it."""
+
+    status: VLLMServerStatus
+    """Without the plan, which stands in a pinned revision."""
+    inputs_hash: str | None = None
+    """Of the plan that it had."""
+    product: str | None = None
+    """The GPU of that plan."""
+    image: str | None = None
+    """The engine's image of that plan."""
+
+    @classmethod
+    def from_status(cls, status: Mapping[str, Any] | None) -> Self:
+        """From the resource; nothing is remembered where another release's cannot be read."""
+        found = dict(status or {})
+        plan = found.pop("plan", None) or {}
+        try:
+            read = VLLMServerStatus.model_validate(found)
+        except ValidationError:
+            read = VLLMServerStatus()
+        placement, engine = plan.get("placement") or {}, plan.get("engine") or {}
+        return cls(read, plan.get("inputsHash"), placement.get("gpu"), engine.get("image"))
+
+    def condition(self, kind: str) -> Condition | None:
+        """The condition of that type."""
+        return next((one for one in self.status.conditions if one.type == kind), None)
+
+    @property
+    def down_since(self) -> datetime | None:
+        """Since when no replica is ready, though some are wanted."""
+        available = self.condition("Available")
+        if available is None or available.status != "False" or available.reason == "ScaledToZero":
+            return None
+        return datetime.fromisoformat(available.last_transition_time)
