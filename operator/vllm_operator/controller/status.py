@@ -44,7 +44,8 @@ class Folded:
 
 
 def fold(server: VLLMServer, previous: dict[str, Any], observed: Observed, now: datetime) -> Folded:
-    """The whole status of a server. ``previous`` gives transition times only."""
+    """The whole status of a server. ``previous`` is what it said: its transition times stay, and
+    what nothing else remembers."""
     kept = _of_plan(previous, observed)
     planned = _planned(observed, kept.get("engineVersion"))
     progressing, look_again = progress_of(server, previous, observed, now)
