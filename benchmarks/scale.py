@@ -163,6 +163,7 @@ class Bench:
             "start_up_cpu_seconds": used,
             "control_plane_cpu_seconds": plane_cpu,
             "benchmark_cpu_seconds": observer,
+            "watches_resumed": view.resumed,
             "peak_bytes": used_memory.peak,
             "steady_bytes": used_memory.resident,
         }

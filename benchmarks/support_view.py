@@ -1,30 +1,41 @@
 """What a user would see of the fleet: watches of their own, with the time of each change.
 
 A watch costs the API server less than polling a thousand objects, and its times are exact to the
-millisecond. The same watches run beside every operator that is measured.
+millisecond. The same watches run beside every operator that is measured. Where the API server ends
+one, as it does with watchers that read slower than a large fleet changes, it goes on from the last
+version that came, or from a new list where that version is too old to be had.
 """
 
 from __future__ import annotations
 
 import contextlib
+import http
 import http.client
 import json
+import math
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from localcluster.cluster import Cluster
 
 Object = dict[str, Any]
 METADATA_ONLY: Final = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
-_WATCH_SECONDS: Final = 7200
+WATCH_SECONDS: Final = 7200
+PAGE: Final = 500
+
+
+class TooOld(Exception):
+    """The API server no longer has the changes since a resourceVersion."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +93,84 @@ class _Expectation:
     at: float = 0.0
 
 
+class Watch:
+    """One kind's objects, handed to ``take`` as they change; None for one that is gone."""
+
+    def __init__(
+        self,
+        get: Callable[[str], AbstractContextManager[http.client.HTTPResponse]],
+        path: str,
+        take: Callable[[str, Object | None], None],
+        seconds: float,
+    ) -> None:
+        self.version = ""
+        """Where to go on: the last resourceVersion that came."""
+        self.resumed = 0
+        """How often the API server ended it."""
+        self._get = get
+        self.path = path
+        self._take = take
+        self._seconds = seconds
+        self._names: set[str] = set()
+
+    def list(self) -> None:
+        """Take what is there, and what went unseen."""
+        found: set[str] = set()
+        token = ""
+        while True:
+            query = urlencode({"limit": PAGE, "continue": token})
+            with self._get(f"{self.path}?{query}") as response:
+                answer = json.loads(response.read())
+            for item in answer["items"]:
+                found.add(item["metadata"]["name"])
+                self._take(item["metadata"]["name"], item)
+            token = answer["metadata"].get("continue", "")
+            if not token:
+                break
+        for name in self._names - found:
+            self._take(name, None)
+        self._names = found
+        self.version = answer["metadata"]["resourceVersion"]
+
+    def follow(self) -> None:
+        """Take changes until the API server ends the watch; from a list if it must be."""
+        query = {
+            "watch": 1,
+            "allowWatchBookmarks": "true",
+            "resourceVersion": self.version,
+            "timeoutSeconds": math.ceil(self._seconds),
+        }
+        try:
+            with self._get(f"{self.path}?{urlencode(query)}") as response:
+                # What was sent in part when the connection broke comes again.
+                while (line := response.readline()).endswith(b"\n"):
+                    self._take_event(json.loads(line))
+        except (ConnectionResetError, http.client.IncompleteRead):
+            pass
+        except TooOld:
+            self.list()
+        self.resumed += 1
+
+    def _take_event(self, event: Object) -> None:
+        body, change = event["object"], event["type"]
+        if change == "ERROR":
+            raise TooOld if body.get("code") == http.HTTPStatus.GONE else ConnectionError(str(body))
+        metadata = body["metadata"]
+        if change == "DELETED":
+            self._names.discard(metadata["name"])
+            self._take(metadata["name"], None)
+        elif change != "BOOKMARK":
+            self._names.add(metadata["name"])
+            self._take(metadata["name"], body)
+        self.version = metadata["resourceVersion"]
+
+
 class View:
     """Facts by name of the servers, Deployments and Services of one namespace, kept by watches."""
 
-    def __init__(self, cluster: Cluster, namespace: str) -> None:
+    def __init__(
+        self, cluster: Cluster, namespace: str, watch_seconds: float = WATCH_SECONDS
+    ) -> None:
         self.servers: dict[str, ServerFact] = {}
         self.deployments: dict[str, DeploymentFact] = {}
         self.services: dict[str, str] = {}
@@ -94,6 +179,8 @@ class View:
         self.deployments_ready: set[str] = set()
         self._cluster = cluster
         self._namespace = namespace
+        self._watch_seconds = watch_seconds
+        self.watches: list[Watch] = []
         self._lock = threading.RLock()
         self._expectations: list[_Expectation] = []
         self._connections: list[http.client.HTTPSConnection] = []
@@ -108,8 +195,10 @@ class View:
             (f"/apis/apps/v1/{inside}/deployments", self._take_deployment),
             (f"/api/v1/{inside}/services", self._take_service),
         ):
-            response = self._open(f"{path}?watch=1&timeoutSeconds={_WATCH_SECONDS}")
-            thread = threading.Thread(target=self._follow, args=(response, take), daemon=True)
+            watch = Watch(self._open, path, partial(self._taken, take), self._watch_seconds)
+            watch.list()
+            self.watches.append(watch)
+            thread = threading.Thread(target=self._follow, args=(watch,), daemon=True)
             thread.start()
             self._threads.append(thread)
         return self
@@ -121,14 +210,18 @@ class View:
         traceback: TracebackType | None,
     ) -> None:
         self._closed = True
-        for connection in self._connections:
-            if connection.sock is not None:
-                with contextlib.suppress(OSError):
-                    connection.sock.shutdown(socket.SHUT_RDWR)  # wakes the thread that reads
-        for thread in self._threads:
-            thread.join(5)
-        for connection in self._connections:
-            connection.close()
+        while any(thread.is_alive() for thread in self._threads):
+            for connection in [*self._connections]:
+                if connection.sock is not None:
+                    with contextlib.suppress(OSError):
+                        connection.sock.shutdown(socket.SHUT_RDWR)  # wakes the thread that reads
+            for thread in self._threads:
+                thread.join(0.1)
+
+    @property
+    def resumed(self) -> int:
+        """How often the API server ended a watch, which then went on."""
+        return sum(watch.resumed for watch in self.watches)
 
     def expect(self, condition: Callable[[], bool]) -> _Expectation:
         """Note when ``condition`` first holds; to be called before what makes it true."""
@@ -168,13 +261,17 @@ class View:
             f"/apis/apps/v1/{inside}/controllerrevisions",
             f"/api/v1/{inside}/services",
         ):
-            response = self._open(path, METADATA_ONLY)
-            for item in json.loads(response.read())["items"]:
+            with self._open(path, METADATA_ONLY) as response:
+                items = json.loads(response.read())["items"]
+            for item in items:
                 metadata = item["metadata"]
                 found[f"{path}/{metadata['name']}"] = metadata["resourceVersion"]
         return found
 
-    def _open(self, path: str, accept: str = "application/json") -> http.client.HTTPResponse:
+    @contextlib.contextmanager
+    def _open(
+        self, path: str, accept: str = "application/json"
+    ) -> Iterator[http.client.HTTPResponse]:
         kubeconfig = json.loads(Path(self._cluster.kubeconfig).read_text())
         token = kubeconfig["users"][0]["user"]["token"]
         url = urlsplit(self._cluster.server)
@@ -182,29 +279,31 @@ class View:
         connection = http.client.HTTPSConnection(str(url.hostname), url.port, context=context)
         self._connections.append(connection)
         headers = {"Authorization": f"Bearer {token}", "Accept": accept}
-        connection.request("GET", path, headers=headers)
-        response = connection.getresponse()
-        if response.status != 200:
-            raise ConnectionError(f"GET {path}: {response.status} {response.read()[:300]!r}")
-        return response
-
-    def _follow(
-        self, response: http.client.HTTPResponse, take: Callable[[str, Object | None], None]
-    ) -> None:
         try:
-            while line := response.readline():
-                event = json.loads(line)
-                body, change = event["object"], event["type"]
-                if change == "ERROR":
-                    raise ConnectionError(str(body))
-                with self._lock:
-                    take(body["metadata"]["name"], None if change == "DELETED" else body)
-                    self._check()
-            reason = "the API server ended it"
+            connection.request("GET", path, headers=headers)
+            response = connection.getresponse()
+            if response.status == http.HTTPStatus.GONE:
+                raise TooOld(path)
+            if response.status != http.HTTPStatus.OK:
+                raise ConnectionError(f"GET {path}: {response.status} {response.read()[:300]!r}")
+            yield response
+        finally:
+            self._connections.remove(connection)
+            connection.close()
+
+    def _follow(self, watch: Watch) -> None:
+        try:
+            while not self._closed:
+                watch.follow()
         except (OSError, ValueError, http.client.HTTPException) as error:
-            reason = repr(error)
-        if not self._closed:
-            self._broken = reason
+            self._broken = repr(error)
+
+    def _taken(
+        self, take: Callable[[str, Object | None], None], name: str, body: Object | None
+    ) -> None:
+        with self._lock:
+            take(name, body)
+            self._check()
 
     def _check(self) -> None:
         for expectation in [one for one in self._expectations if one.condition()]:

@@ -27,3 +27,11 @@ def test_the_port_of_a_server_stands_once() -> None:
 
 def test_how_long_a_pod_drains_by_default_stands_once() -> None:
     assert places(r"DRAIN_SECONDS\b.* = ") == ["api/v1alpha1.py"]
+
+
+def test_the_size_of_a_gibibyte_stands_once() -> None:
+    assert places(r"\b(1024|2) ?\*\* ?(3|30) *$") == ["api/quantity.py"]
+
+
+def test_one_module_reads_the_package_s_data_files() -> None:
+    assert places(r"importlib\.resources|importlib import resources") == ["datafiles.py"]

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from vllm_operator.api.quantity import GIBIBYTE
 from vllm_operator.engine.defaults import batch_defaults, gpu_memory_utilization
 from vllm_operator.engine.versions import Version
 from vllm_operator.errors import PlanningError
 from vllm_operator.hardware import catalogue as products
 from vllm_operator.hardware import performance as gpus
-from vllm_operator.hardware.catalogue import GIBIBYTE
 from vllm_operator.hardware.performance import GPUPerformance
 from vllm_operator.models import catalogue as models
 from vllm_operator.models.architecture import architecture_from_config

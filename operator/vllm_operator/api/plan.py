@@ -196,7 +196,9 @@ class Plan(ResourceModel):
     """Everything that was decided for one server; an infeasible plan has names and problems."""
 
     schema_version: int = required("Version of this object's shape.")
-    inputs_hash: str = required("Hash of everything that the plan depends on.", max_length=64)
+    inputs_hash: str = required(
+        "Hash of the specification and the inputs that the planner was given.", max_length=64
+    )
     name: str = required("Name of the server.", max_length=253)
     namespace: str = required("Namespace of the server.", max_length=253)
     feasible: bool = required("Whether this can run.")

@@ -6,6 +6,9 @@ import re
 from decimal import Decimal
 from typing import Final
 
+MEBIBYTE: Final = 1024**2
+GIBIBYTE: Final = 1024**3
+
 _FACTORS: Final = {
     "": Decimal(1),
     "m": Decimal("0.001"),

@@ -19,8 +19,8 @@ from vllm_operator.api.plan import (
     Plan,
     RejectedCandidate,
 )
+from vllm_operator.api.quantity import GIBIBYTE
 
-GIBIBYTE: Final = 1024**3
 WIDEST_BAR: Final = 96
 WIDE: Final = 100
 """Columns from which reasons stand beside their arguments; below, each stands under its own."""

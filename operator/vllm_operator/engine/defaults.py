@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Literal
 
+from vllm_operator.api.quantity import GIBIBYTE
+
 from .images import COMMON, repository
 from .tables import does, rows_for
 from .versions import Version
 
-GIBIBYTE: Final = 1024**3
 DEFAULT_BLOCK_SIZE: Final = 16
 """Tokens in a KV-cache block on CUDA (vllm config/cache.py)."""
 

@@ -6,19 +6,17 @@ means up to the newest.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from functools import lru_cache
-from importlib.resources import files
+
+from vllm_operator import datafiles
 
 from .versions import Version
 
 
-@lru_cache(maxsize=64)
 def rows(name: str) -> tuple[Mapping[str, str], ...]:
     """Every row of a data file."""
-    text = files(__package__).joinpath(name).read_text(encoding="utf-8")
-    return tuple(csv.DictReader(text.splitlines()))
+    return datafiles.rows(__package__, name)
 
 
 @lru_cache(maxsize=1024)

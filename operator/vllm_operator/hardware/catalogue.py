@@ -6,18 +6,16 @@ Memory is what PyTorch (and so vLLM) sees. NVML's figure, which ``nvidia-smi`` a
 
 from __future__ import annotations
 
-import csv
 import difflib
-import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from importlib.resources import files
 from typing import Final
 
-MEBIBYTE: Final = 1024**2
-GIBIBYTE: Final = 1024**3
+from vllm_operator import datafiles
+from vllm_operator.api.quantity import GIBIBYTE, MEBIBYTE
+
 NVIDIA_RESOURCE: Final = "nvidia.com/gpu"
 AMD_RESOURCE: Final = "amd.com/gpu"
 PRODUCT_LABEL: Final = "nvidia.com/gpu.product"
@@ -59,14 +57,9 @@ def device_memory_from_nvml(nvml_bytes: int) -> int:
     return max(0, nvml_bytes - GIBIBYTE // 2 - nvml_bytes // 200)
 
 
-@lru_cache(maxsize=1)
-def _text() -> str:
-    return files(__package__).joinpath("gpus.csv").read_text(encoding="utf-8")
-
-
 def fingerprint() -> str:
     """Hash of the catalogue: a plan made with another one may come out differently."""
-    return hashlib.sha256(_text().encode()).hexdigest()[:16]
+    return datafiles.fingerprint(__package__, "gpus.csv")
 
 
 @lru_cache(maxsize=1)
@@ -107,7 +100,7 @@ def _split(cell: str) -> tuple[str, ...]:
 @lru_cache(maxsize=1)
 def _rows() -> tuple[tuple[GPUProduct, tuple[str, ...], tuple[str, ...]], ...]:
     rows = []
-    for row in csv.DictReader(_text().splitlines()):
+    for row in datafiles.rows(__package__, "gpus.csv"):
         nvml_bytes = int(row["nvml_mib"]) * MEBIBYTE
         reported = row["reported_gib"]
         major, _, minor = row["compute_capability"].partition(".")

@@ -14,6 +14,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from vllm_operator.api.quantity import GIBIBYTE, MEBIBYTE
+
 from . import catalogue
 from .slices import is_slice
 
@@ -195,7 +197,7 @@ def _nvidia(node: Mapping[str, Any], labels: Mapping[str, str], device: str) -> 
         label=f"{prefix}.product",
         resource_name=prefix,
         count=_resource_count(node, prefix, labels.get(f"{prefix}.count", "")),
-        nvml_bytes=int(memory) * catalogue.MEBIBYTE if re.fullmatch(r"[0-9]{1,8}", memory) else 0,
+        nvml_bytes=int(memory) * MEBIBYTE if re.fullmatch(r"[0-9]{1,8}", memory) else 0,
         replicas=_count(labels.get(f"{prefix}.replicas", "")),
         compute_capability=(_count(major), _count(minor)) if _count(major) else None,
     )
@@ -205,7 +207,7 @@ def _amd(node: Mapping[str, Any], labels: Mapping[str, str], label: str) -> _Sig
     vram = re.fullmatch(
         r"([0-9]{1,6})([MG])", labels.get(label.replace("product-name", "vram"), "")
     )
-    unit = catalogue.MEBIBYTE if vram and vram[2] == "M" else catalogue.GIBIBYTE
+    unit = MEBIBYTE if vram and vram[2] == "M" else GIBIBYTE
     return _Sighting(
         product=labels[label],
         label=label,

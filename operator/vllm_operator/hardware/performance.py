@@ -6,13 +6,12 @@ sizing's business (``sizing/performance/coefficients.csv``).
 
 from __future__ import annotations
 
-import csv
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.resources import files
 from typing import Final, Literal
+
+from vllm_operator import datafiles
 
 from . import catalogue
 
@@ -57,15 +56,9 @@ class GPUPerformance:
         return own.get(compute) or self.flops_16bit
 
 
-@lru_cache(maxsize=1)
-def _text() -> str:
-    return files(__package__).joinpath("performance.csv").read_text(encoding="utf-8")
-
-
-@lru_cache(maxsize=1)
 def fingerprint() -> str:
     """Hash of the table: an estimate made with another one may come out differently."""
-    return hashlib.sha256(_text().encode()).hexdigest()[:16]
+    return datafiles.fingerprint(__package__, "performance.csv")
 
 
 @lru_cache(maxsize=1)
@@ -83,7 +76,7 @@ def _rows() -> Mapping[str, GPUPerformance]:
             link_bandwidth=float(row["link_gbs"]) * GIGA,
             source=row["source"],
         )
-        for row in csv.DictReader(_text().splitlines())
+        for row in datafiles.rows(__package__, "performance.csv")
     }
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 from functools import lru_cache
-from importlib.resources import files
+
+from vllm_operator import datafiles
 
 from . import catalogue
 
@@ -28,5 +28,5 @@ def hardware_of_product(product: str, resource_name: str) -> str | None:
 
 @lru_cache(maxsize=1)
 def _prefixes() -> tuple[tuple[str, str], ...]:
-    text = files(__package__).joinpath("vendors.csv").read_text(encoding="utf-8")
-    return tuple((row["prefix"], row["hardware"]) for row in csv.DictReader(text.splitlines()))
+    rows = datafiles.rows(__package__, "vendors.csv")
+    return tuple((row["prefix"], row["hardware"]) for row in rows)

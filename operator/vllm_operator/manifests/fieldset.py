@@ -16,10 +16,11 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
-from importlib import resources
 from typing import Any
 
 import yaml
+
+from vllm_operator import datafiles
 
 FieldSet = dict[str, Any]
 
@@ -29,8 +30,7 @@ UNOWNED = {("apiVersion",), ("kind",), ("metadata", "name"), ("metadata", "names
 
 @cache
 def _rules() -> tuple[dict[str, dict[str, Any]], frozenset[str]]:
-    text = resources.files(__package__).joinpath("merge_keys.yaml").read_text("utf-8")
-    data = yaml.safe_load(text)
+    data = yaml.safe_load(datafiles.text(__package__, "merge_keys.yaml"))
     return data["maps"], frozenset(data["atomic"])
 
 

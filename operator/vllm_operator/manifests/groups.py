@@ -9,10 +9,9 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping
-from functools import lru_cache
-from importlib.resources import files
 from typing import Any, Final
 
+from vllm_operator import datafiles
 from vllm_operator.api.plan import Plan
 from vllm_operator.engine.versions import Version
 from vllm_operator.sizing.plan.node_flags import LEADER_ADDRESS, RANK_FLAG, spans_nodes
@@ -79,7 +78,6 @@ def _nodes(plan: Plan) -> int:
     return plan.placement.nodes
 
 
-@lru_cache(maxsize=1)
 def group_script() -> str:
     """The text of the script that brings up Ray and then runs a command."""
-    return files(__package__).joinpath("scripts", "group.py").read_text(encoding="utf-8")
+    return datafiles.text(__package__, "scripts/group.py")

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import json
 import math
-from functools import lru_cache
-from importlib.resources import files
 from typing import Any, Final
 
+from vllm_operator import datafiles
 from vllm_operator.engine.metrics import metrics
 from vllm_operator.engine.versions import Version
 
@@ -95,7 +94,6 @@ def liveness_command(version: str, port: int, budget: int) -> list[str]:
     return ["python3", "-IS", "-c", liveness_script(), json.dumps(given, sort_keys=True)]
 
 
-@lru_cache(maxsize=1)
 def liveness_script() -> str:
     """The script's text."""
-    return files(__package__).joinpath("scripts", "liveness.py").read_text(encoding="utf-8")
+    return datafiles.text(__package__, "scripts/liveness.py")

@@ -9,10 +9,9 @@ the hook that runs before waits for it.
 from __future__ import annotations
 
 import json
-from functools import lru_cache
-from importlib.resources import files
 from typing import Any, Final
 
+from vllm_operator import datafiles
 from vllm_operator.engine.defaults import has_flag
 from vllm_operator.engine.metrics import metrics
 from vllm_operator.engine.versions import Version
@@ -45,7 +44,6 @@ def pre_stop(version: str, port: int, drain: int) -> dict[str, Any]:
     return {"exec": {"command": command}}
 
 
-@lru_cache(maxsize=1)
 def drain_script() -> str:
     """The text of the script that waits."""
-    return files(__package__).joinpath("scripts", "drain.py").read_text(encoding="utf-8")
+    return datafiles.text(__package__, "scripts/drain.py")

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 import json
 from collections.abc import Mapping
 from functools import lru_cache
-from importlib.resources import files
+
+from vllm_operator import datafiles
 
 from .facts import ModelFacts
-
-
-@lru_cache(maxsize=1)
-def _bytes() -> bytes:
-    return files(__package__).joinpath("catalogue.json").read_bytes()
 
 
 @lru_cache(maxsize=1)
@@ -23,7 +18,7 @@ def _models() -> Mapping[str, ModelFacts]:
         entry["id"]: ModelFacts(
             config=entry["config"], weight_bytes=entry["weightBytes"], source="catalogue"
         )
-        for entry in json.loads(_bytes())["models"]
+        for entry in json.loads(datafiles.text(__package__, "catalogue.json"))["models"]
     }
 
 
@@ -49,7 +44,6 @@ def nearest(model_id: str) -> str | None:
     return _folded()[close[0]] if close else None
 
 
-@lru_cache(maxsize=1)
 def fingerprint() -> str:
     """Hash of the catalogue."""
-    return hashlib.sha256(_bytes()).hexdigest()[:16]
+    return datafiles.fingerprint(__package__, "catalogue.json")

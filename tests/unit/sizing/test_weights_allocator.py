@@ -6,10 +6,11 @@ from vllm_operator.engine.versions import Version
 from vllm_operator.models import catalogue
 from vllm_operator.models.architecture import Architecture, architecture_from_config
 from vllm_operator.sizing.memory import weights
-from vllm_operator.sizing.memory.allocator import MEBIBYTE, CachingAllocator
+from vllm_operator.sizing.memory.allocator import CachingAllocator
 from vllm_operator.sizing.split.parallelism import SINGLE, Parallelism
 
 OLD, LIMITED = Version((0, 20, 0)), Version((0, 21, 0))
+MEBIBYTE = 1024**2
 GIBIBYTE = 1024**3
 
 

@@ -14,6 +14,7 @@ from typing import Final
 
 from vllm_operator.api.features import LoRA
 from vllm_operator.api.plan import Flag
+from vllm_operator.api.quantity import GIBIBYTE
 from vllm_operator.engine.tables import does, rows, rows_for
 from vllm_operator.engine.versions import Version
 from vllm_operator.errors import IllegalPin, PlanningError
@@ -23,7 +24,6 @@ from vllm_operator.sizing.split.parallelism import Parallelism
 from vllm_operator.sizing.split.stages import stage_ranges
 
 FIELD: Final = "spec.engine.lora"
-GIBIBYTE: Final = 1024**3
 FLAG: Final = "--enable-lora"
 RANKS: Final = (8, 16, 32, 64, 128, 256, 320, 512)
 """Ranks that every version takes (vllm ``config/lora.py``)."""

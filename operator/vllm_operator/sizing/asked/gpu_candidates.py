@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from vllm_operator.api.quantity import GIBIBYTE
 from vllm_operator.api.v1alpha1 import GPU
 from vllm_operator.engine.images import built_for, official_image
 from vllm_operator.engine.versions import Version
@@ -113,7 +114,7 @@ def _nothing_to_choose(inputs: PlanningInputs) -> str:
 
 
 def _memory(gpu: GPU, otherwise: int) -> int:
-    return int(gpu.memory_gib * catalogue.GIBIBYTE) if gpu.memory_gib is not None else otherwise
+    return int(gpu.memory_gib * GIBIBYTE) if gpu.memory_gib is not None else otherwise
 
 
 def _offered(gpu: GPU, offer: GPUOffer) -> GPUCandidate:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from vllm_operator.api.plan import PlannedStorage
-from vllm_operator.api.quantity import parse_quantity
+from vllm_operator.api.quantity import GIBIBYTE, parse_quantity
 from vllm_operator.api.v1alpha1 import VLLMServerSpec
 from vllm_operator.errors import IllegalPin, PlanningError
 
@@ -146,10 +146,10 @@ def room_problems(spec: VLLMServerSpec, download: int) -> Iterator[PlanningError
         (EPHEMERAL_FIELD, ephemeral_limit(spec)),
     ):
         if limit is not None and parse_quantity(limit) < download:
-            works = -(-download // 2**30) + CACHE_ROOM_GIB
+            works = -(-download // GIBIBYTE) + CACHE_ROOM_GIB
             yield IllegalPin(
                 field,
-                f"is {limit}, and {download / 2**30:.2f} GiB of weights are downloaded into the "
+                f"is {limit}, and {download / GIBIBYTE:.2f} GiB of weights are downloaded into the "
                 f"emptyDir: the pod would be evicted; set it to {works}Gi or more, or remove it",
             )
 

@@ -13,6 +13,7 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
+from vllm_operator.api.quantity import GIBIBYTE
 from vllm_operator.engine import defaults
 from vllm_operator.models.shapes import padded_vocabulary
 from vllm_operator.sizing.asked.specification import Asked
@@ -22,7 +23,6 @@ from vllm_operator.sizing.memory.accounting import Footprint, budget_of, runner_
 from .batch_limits import BatchLimits
 from .knobs import Knob, repaired
 
-GIBIBYTE: Final = 1024**3
 SMALLEST: Final = 0.05
 """Below this the GPU holds no engine at all."""
 

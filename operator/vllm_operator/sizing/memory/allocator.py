@@ -16,10 +16,10 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from typing import Final
 
+from vllm_operator.api.quantity import MEBIBYTE
 from vllm_operator.engine.tables import does
 from vllm_operator.engine.versions import Version
 
-MEBIBYTE: Final = 1024**2
 SMALL: Final = MEBIBYTE
 """Up to this (``kSmallSize``) tensors share segments of 2 MiB and are split to 512 bytes: what
 they lose is not counted here."""

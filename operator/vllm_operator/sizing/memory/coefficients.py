@@ -13,13 +13,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.resources import files
 from typing import Final
 
+from vllm_operator import datafiles
+from vllm_operator.api.quantity import GIBIBYTE
 from vllm_operator.engine.tables import holds
 from vllm_operator.engine.versions import Version
-
-GIBIBYTE: Final = 1024**3
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +56,7 @@ _in_use: list[str] = []
 
 
 def _text() -> str:
-    return _in_use[-1] if _in_use else _committed()
-
-
-@lru_cache(maxsize=1)
-def _committed() -> str:
-    return files(__package__).joinpath("coefficients.csv").read_text(encoding="utf-8")
+    return _in_use[-1] if _in_use else datafiles.text(__package__, "coefficients.csv")
 
 
 @contextmanager

@@ -5,13 +5,11 @@ Fitted by ``tools/fitting/fit_performance.py``, but for the rows whose source sa
 
 from __future__ import annotations
 
-import csv
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from importlib.resources import files
 
+from vllm_operator import datafiles
 from vllm_operator.engine.tables import holds
 from vllm_operator.engine.versions import Version
 
@@ -70,21 +68,15 @@ class Coefficients:
     """The API server's work for each request; it takes one after the other."""
 
 
-@lru_cache(maxsize=1)
-def _text() -> str:
-    return files(__package__).joinpath("coefficients.csv").read_text(encoding="utf-8")
-
-
-@lru_cache(maxsize=1)
 def fingerprint() -> str:
     """Hash of the coefficients: an estimate made with others may come out differently."""
-    return hashlib.sha256(_text().encode()).hexdigest()[:16]
+    return datafiles.fingerprint(__package__, "coefficients.csv")
 
 
 @lru_cache(maxsize=256)
 def coefficients(version: Version, generation: str, link: str) -> Coefficients:
     """The figures for a version, a GPU generation and what joins the GPUs."""
-    rows = csv.DictReader(_text().splitlines())
+    rows = datafiles.rows(__package__, "coefficients.csv")
     return choose(
         (
             (row["name"], row["generation"], row["link"], float(row["value"]))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vllm_operator.api.plan import Plan
+from vllm_operator.api.quantity import GIBIBYTE
 
-GIBIBYTE = 1024**3
 SHOWN = 6
 TOLD_BY_PLACEMENT = (
     "--tensor-parallel-size",

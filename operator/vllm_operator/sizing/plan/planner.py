@@ -61,7 +61,8 @@ def make_plan(server: VLLMServer, inputs: PlanningInputs) -> Plan:
 
 
 def inputs_hash(server: VLLMServer, inputs: PlanningInputs) -> str:
-    """Hash of everything that a plan depends on, by parsed values."""
+    """Hash of what the planner is given, by parsed values: the specification but for NOT_PLANNED,
+    the inputs, and the figures that are fitted or measured."""
     spec = server.spec.to_json_object()
     for name in NOT_PLANNED:
         spec.pop(name, None)

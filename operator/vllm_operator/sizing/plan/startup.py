@@ -9,13 +9,11 @@ a link of 50 MB/s is not mistaken for a hang. ``spec.rollout.startupBudgetSecond
 
 from __future__ import annotations
 
-import csv
-import hashlib
 from collections.abc import Mapping
 from functools import lru_cache
-from importlib.resources import files
 from typing import Final
 
+from vllm_operator import datafiles
 from vllm_operator.api.plan import Startup
 from vllm_operator.engine.tables import holds
 from vllm_operator.engine.versions import Version
@@ -29,21 +27,15 @@ LONGEST_BUDGET_SECONDS: Final = 86_400.0
 MEGABYTE: Final = 1e6
 
 
-@lru_cache(maxsize=1)
-def _text() -> str:
-    return files(__package__).joinpath("startup.csv").read_text(encoding="utf-8")
-
-
-@lru_cache(maxsize=1)
 def fingerprint() -> str:
     """Hash of the figures: a plan made with others may come out differently."""
-    return hashlib.sha256(_text().encode()).hexdigest()[:16]
+    return datafiles.fingerprint(__package__, "startup.csv")
 
 
 @lru_cache(maxsize=64)
 def figures(version: Version) -> Mapping[str, float]:
     """``startup.csv`` for a version: seconds, and MB/s, by name."""
-    rows = csv.DictReader(_text().splitlines())
+    rows = datafiles.rows(__package__, "startup.csv")
     return {row["name"]: float(row["value"]) for row in rows if holds(row, version)}
 
 
