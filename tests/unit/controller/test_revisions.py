@@ -10,7 +10,6 @@ from support.builders import make_plan, make_server
 from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.controller.records import RevisionRecord, revision_record
 from vllm_operator.controller.revisions import (
-    HISTORY_LIMIT,
     Refusal,
     controller_revision,
     expired,
@@ -78,7 +77,7 @@ def test_a_refusal_ends_when_the_plan_in_force_is_wanted_again() -> None:
 
 
 def test_the_plan_to_go_back_to_outlives_the_history() -> None:
-    records = [pin(make_server(), number) for number in range(1, HISTORY_LIMIT + 3)]
+    records = [pin(make_server(), number) for number in range(1, 8)]
     assert [one.revision for one in expired(records, good=records[0].name)] == [2]
 
 
@@ -134,7 +133,7 @@ def test_a_change_of_the_annotation_asks_for_a_new_plan() -> None:
 
 
 def test_the_history_is_bounded_and_loses_its_oldest() -> None:
-    records = [pin(make_server(), number) for number in range(1, HISTORY_LIMIT + 3)]
+    records = [pin(make_server(), number) for number in range(1, 8)]
     assert [record.revision for record in expired(records)] == [1, 2]
 
 
