@@ -82,10 +82,10 @@ def test_a_new_release_rolls_nothing_and_is_said(
     shutil.copytree(SOURCE_ROOT, source)
     package = source / "vllm_operator"
     (package / "__init__.py").write_text('"""The next release."""\n\n__version__ = "0.2.0"\n')
-    template = package / "manifests" / "templates" / "deployment.json.j2"
-    template.write_text(
-        template.read_text().replace('"timeoutSeconds": 30', '"timeoutSeconds": 31')
-    )
+    template = package / "manifests" / "templates" / "pod.json.j2"
+    line = '"enableServiceLinks": false,'
+    assert line in template.read_text()
+    template.write_text(template.read_text().replace(line, f'{line} "hostname": "next",'))
     start_operator(
         world, environment={"PYTHONPATH": str(source)}, default_image="vllm/vllm-openai:v0.31.0"
     )

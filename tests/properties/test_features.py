@@ -1,7 +1,9 @@
 """What holds for every feature, profile and extra argument that a user may ask for."""
 
+from collections import Counter
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -94,27 +96,40 @@ def test_any_words_are_arguments_or_refused_at_their_place(given_: list[str], te
         assert rules()[name].verdict in ("free", "modelled")
 
 
-@EXAMPLES
-@given(st.sampled_from(models.known_models()), engines, workloads)
-def test_no_planned_command_is_one_that_the_version_refuses(
-    model: str, engine: dict[str, Any], workload: dict[str, Any]
-):
-    planned = server(model, engine=engine, workload=workload, gpu={"product": "H200"})
-    plan = make_plan(planned, inputs_for(planned))
-    if not plan.feasible:
-        assert all(problem.field and problem.message for problem in plan.problems)
-        return
-    version = Version.parse(engine["version"])
-    assert flags.problems(plan.engine.command[2:], version) == []
-    ledger = plan.memory
-    parts = ledger.weights + ledger.activation_peak + ledger.cuda_graphs + ledger.non_torch
-    assert ledger.budget == parts + ledger.kv_cache.expected
-    assert ledger.weights > (ledger.draft_weights or 0) + (ledger.adapters or 0)
-    if "toolCallParser" in engine:
-        assert engine["toolCallParser"] in parsers.parsers(parsers.TOOL_CALLS, version)
-    asked = workload.get("concurrency", 1)
-    assert plan.capacity.max_num_seqs >= min(asked, engine.get("maxNumSeqs", asked))
-    assert plan.capacity.max_num_batched_tokens >= plan.capacity.max_num_seqs
+def test_no_planned_command_is_one_that_the_version_refuses():
+    met: Counter[str] = Counter()
+
+    @EXAMPLES
+    @given(st.sampled_from(models.known_models()), engines, workloads)
+    def holds(model: str, engine: dict[str, Any], workload: dict[str, Any]) -> None:
+        planned = server(model, engine=engine, workload=workload, gpu={"product": "H200"})
+        plan = make_plan(planned, inputs_for(planned))
+        met["drawn"] += 1
+        if not plan.feasible:
+            assert all(problem.field and problem.message for problem in plan.problems)
+            return
+        met["feasible"] += 1
+        version = Version.parse(engine["version"])
+        assert flags.problems(plan.engine.command[2:], version) == []
+        ledger = plan.memory
+        parts = ledger.weights + ledger.activation_peak + ledger.cuda_graphs + ledger.non_torch
+        assert ledger.budget == parts + ledger.kv_cache.expected
+        assert ledger.weights > (ledger.draft_weights or 0) + (ledger.adapters or 0)
+        if "toolCallParser" in engine:
+            assert engine["toolCallParser"] in parsers.parsers(parsers.TOOL_CALLS, version)
+        asked = workload.get("concurrency", 1)
+        assert plan.capacity.max_num_seqs >= min(asked, engine.get("maxNumSeqs", asked))
+        assert plan.capacity.max_num_batched_tokens >= plan.capacity.max_num_seqs
+
+    holds()
+    assert met["feasible"] >= met["drawn"] * 0.25, met
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("parser", ["hermes", "qwen3_coder", "glm45", "nothing"])
+def test_a_parser_is_planned_where_and_only_where_the_version_has_it(version: str, parser: str):
+    plan = plan_of(LLAMA_8B, engine={"version": version, "toolCallParser": parser})
+    assert plan.feasible == (parser in parsers.parsers(parsers.TOOL_CALLS, Version.parse(version)))
 
 
 @EXAMPLES

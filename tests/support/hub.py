@@ -21,6 +21,8 @@ class Hub(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), HubHandler)
         self.tokens: list[str | None] = []
         self.paths: list[str] = []
+        self.padding = 0
+        """Bytes that a config.json is made long by spaces."""
 
     @property
     def endpoint(self) -> str:
@@ -62,9 +64,12 @@ class HubHandler(BaseHTTPRequestHandler):
         elif path.endswith("hf_quant_config.json"):
             self.answer(200, {"quantization": {"quant_algo": "FP8"}})
         elif "/resolve/" in path:
-            self.answer(200, CONFIG)
+            self.answer_text(200, json.dumps(CONFIG).ljust(self.server.padding))
         elif "exotic/model" in path:
             self.info({"parameters": {"X13": 4}, "total": 4})
+        elif "typed/" in path:
+            kind = path.partition("typed/")[2].split("/")[0]
+            self.info({"parameters": {kind: 1000}, "total": 1000})
         elif "pickled/model" in path:
             self.info(None)
         elif "pooled/model" in path:

@@ -207,11 +207,12 @@ class Planner:
             assert in_force.plan.placement is not None
             plan = make_plan(server, replace(now, preferred_product=in_force.plan.placement.gpu))
         as_before = replace(now, calibrations=pinned.calibrations)
-        if plan.engine == in_force.plan.engine and as_before.fingerprint() == pinned.fingerprint():
-            return None  # only known better, and nothing would run otherwise
-        difference = plan_difference(in_force.plan, plan)
-        if difference is not None or not plan.feasible:
-            return difference
+        same = plan.engine == in_force.plan.engine and plan.feasible
+        # With the same inputs what differs is only known better, and nothing would run otherwise.
+        if not same or as_before.fingerprint() != pinned.fingerprint():
+            difference = plan_difference(in_force.plan, plan)
+            if difference is not None or not plan.feasible:
+                return difference
         fresh = render(server, plan, gpu_selection(server, plan, now))
         if template_of(fresh) != in_force.template:
             return f"release {RELEASE} renders the pod template otherwise"

@@ -8,12 +8,12 @@ say in words of their own may be freed; what the API server refuses is not, unle
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Sequence
 from functools import lru_cache
-from importlib.resources import files
 from typing import Final, Literal
+
+from vllm_operator import datafiles
 
 Seen = Literal["scheduling", "deployment"]
 
@@ -49,6 +49,5 @@ def _row_says(seen: Seen, text: str, *, unknown: bool) -> bool:
 
 @lru_cache(maxsize=2)
 def _rows(seen: Seen) -> Sequence[tuple[re.Pattern[str], bool]]:
-    text = files(__package__).joinpath(TABLE).read_text(encoding="utf-8")
-    rows = [row for row in csv.DictReader(text.splitlines()) if row["seen"] == seen]
+    rows = [row for row in datafiles.rows(__package__, TABLE) if row["seen"] == seen]
     return [(re.compile(row["fragment"]), row["freed"] == "yes") for row in rows]

@@ -14,7 +14,7 @@ from vllm_operator.controller.boot import BootReader
 from vllm_operator.controller.client import Client
 from vllm_operator.engine.failures import Failure
 from vllm_operator.lifecycle.records import PodRecord, child_record, pod_record, revision_record
-from vllm_operator.lifecycle.recovery import OUTAGE_SECONDS, Diagnosis, Past, decide, patience
+from vllm_operator.lifecycle.recovery import Diagnosis, Past, decide, patience
 from vllm_operator.lifecycle.revisions import Pinned, controller_revision, pinned, pods_of_plan
 from vllm_operator.manifests.render import GPUSelection, render
 
@@ -112,6 +112,6 @@ def test_another_plan_s_pod_does_not_keep_this_plan_from_being_given_up(ready: b
 def test_a_pod_of_this_plan_that_is_older_than_its_revision_is_this_plan_s() -> None:
     again = plan_of(3)
     older = pod_of(BEFORE, "old", ready=True, state={"running": {"startedAt": LATER}})
-    late = DOWN + timedelta(seconds=OUTAGE_SECONDS)
+    late = DOWN + timedelta(seconds=300)
     pods = [crashed(again, "new"), older]
     assert patience(again, Past(), pods, Diagnosis(TRIED, 2), True, late).hopes

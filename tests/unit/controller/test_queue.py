@@ -6,12 +6,7 @@ import asyncio
 
 import pytest
 
-from vllm_operator.controller.queue import (
-    FIRST_BACKOFF_SECONDS,
-    LAST_BACKOFF_SECONDS,
-    ORDINARY_SHARE,
-    WorkQueue,
-)
+from vllm_operator.controller.queue import WorkQueue
 
 
 class Clock:
@@ -104,8 +99,8 @@ async def test_failures_double_the_back_off_up_to_its_cap(
         assert await take(queue) == "a"
         delays.append(queue.fail("a"))
         clock.now += delays[-1]
-    assert delays[:3] == [FIRST_BACKOFF_SECONDS * factor for factor in (1, 2, 4)]
-    assert delays[-1] == LAST_BACKOFF_SECONDS
+    assert delays[:3] == [0.25, 0.5, 1.0]
+    assert delays[-1] == 300
 
 
 async def test_an_add_cannot_shorten_a_back_off(queue: WorkQueue[str], clock: Clock) -> None:
@@ -138,14 +133,14 @@ async def test_a_success_forgets_the_failures(queue: WorkQueue[str], clock: Cloc
     queue.succeed("a")
     queue.add("a")
     await take(queue)
-    assert queue.fail("a") == FIRST_BACKOFF_SECONDS
+    assert queue.fail("a") == 0.25
 
 
 async def test_jitter_takes_at_most_half_of_the_back_off(clock: Clock) -> None:
     queue: WorkQueue[str] = WorkQueue(clock, lambda: 0.0)
     queue.add("a")
     await take(queue)
-    assert queue.fail("a") == FIRST_BACKOFF_SECONDS / 2
+    assert queue.fail("a") == 0.125
 
 
 async def test_a_failing_key_does_not_hold_back_others(queue: WorkQueue[str]) -> None:
@@ -209,7 +204,7 @@ async def test_a_key_is_urgent_once(queue: WorkQueue[str]) -> None:
 
 async def test_a_stream_of_urgent_keys_does_not_stop_the_others(queue: WorkQueue[str]) -> None:
     queue.add("ordinary")
-    for number in range(ORDINARY_SHARE):
+    for number in range(16):
         queue.add(f"urgent-{number}", urgent=True)
-    taken = [await take(queue) for _ in range(ORDINARY_SHARE)]
+    taken = [await take(queue) for _ in range(16)]
     assert taken[-1] == "ordinary"

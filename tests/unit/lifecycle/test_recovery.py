@@ -15,7 +15,6 @@ from vllm_operator.engine.failures import Failure
 from vllm_operator.lifecycle.records import PodRecord
 from vllm_operator.lifecycle.recovery import (
     OUTAGE_SECONDS,
-    STARTS_TRIED,
     Past,
     Patience,
     Verdict,
@@ -24,7 +23,7 @@ from vllm_operator.lifecycle.recovery import (
     trouble,
 )
 from vllm_operator.lifecycle.revisions import Abandoned, Pinned
-from vllm_operator.sizing.asked.repairs import REPAIR_LIMIT, Repair
+from vllm_operator.sizing.asked.repairs import Repair
 
 MEMORY: dict[str, Any] = {
     "total": 80 << 30,
@@ -108,14 +107,14 @@ def test_a_pin_is_left_alone_and_named(failure: Failure, engine: Any, field: str
 
 
 def test_after_three_repairs_there_is_no_fourth() -> None:
-    found = verdict(SMALL, made=REPAIR_LIMIT)
+    found = verdict(SMALL, made=3)
     assert found.repair is None
     assert "3 repairs of the plan have not helped" in found.refusal
     assert trouble(SMALL, found).stops
 
 
 def test_what_may_pass_is_waited_for_also_when_the_repairs_are_used_up() -> None:
-    found = trouble(TAKEN, verdict(TAKEN, made=REPAIR_LIMIT))
+    found = trouble(TAKEN, verdict(TAKEN, made=3))
     assert not found.stops
     assert "3 repairs of the plan have not helped" in found.message
 
@@ -200,7 +199,7 @@ BEFORE = replace(IN_FORCE, name="qwen-0")
 def left(
     *pods: PodRecord,
     good: Pinned | None = None,
-    ends: int = STARTS_TRIED,
+    ends: int = 2,
     stops: bool = True,
     served: bool = False,
     after: float = 0.0,
@@ -211,14 +210,18 @@ def left(
 
 
 def test_a_plan_that_cannot_work_is_given_up_after_its_second_start() -> None:
-    assert left(ends=STARTS_TRIED - 1) == Patience(hopes=True)
-    assert left().is_over
+    assert left(ends=1) == Patience(hopes=True)
+    assert left(ends=2).is_over
+
+
+def test_a_plan_that_cannot_work_does_not_wait_for_another_replica_of_the_plan_before() -> None:
+    assert left(CRASHED, OLD, good=BEFORE, ends=1) == Patience(hopes=True)
 
 
 def test_a_specification_that_has_served_is_never_given_up() -> None:
-    assert left(served=True, after=10 * OUTAGE_SECONDS) == Patience(hopes=True)
+    assert left(served=True, after=3000) == Patience(hopes=True)
     crashed = Diagnosis(SMALL, 9, served=True)
-    late = DOWN + timedelta(seconds=10 * OUTAGE_SECONDS)
+    late = DOWN + timedelta(seconds=3000)
     assert not patience(IN_FORCE, Past(good=BEFORE), [CRASHED], crashed, True, late).is_over
 
 
@@ -238,20 +241,20 @@ def test_a_pod_of_a_plan_before_that_serves_is_only_left_for_a_plan_to_go_back_t
 
 
 def test_what_may_pass_by_itself_is_waited_for_while_another_plan_serves_or_none_did() -> None:
-    late = 10 * OUTAGE_SECONDS
+    late = 3000
     assert left(stops=False, after=late) == Patience()
     assert left(CRASHED, OLD, good=BEFORE, stops=False, after=late) == Patience()
 
 
 def test_an_outage_by_a_new_plan_is_bounded_whatever_stops_it() -> None:
     early = left(good=BEFORE, stops=False, after=60)
-    assert early == Patience(look_again=OUTAGE_SECONDS - 60)
-    assert left(good=BEFORE, stops=False, after=OUTAGE_SECONDS).is_over
+    assert early == Patience(look_again=240)
+    assert left(good=BEFORE, stops=False, after=300).is_over
 
 
 def test_an_outage_is_bounded_also_where_no_pod_comes_to_be() -> None:
     past = Past(good=BEFORE, down_since=DOWN)
-    late = DOWN + timedelta(seconds=OUTAGE_SECONDS)
+    late = DOWN + timedelta(seconds=300)
     assert patience(IN_FORCE, past, [], Diagnosis(SMALL), False, late).is_over
 
 
@@ -259,27 +262,27 @@ def test_an_outage_of_before_the_plan_is_not_counted_against_it() -> None:
     past = Past(good=BEFORE, down_since=DOWN - timedelta(days=7))
     now = datetime.fromisoformat("2026-01-01T10:01:01Z")  # CRASHED was made at 10:00:01
     found = patience(IN_FORCE, past, [CRASHED], Diagnosis(TAKEN), False, now)
-    assert found == Patience(look_again=OUTAGE_SECONDS - 60)
+    assert found == Patience(look_again=240)
     older = replace(IN_FORCE, created_at="2025-12-01T10:00:00Z")
     scaled_up = patience(older, past, [CRASHED], Diagnosis(TAKEN), False, now)
-    assert scaled_up == Patience(look_again=OUTAGE_SECONDS - 60)
+    assert scaled_up == Patience(look_again=240)
 
 
 def test_a_clock_ahead_of_the_operator_s_does_not_prolong_an_outage() -> None:
     past = Past(good=BEFORE, down_since=DOWN)
     ahead = replace(IN_FORCE, created_at="2026-01-01T11:00:00Z")
-    late = DOWN + timedelta(seconds=OUTAGE_SECONDS)
+    late = DOWN + timedelta(seconds=300)
     assert patience(ahead, past, [], Diagnosis(TAKEN), False, late).is_over
 
 
 def test_a_start_that_loads_is_not_cut_off_for_one_that_failed_before_it() -> None:
     second = replace(FAILED, started_at="2026-01-01T10:00:02Z")
-    assert left(second, good=BEFORE, stops=False, after=10 * OUTAGE_SECONDS) == Patience()
+    assert left(second, good=BEFORE, stops=False, after=3000) == Patience()
 
 
 def test_for_want_of_a_node_a_plan_only_makes_room_for_one_that_takes_fewer_gpus() -> None:
     waiting = replace(FAILED, scheduled=False, ending=None, unschedulable_since="2026")
-    late = DOWN + timedelta(seconds=OUTAGE_SECONDS)
+    late = DOWN + timedelta(seconds=300)
     past = Past(good=BEFORE, down_since=DOWN)
     assert not patience(IN_FORCE, past, [waiting], None, False, late).is_over
     placement = {**make_plan().to_json_object()["placement"], "gpusPerReplica": 1}

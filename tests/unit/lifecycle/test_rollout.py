@@ -60,6 +60,21 @@ def test_a_pod_that_serves_is_not_ended_for_one_that_no_node_would_take(message:
     assert choose_strategy(SPEC, ROLLING, [OLD, lost], later).rolling_update == SURGE
 
 
+def test_of_two_pods_that_wait_the_one_that_waits_longer_decides() -> None:
+    younger = replace(NEW, name="younger", unschedulable_since=NOW.isoformat())
+    since = rollout.surge_pod_waits_since(NEW.template, [OLD, younger, NEW])
+    assert since == datetime.fromisoformat(str(NEW.unschedulable_since))
+
+
+def test_the_surge_timeout_is_two_minutes_unless_it_is_given() -> None:
+    since = datetime.fromisoformat(str(NEW.unschedulable_since))
+    for spec, seconds in ((SPEC, 120), (make_server(rollout={"surgeTimeoutSeconds": 7}).spec, 7)):
+        first, last = (since + timedelta(seconds=seconds - left) for left in (1, 0))
+        early = choose_strategy(spec, ROLLING, [OLD, NEW], first)
+        assert (early.rolling_update, early.look_again) == (SURGE, 1.0)
+        assert choose_strategy(spec, ROLLING, [OLD, NEW], last).rolling_update == IN_PLACE
+
+
 def test_a_rollout_that_went_in_place_stays_so_until_it_is_over() -> None:
     in_place = replace(ROLLING, in_place=True)
     assert choose_strategy(SPEC, in_place, [OLD], NOW).rolling_update == IN_PLACE

@@ -202,6 +202,31 @@ def test_a_server_that_is_paused_before_it_was_planned_says_so() -> None:
     assert seen["Ready"][0] == "False"
 
 
+def test_a_paused_server_that_does_not_serve_with_every_replica_is_not_ready() -> None:
+    two = replace(READY, deployment=replace(DEPLOYMENT, spec_replicas=2, ready_replicas=1))
+    seen = conditions(folded(two, paused=True, replicas=2).status)
+    assert seen["Ready"] == ("False", "Paused")
+    assert conditions(folded(READY, paused=True).status)["Ready"] == ("True", "Ready")
+
+
+def test_an_edit_that_mends_a_stuck_rollout_is_not_stalled_before_kubernetes_has_seen_it() -> None:
+    late = replace(DEPLOYMENT, ready_replicas=0, deadline_exceeded=True)
+    stuck = replace(READY, deployment=late)
+    assert conditions(folded(stuck).status)["Stalled"] == ("True", "RolloutStuck")
+    mended = replace(stuck, deployment=replace(late, generation=2, observed_generation=1))
+    seen = conditions(folded(mended).status)
+    assert seen["Progressing"] == ("True", "RollingOut")
+    assert seen["Stalled"] == ("False", "Progressing")
+
+
+def test_a_failure_that_may_pass_is_not_late_by_the_deadline_of_the_rollout_before() -> None:
+    late = replace(DEPLOYMENT, ready_replicas=0, deadline_exceeded=True)
+    failing = replace(READY, deployment=late, trouble=Trouble("HubUnreachable", "away", False))
+    assert conditions(folded(failing).status)["Progressing"][0] == "False"
+    mended = replace(failing, deployment=replace(late, generation=2, observed_generation=1))
+    assert conditions(folded(mended).status)["Progressing"][0] == "True"
+
+
 def test_a_paused_server_is_not_on_its_way() -> None:
     seen = conditions(folded(Observed((), False, None, False, None, None, ()), paused=True).status)
     assert seen["Reconciling"] == ("False", "Settled")

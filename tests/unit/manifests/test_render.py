@@ -20,7 +20,6 @@ from vllm_operator.errors import IllegalPin
 from vllm_operator.manifests import labels, render
 from vllm_operator.manifests.checks import check_pod
 from vllm_operator.manifests.render import SURGE, GPUSelection, with_live_fields
-from vllm_operator.manifests.stopping import STOP_MARGIN_SECONDS
 from vllm_operator.sizing.plan.planner import make_plan as make_real_plan
 
 SELECTION = GPUSelection("nvidia.com/gpu", {"nvidia.com/gpu.product": ("A", "B")})
@@ -90,10 +89,24 @@ def test_the_pod_gets_no_token_no_links_and_no_privilege() -> None:
     assert engine()["securityContext"]["capabilities"] == {"drop": ["ALL"]}
 
 
-def test_the_startup_budget_covers_the_plan_s_and_the_deadline_lies_above_it() -> None:
+def test_the_startup_budget_covers_the_plan_s() -> None:
     probe = engine()["startupProbe"]
-    assert probe["periodSeconds"] * probe["failureThreshold"] >= 900
-    assert rendered()[0]["spec"]["progressDeadlineSeconds"] > 900
+    assert 900 <= probe["periodSeconds"] * probe["failureThreshold"] < 905
+
+
+@pytest.mark.parametrize(
+    ("rollout", "seconds"),
+    [
+        ({}, 900 + 60 + 120 + 300),
+        ({"drainSeconds": 0, "surgeTimeoutSeconds": 0}, 900 + 300),
+        ({"drainSeconds": 3600}, 900 + 3600 + 120 + 300),
+        ({"surgeTimeoutSeconds": 3600}, 900 + 60 + 3600 + 300),
+    ],
+)
+def test_a_rollout_is_stuck_only_after_a_drain_the_surge_timeout_a_start_and_five_minutes(
+    rollout: dict[str, int], seconds: int
+) -> None:
+    assert rendered(rollout=rollout)[0]["spec"]["progressDeadlineSeconds"] == seconds
 
 
 def test_the_grace_period_holds_the_drain_and_what_comes_around_it() -> None:
@@ -119,13 +132,14 @@ def test_pause_drain_and_margin_add_up_to_the_grace_period(version: str, drain: 
     if "--shutdown-timeout" in command:
         waited = int(command[command.index("--shutdown-timeout") + 1])
     assert waited == drain
-    assert spec["terminationGracePeriodSeconds"] == pause + waited + STOP_MARGIN_SECONDS
+    assert spec["terminationGracePeriodSeconds"] == pause + waited + 15
 
 
-def test_a_budget_keeps_all_replicas_but_one_and_a_single_one_has_none() -> None:
+def test_a_budget_keeps_all_replicas_but_one_and_no_broken_one_and_a_single_one_has_none() -> None:
     (budget,) = render.live_objects(make_server(replicas=2))
     assert budget["spec"]["maxUnavailable"] == 1
     assert budget["spec"]["selector"]["matchLabels"] == labels.selector("qwen")
+    assert budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
     assert render.live_objects(make_server(replicas=1)) == ()
     assert render.live_objects(make_server(replicas=0)) == ()
 

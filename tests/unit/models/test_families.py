@@ -29,6 +29,20 @@ GRANITE = {
     "tie_word_embeddings": True,
     "vocab_size": 128,
 }
+QWEN_MOE = {
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "moe_intermediate_size": 32,
+    "shared_expert_intermediate_size": 32,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "num_experts": 8,
+    "num_experts_per_tok": 2,
+    "max_position_embeddings": 4096,
+    "vocab_size": 128,
+}
 V4 = "deepseek-ai/DeepSeek-V4-Flash"
 
 
@@ -50,6 +64,25 @@ def test_granite_with_experts_has_every_matrix_of_both_kinds_of_layer():
     mamba = 64 * (inner + channels + 8) + 5 * channels + inner * 64 + 3 * 8 + inner
     layers = attention + mamba + 2 * (experts + shared + 2 * 64)
     assert architecture_from_config(GRANITE).parameters == layers + 128 * 64 + 64
+
+
+@pytest.mark.parametrize(
+    ("facts", "routed"),
+    [
+        ({}, [0, 1, 2, 3, 4, 5]),
+        ({"decoder_sparse_step": 2}, [1, 3, 5]),
+        ({"decoder_sparse_step": 3}, [2, 5]),
+        ({"decoder_sparse_step": 2, "mlp_only_layers": [1]}, [3, 5]),
+        ({"mlp_only_layers": [0, 5]}, [1, 2, 3, 4]),
+    ],
+)
+@pytest.mark.parametrize("name", ["Qwen3MoeForCausalLM", "Qwen2MoeForCausalLM"])
+def test_of_qwen_s_layers_every_nth_has_experts_but_those_that_are_named(
+    name: str, facts: dict, routed: list[int]
+):
+    model = architecture_from_config({**QWEN_MOE, "architectures": [name], **facts})
+    kinds = [model.kinds[kind] for kind in model.pattern]
+    assert [index for index, kind in enumerate(kinds) if kind.experts_per_token] == routed
 
 
 def test_granite_without_positions_has_no_rotary_table():

@@ -24,6 +24,28 @@ def test_a_repository_gives_its_config_and_the_bytes_of_its_tensors(local_hub: H
     assert (facts.config, facts.weight_bytes, facts.source) == (CONFIG, 2040, "hub")
 
 
+def test_an_element_has_the_bits_of_its_type(local_hub: Hub):
+    bits = {
+        **dict.fromkeys(("F64", "I64", "U64"), 64),
+        **dict.fromkeys(("F32", "I32", "U32"), 32),
+        **dict.fromkeys(("BF16", "F16", "I16", "U16"), 16),
+        **dict.fromkeys(("F8_E4M3", "F8_E5M2", "F8_E8M0", "I8", "U8", "BOOL"), 8),
+        "F4": 4,
+    }
+    found = {kind: hub.fetch(f"typed/{kind}", None).weight_bytes for kind in bits}
+    assert found == {kind: 1000 * each // 8 for kind, each in bits.items()}
+
+
+@pytest.mark.parametrize("size", [1_000_000, 1_000_001])
+def test_a_file_of_a_megabyte_is_read_and_a_larger_one_refused(local_hub: Hub, size: int):
+    local_hub.padding = size
+    if size > 1_000_000:
+        with pytest.raises(UnknownModel, match="more than 1000000 bytes"):
+            hub.fetch("org/model", None)
+    else:
+        assert hub.fetch("org/model", None).config["hidden_size"] == 4096
+
+
 def test_a_repository_with_a_pooling_module_is_served_by_the_pooling_runner(local_hub: Hub):
     assert hub.fetch("pooled/model", None).config == {**CONFIG, "runner": "pooling"}
 

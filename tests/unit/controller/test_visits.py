@@ -1,0 +1,386 @@
+"""Whole visits of a server: what they ask of the API server, tell, and when they look again."""
+
+from __future__ import annotations
+
+import copy
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from support.builders import server_manifest
+from vllm_operator.controller.apply import Applier
+from vllm_operator.controller.calibrate import Calibrator
+from vllm_operator.controller.children import Stale
+from vllm_operator.controller.client import ApiError, Client
+from vllm_operator.controller.inputs import InputSource
+from vllm_operator.controller.metrics import Metrics
+from vllm_operator.controller.nodes import Nodes
+from vllm_operator.controller.planning import Planner
+from vllm_operator.controller.reconcile import Reconciler
+from vllm_operator.controller.settings import OperatorSettings
+from vllm_operator.controller.store import Store
+from vllm_operator.lifecycle.kinds import DEPLOYMENTS, PODS, REVISIONS, SERVERS, SERVICES
+from vllm_operator.lifecycle.records import Key
+from vllm_operator.manifests.labels import FIELD_MANAGER, TEMPLATE_HASH
+
+from .fakes import Memory
+
+KEY: Key = ("default", "qwen")
+START = datetime(2026, 1, 1, 10, tzinfo=UTC)
+NODE = {
+    "metadata": {
+        "name": "node",
+        "labels": {"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3", "nvidia.com/gpu.count": "8"},
+    },
+    "status": {"capacity": {"nvidia.com/gpu": "8"}, "allocatable": {"nvidia.com/gpu": "8"}},
+}
+
+
+class World:
+    """One server, the operator's visits of it, and a clock that is turned by hand."""
+
+    def __init__(self, **spec: Any) -> None:
+        self.memory = Memory()
+        self.store = Store()
+        self.now = START
+        self.waits = False
+        client: Client = self.memory  # type: ignore[assignment]
+        nodes = Nodes(visible=True)
+        nodes.observe(NODE)
+        settings = OperatorSettings()
+        applier = Applier(client, self.store)
+        metrics = Metrics()
+        self.reconciler = Reconciler(
+            client=client,
+            store=self.store,
+            nodes=nodes,
+            planner=Planner(InputSource(client, nodes, settings), applier),
+            applier=applier,
+            metrics=metrics,
+            calibrator=Calibrator(client, settings, metrics, lambda: self.now, lambda _: None),
+            clock=lambda: self.now,
+            others_wait=lambda: self.waits,
+            instance="test",
+        )
+        self.edit(**spec)
+
+    def edit(self, **spec: Any) -> None:
+        """Create the server, or replace its specification."""
+        live = self.memory.objects.get(("vllmservers", "qwen"), {})
+        generation = live.get("metadata", {}).get("generation", 0) + 1
+        body = server_manifest(**spec)
+        body["metadata"].update(generation=generation, uid="uid-1")
+        self.store.observe(SERVERS.kind, self.memory.keep("vllmservers", body))
+
+    def deployment(self, **status: Any) -> dict[str, Any]:
+        """Say how far the Deployment is."""
+        body = self.memory.objects["deployments", "qwen"]
+        full = {"observedGeneration": body["metadata"]["generation"], **status}
+        kept = self.memory.keep("deployments", {**body, "status": full})
+        self.store.observe(DEPLOYMENTS.kind, kept)
+        return kept
+
+    def serves(self) -> None:
+        """Let every replica be of the newest template, and ready."""
+        self.deployment(replicas=1, updatedReplicas=1, readyReplicas=1)
+        self.pod("old", ready=True)
+
+    def pod(self, name: str, *, ready: bool = False, **status: Any) -> None:
+        """A pod of the Deployment as it stands."""
+        template = self.memory.objects["deployments", "qwen"]["spec"]["template"]["metadata"]
+        running = {"state": {"running": {"startedAt": stamp(self.now)}}, "ready": ready}
+        conditions = [{"type": "PodScheduled", "status": "True"}]
+        conditions += [{"type": "Ready", "status": "True"}] if ready else []
+        body = {
+            "metadata": {
+                "name": name,
+                "namespace": "default",
+                "creationTimestamp": stamp(self.now),
+                "labels": {**template["labels"], "pod-template-hash": name},
+                "annotations": template.get("annotations", {}),
+            },
+            "spec": {"nodeName": "node", "containers": [{"name": "engine"}]},
+            "status": {
+                "phase": "Running",
+                "startTime": stamp(self.now),
+                "conditions": conditions,
+                "containerStatuses": [{"name": "engine", "restartCount": 0, **running, **status}],
+            },
+        }
+        self.store.observe(PODS.kind, self.memory.keep("pods", body))
+
+    def remove(self, pod: str) -> None:
+        """Let a pod be gone."""
+        self.store.remove(PODS.kind, self.memory.objects.pop(("pods", pod)))
+
+    async def visit(self) -> float | None:
+        """One visit; when to look again."""
+        return await self.reconciler.reconcile(KEY)
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """The server's, as it was written the last time."""
+        return dict(self.memory.objects["vllmservers", "qwen"]["status"])
+
+    def condition(self, kind: str) -> tuple[str, str]:
+        """Status and reason."""
+        (found,) = [one for one in self.status["conditions"] if one["type"] == kind]
+        return found["status"], found["reason"]
+
+    def events(self) -> list[str]:
+        """Reasons of the events so far."""
+        return [
+            self.memory.objects["events", name]["reason"] for name in self.memory.names("events")
+        ]
+
+
+def stamp(time: datetime) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+CRASHED = {
+    "ready": False,
+    "restartCount": 1,
+    "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}},
+    "lastState": {
+        "terminated": {
+            "exitCode": 1,
+            "reason": "Error",
+            "containerID": "containerd://1",
+            "startedAt": "2026-01-01T10:10:01Z",
+            "finishedAt": "2026-01-01T10:10:30Z",
+        }
+    },
+}
+PASSES = "huggingface_hub.errors.GatedRepoError: 403 Client Error. Cannot access gated repo for url"
+
+
+async def served() -> World:
+    world = World()
+    await world.visit()
+    world.serves()
+    await world.visit()
+    return world
+
+
+async def test_the_first_visit_pins_a_plan_and_creates_its_objects() -> None:
+    world = World()
+    await world.visit()
+    assert [write[:2] for write in world.memory.writes] == [
+        ("create", "controllerrevisions"),
+        ("apply", "deployments"),
+        ("apply", "services"),
+        ("apply status", "vllmservers"),
+    ]
+    assert world.condition("Planned") == ("True", "Sized")
+
+
+async def test_a_visit_of_a_server_that_stands_writes_nothing() -> None:
+    world = await served()
+    assert world.condition("Ready") == ("True", "Ready")
+    before = list(world.memory.writes)
+    assert await world.visit() is None
+    assert world.memory.writes == before
+
+
+async def test_where_others_wait_a_visit_ends_at_the_first_object_and_goes_on_in_the_next() -> None:
+    world = World()
+    world.waits = True
+    assert await world.visit() == 0.0
+    assert world.memory.names("deployments") == ["qwen"]
+    assert world.memory.names("services") == []
+    assert await world.visit() is None
+    assert world.memory.names("services") == ["qwen"]
+
+
+async def test_a_paused_server_is_neither_planned_nor_changed() -> None:
+    world = await served()
+    world.edit(paused=True, engine={"maxNumSeqs": 8})
+    world.memory.objects.pop(("services", "qwen"))
+    world.store.forget_child(SERVICES.kind, KEY, "qwen")
+    before = len(world.memory.names("controllerrevisions"))
+    await world.visit()
+    assert world.memory.names("services") == []
+    assert len(world.memory.names("controllerrevisions")) == before
+    assert world.condition("Progressing") == ("False", "Paused")
+
+
+async def test_an_outage_by_a_plan_that_may_still_come_up_is_looked_at_again_when_it_is_over() -> (
+    None
+):
+    world = await served()
+    world.now = START + timedelta(minutes=10)
+    world.edit(engine={"maxNumSeqs": 8})
+    await world.visit()
+    world.remove("old")
+    world.memory.logs = PASSES
+    world.pod("new", **CRASHED)
+    world.deployment(replicas=1, updatedReplicas=1, readyReplicas=0)
+    await world.visit()
+    world.now += timedelta(seconds=60)
+    assert await world.visit() == pytest.approx(240.0)
+    world.now += timedelta(seconds=240)
+    assert await world.visit() == 0.0
+    assert "RolledBack" in world.events()
+    await world.visit()
+    assert world.condition("Stalled") == ("True", "ModelAccessDenied")
+
+
+async def test_a_surge_pod_that_waits_is_looked_at_again_when_the_surge_timeout_is_over() -> None:
+    world = await served()
+    world.now = START + timedelta(minutes=10)
+    world.edit(engine={"maxNumSeqs": 8}, rollout={"surgeTimeoutSeconds": 100})
+    await world.visit()
+    world.pod("new")
+    body = world.memory.objects["pods", "new"]
+    body["spec"].pop("nodeName")
+    body["status"] = {
+        "phase": "Pending",
+        "conditions": [
+            {
+                "type": "PodScheduled",
+                "status": "False",
+                "reason": "Unschedulable",
+                "message": "0/1 nodes are available: 1 Insufficient nvidia.com/gpu.",
+                "lastTransitionTime": stamp(world.now),
+            }
+        ],
+    }
+    world.store.observe(PODS.kind, world.memory.keep("pods", body))
+    world.deployment(replicas=2, updatedReplicas=1, readyReplicas=1)
+    world.now += timedelta(seconds=30)
+    assert await world.visit() == pytest.approx(70.0)
+    world.now += timedelta(seconds=70)
+    await world.visit()
+    strategy = world.memory.objects["deployments", "qwen"]["spec"]["strategy"]
+    assert strategy["rollingUpdate"]["maxSurge"] == 0
+
+
+async def test_a_pod_that_has_just_started_is_looked_at_again_when_it_counts_as_loading() -> None:
+    world = World()
+    await world.visit()
+    world.pod("first")
+    world.deployment(replicas=1, updatedReplicas=1, readyReplicas=0)
+    world.now += timedelta(seconds=2)
+    assert await world.visit() == pytest.approx(3.0)
+    world.now += timedelta(seconds=3)
+    assert await world.visit() is None
+    assert world.condition("Progressing") == ("True", "Loading")
+
+
+async def test_a_model_that_cannot_be_asked_for_now_is_asked_for_again() -> None:
+    world = World(model={"id": "a/b", "configMapRef": {"name": "facts", "key": "config.json"}})
+    assert await world.visit() == 30.0
+    assert world.condition("Planned") == ("False", "UnknownModel")
+    assert world.condition("Stalled")[0] == "False"
+
+
+async def test_a_refused_object_is_said_and_the_others_are_applied() -> None:
+    world = World()
+    world.memory.refuses["apply", "deployments"] = ApiError(403, "Forbidden", "quota exceeded")
+    await world.visit()
+    assert world.memory.names("services") == ["qwen"]
+    assert "quota exceeded" in world.status["problems"][0]["message"]
+
+
+async def test_an_edit_that_the_api_server_would_refuse_leaves_the_plan_in_force() -> None:
+    world = await served()
+    world.edit(engine={"maxNumSeqs": 8})
+    world.memory.refuses["try", "deployments"] = ApiError(422, "Invalid", "no such field")
+    await world.visit()
+    assert len(world.memory.names("controllerrevisions")) == 1
+    assert "no such field" in world.status["problems"][0]["message"]
+    assert world.condition("Available") == ("True", "ReplicasReady")
+
+
+async def test_a_name_that_is_somebody_else_s_stays_untouched_and_is_asked_for_again() -> None:
+    world = World()
+    world.memory.keep("services", {"metadata": {"name": "qwen"}, "spec": {"ports": []}})
+    assert await world.visit() == 30.0
+    assert world.condition("Planned") == ("False", "NameConflict")
+    assert world.memory.names("controllerrevisions") == []
+
+
+async def test_an_object_that_changed_since_it_was_read_is_read_again_and_the_visit_repeated() -> (
+    None
+):
+    world = await served()
+    world.edit(replicas=2)
+    world.memory.refuses["apply", "deployments"] = ApiError(409, "Conflict", "changed")
+    with pytest.raises(Stale):
+        await world.visit()
+
+
+async def test_an_object_that_somebody_changed_is_restored_and_that_is_told() -> None:
+    world = await served()
+    service = world.memory.objects["services", "qwen"]
+    entry = {"manager": FIELD_MANAGER, "operation": "Apply", "fieldsV1": {"f:spec": {}}}
+    changed = {**service, "metadata": {**service["metadata"], "managedFields": [entry]}}
+    world.store.observe(SERVICES.kind, world.memory.keep("services", changed))
+    await world.visit()
+    assert world.events()[-1] == "Repaired"
+
+
+async def test_a_server_that_is_gone_leaves_nothing_behind() -> None:
+    world = await served()
+    world.reconciler.recheck.add(KEY)
+    world.store.remove(SERVERS.kind, world.memory.objects.pop(("vllmservers", "qwen")))
+    assert await world.visit() is None
+    assert world.reconciler.recheck == set()
+
+
+async def test_an_edit_says_what_it_rolls() -> None:
+    world = await served()
+    world.edit(engine={"maxNumSeqs": 8})
+    await world.visit()
+    assert world.events() == ["Replanned"]
+    assert len(world.memory.names("controllerrevisions")) == 2
+    assert world.condition("Progressing")[0] == "True"
+
+
+async def test_the_plan_that_was_ready_is_named_once_it_serves() -> None:
+    world = World()
+    await world.visit()
+    assert "latestReadyRevision" not in world.status
+    world.serves()
+    await world.visit()
+    assert world.status["latestReadyRevision"] in world.memory.names("controllerrevisions")
+
+
+def pinned_by_another_release(world: World, template: str | None = None) -> None:
+    """Let the plan in force be another release's, whose pod template was perhaps another."""
+    (name,) = world.memory.names("controllerrevisions")
+    body = copy.deepcopy(world.memory.objects["controllerrevisions", name])
+    body["data"]["release"] = "0.0.1+another"
+    body["metadata"]["uid"] = "another"
+    if template is not None:
+        text = json.dumps(body["data"]["objects"])
+        old = body["data"]["objects"][0]["metadata"]["annotations"][TEMPLATE_HASH]
+        body["data"]["objects"] = json.loads(text.replace(old, template))
+    world.store.observe(REVISIONS.kind, world.memory.keep("controllerrevisions", body))
+
+
+async def test_a_release_that_renders_other_pods_rolls_nothing_and_says_so() -> None:
+    world = World()
+    await world.visit()
+    pinned_by_another_release(world, "1-another")
+    await world.visit()
+    world.serves()
+    await world.visit()
+    assert world.condition("Ready") == ("True", "Ready")
+    assert world.condition("UpdateAvailable") == ("True", "PlanDiffers")
+    message = next(
+        c["message"] for c in world.status["conditions"] if c["type"] == "UpdateAvailable"
+    )
+    assert "renders the pod template otherwise" in message
+    assert len(world.memory.names("controllerrevisions")) == 1
+
+
+async def test_a_release_that_renders_the_same_pods_is_no_news() -> None:
+    world = World()
+    await world.visit()
+    pinned_by_another_release(world)
+    await world.visit()
+    assert world.condition("UpdateAvailable") == ("False", "UpToDate")
