@@ -14,6 +14,7 @@ from vllm_operator.controller.metrics import Metrics
 from vllm_operator.controller.process import GroupsAppeared, Operator
 from vllm_operator.controller.settings import OperatorSettings
 from vllm_operator.errors import TemporaryFailure
+from vllm_operator.lifecycle.kinds import DEPLOYMENTS, SERVERS
 from vllm_operator.lifecycle.records import Key
 
 from .test_store import body

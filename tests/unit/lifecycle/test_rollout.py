@@ -62,7 +62,7 @@ def test_a_pod_that_serves_is_not_ended_for_one_that_no_node_would_take(message:
 
 def test_of_two_pods_that_wait_the_one_that_waits_longer_decides() -> None:
     younger = replace(NEW, name="younger", unschedulable_since=NOW.isoformat())
-    since = rollout.surge_pod_waits_since(NEW.template, [OLD, younger, NEW])
+    since = rollout.surge_waits_since(ROLLING, NEW.template, "", [OLD, younger, NEW])
     assert since == datetime.fromisoformat(str(NEW.unschedulable_since))
 
 
