@@ -22,7 +22,7 @@ def test_vllm_answers_a_chat_completion_at_its_services_name(
     models = environment.models()
     PodPlace(world.cluster, world.namespace).claim("models", str(models))
     world.apply("tiny", **manifest(models)["spec"])
-    world.wait_ready("tiny", timeout=400)
+    world.wait_ready("tiny", timeout=1200)
     url = f"http://tiny.{world.namespace}.svc.cluster.local:8000/v1/chat/completions"
     question = {
         "model": "tiny",
