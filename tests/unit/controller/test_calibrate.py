@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from support.builders import make_plan
 from support.observed import FAILED, PLAN
+from vllm_operator.api.plan import Plan
 from vllm_operator.controller import calibrate
 from vllm_operator.controller.calibrate import (
     CONFIG_MAP,
@@ -47,8 +48,8 @@ def test_the_version_is_read_where_the_answer_is_one() -> None:
         assert version_in(answer) is None
 
 
-def test_the_error_is_measured_over_expected_blocks() -> None:
-    plan = make_plan(
+def cached(expected: int, low: int) -> Plan:
+    return make_plan(
         capacity={
             **make_plan().to_json_object()["capacity"],
             "bytesPerBlock": 1000,
@@ -61,16 +62,25 @@ def test_the_error_is_measured_over_expected_blocks() -> None:
             "activationPeak": 0,
             "cudaGraphs": 0,
             "nonTorch": 0,
-            "kvCache": {"expected": 100_000, "low": 95_000},
-            "margin": 5000,
+            "kvCache": {"expected": expected, "low": low},
+            "margin": expected - low,
             "outsideBudget": 0,
             "freeAtStart": {"expected": 0, "low": 0},
         },
     )
-    cache = compared(plan, 98)
+
+
+def test_the_error_is_measured_over_expected_blocks() -> None:
+    cache = compared(cached(100_000, 95_000), 98)
     assert cache is not None
     assert cache.relative_error == -0.02
     assert cache.planned_num_gpu_blocks.low == 95
+
+
+def test_a_plan_that_expected_no_block_has_no_error() -> None:
+    cache = compared(cached(999, 0), 98)
+    assert cache is not None
+    assert (cache.relative_error, cache.num_gpu_blocks) == (0.0, 98)
 
 
 def test_a_plan_without_block_bytes_is_compared_with_nothing() -> None:
@@ -143,6 +153,15 @@ async def test_without_the_setting_nobody_is_asked() -> None:
     )
     asking.look(KEY, PLAN, [replace(FAILED, ready=True, address=NOBODY)])
     assert not asking._tasks
+
+
+async def test_without_the_setting_nothing_is_remembered_either() -> None:
+    kept = ConfigMaps()
+    await calibrator(kept)._remember(LEARNED)
+    off = OperatorSettings()
+    asking = Calibrator(cast(Client, kept), off, Metrics(), datetime.now, lambda _: None)
+    await asking.load()
+    assert asking.of_model(LEARNED.model) == ()
 
 
 async def test_what_was_learned_is_known_after_a_restart() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -172,6 +173,27 @@ async def test_leader_worker_sets_that_appear_while_acting_start_the_process_afr
     later.client.groups = True  # type: ignore[attr-defined]
     with pytest.raises(GroupsAppeared):
         await later.resync()
+
+
+@pytest.mark.parametrize("nodes", [True, False])
+@pytest.mark.parametrize("groups", [True, False])
+async def test_nodes_and_groups_are_watched_where_they_may_be_and_are(
+    monkeypatch: pytest.MonkeyPatch, nodes: bool, groups: bool
+) -> None:
+    class Watching(Exception):
+        pass
+
+    def build(*_given: Any, watch_nodes: bool, groups: bool) -> None:
+        asked.update(nodes=watch_nodes, groups=groups)
+        raise Watching
+
+    asked: dict[str, bool] = {}
+    monkeypatch.setattr(process.handlers, "build_registry", build)
+    acting = operator(watch_nodes=nodes)
+    acting.client.groups = groups  # type: ignore[attr-defined]
+    with pytest.raises(Watching):
+        await acting.run(asyncio.Event())
+    assert asked == {"nodes": nodes, "groups": groups}
 
 
 @pytest.mark.parametrize("code", [403, 404])

@@ -111,6 +111,25 @@ class World:
         }
         self.store.observe(PODS.kind, self.memory.keep("pods", body))
 
+    def pending(self, name: str) -> None:
+        """A pod of the Deployment as it stands, that no node has room for."""
+        self.pod(name)
+        body = self.memory.objects["pods", name]
+        body["spec"].pop("nodeName")
+        body["status"] = {
+            "phase": "Pending",
+            "conditions": [
+                {
+                    "type": "PodScheduled",
+                    "status": "False",
+                    "reason": "Unschedulable",
+                    "message": "0/1 nodes are available: 1 Insufficient nvidia.com/gpu.",
+                    "lastTransitionTime": stamp(self.now),
+                }
+            ],
+        }
+        self.store.observe(PODS.kind, self.memory.keep("pods", body))
+
     def remove(self, pod: str) -> None:
         """Let a pod be gone."""
         self.store.remove(PODS.kind, self.memory.objects.pop(("pods", pod)))
@@ -131,9 +150,7 @@ class World:
 
     def events(self) -> list[str]:
         """Reasons of the events so far."""
-        return [
-            self.memory.objects["events", name]["reason"] for name in self.memory.names("events")
-        ]
+        return [one["reason"] for (kind, _), one in self.memory.objects.items() if kind == "events"]
 
 
 def stamp(time: datetime) -> str:
@@ -228,27 +245,101 @@ async def test_an_outage_by_a_plan_that_may_still_come_up_is_looked_at_again_whe
     assert world.condition("Stalled") == ("True", "ModelAccessDenied")
 
 
+async def after_an_edit_to_two_gpus() -> World:
+    """A server whose old pod is gone and whose new plan has no pod yet."""
+    world = World(parallelism={"tensor": 1})
+    await world.visit()
+    world.serves()
+    await world.visit()
+    world.now = START + timedelta(minutes=10)
+    world.edit(parallelism={"tensor": 2})
+    await world.visit()
+    world.remove("old")
+    world.deployment(replicas=0, updatedReplicas=0, readyReplicas=0)
+    await world.visit()
+    return world
+
+
+async def test_a_plan_whose_pods_do_not_come_to_be_is_waited_for_where_nothing_tells_why() -> None:
+    world = await after_an_edit_to_two_gpus()
+    world.now += timedelta(hours=1)
+    assert await world.visit() is None
+    assert "RolledBack" not in world.events()
+
+
+async def test_a_plan_that_no_node_takes_makes_room_for_the_smaller_one_before_it() -> None:
+    world = await after_an_edit_to_two_gpus()
+    world.pending("new")
+    world.now += timedelta(seconds=299)
+    assert await world.visit() == pytest.approx(1.0)
+    world.now += timedelta(seconds=1)
+    assert await world.visit() == 0.0
+    await world.visit()
+    assert "RolledBack" in world.events()
+    assert world.condition("Planned") == ("False", "Unschedulable")
+    container = world.memory.objects["deployments", "qwen"]["spec"]["template"]["spec"]
+    assert container["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
+
+
+TOO_SMALL = (
+    "ValueError: To serve at least one request with the model's max seq len (32768), (4.0 GiB KV "
+    "cache is needed, which is larger than the available KV cache memory (2.0 GiB). Based on the "
+    "available memory, the estimated maximum model length is 20000. "
+)
+
+
+async def test_a_first_plan_whose_engine_cannot_start_is_repaired_and_pinned_anew() -> None:
+    world = World()
+    await world.visit()
+    world.memory.logs = TOO_SMALL
+    world.pod("first", **CRASHED)
+    world.deployment(replicas=1, updatedReplicas=1, readyReplicas=0)
+    await world.visit()
+    assert world.events() == ["PlanRepaired"]
+    assert len(world.memory.names("controllerrevisions")) == 2
+    template = world.memory.objects["deployments", "qwen"]["spec"]["template"]["spec"]
+    command = template["containers"][0]["command"]
+    assert command[command.index("--max-model-len") + 1] == "19456"
+
+
+async def test_a_first_plan_that_cannot_be_repaired_is_no_longer_started_after_its_second_end() -> (
+    None
+):
+    world = World(engine={"maxModelLen": 32768})
+    await world.visit()
+    world.memory.logs = TOO_SMALL
+    world.pod("first", **{**CRASHED, "restartCount": 0})
+    world.deployment(replicas=1, updatedReplicas=1, readyReplicas=0)
+    await world.visit()
+    assert world.events() == ["KVCacheTooSmall"]
+    world.pod("first", **CRASHED)
+    await world.visit()
+    assert world.events()[-1] == "Stopped"
+    await world.visit()
+    assert world.memory.objects["deployments", "qwen"]["spec"]["replicas"] == 0
+    assert world.condition("Stalled") == ("True", "KVCacheTooSmall")
+
+
+async def test_what_a_server_is_edited_to_is_tried_although_the_plan_before_was_given_up() -> None:
+    world = World(engine={"maxModelLen": 32768})
+    await world.visit()
+    world.memory.logs = TOO_SMALL
+    world.pod("first", **CRASHED)
+    world.deployment(replicas=1, updatedReplicas=1, readyReplicas=0)
+    await world.visit()
+    await world.visit()
+    world.edit(engine={"maxModelLen": 1024})
+    await world.visit()
+    assert world.memory.objects["deployments", "qwen"]["spec"]["replicas"] == 1
+    assert world.condition("Planned") == ("True", "Sized")
+
+
 async def test_a_surge_pod_that_waits_is_looked_at_again_when_the_surge_timeout_is_over() -> None:
     world = await served()
     world.now = START + timedelta(minutes=10)
     world.edit(engine={"maxNumSeqs": 8}, rollout={"surgeTimeoutSeconds": 100})
     await world.visit()
-    world.pod("new")
-    body = world.memory.objects["pods", "new"]
-    body["spec"].pop("nodeName")
-    body["status"] = {
-        "phase": "Pending",
-        "conditions": [
-            {
-                "type": "PodScheduled",
-                "status": "False",
-                "reason": "Unschedulable",
-                "message": "0/1 nodes are available: 1 Insufficient nvidia.com/gpu.",
-                "lastTransitionTime": stamp(world.now),
-            }
-        ],
-    }
-    world.store.observe(PODS.kind, world.memory.keep("pods", body))
+    world.pending("new")
     world.deployment(replicas=2, updatedReplicas=1, readyReplicas=1)
     world.now += timedelta(seconds=30)
     assert await world.visit() == pytest.approx(70.0)

@@ -137,6 +137,15 @@ def test_a_rollout_past_its_deadline_is_stalled_and_says_what_the_pod_says() -> 
     assert "last exit code 1" in stalled["message"]
 
 
+def test_of_what_a_waiting_pod_says_the_last_400_characters_are_told() -> None:
+    late = replace(DEPLOYMENT, ready_replicas=0, deadline_exceeded=True)
+    said = "a" * 100 + "b" * 400
+    waits = replace(POD, waiting_reason="ImagePullBackOff", waiting_message=said)
+    status = folded(replace(READY, deployment=late, pods=(waits,))).status
+    message = next(c["message"] for c in status["conditions"] if c["type"] == "Progressing")
+    assert message.endswith(f"a pod is in ImagePullBackOff ({'b' * 400})")
+
+
 def test_a_server_scaled_to_zero_is_ready_and_not_available() -> None:
     gone = replace(DEPLOYMENT, spec_replicas=0, replicas=0, updated_replicas=0, ready_replicas=0)
     seen = conditions(folded(replace(READY, deployment=gone), replicas=0).status)

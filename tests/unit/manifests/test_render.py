@@ -230,6 +230,41 @@ def test_the_gpu_s_nodes_are_required_in_every_alternative_of_the_user_s() -> No
     assert found["nodeSelectorTerms"][0]["matchExpressions"][0]["key"] == "zone"
 
 
+@pytest.mark.parametrize("terms", [["zone"], [{"matchExpressions": "zone"}], {"a": "b"}])
+def test_an_affinity_that_is_not_shaped_like_one_is_refused_also_beside_one_that_is(
+    terms: Any,
+) -> None:
+    good = {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a"]}]}
+    given = [good, *terms] if isinstance(terms, list) else terms
+    required = "requiredDuringSchedulingIgnoredDuringExecution"
+    affinity = {"nodeAffinity": {required: {"nodeSelectorTerms": given}}}
+    with pytest.raises(IllegalPin):
+        pod(pod={"affinity": affinity})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda pod: pod["containers"][0]["command"].append(8), "is not a string"),
+        (lambda pod: pod.update(automountServiceAccountToken=True), "a token or service links"),
+        (lambda pod: pod.update(enableServiceLinks=True), "a token or service links"),
+        (lambda pod: pod.update(serviceAccountName="x"), "an account"),
+        (
+            lambda pod: pod["containers"][0]["resources"]["requests"].update(
+                {"nvidia.com/gpu": "1"}
+            ),
+            "requests and limits of nvidia.com/gpu differ",
+        ),
+    ],
+)
+def test_a_template_that_would_break_a_promise_is_never_applied(change: Any, message: str) -> None:
+    template = rendered()[0]["spec"]["template"]
+    check_pod(template, None)
+    change(template["spec"])
+    with pytest.raises(AssertionError, match=message):
+        check_pod(template, None)
+
+
 def test_labels_of_the_user_never_replace_the_operator_s() -> None:
     server = VLLMServer.model_construct(**dict(make_server()))
     deployment, _ = render.render(server, make_plan(), SELECTION)

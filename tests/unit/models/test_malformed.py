@@ -99,6 +99,19 @@ def test_more_draft_layers_than_any_model_has(draft: int):
     assert refused(config) == "num_nextn_predict_layers"
 
 
+@pytest.mark.parametrize(("length", "taken"), [(512, True), (513, False)])
+def test_an_expression_of_512_characters_is_matched_and_a_longer_one_refused(
+    length: int, taken: bool
+):
+    pattern = "re:" + "x" * length
+    config = {"quantization_config": {"quant_method": "fp8", "ignored_layers": [pattern]}}
+    if taken:
+        assert quantization_from_config(config).method == "fp8"
+    else:
+        with pytest.raises(UnknownModel, match="longer than 512 characters"):
+            quantization_from_config(config)
+
+
 @pytest.mark.parametrize(
     "pattern",
     [
