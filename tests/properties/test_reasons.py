@@ -157,8 +157,9 @@ def test_what_a_reason_names_stood_there_before_for_the_reason_that_is_told(give
     for flag in plan.flags:
         if flag.name not in FIELDS or len(flag.reason) == 512:
             continue
-        value, rest = float(flag.value), flag.reason
-        for part in re.split(r"; (?=lowered from|raised from)", flag.reason):
+        steps = re.sub(r" \(vLLM [^()]* whose tables are taken\)$", "", flag.reason)
+        value, rest = float(flag.value), steps
+        for part in re.split(r"; (?=lowered from|raised from)", steps):
             moved = re.match(r"(lowered|raised) from ([\d.]+)(?:(?: \(|, the )(.*))?", part)
             if moved is None:
                 break

@@ -15,7 +15,7 @@ from vllm_operator.controller.metrics import Metrics
 from vllm_operator.controller.process import GroupsAppeared, Operator
 from vllm_operator.controller.settings import OperatorSettings
 from vllm_operator.errors import TemporaryFailure
-from vllm_operator.lifecycle.kinds import DEPLOYMENTS, SERVERS
+from vllm_operator.lifecycle.kinds import DEPLOYMENTS, LEADER_WORKER_SETS, NODES, SERVERS
 from vllm_operator.lifecycle.records import Key
 
 from .test_store import body
@@ -183,17 +183,17 @@ async def test_nodes_and_groups_are_watched_where_they_may_be_and_are(
     class Watching(Exception):
         pass
 
-    def build(*_given: Any, watch_nodes: bool, groups: bool) -> None:
-        asked.update(nodes=watch_nodes, groups=groups)
+    def build(_take: Any, _configuration: Any, watched: list[Resource]) -> None:
+        asked.extend(watched)
         raise Watching
 
-    asked: dict[str, bool] = {}
+    asked: list[Resource] = []
     monkeypatch.setattr(process.handlers, "build_registry", build)
     acting = operator(watch_nodes=nodes)
     acting.client.groups = groups  # type: ignore[attr-defined]
     with pytest.raises(Watching):
         await acting.run(asyncio.Event())
-    assert asked == {"nodes": nodes, "groups": groups}
+    assert (NODES in asked, LEADER_WORKER_SETS in asked) == (nodes, groups)
 
 
 @pytest.mark.parametrize("code", [403, 404])

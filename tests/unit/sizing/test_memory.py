@@ -13,7 +13,8 @@ from vllm_operator.models import catalogue
 from vllm_operator.models.architecture import Architecture, architecture_from_config
 from vllm_operator.models.facts import ModelFacts
 from vllm_operator.models.shapes import padded_vocabulary
-from vllm_operator.sizing.memory import Load, accounting, kvcache, weights
+from vllm_operator.sizing.memory import accounting, kvcache, weights
+from vllm_operator.sizing.memory.accounting import Load
 from vllm_operator.sizing.split import parallelism, stages
 from vllm_operator.sizing.split.parallelism import SINGLE, Parallelism
 

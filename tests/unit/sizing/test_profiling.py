@@ -5,7 +5,8 @@ import pytest
 from vllm_operator.engine.versions import Version
 from vllm_operator.models import catalogue
 from vllm_operator.models.architecture import Architecture, architecture_from_config
-from vllm_operator.sizing.memory import Load, accounting
+from vllm_operator.sizing.memory import accounting
+from vllm_operator.sizing.memory.accounting import Load
 from vllm_operator.sizing.memory.device import ANY_DEVICE, Device
 from vllm_operator.sizing.split.parallelism import SINGLE, Parallelism
 
