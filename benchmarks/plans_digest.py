@@ -25,6 +25,7 @@ from unit.sizing.examples import inputs_for, server
 from vllm_operator.api.canonical import canonical_json
 from vllm_operator.cli.documents import read_manifests
 from vllm_operator.cli.plan import plan_manifests, surroundings
+from vllm_operator.manifests.planned import Planned
 from vllm_operator.models import catalogue
 from vllm_operator.sizing.plan.planner import make_plan
 
@@ -64,8 +65,11 @@ def examples() -> Documents:
     """The examples without a cluster, as they are and on two GPUs, with their objects."""
     for path, gpu in product(EXAMPLES, (None, "H100", "L4")):
         around = surroundings(None, gpu, None, offline=True)
-        for planned in plan_manifests(read_manifests(str(path)), around):
-            yield [planned.plan.to_json_object(), *planned.objects]
+        for found in plan_manifests(read_manifests(str(path)), around):
+            if isinstance(found, Planned):
+                yield [found.plan.to_json_object(), *found.objects]
+            else:
+                yield [found.to_json_object()]
 
 
 def main() -> None:

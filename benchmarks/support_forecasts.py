@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from support_logs import LoggedStart
 from support_peers import PeerFacts, facts_of
 
-from vllm_operator.api.plan import Plan
+from vllm_operator.api.plan import Plan, Unplanned
 from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.engine.defaults import OFFICIAL_IMAGE
 from vllm_operator.engine.versions import DEFAULT_IMAGE
@@ -134,16 +134,16 @@ def forecast(start: LoggedStart) -> Forecast:
     except ValidationError as error:
         first = error.errors()[0]
         return Forecast(start, f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
-    problem = "" if plan.feasible else "; ".join(f"{p.field}: {p.message}" for p in plan.problems)
-    if not plan.feasible:
+    problem = "; ".join(f"{p.field}: {p.message}" for p in plan.problems)
+    if isinstance(plan, Unplanned):
         plan = make_plan(manifest(start, facts, length=False), inputs)
+    if isinstance(plan, Unplanned):
+        return Forecast(start, problem)
     return _compared(start, plan, problem, facts)
 
 
 def _compared(start: LoggedStart, plan: Plan, problem: str, facts: ModelFacts) -> Forecast:
     memory, capacity = plan.memory, plan.capacity
-    if memory is None or capacity is None:
-        return Forecast(start, problem)
     architecture = architecture_from_config(facts.config)
     unit: Unit
     if start.kv_gib is not None:

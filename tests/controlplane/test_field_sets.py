@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from support.builders import make_plan, make_server
+from support.builders import OFFER, make_plan, make_server
 from support.world import World
 from vllm_operator.controller.apply import with_applied_hash
 from vllm_operator.lifecycle.records import owned_fields
 from vllm_operator.manifests.fieldset import field_set, field_set_digest
-from vllm_operator.manifests.render import GPUSelection, live_objects, render
+from vllm_operator.manifests.render import live_objects, render
 
 REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
@@ -95,8 +95,7 @@ SPECS: list[tuple[str, dict[str, Any]]] = [
 @pytest.mark.parametrize("spec", [spec for _, spec in SPECS], ids=[name for name, _ in SPECS])
 def test_of_every_object_that_we_render(world: World, spec: dict[str, Any]) -> None:
     server = make_server(uid="00000000-0000-0000-0000-000000000001", **spec)
-    selection = GPUSelection("nvidia.com/gpu", {"nvidia.com/gpu.product": ("A", "B")})
-    for rendered in (*render(server, make_plan(), selection), *live_objects(server)):
+    for rendered in (*render(server, make_plan(), OFFER), *live_objects(server)):
         rendered["metadata"]["namespace"] = world.namespace
         desired = with_applied_hash(rendered)
         answer = world.cluster.api(

@@ -67,7 +67,6 @@ def planned(models: Path) -> Plan:
 @pytest.fixture(scope="session")
 def serving(environment: Environment, models: Path, planned: Plan) -> Iterator[Server]:
     """A real server that runs the plan's command, with the model from the disk."""
-    assert planned.engine is not None
     command = [
         str(models / "llama") if argument == "tiny/llama" else argument
         for argument in planned.engine.command

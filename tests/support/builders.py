@@ -6,6 +6,19 @@ from typing import Any
 
 from vllm_operator.api.plan import Plan
 from vllm_operator.api.v1alpha1 import VLLMServer
+from vllm_operator.hardware.nodes import GPUOffer
+from vllm_operator.manifests.planned import Planned
+from vllm_operator.manifests.render import Object
+from vllm_operator.sizing.plan.planner import Sized
+
+OFFER = GPUOffer(
+    product="NVIDIA-H100-80GB-HBM3",
+    memory_bytes=85_000_000_000,
+    per_node=8,
+    nodes=1,
+    resource_name="nvidia.com/gpu",
+    node_labels={"nvidia.com/gpu.product": ("A", "B")},
+)
 
 
 def server_manifest(name: str = "qwen", namespace: str = "default", **spec: Any) -> dict[str, Any]:
@@ -26,7 +39,7 @@ def make_server(name: str = "qwen", uid: str = "uid-1", **spec: Any) -> VLLMServ
 
 
 def make_plan(name: str = "qwen", **changes: Any) -> Plan:
-    """A feasible plan of two GPUs; ``changes`` replace parts of it."""
+    """A plan of two GPUs; ``changes`` replace parts of it."""
     estimate = {"expected": 40 << 30, "low": 38 << 30}
     plan: dict[str, Any] = {
         "schemaVersion": 1,
@@ -66,6 +79,30 @@ def make_plan(name: str = "qwen", **changes: Any) -> Plan:
             "kvTokens": estimate,
             "maxConcurrency": {"expected": 20.0, "low": 19.0},
         },
+        "memory": {
+            "total": 85_000_000_000,
+            "utilization": 0.92,
+            "budget": 78_200_000_000,
+            "weights": 7_650_000_000,
+            "activationPeak": 5_000_000_000,
+            "cudaGraphs": 1_000_000_000,
+            "nonTorch": 500_000_000,
+            "kvCache": estimate,
+            "margin": 2 << 30,
+            "outsideBudget": 500_000_000,
+            "freeAtStart": estimate,
+        },
+        "storage": {"kind": "EmptyDir", "mode": "Cache", "surge": True},
         "startup": {"seconds": 120.0, "budgetSeconds": 900.0},
     }
     return Plan.model_validate({**plan, **changes})
+
+
+def make_sized(**changes: Any) -> Sized:
+    """The same, made for an H100."""
+    return Sized(make_plan(**changes), OFFER)
+
+
+def make_planned(*objects: Object) -> Planned:
+    """The same with what is applied for it."""
+    return Planned(make_plan(), OFFER, objects)

@@ -9,7 +9,7 @@ from vllm_operator.lifecycle.endings import Ending
 from vllm_operator.lifecycle.records import ChildRecord, PodRecord
 from vllm_operator.lifecycle.revisions import Pinned
 
-from .builders import make_plan, make_server
+from .builders import make_server, make_sized
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 DEPLOYMENT = ChildRecord(
@@ -56,7 +56,7 @@ PLAN = Pinned(
     replan=None,
     release="",
     inputs={},
-    plan=make_plan(),
+    sized=make_sized(),
     objects=(),
     template="1-a",
     created_at="2026-01-01T10:00:00Z",

@@ -4,6 +4,7 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
+from vllm_operator.api.plan import Plan
 from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.engine.parsers import REASONING, TOOL_CALLS, parsers
 from vllm_operator.engine.versions import DEFAULT_IMAGE, Version
@@ -99,7 +100,7 @@ def _commands(version: str, tries: int, draw: random.Random) -> Iterator[tuple[s
             model=catalogue.find(server.spec.model.id), default_image=DEFAULT_IMAGE
         )
         plan = make_plan(server, inputs)
-        if plan.feasible and plan.engine is not None:
+        if isinstance(plan, Plan):
             yield tuple(plan.engine.command)
 
 

@@ -6,14 +6,18 @@ Sizes are bytes, times are seconds, token figures are tokens. ``expected`` is th
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, ValidationError
+
+from vllm_operator.errors import PlanningError
 
 from .base import ResourceModel
+from .conditions import truncate
 from .fields import FREE_FORM, field, required
 
 SCHEMA_VERSION = 1
+PROBLEM_LIMIT = 16
 Argument = Annotated[str, Field(max_length=4096)]
 AccessMode = Annotated[str, Field(max_length=32)]
 
@@ -28,6 +32,23 @@ class Problem(ResourceModel):
     message: str = required(
         "What is wrong, with the numbers, and the nearest choice that works.", max_length=1024
     )
+
+    @classmethod
+    def of(cls, error: PlanningError) -> Self:
+        """A planning error, within the bounds."""
+        return cls(field=error.field[:200], reason=error.reason, message=truncate(error.message))
+
+    @classmethod
+    def all_of(cls, error: ValidationError) -> list[Self]:
+        """What makes a manifest none of the types', field by field."""
+        return [
+            cls(
+                field=".".join(str(part) for part in found["loc"])[:200],
+                reason="IllegalPin",
+                message=truncate(found["msg"]),
+            )
+            for found in error.errors()[:PROBLEM_LIMIT]
+        ]
 
 
 class TokenEstimate(ResourceModel):
@@ -192,8 +213,8 @@ class RejectedCandidate(ResourceModel):
     reason: str = required("Why not, with the numbers.", max_length=512)
 
 
-class Plan(ResourceModel):
-    """Everything that was decided for one server; an infeasible plan has names and problems."""
+class _Outcome(ResourceModel):
+    """Of which server it is."""
 
     schema_version: int = required("Version of this object's shape.")
     inputs_hash: str = required(
@@ -201,30 +222,58 @@ class Plan(ResourceModel):
     )
     name: str = required("Name of the server.", max_length=253)
     namespace: str = required("Namespace of the server.", max_length=253)
-    feasible: bool = required("Whether this can run.")
-    model: PlannedModel | None = field("The model as sizing saw it.")
-    engine: PlannedEngine | None = field("The engine's container.")
-    placement: Placement | None = field("Where one replica runs.")
-    memory: MemoryLedger | None = field("Bytes of one GPU, of the worst rank.")
-    capacity: Capacity | None = field("What one engine holds.")
-    performance: Performance | None = field("Expected performance of one replica.")
-    storage: PlannedStorage | None = field("Where the weights lie or are cached.")
-    startup: Startup | None = field("How long a start takes and may take.")
-    flags: list[Flag] = field(
+
+
+def _flags() -> Any:
+    return field(
         "One entry for each argument of the command.",
         default=[],
         max_length=128,
         schema={"x-kubernetes-list-type": "atomic"},
     )
-    rejected: list[RejectedCandidate] = field(
+
+
+def _rejected() -> Any:
+    return field(
         "Layouts that were considered and not taken.",
         default=[],
         max_length=32,
         schema={"x-kubernetes-list-type": "atomic"},
     )
-    problems: list[Problem] = field(
+
+
+def _problems() -> Any:
+    return field(
         "Why this cannot be planned.",
         default=[],
-        max_length=16,
+        max_length=PROBLEM_LIMIT,
         schema={"x-kubernetes-list-type": "atomic"},
     )
+
+
+class Plan(_Outcome):
+    """Everything that was decided for one server."""
+
+    feasible: Literal[True] = required("Whether this can run.")
+    model: PlannedModel = required("The model as sizing saw it.")
+    engine: PlannedEngine = required("The engine's container.")
+    placement: Placement = required("Where one replica runs.")
+    memory: MemoryLedger = required("Bytes of one GPU, of the worst rank.")
+    capacity: Capacity = required("What one engine holds.")
+    performance: Performance | None = field(
+        "Expected performance of one replica; none where nothing is known of the GPU."
+    )
+    storage: PlannedStorage = required("Where the weights lie or are cached.")
+    startup: Startup = required("How long a start takes and may take.")
+    flags: list[Flag] = _flags()
+    rejected: list[RejectedCandidate] = _rejected()
+    problems: list[Problem] = _problems()
+
+
+class Unplanned(_Outcome):
+    """Why there is no plan. Its lists are those of a plan: a reader of both asks neither which."""
+
+    feasible: Literal[False] = required("Whether this can run.")
+    flags: list[Flag] = _flags()
+    rejected: list[RejectedCandidate] = _rejected()
+    problems: list[Problem] = _problems()

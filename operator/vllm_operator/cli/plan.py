@@ -15,17 +15,17 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from vllm_operator.api.crd import schema_problems
-from vllm_operator.api.plan import SCHEMA_VERSION, Plan, Problem
-from vllm_operator.api.v1alpha1 import GPU, VLLMServer
+from vllm_operator.api.plan import PROBLEM_LIMIT, SCHEMA_VERSION, Plan, Problem, Unplanned
+from vllm_operator.api.pod import KeyReference
+from vllm_operator.api.v1alpha1 import GPU, Model, VLLMServer
 from vllm_operator.engine.versions import DEFAULT_IMAGE
 from vllm_operator.errors import InputError, PlanningError, TemporaryFailure, UnknownModel
 from vllm_operator.hardware import nodes as node_inventory
-from vllm_operator.manifests.render import Object, render
-from vllm_operator.manifests.selection import gpu_selection
+from vllm_operator.manifests.planned import Planned, planned
 from vllm_operator.models import catalogue
-from vllm_operator.models.facts import ModelFacts, facts_from_inline, facts_from_json
+from vllm_operator.models.facts import ModelFacts, facts_from_json
+from vllm_operator.models.sources import facts_of
 from vllm_operator.sizing.asked.inputs import PlanningInputs
-from vllm_operator.sizing.plan.planner import infeasible_plan, make_plan
 
 from .documents import Manifests, read_manifests, read_nodes
 from .table import show_plans
@@ -51,15 +51,7 @@ class Surroundings:
     """Nodes that one replica may have."""
 
 
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """One document, its plan, and what the operator would apply: nothing of an infeasible plan."""
-
-    plan: Plan
-    objects: tuple[Object, ...] = ()
-
-
-def plan_manifests(manifests: Manifests, around: Surroundings) -> list[Planned]:
+def plan_manifests(manifests: Manifests, around: Surroundings) -> list[Planned | Unplanned]:
     """One entry for each server of the manifests, in order."""
     return [_planned(manifest, manifests, around) for manifest in manifests.servers]
 
@@ -85,14 +77,16 @@ def surroundings(
     )
 
 
-def _planned(manifest: Mapping[str, Any], manifests: Manifests, around: Surroundings) -> Planned:
+def _planned(
+    manifest: Mapping[str, Any], manifests: Manifests, around: Surroundings
+) -> Planned | Unplanned:
     problems = list(schema_problems(manifest))
     if problems:
-        return Planned(_refused(manifest, problems))
+        return _refused(manifest, problems)
     try:
         server = _overridden(VLLMServer.model_validate(manifest), around)
     except ValidationError as problem:
-        return Planned(_refused(manifest, _validation_problems(problem)))
+        return _refused(manifest, Problem.all_of(problem))
     facts, stopped = None, None
     try:
         facts = _facts(server, manifests, offline=around.offline)
@@ -109,19 +103,9 @@ def _planned(manifest: Mapping[str, Any], manifests: Manifests, around: Surround
         max_nodes=around.max_nodes,
     )
     try:
-        return _rendered_too(make_plan(server, inputs), server, inputs)
+        return planned(server, inputs)
     except Exception as error:  # one document that meets a defect never loses the others
-        return Planned(_refused(manifest, [_unexpected(error)]))
-
-
-def _rendered_too(plan: Plan, server: VLLMServer, inputs: PlanningInputs) -> Planned:
-    """The plan with its objects, or, as the operator has it, infeasible where there are none."""
-    if not plan.feasible:
-        return Planned(plan)
-    try:
-        return Planned(plan, render(server, plan, gpu_selection(server, plan, inputs)))
-    except PlanningError as error:
-        return Planned(infeasible_plan(server, inputs, [error], []))
+        return _refused(manifest, [_unexpected(error)])
 
 
 def _unexpected(error: Exception) -> Problem:
@@ -145,73 +129,59 @@ def _overridden(server: VLLMServer, around: Surroundings) -> VLLMServer:
 
 
 def _facts(server: VLLMServer, manifests: Manifests, *, offline: bool) -> ModelFacts:
-    model = server.spec.model
-    if model.config is not None:
-        return facts_from_inline(model)
-    if model.config_map_ref is not None:
-        reference = model.config_map_ref
-        data = manifests.config_maps.get((server.metadata.namespace, reference.name))
+    def from_file(reference: KeyReference) -> ModelFacts:
+        namespace = server.metadata.namespace
+        data = manifests.config_maps.get((namespace, reference.name))
         if data is None or reference.key not in data:
             raise UnknownModel(
                 "spec.model.configMapRef",
-                f"the same file holds no ConfigMap {server.metadata.namespace}/{reference.name} "
+                f"the same file holds no ConfigMap {namespace}/{reference.name} "
                 f"with the key {reference.key}; add it, or give spec.model.config",
             )
         return facts_from_json(data[reference.key], "configMap")
-    known = catalogue.find(model.id)
-    if known is not None:
-        return known
-    if offline:
-        near = catalogue.nearest(model.id)
-        hint = f" (the nearest that is catalogued is {near})" if near else ""
-        raise UnknownModel(
-            "spec.model.id",
-            f"{model.id} is not catalogued{hint}; give its config.json in spec.model.config, "
-            "or ask the Hub by leaving out --offline",
-        )
-    return _from_hub(model.id, model.revision)
+
+    return facts_of(server.spec.model, from_file, _not_asked if offline else _from_hub)
 
 
-def _from_hub(model_id: str, revision: str | None) -> ModelFacts:
+def _not_asked(model: Model) -> ModelFacts:
+    near = catalogue.nearest(model.id)
+    hint = f" (the nearest that is catalogued is {near})" if near else ""
+    raise UnknownModel(
+        "spec.model.id",
+        f"{model.id} is not catalogued{hint}; give its config.json in spec.model.config, "
+        "or ask the Hub by leaving out --offline",
+    )
+
+
+def _from_hub(model: Model) -> ModelFacts:
     # Imported here: the Hub's client takes half a second to load, and most plans never ask it.
     from vllm_operator.models import hub
 
     try:
-        return hub.fetch(model_id, revision, os.environ.get("HF_TOKEN") or None)
+        return hub.fetch(model.id, model.revision, os.environ.get("HF_TOKEN") or None)
     except TemporaryFailure as problem:
         raise UnknownModel(
             "spec.model.id",
-            f"{model_id} is not catalogued, and the Hub did not answer "
+            f"{model.id} is not catalogued, and the Hub did not answer "
             f"({str(problem).removeprefix('spec.model.id: ')}); try again, or give its "
             "config.json in spec.model.config",
         ) from problem
 
 
-def _refused(manifest: Mapping[str, Any], problems: Sequence[Problem]) -> Plan:
+def _refused(manifest: Mapping[str, Any], problems: Sequence[Problem]) -> Unplanned:
     metadata = manifest.get("metadata")
     metadata = metadata if isinstance(metadata, Mapping) else {}
-    return Plan(
+    return Unplanned(
         schema_version=SCHEMA_VERSION,
         inputs_hash="",
         name=str(metadata.get("name", ""))[:253],
         namespace=str(metadata.get("namespace", "default"))[:253],
         feasible=False,
-        problems=list(problems)[:16],
+        problems=list(problems)[:PROBLEM_LIMIT],
     )
 
 
-def _validation_problems(error: ValidationError) -> list[Problem]:
-    return [
-        Problem(
-            field=".".join(str(part) for part in found["loc"])[:200],
-            reason="IllegalPin",
-            message=found["msg"][:1024],
-        )
-        for found in error.errors()
-    ]
-
-
-def exit_status(plans: Sequence[Plan]) -> int:
+def exit_status(plans: Sequence[Plan | Unplanned]) -> int:
     """0 if every document can be planned, 1 if some cannot."""
     return ALL_FEASIBLE if all(plan.feasible for plan in plans) else SOME_INFEASIBLE
 
@@ -268,10 +238,11 @@ def plan_command(
     """
     try:
         around = surroundings(nodes, gpu, gpus_per_node, offline, max_nodes)
-        plans = [planned.plan for planned in plan_manifests(read_manifests(filename), around)]
+        found = plan_manifests(read_manifests(filename), around)
     except InputError as problem:
         click.echo(f"Error: {problem}", err=True)
         sys.exit(UNREADABLE)
+    plans = [one.plan if isinstance(one, Planned) else one for one in found]
     if output == "table":
         show_plans(Console(highlight=False), plans)
     else:
@@ -279,7 +250,7 @@ def plan_command(
     sys.exit(exit_status(plans))
 
 
-def _printed(plans: Sequence[Plan], output: str) -> str:
+def _printed(plans: Sequence[Plan | Unplanned], output: str) -> str:
     documents = [plan.to_json_object() for plan in plans]
     if output == "json":
         return json.dumps(documents, indent=2, ensure_ascii=False) + "\n"

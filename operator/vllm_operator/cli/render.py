@@ -8,6 +8,7 @@ import click
 import yaml
 
 from vllm_operator.errors import InputError
+from vllm_operator.manifests.planned import Planned
 
 from .documents import read_manifests
 from .plan import PLANNED_NODES, SOME_INFEASIBLE, UNREADABLE, plan_manifests, surroundings
@@ -40,15 +41,15 @@ def render_command(
     """
     try:
         around = surroundings(nodes, gpu, gpus_per_node, offline, PLANNED_NODES)
-        planned = plan_manifests(read_manifests(filename), around)
+        found = plan_manifests(read_manifests(filename), around)
     except InputError as problem:
         click.echo(f"Error: {problem}", err=True)
         sys.exit(UNREADABLE)
-    failed = False
-    for one in planned:
-        failed = failed or not one.plan.feasible
-        for found in one.plan.problems:
-            click.echo(f"{one.plan.name}: {found.field}: {found.message}", err=True)
-        for rendered in one.objects:
-            click.echo("---\n" + yaml.safe_dump(rendered, sort_keys=False), nl=False)
-    sys.exit(SOME_INFEASIBLE if failed else 0)
+    for one in found:
+        if isinstance(one, Planned):
+            for rendered in one.objects:
+                click.echo("---\n" + yaml.safe_dump(rendered, sort_keys=False), nl=False)
+        else:
+            for why in one.problems:
+                click.echo(f"{one.name}: {why.field}: {why.message}", err=True)
+    sys.exit(0 if all(isinstance(one, Planned) for one in found) else SOME_INFEASIBLE)

@@ -18,6 +18,7 @@ from vllm_operator.api.plan import (
     Placement,
     Plan,
     RejectedCandidate,
+    Unplanned,
 )
 from vllm_operator.api.quantity import GIBIBYTE
 
@@ -29,7 +30,7 @@ Segment = tuple[str, int, str, str]
 """Name, bytes, style, and the character that draws it (so that it reads without colour)."""
 
 
-def show_plans(console: Console, plans: Sequence[Plan]) -> None:
+def show_plans(console: Console, plans: Sequence[Plan | Unplanned]) -> None:
     """Print every plan."""
     for number, plan in enumerate(plans):
         if number:
@@ -37,11 +38,11 @@ def show_plans(console: Console, plans: Sequence[Plan]) -> None:
         console.print(_plan(plan, console.width))
 
 
-def _plan(plan: Plan, width: int) -> RenderableType:
+def _plan(plan: Plan | Unplanned, width: int) -> RenderableType:
     name = f"{plan.namespace}/{plan.name}" if plan.name else "a server without a name"
     style = "green" if plan.feasible else "red"
     parts: list[RenderableType] = [Rule(Text(name, style=f"bold {style}"), style=style)]
-    if plan.feasible:
+    if isinstance(plan, Plan):
         parts += _feasible(plan, width)
     else:
         parts.append(_problems(plan))
@@ -51,8 +52,6 @@ def _plan(plan: Plan, width: int) -> RenderableType:
 
 
 def _feasible(plan: Plan, width: int) -> list[RenderableType]:
-    assert plan.placement is not None
-    assert plan.memory is not None
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="dim")
     facts.add_column()
@@ -75,10 +74,6 @@ def _feasible(plan: Plan, width: int) -> list[RenderableType]:
 
 
 def _facts(plan: Plan) -> Iterator[tuple[str, str]]:
-    assert plan.model is not None
-    assert plan.engine is not None
-    assert plan.placement is not None
-    assert plan.capacity is not None
     capacity = plan.capacity
     billions = plan.model.parameters / 1e9
     yield "model", f"{plan.model.id}  ({billions:.2f} billion parameters, {plan.model.source})"
@@ -99,12 +94,8 @@ def _facts(plan: Plan) -> Iterator[tuple[str, str]]:
     )
     if plan.performance is not None:
         yield from _speed(plan.performance)
-    if plan.startup is not None:
-        yield (
-            "start",
-            f"about {plan.startup.seconds:.0f} s, "
-            f"given up after {plan.startup.budget_seconds:.0f} s",
-        )
+    start = plan.startup
+    yield "start", f"about {start.seconds:.0f} s, given up after {start.budget_seconds:.0f} s"
 
 
 def _gpus(place: Placement) -> str:
@@ -222,7 +213,7 @@ def _stacked_flags(plan: Plan) -> RenderableType:
     return Group(*lines)
 
 
-def _rejected(plan: Plan) -> RenderableType:
+def _rejected(plan: Plan | Unplanned) -> RenderableType:
     table = _table("layout", "why not")
     for candidate in plan.rejected:
         table.add_row(_layout(candidate), Text(candidate.reason))
@@ -236,7 +227,7 @@ def _layout(candidate: RejectedCandidate) -> Text:
     return Text(f"{candidate.gpu} {split}")
 
 
-def _problems(plan: Plan) -> RenderableType:
+def _problems(plan: Unplanned) -> RenderableType:
     lines = Table.grid(padding=(0, 2))
     lines.add_column(overflow="fold")
     for problem in plan.problems:

@@ -144,7 +144,6 @@ class Calibrator:
     async def _read(self, key: Key, in_force: Pinned, pod: PodRecord, start: str) -> None:
         plan = in_force.plan
         assert plan is not None
-        assert plan.engine is not None
         name = metric_names(Version.parse(plan.engine.version))["cacheConfig"].name
         blocks, version = None, None
         try:
@@ -199,12 +198,11 @@ class Calibrator:
 
 def compared(plan: Plan, blocks: int) -> MeasuredCache | None:
     """Measured beside planned blocks of one engine; None where the plan does not say its own."""
-    if plan.memory is None or plan.capacity is None or not plan.capacity.bytes_per_block:
-        return None
     size = plan.capacity.bytes_per_block
+    if not size:
+        return None
     expected, low = plan.memory.kv_cache.expected // size, plan.memory.kv_cache.low // size
-    ranks = plan.placement.data if plan.placement else 1
-    each = blocks // ranks  # vLLM sums them over data-parallel ranks
+    each = blocks // plan.placement.data  # vLLM sums them over data-parallel ranks
     return MeasuredCache(
         num_gpu_blocks=each,
         planned_num_gpu_blocks=TokenEstimate(expected=expected, low=low),

@@ -57,7 +57,7 @@ class Children:
         self._others_wait = others_wait
 
     async def apply(
-        self, key: Key, server: VLLMServer, in_force: Pinned, proposal: Proposal
+        self, key: Key, server: VLLMServer, in_force: Pinned, proposal: Proposal | None
     ) -> Applied:
         """Apply what differs of the plan in force; ``proposal`` is what this visit pinned, if so.
 
@@ -71,7 +71,7 @@ class Children:
         for number, rendered in enumerate(objects):
             kind = rendered["kind"]
             live = None
-            if kind not in proposal.absent:
+            if proposal is None or kind not in proposal.absent:
                 live = await self._applier.ensure_ours(kind, key, key[1], server.metadata.uid)
             if live is not None and live.deleting:
                 continue
@@ -93,7 +93,7 @@ class Children:
             build = partial(_desired, rendered, server.spec, rolling_update, woken)
             if not differs(self._applier.mark(mark_key, build), live):
                 continue
-            if live is None and kind in WORKLOADS and proposal.plan is None:
+            if live is None and kind in WORKLOADS and proposal is None:
                 # A missing workload may mean that the server itself is gone, unseen.
                 await self.ensure_alive(key, server)
             try:

@@ -6,15 +6,18 @@ import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
-from vllm_operator.api.v1alpha1 import VLLMServer
+from vllm_operator.api.pod import KeyReference
+from vllm_operator.api.v1alpha1 import Model, VLLMServer
 from vllm_operator.engine.versions import DEFAULT_IMAGE
 from vllm_operator.errors import ApiError, PlanningError, TemporaryFailure, UnknownModel
 from vllm_operator.hardware.nodes import GPUOffer
 from vllm_operator.lifecycle.kinds import CLAIMS, CONFIG_MAPS
 from vllm_operator.models import catalogue
-from vllm_operator.models.facts import ModelFacts, facts_from_inline, facts_from_json
+from vllm_operator.models.facts import ModelFacts, facts_from_json
+from vllm_operator.models.sources import facts_of
 from vllm_operator.sizing.asked.inputs import PlanningInputs
 from vllm_operator.sizing.asked.storage import CLAIM_FIELD, ClaimFacts, volume_of
 
@@ -102,7 +105,7 @@ class InputSource:
         key = (server.metadata.namespace, server.metadata.name)
         if live:
             try:
-                self._config_maps[key] = await self._from_config_map(server)
+                self._config_maps[key] = await self._facts(server)
             except PlanningError:
                 self._config_maps.pop(key, None)  # gone or broken: nothing newer to compare with
         return self._config_maps.get(key, pinned)
@@ -148,20 +151,15 @@ class InputSource:
         return ClaimFacts(volume.source, tuple(found["spec"].get("accessModes") or ()))
 
     async def _facts(self, server: VLLMServer) -> ModelFacts:
-        model = server.spec.model
-        if model.config is not None:
-            return facts_from_inline(model)
-        if model.config_map_ref is not None:
-            return await self._from_config_map(server)
-        known = catalogue.find(model.id)
-        if known is not None:
-            return known
-        return await self._from_hub(server)
-
-    async def _from_config_map(self, server: VLLMServer) -> ModelFacts:
-        reference = server.spec.model.config_map_ref
-        assert reference is not None
         namespace = server.metadata.namespace
+        found = facts_of(
+            server.spec.model,
+            partial(self._from_config_map, namespace),
+            partial(self._from_hub, namespace),
+        )
+        return found if isinstance(found, ModelFacts) else await found
+
+    async def _from_config_map(self, namespace: str, reference: KeyReference) -> ModelFacts:
         field = "spec.model.configMapRef"
         try:
             found = await self._client.get(CONFIG_MAPS, namespace, reference.name)
@@ -182,8 +180,7 @@ class InputSource:
             )
         return facts_from_json(data[reference.key], "configMap")
 
-    async def _from_hub(self, server: VLLMServer) -> ModelFacts:
-        model = server.spec.model
+    async def _from_hub(self, namespace: str, model: Model) -> ModelFacts:
         if not self._settings.hub:
             near = catalogue.nearest(model.id)
             raise UnknownModel(
@@ -192,7 +189,7 @@ class InputSource:
                 "Face Hub; give the facts of its config.json in spec.model.config or "
                 "spec.model.configMapRef" + (f"; the nearest known is {near}" if near else ""),
             )
-        allowed = server.metadata.namespace in self._settings.hub_token_namespaces
+        allowed = namespace in self._settings.hub_token_namespaces
         token = self._settings.hub_token if allowed else None
         key = (model.id, model.revision, token is not None)
         if len(self._hub) >= HUB_ANSWERS_LIMIT:

@@ -8,12 +8,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from vllm_operator.api.conditions import truncate
-from vllm_operator.api.plan import Plan, Problem
+from vllm_operator.api.plan import Plan, Problem, Unplanned
 from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.errors import (
     LeaderWorkerSetMissing,
     NameConflict,
-    PlanningError,
     PredecessorRemains,
     TemporaryFailure,
 )
@@ -28,13 +27,13 @@ from vllm_operator.lifecycle.revisions import (
     relation,
     replan_request,
 )
-from vllm_operator.manifests.render import render, template_of
-from vllm_operator.manifests.selection import gpu_selection
+from vllm_operator.manifests.planned import Planned, planned, rendered
+from vllm_operator.manifests.render import template_of
 from vllm_operator.sizing.asked.inputs import PlanningInputs
 from vllm_operator.sizing.asked.repairs import Repair
 from vllm_operator.sizing.memory.calibration import Calibration
 from vllm_operator.sizing.plan.difference import plan_difference
-from vllm_operator.sizing.plan.planner import make_plan
+from vllm_operator.sizing.plan.planner import unplanned
 
 from .apply import Applier
 from .inputs import LARGEST_GROUP, InputSource, Standing
@@ -45,18 +44,14 @@ ASK_AGAIN_SECONDS: Final = 30.0
 """How often to look for what no watch delivers: a foreign object, a ConfigMap to come."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Proposal:
-    """What planning came to: objects to pin, or problems."""
+    """A plan to put in force, with its objects."""
 
-    plan: Plan | None = None
-    inputs: dict[str, Any] | None = None
-    objects: tuple[dict[str, Any], ...] = ()
+    planned: Planned
+    inputs: PlanningInputs
     absent: frozenset[str] = frozenset()
     """Kinds of children that do not exist yet."""
-    problems: tuple[Problem, ...] = ()
-    waits: bool = False
-    ask_again: float | None = None
     release: str = RELEASE
     """The release that made the plan: an earlier one's, where the plan was kept."""
     repair: str = ""
@@ -64,17 +59,18 @@ class Proposal:
 
     def revision(self, server: VLLMServer, number: int) -> dict[str, Any]:
         """The ControllerRevision that pins it."""
-        assert self.plan is not None
-        assert self.inputs is not None
-        return controller_revision(
-            server, number, self.inputs, self.plan, self.objects, self.release
-        )
+        inputs = self.inputs.to_json_object()
+        return controller_revision(server, number, inputs, self.planned, self.release)
 
 
-def problem_of(error: PlanningError) -> Problem:
-    """A planning error as it stands in ``status.problems``."""
-    message = truncate(error.message)
-    return Problem(field=error.field[:200], reason=error.reason, message=message)
+@dataclass(frozen=True, slots=True)
+class Objection:
+    """Why no plan is put in force, or what keeps its objects from being applied."""
+
+    problems: tuple[Problem, ...] = ()
+    waits: bool = False
+    """Whether they may pass by themselves."""
+    ask_again: float | None = None
 
 
 Calibrations = Callable[[str], tuple[Calibration, ...]]
@@ -94,81 +90,75 @@ class Planner:
 
     async def propose(
         self, server: VLLMServer, in_force: Pinned | None, remembered: Remembered
-    ) -> Proposal:
+    ) -> Proposal | Objection:
         """A plan for the specification as it stands.
 
         A change that only the pod template reads keeps plan and inputs. What is remembered of the
         last plan counts where the pinned one was deleted. An edit of a running server is shown to
         the API server first (dry run): a pod template that it refuses must not replace one that
         works. Raises ApiError and TemporaryFailure where the API server fails; an input's outage is
-        in the proposal.
+        an objection.
         """
-        release = RELEASE
-        learned = _learned(server, in_force)
-        try:
-            if in_force is not None and in_force.plan is not None and _keeps_plan(server, in_force):
-                release = in_force.release
-                inputs, plan = PlanningInputs.from_json_object(in_force.inputs), in_force.plan
-                if inputs.repairs != learned.repairs:
-                    inputs = replace(inputs, repairs=learned.repairs)
-                    plan = make_plan(server, inputs)
-            else:
-                standing = _standing(server, in_force, remembered)
-                inputs = await self._inputs.resolve(server, standing)
-                known = self._calibrations(server.spec.model.id)
-                inputs = replace(inputs, calibrations=known, repairs=learned.repairs)
-                plan = make_plan(server, inputs)
-            if not plan.feasible and inputs.max_nodes == 1:
-                ensure_groups(server, inputs, plan)
-            if not plan.feasible:
-                return _refused(plan.problems, inputs)
-            objects = render(server, plan, gpu_selection(server, plan, inputs))
-        except TemporaryFailure as failure:
-            message = f"{failure.message}; asked again every {ASK_AGAIN_SECONDS:.0f} s"
-            problem = _problem("SourceUnavailable", message, failure.field or "spec")
-            return Proposal(problems=(problem,), waits=True, ask_again=ASK_AGAIN_SECONDS)
-        except PlanningError as error:
-            return Proposal(problems=(problem_of(error),))
+        proposal = await self._planned(server, in_force, remembered)
+        if isinstance(proposal, Objection):
+            return proposal
+        objects = proposal.planned.objects
         try:
             absent = await self._ensure_names(server, [one["kind"] for one in objects])
         except NameConflict as conflict:
             return conflicted(conflict)
         if in_force is not None:
             key = (server.metadata.namespace, server.metadata.name)
-            for rendered in objects:
-                refusal = await self._applier.refusal(rendered, key)
+            for one in objects:
+                refusal = await self._applier.refusal(one, key)
                 if refusal is not None:
                     return refused_by_server(refusal)
-        return Proposal(
-            plan=plan,
-            inputs=inputs.to_json_object(),
-            objects=objects,
-            absent=absent,
-            release=release,
-        )
+        return replace(proposal, absent=absent)
 
-    async def repaired(self, server: VLLMServer, in_force: Pinned, repair: Repair) -> Proposal:
+    async def _planned(
+        self, server: VLLMServer, in_force: Pinned | None, remembered: Remembered
+    ) -> Proposal | Objection:
+        release, kept, learned = RELEASE, None, _learned(server, in_force)
+        if relation(in_force, server) is Relation.OTHER_POD and in_force and in_force.sized:
+            release, kept = in_force.release, in_force.sized
+            inputs = PlanningInputs.from_json_object(in_force.inputs)
+            if inputs.repairs != learned.repairs:
+                inputs, kept = replace(inputs, repairs=learned.repairs), None
+        else:
+            try:
+                standing = _standing(server, in_force, remembered)
+                inputs = await self._inputs.resolve(server, standing)
+            except TemporaryFailure as failure:
+                message = f"{failure.message}; asked again every {ASK_AGAIN_SECONDS:.0f} s"
+                problem = _problem("SourceUnavailable", message, failure.field or "spec")
+                return Objection((problem,), waits=True, ask_again=ASK_AGAIN_SECONDS)
+            known = self._calibrations(server.spec.model.id)
+            inputs = replace(inputs, calibrations=known, repairs=learned.repairs)
+        found = rendered(server, inputs, kept) if kept else planned(server, inputs)
+        if isinstance(found, Unplanned):
+            return _objection(without_groups(server, inputs, found), inputs)
+        return Proposal(found, inputs, release=release)
+
+    async def repaired(
+        self, server: VLLMServer, in_force: Pinned, repair: Repair
+    ) -> Proposal | Objection:
         """The plan in force with one more repair, from the inputs that are pinned with it.
 
-        Problems where no layout is left, and nothing where the repair changes no argument.
+        Problems where no layout is left, and none where the repair changes no argument.
         """
-        inputs = PlanningInputs.from_json_object(in_force.inputs)
         assert in_force.plan is not None
-        assert in_force.plan.placement is not None
+        inputs = PlanningInputs.from_json_object(in_force.inputs)
         inputs = replace(
             inputs,
             repairs=(*inputs.repairs, repair),
             preferred_product=in_force.plan.placement.gpu,
         )
-        plan = make_plan(server, inputs)
-        if not plan.feasible:
-            return Proposal(problems=tuple(plan.problems))
-        if plan.engine == in_force.plan.engine:
-            return Proposal()
-        objects = render(server, plan, gpu_selection(server, plan, inputs))
-        return Proposal(
-            plan=plan, inputs=inputs.to_json_object(), objects=objects, repair=repair.reason
-        )
+        found = planned(server, inputs)
+        if isinstance(found, Unplanned):
+            return Objection(tuple(found.problems))
+        if found.plan.engine == in_force.plan.engine:
+            return Objection()
+        return Proposal(found, inputs, repair=repair.reason)
 
     async def update(self, server: VLLMServer, in_force: Pinned, *, live: bool) -> str | None:
         """What a new plan would change, or None. ``live`` re-reads a referenced ConfigMap."""
@@ -200,21 +190,21 @@ class Planner:
     ) -> str | None:
         if in_force.release == RELEASE and now.fingerprint() == pinned.fingerprint():
             return None
-        assert in_force.plan is not None
-        plan = make_plan(server, now)
-        if _is_a_tie(plan, in_force.plan):
+        before = in_force.plan
+        assert before is not None
+        found = planned(server, now)
+        if isinstance(found, Planned) and _is_a_tie(found.plan, before):
             # As good on another product, of which there are more nodes today: no reason to move.
-            assert in_force.plan.placement is not None
-            plan = make_plan(server, replace(now, preferred_product=in_force.plan.placement.gpu))
+            found = planned(server, replace(now, preferred_product=before.placement.gpu))
+        if isinstance(found, Unplanned):
+            return plan_difference(before, found)
         as_before = replace(now, calibrations=pinned.calibrations)
-        same = plan.engine == in_force.plan.engine and plan.feasible
         # With the same inputs what differs is only known better, and nothing would run otherwise.
-        if not same or as_before.fingerprint() != pinned.fingerprint():
-            difference = plan_difference(in_force.plan, plan)
-            if difference is not None or not plan.feasible:
+        if found.plan.engine != before.engine or as_before.fingerprint() != pinned.fingerprint():
+            difference = plan_difference(before, found.plan)
+            if difference is not None:
                 return difference
-        fresh = render(server, plan, gpu_selection(server, plan, now))
-        if template_of(fresh) != in_force.template:
+        if template_of(found.objects) != in_force.template:
             return f"release {RELEASE} renders the pod template otherwise"
         return None
 
@@ -229,23 +219,26 @@ class Planner:
         return frozenset(kind for kind, record in records if record is None)
 
 
-def ensure_groups(server: VLLMServer, inputs: PlanningInputs, refused: Plan) -> None:
-    """Raise LeaderWorkerSetMissing where that is all that a plan lacks."""
-    plan = make_plan(server, replace(inputs, max_nodes=LARGEST_GROUP))
-    if not plan.feasible or plan.placement is None:
-        return
-    nodes, gpu = plan.placement.nodes, plan.placement.gpu
-    first = f"; on one node: {refused.problems[0].message}" if refused.problems else ""
-    each = plan.placement.gpus_per_replica // nodes
-    raise LeaderWorkerSetMissing(
+def without_groups(server: VLLMServer, inputs: PlanningInputs, found: Unplanned) -> Unplanned:
+    """``found``, or that LeaderWorkerSets are missing where they are all that a plan lacks."""
+    if inputs.max_nodes > 1:
+        return found
+    larger = planned(server, replace(inputs, max_nodes=LARGEST_GROUP))
+    if isinstance(larger, Unplanned):
+        return found
+    placement = larger.plan.placement
+    each = placement.gpus_per_replica // placement.nodes
+    first = f"; on one node: {found.problems[0].message}" if found.problems else ""
+    missing = LeaderWorkerSetMissing(
         "spec.gpu",
-        f"a replica takes {nodes} nodes of {each} {gpu}, and this cluster has no LeaderWorkerSets; "
-        f"install them ({INSTALL_GROUPS}), and the operator plans this server at its next resync"
-        f"{first}",
+        f"a replica takes {placement.nodes} nodes of {each} {placement.gpu}, and this cluster has "
+        f"no LeaderWorkerSets; install them ({INSTALL_GROUPS}), and the operator plans this server "
+        f"at its next resync{first}",
     )
+    return unplanned(server, inputs, [missing])
 
 
-def conflicted(conflict: NameConflict) -> Proposal:
+def conflicted(conflict: NameConflict) -> Objection:
     """What a visit comes to where a name is taken."""
     waits = isinstance(conflict, PredecessorRemains)
     remedy = (
@@ -255,38 +248,32 @@ def conflicted(conflict: NameConflict) -> Proposal:
     )
     problem = Problem(field="metadata.name", reason="NameConflict", message=f"{conflict}; {remedy}")
     again = PREDECESSOR_SECONDS if waits else ASK_AGAIN_SECONDS
-    return Proposal(problems=(problem,), waits=waits, ask_again=again)
+    return Objection((problem,), waits=waits, ask_again=again)
 
 
 def _is_a_tie(new: Plan, old: Plan) -> bool:
-    if new.placement is None or old.placement is None:
-        return False
-    if new.capacity is None or old.capacity is None or new.placement.gpu == old.placement.gpu:
+    if new.placement.gpu == old.placement.gpu:
         return False
     same_size = new.placement.gpus_per_replica == old.placement.gpus_per_replica
     return same_size and new.capacity.max_model_len == old.capacity.max_model_len
 
 
-def refused_by_server(message: str) -> Proposal:
+def refused_by_server(message: str) -> Objection:
     """What a visit comes to where the API server, a quota or a webhook refuses an object."""
-    return Proposal(problems=(_problem("ObjectRefused", message),), ask_again=ASK_AGAIN_SECONDS)
+    return Objection((_problem("ObjectRefused", message),), ask_again=ASK_AGAIN_SECONDS)
 
 
-def unexpected(error: Exception) -> Proposal:
+def unexpected(error: Exception) -> Objection:
     """What a visit comes to where planning itself is broken: said, and nothing else stops."""
     message = (
         f"planning failed unexpectedly ({type(error).__name__}: {error}); this is a defect of the "
         "operator, whose log has the details. What runs goes on"
     )
-    return Proposal(problems=(_problem("OperatorDefect", message),), ask_again=ASK_AGAIN_SECONDS)
+    return Objection((_problem("OperatorDefect", message),), ask_again=ASK_AGAIN_SECONDS)
 
 
 def _problem(reason: str, message: str, field: str = "spec") -> Problem:
     return Problem(field=field[:200], reason=reason, message=truncate(message))
-
-
-def _keeps_plan(server: VLLMServer, in_force: Pinned) -> bool:
-    return relation(in_force, server) is Relation.OTHER_POD
 
 
 def _learned(server: VLLMServer, in_force: Pinned | None) -> Learned:
@@ -311,26 +298,24 @@ def _standing(
     if in_force.replan != replan_request(server) or in_force.plan is None:
         return None
     inputs = PlanningInputs.from_json_object(in_force.inputs)
-    placement = in_force.plan.placement
-    assert placement is not None
-    facts = inputs.model
+    product, facts = in_force.plan.placement.gpu, inputs.model
     known_to_hub_only = facts is not None and facts.source == "hub"
     unchanged = in_force.spec.model == server.spec.model
     return Standing(
-        product=placement.gpu,
-        offer=next((o for o in inputs.offers if o.product == placement.gpu), None),
+        product=product,
+        offer=next((o for o in inputs.offers if o.product == product), None),
         image=inputs.default_image,
         facts=facts if known_to_hub_only and unchanged else None,
     )
 
 
-def _refused(problems: list[Problem], inputs: PlanningInputs) -> Proposal:
-    reasons = {problem.reason for problem in problems}
-    fields = [problem.field for problem in problems]
+def _objection(found: Unplanned, inputs: PlanningInputs) -> Objection:
+    reasons = {problem.reason for problem in found.problems}
+    fields = [problem.field for problem in found.problems]
     awaits_nodes = reasons == {"UnknownGPU"} and inputs.nodes_visible and not inputs.offers
     awaits_facts = all(field.startswith("spec.model.configMapRef") for field in fields)
-    return Proposal(
-        problems=tuple(problems),
+    return Objection(
+        tuple(found.problems),
         waits=awaits_nodes or awaits_facts,
         ask_again=ASK_AGAIN_SECONDS if awaits_facts else None,
     )

@@ -57,7 +57,7 @@ from .client import Client
 from .history import Build, History
 from .metrics import Metrics
 from .nodes import Nodes
-from .planning import Planner, Proposal, conflicted, refused_by_server, unexpected
+from .planning import Objection, Planner, Proposal, conflicted, refused_by_server, unexpected
 from .store import Store
 
 LOG: Final = logging.getLogger("vllm_operator")
@@ -72,7 +72,10 @@ class _Visit:
     world: World
     decision: Decision
     revisions: Revisions
-    proposal: Proposal
+    objection: Objection
+    """Why no other plan is in force, or what keeps its objects from being applied."""
+    proposal: Proposal | None = None
+    """What was put in force."""
     notes: list[Note] = field(default_factory=list)
     look_again: float | None = None
 
@@ -148,7 +151,7 @@ class Reconciler:
         folded_again = await self._fold(visit, update)
         if defect is not None:
             raise defect
-        asked, decided = visit.proposal.ask_again, visit.decision.look_again
+        asked, decided = visit.objection.ask_again, visit.decision.look_again
         times = (visit.look_again, folded_again, asked, decided)
         return min((time for time in times if time is not None), default=None)
 
@@ -177,22 +180,19 @@ class Reconciler:
         """Do what is intended: put another plan in force, or none."""
         server, in_force = world.server, world.in_force
         decision = intend(world)
-        proposal = Proposal(problems=decision.problems)
-        visit = _Visit(key, body, world, decision, world.revisions, proposal)
+        objection = Objection(decision.problems)
+        visit = _Visit(key, body, world, decision, world.revisions, objection)
         match decision.intent:
             case PlanAnew():
-                visit.proposal = await self._propose(world)
-                if visit.proposal.plan is not None:
-                    await self._put_in_force(visit)
+                await self._take(visit, await self._propose(world))
             case RepairPlan(repair):
                 assert in_force is not None
-                visit.proposal = await self._planner.repaired(server, in_force, repair)
-                if visit.proposal.plan is None:
-                    problems = visit.proposal.problems
-                    why = problems[0].message if problems else "it changes nothing"
+                found = await self._planner.repaired(server, in_force, repair)
+                if isinstance(found, Objection):
+                    why = found.problems[0].message if found.problems else "it changes nothing"
                     return await self._carry_out(key, body, replace(world, irreparable=why))
                 self._metrics.plan_repairs.labels(repair.kind).inc()
-                await self._put_in_force(visit)
+                await self._take(visit, found)
             case GiveUp(kept, abandoned):
                 record = visit.revisions.record(kept)
                 await self._pin(visit, lambda number: given_up(server, number, record, abandoned))
@@ -203,7 +203,7 @@ class Reconciler:
                 await self._pin(visit, lambda number: taken_back(server, number, record))
         return visit
 
-    async def _propose(self, world: World) -> Proposal:
+    async def _propose(self, world: World) -> Proposal | Objection:
         """A plan for the specification; whatever goes wrong with it, the plan in force stays."""
         try:
             return await self._planner.propose(world.server, world.in_force, world.remembered)
@@ -213,9 +213,12 @@ class Reconciler:
             LOG.exception("planning failed", extra={"server": world.server.metadata.name})
             return unexpected(error)
 
-    async def _put_in_force(self, visit: _Visit) -> None:
+    async def _take(self, visit: _Visit, proposal: Proposal | Objection) -> None:
         """Pin a proposed plan, and say why at once: what fails later is done again."""
-        before, proposal = visit.in_force, visit.proposal
+        if isinstance(proposal, Objection):
+            visit.objection = proposal
+            return
+        before, visit.proposal = visit.in_force, proposal
         await self._pin(visit, partial(proposal.revision, visit.server))
         visit.decision = Decision(visit.decision.intent)
         if proposal.repair:
@@ -223,8 +226,7 @@ class Reconciler:
             await self._post(visit.server, [note])
         elif before is not None:
             assert visit.in_force is not None
-            assert proposal.plan is not None
-            told = (reason_to_roll(before, visit.in_force), describe(proposal.plan))
+            told = (reason_to_roll(before, visit.in_force), describe(proposal.planned.plan))
             note = ("Normal", "Replanned", "Plan", "; ".join(filter(None, told)))
             await self._post(visit.server, [note])
 
@@ -240,22 +242,22 @@ class Reconciler:
         try:
             applied = await self._children.apply(key, as_served, in_force, visit.proposal)
         except NameConflict as conflict:
-            visit.proposal = conflicted(conflict)
+            visit.objection = conflicted(conflict)
             return True
         visit.notes.extend(repair_note(kind, key[1]) for kind in applied.repaired)
         visit.look_again = applied.look_again
         if not applied.complete:
             await self._post(server, visit.notes)
             return False
-        if applied.refusal and not visit.proposal.problems:
-            visit.proposal = refused_by_server(applied.refusal)
+        if applied.refusal and not visit.objection.problems:
+            visit.objection = refused_by_server(applied.refusal)
         await self._history.tidy(key, visit.revisions)
         return True
 
     async def _compare(self, visit: _Visit) -> tuple[str | None, Exception | None]:
         """How a plan of today would differ; a defect there is told once the status is written."""
         key, server, in_force = visit.key, visit.server, visit.in_force
-        if in_force is None or not visit.relation.is_planned or visit.proposal.problems:
+        if in_force is None or not visit.relation.is_planned or visit.objection.problems:
             return None, None
         update, defect = None, None
         try:
@@ -270,15 +272,15 @@ class Reconciler:
     async def _fold(self, visit: _Visit, update: str | None) -> float | None:
         """Write the status; seconds after which it is to be folded again."""
         again, told = await self._write_status(visit, self._observed(visit, update))
-        waits = visit.proposal.waits
+        waits = visit.objection.waits
         await self._post(visit.server, visit.notes if waits else [*visit.notes, *told])
         return again
 
     def _observed(self, visit: _Visit, update: str | None) -> Observed:
         key, in_force = visit.key, visit.in_force
         seen = Observed(
-            problems=visit.proposal.problems,
-            waits=visit.proposal.waits,
+            problems=visit.objection.problems,
+            waits=visit.objection.waits,
             plan=None,
             planned=visit.relation.is_planned,
             update=update,
@@ -316,9 +318,7 @@ class Reconciler:
         return found if ours else None
 
     def _gpus(self, in_force: Pinned | None) -> GPUCount | None:
-        if in_force is None or in_force.plan is None or in_force.plan.placement is None:
-            return None
-        if not self._nodes.visible:
+        if in_force is None or in_force.plan is None or not self._nodes.visible:
             return None
         return count(self._nodes.by_node(in_force.plan.placement.gpu), self._store.all_pods())
 
@@ -370,17 +370,9 @@ def _parse(body: dict[str, Any]) -> tuple[VLLMServer, tuple[Problem, ...]]:
     try:
         return VLLMServer.model_validate(body), ()
     except ValidationError as error:
-        problems = tuple(
-            Problem(
-                field=".".join(str(part) for part in item["loc"])[:200],
-                reason="IllegalPin",
-                message=item["msg"][:1024],
-            )
-            for item in error.errors()[:16]
-        )
         spec = {
             "model": {"id": "unreadable"},
             "replicas": body["spec"].get("replicas", 1),
             "paused": bool(body["spec"].get("paused")),
         }
-        return VLLMServer.model_validate({**body, "spec": spec}), problems
+        return VLLMServer.model_validate({**body, "spec": spec}), tuple(Problem.all_of(error))

@@ -186,7 +186,6 @@ def _loading(pods: Sequence[PodRecord], now: datetime) -> tuple[list[PodRecord],
 def _unschedulable(server: VLLMServer, observed: Observed, pod: PodRecord) -> tuple[str, str]:
     """Reason and message for a pod without a node: want of GPUs, or of something else."""
     assert observed.plan is not None
-    assert observed.plan.placement is not None
     placement = observed.plan.placement
     told = pod.unschedulable_message
     each = placement.gpus_per_replica // placement.nodes

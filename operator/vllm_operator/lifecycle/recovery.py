@@ -225,9 +225,7 @@ def _may_find_a_node(one: Pinned, other: Pinned) -> bool:
     if one.plan is None or other.plan is None:
         return False
     here, there = one.plan.placement, other.plan.placement
-    if here is None or there is None or here.gpu != there.gpu:
-        return False
-    return here.gpus_per_replica < there.gpus_per_replica
+    return here.gpu == there.gpu and here.gpus_per_replica < there.gpus_per_replica
 
 
 def _pinned(engine: Engine, failure: Failure) -> str | None:
@@ -241,7 +239,6 @@ def _pinned(engine: Engine, failure: Failure) -> str | None:
 
 
 def _shorter(spec: VLLMServerSpec, plan: Plan, failure: Failure) -> tuple[int, str]:
-    assert plan.capacity is not None
     before = plan.capacity.max_model_len
     limit = int(int(failure.numbers["estimated"]) * SPARE)
     step = LENGTH_STEP if limit >= 16 * LENGTH_STEP else plan.capacity.block_size
@@ -258,7 +255,6 @@ def _shorter(spec: VLLMServerSpec, plan: Plan, failure: Failure) -> tuple[int, s
 
 
 def _lower(spec: VLLMServerSpec, plan: Plan, failure: Failure) -> tuple[float, str]:
-    assert plan.memory is not None
     before = plan.memory.utilization
     numbers = failure.numbers
     if "free" in numbers:
@@ -280,8 +276,6 @@ def _lower(spec: VLLMServerSpec, plan: Plan, failure: Failure) -> tuple[float, s
 
 
 def _fewer(spec: VLLMServerSpec, plan: Plan, failure: Failure) -> tuple[int, str]:
-    assert plan.capacity is not None
-    assert plan.placement is not None
     before = plan.capacity.max_num_seqs
     limit = int(failure.numbers.get("blocks", before // 2))
     workload = spec.workload

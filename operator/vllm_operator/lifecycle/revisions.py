@@ -22,11 +22,14 @@ from vllm_operator.api.plan import Plan
 from vllm_operator.api.v1alpha1 import VLLMServer, VLLMServerSpec
 from vllm_operator.errors import UnreadableRevision
 from vllm_operator.hardware import catalogue as gpus
+from vllm_operator.hardware.nodes import GPUOffer
 from vllm_operator.manifests import labels as names
+from vllm_operator.manifests.planned import Planned
 from vllm_operator.manifests.render import DEPLOYMENT, WORKLOADS, owner_reference, template_of
 from vllm_operator.models import catalogue as models
 from vllm_operator.sizing.memory import coefficients
 from vllm_operator.sizing.plan import startup
+from vllm_operator.sizing.plan.planner import Sized
 
 from .records import PodRecord, RevisionRecord
 
@@ -107,9 +110,9 @@ class Pinned:
     replan: str | None
     release: str
     inputs: Mapping[str, Any]
-    plan: Plan | None
-    """None where another release wrote what this one cannot read; the objects are kept all the
-    same, and nothing is planned anew by itself."""
+    sized: Sized | None
+    """The plan. None where another release wrote what this one cannot read; the objects are kept
+    all the same, and nothing is planned anew by itself."""
     objects: tuple[dict[str, Any], ...]
     template: str
     """What its pods carry in the label ``vllm-operator.io/template``."""
@@ -117,6 +120,11 @@ class Pinned:
     abandoned: Abandoned | None = None
     """The specification in whose place this plan serves again, or, where there was none to go back
     to, this plan's own, whose pods are no longer started."""
+
+    @property
+    def plan(self) -> Plan | None:
+        """The plan without the GPUs that it was made for."""
+        return self.sized.plan if self.sized else None
 
     @property
     def workload(self) -> str:
@@ -127,7 +135,7 @@ class Pinned:
     @property
     def may_surge(self) -> bool:
         """Whether the storage lets a new pod start beside the old one."""
-        return self.plan is None or self.plan.storage is None or self.plan.storage.surge
+        return self.plan is None or self.plan.storage.surge
 
     def is_for(self, server: VLLMServer) -> bool:
         """Whether this still is the plan of the server's specification."""
@@ -222,8 +230,7 @@ def controller_revision(
     server: VLLMServer,
     revision: int,
     inputs: Mapping[str, Any],
-    plan: Plan,
-    objects: tuple[dict[str, Any], ...],
+    planned: Planned,
     release: str = RELEASE,
 ) -> dict[str, Any]:
     """The ControllerRevision that pins a plan. Its data cannot be changed once it exists."""
@@ -233,8 +240,9 @@ def controller_revision(
         "replan": replan_request(server),
         "release": release,
         "inputs": dict(inputs),
-        "plan": plan.to_json_object(),
-        "objects": list(objects),
+        "plan": planned.plan.to_json_object(),
+        "gpu": planned.gpu.to_json_object(),
+        "objects": list(planned.objects),
     }
     return _revision(server, revision, content)
 
@@ -277,10 +285,10 @@ def pinned(record: RevisionRecord) -> Pinned:
         spec = VLLMServerSpec.model_validate(data["spec"])
     except (LookupError, TypeError, ValidationError) as error:
         raise UnreadableRevision(f"ControllerRevision {record.name}: {error}") from error
-    try:
+    sized = None
+    with suppress(LookupError, TypeError, ValidationError):
         plan = Plan.model_validate(data["plan"])
-    except (KeyError, ValidationError):
-        plan = None
+        sized = Sized(plan, GPUOffer.from_json_object(data["gpu"]))
     try:
         abandoned = Abandoned.from_json_object(data["abandoned"]) if "abandoned" in data else None
     except (KeyError, TypeError, ValidationError):
@@ -293,7 +301,7 @@ def pinned(record: RevisionRecord) -> Pinned:
         replan=data.get("replan"),
         release=str(data.get("release", "")),
         inputs=data.get("inputs") or {},
-        plan=plan if plan is not None and plan.feasible else None,
+        sized=sized,
         objects=objects,
         template=template,
         created_at=record.created_at,

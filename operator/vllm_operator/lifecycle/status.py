@@ -98,9 +98,7 @@ def fold(server: VLLMServer, remembered: Remembered, observed: Observed, now: da
 
 
 def summary(plan: Plan) -> Summary:
-    """What the printer columns show of a feasible plan."""
-    assert plan.placement is not None
-    assert plan.engine is not None
+    """What the printer columns show of a plan."""
     placement = plan.placement
     split = [("TP", placement.tensor), ("PP", placement.pipeline), ("DP", placement.data)]
     parts = [f"{name}{size}" for name, size in split if size > 1 or name == "TP"]
@@ -113,17 +111,14 @@ def summary(plan: Plan) -> Summary:
 
 
 def describe(plan: Plan) -> str:
-    """One sentence on a feasible plan."""
-    assert plan.capacity is not None
-    shown = summary(plan)
-    capacity = plan.capacity
-    assert plan.engine is not None
+    """One sentence on a plan."""
+    shown, capacity = summary(plan), plan.capacity
     newer = version_note(Version.parse(plan.engine.version))
     tag = version_in_tag(plan.engine.image)
     other = None
     if version_differs(plan.engine.version, tag):
         other = f"the tag of image {plan.engine.image} says {tag}, and spec.engine.version decides"
-    note = ". ".join(filter(None, (newer, other, plan.storage.note if plan.storage else None)))
+    note = ". ".join(filter(None, (newer, other, plan.storage.note)))
     return (
         f"{shown.gpus} a replica, {shown.parallelism}, vLLM {shown.version}: "
         f"up to {capacity.max_model_len} tokens a request, {capacity.max_num_seqs} requests at "
@@ -164,7 +159,6 @@ def _planned(observed: Observed, engine_version: str | None) -> ConditionDraft:
             message="spec.paused is true, and the specification as it stands was not planned",
         )
     reason, message = "Sized", describe(observed.plan)
-    assert observed.plan.engine is not None
     if engine_version and version_differs(observed.plan.engine.version, engine_version):
         reason = "VersionDiffers"
         message = (

@@ -35,7 +35,7 @@ def leader_values(values: Mapping[str, Any], plan: Plan) -> Values:
     """Values of the leader's pod template, from those of a pod on one node."""
     command = list(values["command"])
     if not _spans(plan):
-        command = _ray("leader", {"nodes": _nodes(plan), "port": RAY_PORT}, command)
+        command = _ray("leader", {"nodes": plan.placement.nodes, "port": RAY_PORT}, command)
     return {**values, "command": command, "env": [*values["env"], POD_ADDRESS]}
 
 
@@ -69,13 +69,7 @@ def _ray(role: str, given: Mapping[str, Any], command: list[str]) -> list[str]:
 
 
 def _spans(plan: Plan) -> bool:
-    assert plan.engine is not None
     return spans_nodes(Version.parse(plan.engine.version))
-
-
-def _nodes(plan: Plan) -> int:
-    assert plan.placement is not None
-    return plan.placement.nodes
 
 
 def group_script() -> str:

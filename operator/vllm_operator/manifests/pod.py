@@ -12,6 +12,7 @@ from vllm_operator.api.plan import Plan
 from vllm_operator.api.pod import EnvironmentVariable, KeyReference, PodSpec
 from vllm_operator.api.v1alpha1 import DEFAULT_DRAIN_SECONDS, VLLMServerSpec
 from vllm_operator.errors import IllegalPin
+from vllm_operator.hardware.nodes import GPUOffer
 from vllm_operator.sizing.asked.storage import volume_of
 
 from . import labels as names
@@ -30,20 +31,8 @@ AFFINITY: Final = "spec.pod.affinity"
 REQUIRED: Final = "requiredDuringSchedulingIgnoredDuringExecution"
 
 
-def pod_values(
-    spec: VLLMServerSpec,
-    plan: Plan,
-    resource_name: str,
-    node_labels: Mapping[str, tuple[str, ...]],
-    server_name: str,
-) -> dict[str, Any]:
-    """Values for the pod template of one node, in Kubernetes' own shapes.
-
-    ``plan`` is feasible. ``node_labels`` maps a node label to the values that hold the GPU.
-    """
-    assert plan.engine is not None
-    assert plan.placement is not None
-    assert plan.startup is not None
+def pod_values(spec: VLLMServerSpec, plan: Plan, gpu: GPUOffer, server_name: str) -> dict[str, Any]:
+    """Values for the pod template of one node, in Kubernetes' own shapes."""
     pod = spec.pod or PodSpec()
     drain = drain_seconds(spec)
     budget = math.ceil(plan.startup.budget_seconds)
@@ -56,9 +45,9 @@ def pod_values(
         "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
         **probes(plan.engine.version, PORT, budget, liveness_budget_seconds(spec)),
         "run_as_user": RUN_AS_USER,
-        "affinity": with_node_labels(pod.affinity, node_labels),
+        "affinity": with_node_labels(pod.affinity, gpu.node_labels),
         "node_selector": pod.node_selector or None,
-        "tolerations": _tolerations(pod, resource_name),
+        "tolerations": _tolerations(pod, gpu.resource_name),
         "topology_spread_constraints": _spread(pod, server_name),
         "priority_class_name": pod.priority_class_name,
         "runtime_class_name": pod.runtime_class_name,
@@ -69,7 +58,7 @@ def pod_values(
         "image": plan.engine.image,
         "command": list(plan.engine.command),
         "env": _environment(spec, plan),
-        "resources": _resources(pod, resource_name, gpus),
+        "resources": _resources(pod, gpu.resource_name, gpus),
         "volume_mounts": volume_mounts(volume_of(spec)),
         "volumes": volumes(spec, volume_of(spec), pod.shm_size, gpus),
     }
@@ -77,7 +66,6 @@ def pod_values(
 
 def progress_deadline_seconds(spec: VLLMServerSpec, plan: Plan) -> int:
     """Seconds without progress after which a rollout counts as stuck: longer than a start."""
-    assert plan.startup is not None
     budget = math.ceil(plan.startup.budget_seconds)
     return budget + drain_seconds(spec) + surge_timeout_seconds(spec) + PROGRESS_MARGIN_SECONDS
 
@@ -156,7 +144,6 @@ def _spread(pod: PodSpec, server_name: str) -> list[dict[str, Any]] | None:
 
 
 def _environment(spec: VLLMServerSpec, plan: Plan) -> list[dict[str, Any]]:
-    assert plan.engine is not None
     variables: list[dict[str, Any]] = [
         {"name": name, "value": value} for name, value in sorted(plan.engine.env.items())
     ]

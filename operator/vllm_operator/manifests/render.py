@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
@@ -14,6 +13,7 @@ from vllm_operator.api.base import API_VERSION, KIND, PORT
 from vllm_operator.api.canonical import digest
 from vllm_operator.api.plan import Plan
 from vllm_operator.api.v1alpha1 import VLLMServer, VLLMServerSpec
+from vllm_operator.hardware.nodes import GPUOffer
 from vllm_operator.sizing.asked.storage import volume_of
 
 from . import labels as names
@@ -38,14 +38,6 @@ WORTH_A_BUDGET: Final = 2
 Object = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class GPUSelection:
-    """How pods reach the planned GPU: the resource they ask for and the node labels they need."""
-
-    resource_name: str
-    node_labels: Mapping[str, tuple[str, ...]]
-
-
 def owner_reference(server: VLLMServer) -> Object:
     """The reference that makes the server the controller of an object."""
     return {
@@ -58,8 +50,8 @@ def owner_reference(server: VLLMServer) -> Object:
     }
 
 
-def render(server: VLLMServer, plan: Plan, gpu: GPUSelection) -> tuple[Object, ...]:
-    """The workload and the Service of a feasible plan, in the order of their application.
+def render(server: VLLMServer, plan: Plan, gpu: GPUOffer) -> tuple[Object, ...]:
+    """The workload and the Service of a plan, in the order of their application.
 
     The workload is a Deployment, and a LeaderWorkerSet for replicas on several nodes. Its
     ``spec.replicas`` and rollout strategy are those of a new server; the
@@ -67,10 +59,9 @@ def render(server: VLLMServer, plan: Plan, gpu: GPUSelection) -> tuple[Object, .
 
     Raises IllegalPin where the specification would give an object that the API server refuses.
     """
-    assert plan.placement is not None
     common = _common(server)
     name = server.metadata.name
-    values = pod_values(server.spec, plan, gpu.resource_name, gpu.node_labels, name)
+    values = pod_values(server.spec, plan, gpu, name)
     common["replicas"], common["rolling_update"] = server.spec.replicas, SURGE
     if plan.placement.nodes == 1:
         workload = _document(

@@ -8,13 +8,13 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from vllm_operator.api.plan import Plan
+from vllm_operator.api.plan import Plan, Unplanned
 from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.cli.plan import plan_command
 from vllm_operator.cli.render import render_command
+from vllm_operator.manifests.planned import Planned, planned
 from vllm_operator.models import catalogue
 from vllm_operator.sizing.asked.inputs import PlanningInputs
-from vllm_operator.sizing.plan.planner import make_plan
 
 
 def server(name: str, model: dict[str, Any], **spec: Any) -> dict[str, Any]:
@@ -52,7 +52,8 @@ def test_json_is_an_array_with_one_plan_a_document_in_order(plan):
 
 def test_every_printed_plan_is_one_by_the_schema(plan):
     for entry in json.loads(plan(BAD, GOOD, MISSPELT).stdout):
-        assert Plan.model_validate(entry).to_json_object() == entry
+        kind = Plan if entry["feasible"] else Unplanned
+        assert kind.model_validate(entry).to_json_object() == entry
 
 
 @pytest.mark.parametrize(
@@ -234,12 +235,12 @@ def test_the_bar_is_as_long_as_the_gpu_and_shows_every_part(plan, width: str, mo
 
 
 def test_a_document_that_meets_a_defect_loses_no_other(plan, monkeypatch: pytest.MonkeyPatch):
-    def broken(planned: VLLMServer, inputs: PlanningInputs) -> Plan:
-        if planned.metadata.name == "bad":
+    def broken(server: VLLMServer, inputs: PlanningInputs) -> Planned | Unplanned:
+        if server.metadata.name == "bad":
             raise ZeroDivisionError("float division by zero")
-        return make_plan(planned, inputs)
+        return planned(server, inputs)
 
-    monkeypatch.setattr("vllm_operator.cli.plan.make_plan", broken)
+    monkeypatch.setattr("vllm_operator.cli.plan.planned", broken)
     result = plan(BAD, GOOD)
     bad, good = json.loads(result.stdout)
     assert good["feasible"]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, cast
 
 import pytest
 
-from support.builders import make_plan, make_server
+from support.builders import OFFER, make_plan, make_planned, make_server
 from unit.sizing.examples import inputs_for
 from vllm_operator.controller.boot import BootReader
 from vllm_operator.controller.client import Client
@@ -16,7 +17,7 @@ from vllm_operator.engine.failures import Failure
 from vllm_operator.lifecycle.records import PodRecord, child_record, pod_record, revision_record
 from vllm_operator.lifecycle.recovery import Diagnosis, Past, decide, patience
 from vllm_operator.lifecycle.revisions import Pinned, controller_revision, pinned, pods_of_plan
-from vllm_operator.manifests.render import GPUSelection, render
+from vllm_operator.manifests.render import render
 
 from .test_boot import TOO_SMALL, reader
 
@@ -32,9 +33,9 @@ KILLED = {"exitCode": 137, "reason": "OOMKilled", "startedAt": LATER, "finishedA
 def plan_of(number: int, **pod: Any) -> Pinned:
     """A pinned plan whose pods' engine is that of every other; ``pod`` is all that differs."""
     server = make_server(pod=pod)
-    objects = render(server, make_plan(), GPUSelection("nvidia.com/gpu", {}))
+    objects = render(server, make_plan(), replace(OFFER, node_labels={}))
     inputs = inputs_for(server).to_json_object()
-    body = controller_revision(server, number, inputs, make_plan(), objects)
+    body = controller_revision(server, number, inputs, make_planned(*objects))
     body["metadata"].update(uid=f"r{number}", resourceVersion="1", creationTimestamp=MADE)
     return pinned(revision_record(body))
 

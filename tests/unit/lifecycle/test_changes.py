@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from support.builders import make_plan, make_server
+from support.builders import make_plan, make_server, make_sized
 from vllm_operator.lifecycle.changes import first_difference, reason_to_roll
 from vllm_operator.lifecycle.revisions import Pinned
 
@@ -23,7 +23,7 @@ def pinned(**spec: Any) -> Pinned:
         replan=None,
         release="1",
         inputs={},
-        plan=make_plan(),
+        sized=make_sized(),
         objects=(),
         template="",
     )
@@ -77,12 +77,9 @@ def test_a_changed_annotation_is_the_reason_where_no_field_is() -> None:
 
 
 def test_another_plan_of_the_same_specification_is_told_by_what_it_changes() -> None:
-    capacity = make_plan().capacity
-    assert capacity is not None
     engine = make_plan().engine
-    assert engine is not None
-    other = make_plan(engine={**engine.to_json_object(), "image": "a/b:v0.31.0"})
-    told = reason_to_roll(pinned(), replace(pinned(), plan=other))
+    other = make_sized(engine={**engine.to_json_object(), "image": "a/b:v0.31.0"})
+    told = reason_to_roll(pinned(), replace(pinned(), sized=other))
     assert told == "image vllm/vllm-openai:v0.30.0 -> a/b:v0.31.0"
 
 

@@ -123,8 +123,8 @@ def worlds() -> Iterator[tuple[Relation, World]]:
         in_force = IN_FORCE_BY_RELATION[related]
         if in_force is not None:
             made = [{"kind": "fewerSequences", "limit": 1, "reason": ""}] * repairs
-            plan = in_force.plan if readable else None
-            in_force = replace(in_force, plan=plan, inputs={"repairs": made})
+            sized = in_force.sized if readable else None
+            in_force = replace(in_force, sized=sized, inputs={"repairs": made})
         last_ready = {"never": None, "now": in_force, "before": BEFORE}[ready]
         kept = cast(Revisions, Kept(in_force, last_ready))
         told = None if in_force is None else diagnosis
@@ -259,7 +259,7 @@ def test_a_specification_that_was_given_up_says_why_it_has_no_plan() -> None:
 
 
 def test_a_plan_of_another_release_is_kept_and_named() -> None:
-    unread = replace(CURRENT, plan=None, release="0.0.9")
+    unread = replace(CURRENT, sized=None, release="0.0.9")
     world = replace(world_of(Relation.CURRENT), revisions=cast(Revisions, Kept(unread, None)))
     found = intend(world)
     assert found.intent == Keep()

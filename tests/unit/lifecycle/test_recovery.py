@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from support.builders import make_plan, make_server
+from support.builders import make_plan, make_server, make_sized
 from support.observed import ENDING, FAILED, PLAN
 from vllm_operator.controller.boot import Diagnosis
 from vllm_operator.engine.failures import Failure
@@ -38,7 +38,7 @@ MEMORY: dict[str, Any] = {
     "outsideBudget": 1 << 30,
     "freeAtStart": {"expected": 79 << 30, "low": 78 << 30},
 }
-IN_FORCE = replace(PLAN, plan=make_plan(memory=MEMORY))
+IN_FORCE = replace(PLAN, sized=make_sized(memory=MEMORY))
 SMALL = Failure(
     "KVCacheTooSmall",
     "one request is too large",
@@ -286,7 +286,7 @@ def test_for_want_of_a_node_a_plan_only_makes_room_for_one_that_takes_fewer_gpus
     past = Past(good=BEFORE, down_since=DOWN)
     assert not patience(IN_FORCE, past, [waiting], None, False, late).is_over
     placement = {**make_plan().to_json_object()["placement"], "gpusPerReplica": 1}
-    past = replace(past, good=replace(BEFORE, plan=make_plan(placement=placement)))
+    past = replace(past, good=replace(BEFORE, sized=make_sized(placement=placement)))
     assert patience(IN_FORCE, past, [waiting], None, False, late).is_over
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from support.builders import make_plan, make_server
+from support.builders import make_plan, make_planned, make_server, make_sized
 from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.lifecycle.records import RevisionRecord, pack, revision_record
 from vllm_operator.lifecycle.revisions import (
@@ -30,16 +30,24 @@ OBJECTS = ({"kind": "X", "metadata": TEMPLATE},)
 
 
 def pin(server: VLLMServer, revision: int = 1) -> RevisionRecord:
-    body = controller_revision(server, revision, {"offers": []}, make_plan(), OBJECTS)
+    body = controller_revision(server, revision, {"offers": []}, make_planned(*OBJECTS))
     body["metadata"].update(uid=f"r{revision}", resourceVersion="1")
     return revision_record(body)
 
 
 def test_a_pinned_plan_comes_back_as_it_was() -> None:
     found = pinned(pin(make_server()))
-    assert found.plan == make_plan()
+    assert found.sized == make_sized()
     assert (found.objects, found.template) == (OBJECTS, "1-a")
     assert found.is_for(make_server())
+
+
+def test_a_plan_whose_gpus_cannot_be_read_is_another_release_s() -> None:
+    record = pin(make_server())
+    rest = {name: value for name, value in record.data().items() if name != "gpu"}
+    found = pinned(replace(record, packed=pack(rest)))
+    assert found.plan is None
+    assert found.objects == OBJECTS
 
 
 def back(good: VLLMServer, refused: VLLMServer, *, stopped: bool = False) -> RevisionRecord:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from support.builders import OFFER
 from unit.sizing.examples import H100, inputs_for, only_problem, server, value_of
 from vllm_operator.api.plan import Plan
 from vllm_operator.engine import flags
@@ -21,7 +22,6 @@ from vllm_operator.manifests.groups import group_script
 from vllm_operator.sizing.plan.planner import make_plan
 
 R1 = "deepseek-ai/DeepSeek-R1"
-SELECTION = render.GPUSelection("nvidia.com/gpu", {})
 
 
 def planned(**spec: Any) -> tuple[Any, Plan]:
@@ -31,7 +31,7 @@ def planned(**spec: Any) -> tuple[Any, Plan]:
 
 def templates(**spec: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     asked, plan = planned(**spec)
-    made = render.render(asked, plan, SELECTION)[0]["spec"]["leaderWorkerTemplate"]
+    made = render.render(asked, plan, OFFER)[0]["spec"]["leaderWorkerTemplate"]
     return made["leaderTemplate"], made["workerTemplate"]
 
 
@@ -49,18 +49,15 @@ def test_both_commands_are_accepted_by_the_version_s_parser(version: str) -> Non
 
 def test_the_plan_names_every_argument_of_the_leader() -> None:
     _, plan = planned()
-    assert plan.placement is not None
     assert value_of(plan, "--nnodes") == str(plan.placement.nodes)
     assert value_of(plan, "--node-rank") == "0"
     leader, _ = templates()
-    assert plan.engine is not None
     assert container(leader)["command"] == plan.engine.command
 
 
 def test_a_replica_on_one_node_has_no_such_arguments() -> None:
     asked = server("meta-llama/Llama-3.1-8B-Instruct", gpu=H100)
     plan = make_plan(asked, inputs_for(asked, max_nodes=8))
-    assert plan.engine is not None
     assert not {"--nnodes", "--node-rank", "--master-addr"} & set(plan.engine.command)
 
 
@@ -88,7 +85,7 @@ def test_data_parallel_ranks_over_nodes_are_refused_with_the_field() -> None:
 
 def test_the_template_hash_follows_both_templates() -> None:
     asked, plan = planned()
-    made = render.render(asked, plan, SELECTION)[0]
+    made = render.render(asked, plan, OFFER)[0]
     before = render.template_hash(made)
     worker = made["spec"]["leaderWorkerTemplate"]["workerTemplate"]
     worker["spec"]["containers"][0]["command"].append("--x")
@@ -97,7 +94,7 @@ def test_the_template_hash_follows_both_templates() -> None:
 
 def test_every_pod_of_a_group_says_of_which_template_it_is() -> None:
     asked, plan = planned()
-    made = render.render(asked, plan, SELECTION)[0]
+    made = render.render(asked, plan, OFFER)[0]
     told = made["metadata"]["annotations"]["vllm-operator.io/template-hash"]
     for template in templates():
         assert template["metadata"]["labels"]["vllm-operator.io/template"] == told

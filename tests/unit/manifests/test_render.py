@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from support.builders import make_plan, make_server
+from support.builders import OFFER, make_plan, make_server
 from unit.sizing.examples import H100, inputs_for
 from vllm_operator.api.canonical import digest
 from vllm_operator.api.v1alpha1 import VLLMServer
@@ -19,15 +19,14 @@ from vllm_operator.engine.versions import NEWEST_KNOWN
 from vllm_operator.errors import IllegalPin
 from vllm_operator.manifests import labels, render
 from vllm_operator.manifests.checks import check_pod
-from vllm_operator.manifests.render import SURGE, GPUSelection, with_live_fields
+from vllm_operator.manifests.render import SURGE, with_live_fields
 from vllm_operator.sizing.plan.planner import make_plan as make_real_plan
 
-SELECTION = GPUSelection("nvidia.com/gpu", {"nvidia.com/gpu.product": ("A", "B")})
 TEMPLATES = Path(render.__file__).parent / "templates"
 
 
 def rendered(**spec: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    deployment, service = render.render(make_server(**spec), make_plan(), SELECTION)
+    deployment, service = render.render(make_server(**spec), make_plan(), OFFER)
     return deployment, service
 
 
@@ -56,13 +55,12 @@ hostile = st.text(min_size=1, max_size=60).filter(lambda text: text.strip() != "
 @given(text=hostile)
 def test_no_text_of_a_user_leaves_its_place(text: str) -> None:
     plan = make_plan()
-    assert plan.engine is not None
     command = ["vllm", "serve", text]
     hostile_plan = plan.model_copy(
         update={"engine": plan.engine.model_copy(update={"command": command, "image": text})}
     )
     server = make_server(pod={"annotations": {"note": text}})
-    deployment, _ = render.render(server, hostile_plan, SELECTION)
+    deployment, _ = render.render(server, hostile_plan, OFFER)
     template = deployment["spec"]["template"]
     container = template["spec"]["containers"][0]
     assert (container["command"], container["image"]) == (command, text)
@@ -120,7 +118,7 @@ def test_the_grace_period_holds_the_drain_and_what_comes_around_it() -> None:
 def test_pause_drain_and_margin_add_up_to_the_grace_period(version: str, drain: int) -> None:
     server = make_server(rollout={"drainSeconds": drain}, engine={"version": version}, gpu=H100)
     plan = make_real_plan(server, inputs_for(server))
-    spec = render.render(server, plan, SELECTION)[0]["spec"]["template"]["spec"]
+    spec = render.render(server, plan, OFFER)[0]["spec"]["template"]["spec"]
     (container,) = spec["containers"]
     hook, command = container["lifecycle"]["preStop"], container["command"]
     if "exec" in hook:
@@ -179,7 +177,7 @@ def test_a_checkpoint_is_mounted_where_the_command_looks_for_it() -> None:
     storage = {"persistentVolumeClaim": {"claimName": "m", "path": "/a/b", "mode": "Model"}}
     server = make_server(model={"id": "Qwen/Qwen2.5-7B-Instruct", "storage": storage}, gpu=H100)
     plan = make_real_plan(server, inputs_for(server))
-    deployment = render.render(server, plan, SELECTION)[0]
+    deployment = render.render(server, plan, OFFER)[0]
     container = deployment["spec"]["template"]["spec"]["containers"][0]
     assert container["command"][2] in {m["mountPath"] for m in container["volumeMounts"]}
 
@@ -267,7 +265,7 @@ def test_a_template_that_would_break_a_promise_is_never_applied(change: Any, mes
 
 def test_labels_of_the_user_never_replace_the_operator_s() -> None:
     server = VLLMServer.model_construct(**dict(make_server()))
-    deployment, _ = render.render(server, make_plan(), SELECTION)
+    deployment, _ = render.render(server, make_plan(), OFFER)
     found = deployment["spec"]["template"]["metadata"]["labels"]
     assert found.items() >= labels.object_labels("qwen").items()
 

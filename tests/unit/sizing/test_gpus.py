@@ -16,8 +16,7 @@ from unit.sizing.examples import (
     server,
 )
 from vllm_operator.hardware.nodes import GPUOffer
-from vllm_operator.sizing.asked.gpu_candidates import offer_of
-from vllm_operator.sizing.plan.planner import make_plan
+from vllm_operator.sizing.plan.planner import make_plan, size
 
 QWEN_32B = "Qwen/Qwen2.5-32B-Instruct"
 SLICE = "nvidia.com/mig-3g.40gb"
@@ -144,10 +143,9 @@ def test_a_slice_takes_its_memory_from_the_nodes_that_offer_it():
         mixed("NVIDIA-A100-SXM4-80GB-MIG-3g.40gb", 38),
     )
     inputs = inputs_for(planned, offers=offers, nodes_visible=True)
-    plan = make_plan(planned, inputs)
-    assert plan.placement.gpu_memory_bytes == int(38.5 * GIBIBYTE)
-    selected = offer_of(plan.placement.gpu, planned.spec.gpu, inputs)
-    assert selected.node_labels == {f"{SLICE}.product": (H100_SLICE,)}
+    sized = size(planned, inputs)
+    assert sized.plan.placement.gpu_memory_bytes == int(38.5 * GIBIBYTE)
+    assert sized.gpu.node_labels == {f"{SLICE}.product": (H100_SLICE,)}
 
 
 def test_slices_of_several_products_of_an_alias_serve_alone():
@@ -162,16 +160,14 @@ def test_slices_of_several_products_of_an_alias_serve_alone():
 def test_without_nodes_a_slices_own_label_selects_it(product: str):
     gpu = {"product": product, "memoryGiB": 39.5, "resourceName": SLICE}
     planned = server(QWEN_7B, gpu=gpu)
-    inputs = inputs_for(planned)
-    plan = make_plan(planned, inputs)
-    selected = offer_of(plan.placement.gpu, planned.spec.gpu, inputs)
+    selected = size(planned, inputs_for(planned)).gpu
     assert list(selected.node_labels) == [f"{SLICE}.product"]
     assert H100_SLICE in selected.node_labels[f"{SLICE}.product"]
 
 
 def test_a_slice_of_the_single_strategy_is_selected_by_the_cards_label():
     planned = server(QWEN_7B, gpu={"product": H100_SLICE, "memoryGiB": 39.5})
-    selected = offer_of(H100_SLICE, planned.spec.gpu, inputs_for(planned))
+    selected = size(planned, inputs_for(planned)).gpu
     assert selected.node_labels == {"nvidia.com/gpu.product": (H100_SLICE,)}
     assert selected.compute_capability == (9, 0)
 

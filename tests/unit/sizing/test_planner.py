@@ -23,8 +23,7 @@ from unit.sizing.examples import (
 from vllm_operator.api.plan import Plan
 from vllm_operator.errors import ModelAccessDenied
 from vllm_operator.models import catalogue
-from vllm_operator.sizing.asked.gpu_candidates import offer_of
-from vllm_operator.sizing.plan.planner import make_plan
+from vllm_operator.sizing.plan.planner import make_plan, size
 
 L4 = {"product": "L4", "perNode": 8}
 
@@ -394,11 +393,12 @@ def test_an_alias_with_several_products_selects_them_all_and_counts_the_smallest
     planned = server(gpu={"product": "H100"})
     offers = (offer("NVIDIA-H100-80GB-HBM3", 79.18), offer("NVIDIA-H100-NVL", 92))
     inputs = inputs_for(planned, offers=offers)
-    plan = make_plan(planned, inputs)
-    assert plan.placement.gpu == "H100"
-    assert plan.placement.gpu_memory_bytes == int(79.18 * GIBIBYTE)
-    selected = offer_of("H100", planned.spec.gpu, inputs).node_labels
-    assert selected == {"nvidia.com/gpu.product": ("NVIDIA-H100-80GB-HBM3", "NVIDIA-H100-NVL")}
+    sized = size(planned, inputs)
+    assert sized.plan.placement.gpu == "H100"
+    assert sized.plan.placement.gpu_memory_bytes == int(79.18 * GIBIBYTE)
+    assert sized.gpu.node_labels == {
+        "nvidia.com/gpu.product": ("NVIDIA-H100-80GB-HBM3", "NVIDIA-H100-NVL")
+    }
 
 
 def test_a_catalogued_product_that_no_node_offers_yet_is_planned():

@@ -74,15 +74,6 @@ def gpu_candidates(gpu: GPU | None, inputs: PlanningInputs) -> tuple[GPUCandidat
     return usable
 
 
-def offer_of(product: str, gpu: GPU | None, inputs: PlanningInputs) -> GPUOffer | None:
-    """The offer behind ``placement.gpu``: its resource name and the node labels that select it."""
-    try:
-        candidates = gpu_candidates(gpu, inputs)
-    except (UnknownGPU, IllegalPin):
-        return None
-    return next((c.offer for c in candidates if c.offer.product == product), None)
-
-
 def image_refused(offer: GPUOffer, image: str, version: Version) -> str | None:
     """Why an image cannot run on such GPUs, or None: only what is known of both is judged."""
     needed, built = hardware_of_product(offer.product, offer.resource_name), built_for(image)

@@ -28,8 +28,7 @@ passes through one stage after the other, so that each takes as long as without 
 class Choice:
     """The layout that is taken, or the problem that stops them all."""
 
-    layout: Layout | None
-    problem: PlanningError | None
+    taken: Layout | PlanningError
     rejected: list[RejectedCandidate]
 
 
@@ -59,7 +58,7 @@ def choose(
     rejections = [rejection for product in products for rejection in product.rejected()]
     if not fitting:
         problem = problem_of(asked, candidates, rejections, max_nodes)
-        return Choice(None, problem, _listed(rejections, REJECTED_LIMIT))
+        return Choice(problem, _listed(rejections, REJECTED_LIMIT))
     kept = [layout for layout in fitting if layout.gpu.offer.product == preferred]
     best = min(kept or fitting, key=_ranking(asked))
     others = [
@@ -67,7 +66,7 @@ def choose(
         for layout in fitting
         if layout is not best
     ]
-    return Choice(best, None, others + _listed(rejections, REJECTED_LIMIT - len(others)))
+    return Choice(best, others + _listed(rejections, REJECTED_LIMIT - len(others)))
 
 
 class _Product:

@@ -132,9 +132,7 @@ def measured(
     None where they say nothing of the memory, or the plan is of a release that kept no block size.
     """
     engine, placement = plan.engine, plan.placement
-    memory, capacity, model = plan.memory, plan.capacity, plan.model
-    if engine is None or placement is None or memory is None or capacity is None or model is None:
-        return None
+    memory, capacity = plan.memory, plan.capacity
     overridden = any(argument.partition("=")[0] in UNPROFILED for argument in engine.command)
     if capacity.bytes_per_block is None or placement.data > 1 or overridden:
         return None
@@ -144,7 +142,7 @@ def measured(
     return Calibration(
         version=engine.version,
         gpu=placement.gpu,
-        model=model.id,
+        model=plan.model.id,
         tensor=placement.tensor,
         pipeline=placement.pipeline,
         difference=blocks * capacity.bytes_per_block - expected,

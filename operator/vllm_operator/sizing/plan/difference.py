@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vllm_operator.api.plan import Plan
+from vllm_operator.api.plan import Plan, Unplanned
 from vllm_operator.api.quantity import GIBIBYTE
 
 SHOWN = 6
@@ -16,14 +16,12 @@ TOLD_BY_PLACEMENT = (
 )
 
 
-def plan_difference(old: Plan, new: Plan) -> str | None:
+def plan_difference(old: Plan, new: Plan | Unplanned) -> str | None:
     """The first differences between two plans, most important first; None where both do the same.
 
     What only explains (reasons, rejected layouts, hashes) is no difference.
     """
-    if old.feasible != new.feasible:
-        if new.feasible:
-            return "it can be planned now"
+    if isinstance(new, Unplanned):
         first = f": {new.problems[0].message}" if new.problems else ""
         return f"it can no longer be planned{first}"
     found = list(_differences(old, new))
@@ -45,8 +43,6 @@ def _changed(name: str, before: object, after: object) -> Iterator[str]:
 
 
 def _placement(old: Plan, new: Plan) -> Iterator[str]:
-    if old.placement is None or new.placement is None:
-        return
     before, after = old.placement, new.placement
     yield from _changed(
         "GPUs",
@@ -61,8 +57,6 @@ def _placement(old: Plan, new: Plan) -> Iterator[str]:
 
 
 def _engine(old: Plan, new: Plan) -> Iterator[str]:
-    if old.engine is None or new.engine is None:
-        return
     yield from _changed("vLLM", old.engine.version, new.engine.version)
     yield from _changed("image", old.engine.image, new.engine.image)
     before, after = _arguments(old), _arguments(new)
@@ -86,14 +80,11 @@ def _arguments(plan: Plan) -> dict[str, str]:
 
 
 def _model_and_memory(old: Plan, new: Plan) -> Iterator[str]:
-    if old.startup is not None and new.startup is not None:
-        yield from _changed(
-            "start-up budget",
-            f"{old.startup.budget_seconds:g} s",
-            f"{new.startup.budget_seconds:g} s",
-        )
-    if old.memory is None or new.memory is None:
-        return
+    yield from _changed(
+        "start-up budget",
+        f"{old.startup.budget_seconds:g} s",
+        f"{new.startup.budget_seconds:g} s",
+    )
     for name, before, after in (
         ("weights a GPU", old.memory.weights, new.memory.weights),
         ("KV cache a GPU (low)", old.memory.kv_cache.low, new.memory.kv_cache.low),

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from vllm_operator.api.canonical import canonical_json
-from vllm_operator.api.plan import SCHEMA_VERSION, Plan, Problem, RejectedCandidate
+from vllm_operator.api.plan import (
+    PROBLEM_LIMIT,
+    SCHEMA_VERSION,
+    Plan,
+    Problem,
+    RejectedCandidate,
+    Unplanned,
+)
 from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.errors import PlanningError
 from vllm_operator.hardware import catalogue as gpu_catalogue
 from vllm_operator.hardware import performance as gpu_performance
+from vllm_operator.hardware.nodes import GPUOffer
 from vllm_operator.sizing.asked.gpu_candidates import GPUCandidate, gpu_candidates
 from vllm_operator.sizing.asked.inputs import PlanningInputs
 from vllm_operator.sizing.asked.specification import Asked, read_specification
@@ -27,17 +36,27 @@ from .node_flags import ranks_problem
 from .startup import fingerprint as startup_fingerprint
 from .startup import startup
 
-PROBLEM_LIMIT: Final = 16
 NOT_PLANNED: Final = ("replicas", "paused", "pod")
 """Parts of a specification that no plan depends on; of the pod only the room on the node's disk."""
 
 
-def make_plan(server: VLLMServer, inputs: PlanningInputs) -> Plan:
-    """The plan of one server.
+@dataclass(frozen=True, slots=True)
+class Sized:
+    """A plan, and the GPUs that it was made for."""
 
-    Every specification gives a plan: one that cannot be carried out has ``feasible`` false and
-    says why in ``problems``.
-    """
+    plan: Plan
+    gpu: GPUOffer
+    """What pods ask for, and the labels of the nodes that have it."""
+
+
+def make_plan(server: VLLMServer, inputs: PlanningInputs) -> Plan | Unplanned:
+    """The plan of one server, or why there is none: every specification gives one or the other."""
+    found = size(server, inputs)
+    return found.plan if isinstance(found, Sized) else found
+
+
+def size(server: VLLMServer, inputs: PlanningInputs) -> Sized | Unplanned:
+    """``make_plan``, with the GPUs that were chosen."""
     asked, problems = read_specification(server, inputs)
     candidates: tuple[GPUCandidate, ...] = ()
     try:
@@ -45,19 +64,18 @@ def make_plan(server: VLLMServer, inputs: PlanningInputs) -> Plan:
     except PlanningError as problem:
         problems.append(problem)
     if asked is None or problems:
-        return infeasible_plan(server, inputs, problems, [])
+        return unplanned(server, inputs, problems)
     gpu = server.spec.gpu
     preferred = inputs.preferred_product if gpu is None or gpu.product is None else None
     choice = choose(asked, candidates, preferred, inputs.max_nodes)
-    if choice.layout is None:
-        stopped = [choice.problem] if choice.problem else []
-        return infeasible_plan(server, inputs, stopped, choice.rejected)
-    nodes = choice.layout.division.nodes
-    spread = (spread_problem(server.spec, inputs.claim, nodes), ranks_problem(choice.layout))
-    if any(spread):
-        stopped = [problem for problem in spread if problem is not None]
-        return infeasible_plan(server, inputs, stopped, choice.rejected)
-    return _feasible(asked, choice.layout, inputs, choice.rejected)
+    layout = choice.taken
+    if isinstance(layout, PlanningError):
+        return unplanned(server, inputs, [layout], choice.rejected)
+    spread = spread_problem(server.spec, inputs.claim, layout.division.nodes)
+    stopped = [problem for problem in (spread, ranks_problem(layout)) if problem is not None]
+    if stopped:
+        return unplanned(server, inputs, stopped, choice.rejected)
+    return Sized(_plan(asked, layout, inputs, choice.rejected), layout.gpu.offer)
 
 
 def inputs_hash(server: VLLMServer, inputs: PlanningInputs) -> str:
@@ -87,7 +105,7 @@ def inputs_hash(server: VLLMServer, inputs: PlanningInputs) -> str:
     return hashlib.sha256(canonical_json(document).encode()).hexdigest()
 
 
-def _feasible(
+def _plan(
     asked: Asked, layout: Layout, inputs: PlanningInputs, rejected: list[RejectedCandidate]
 ) -> Plan:
     start = startup(asked, layout)
@@ -112,30 +130,19 @@ def _feasible(
     )
 
 
-def infeasible_plan(
+def unplanned(
     server: VLLMServer,
     inputs: PlanningInputs,
     problems: Iterable[PlanningError],
-    rejected: list[RejectedCandidate],
-) -> Plan:
-    """A plan that says why there is none."""
-    return Plan(
+    rejected: Sequence[RejectedCandidate] = (),
+) -> Unplanned:
+    """Why a server has no plan."""
+    return Unplanned(
         schema_version=SCHEMA_VERSION,
         inputs_hash=inputs_hash(server, inputs),
         name=server.metadata.name[:253],
         namespace=server.metadata.namespace[:253],
         feasible=False,
-        rejected=rejected,
-        problems=[
-            Problem(
-                field=problem.field[:200],
-                reason=problem.reason,
-                message=_bounded(problem.message),
-            )
-            for problem in problems
-        ][:PROBLEM_LIMIT],
+        rejected=list(rejected),
+        problems=[Problem.of(problem) for problem in problems][:PROBLEM_LIMIT],
     )
-
-
-def _bounded(message: str, limit: int = 1024) -> str:
-    return message if len(message) <= limit else f"{message[: limit - 1]}…"

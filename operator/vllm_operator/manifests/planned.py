@@ -1,0 +1,37 @@
+"""The one way from a specification and its inputs to a plan with its objects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vllm_operator.api.plan import Plan, Unplanned
+from vllm_operator.api.v1alpha1 import VLLMServer
+from vllm_operator.errors import PlanningError
+from vllm_operator.hardware.nodes import GPUOffer
+from vllm_operator.sizing.asked.inputs import PlanningInputs
+from vllm_operator.sizing.plan.planner import Sized, size, unplanned
+
+from .render import Object, render
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A plan, the GPUs that it was made for, and what is applied for it."""
+
+    plan: Plan
+    gpu: GPUOffer
+    objects: tuple[Object, ...]
+
+
+def planned(server: VLLMServer, inputs: PlanningInputs) -> Planned | Unplanned:
+    """A plan of the server with its objects, or why there is none."""
+    sized = size(server, inputs)
+    return rendered(server, inputs, sized) if isinstance(sized, Sized) else sized
+
+
+def rendered(server: VLLMServer, inputs: PlanningInputs, sized: Sized) -> Planned | Unplanned:
+    """A plan with the objects of the server as it stands: none where they would be refused."""
+    try:
+        return Planned(sized.plan, sized.gpu, render(server, sized.plan, sized.gpu))
+    except PlanningError as error:
+        return unplanned(server, inputs, [error])

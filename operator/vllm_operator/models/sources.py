@@ -1,0 +1,29 @@
+"""Where a model's facts come from, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from vllm_operator.api.pod import KeyReference
+from vllm_operator.api.v1alpha1 import Model
+
+from . import catalogue
+from .facts import ModelFacts, facts_from_inline
+
+Answer = TypeVar("Answer")
+"""Of what has to be asked: facts, or what is awaited for them."""
+
+
+def facts_of(
+    model: Model, config_map: Callable[[KeyReference], Answer], hub: Callable[[Model], Answer]
+) -> ModelFacts | Answer:
+    """The facts in the manifest, else its ConfigMap's, else the catalogue's, else the Hub's.
+
+    Raises UnknownModel, and whatever the sources do that are passed in.
+    """
+    if model.config is not None:
+        return facts_from_inline(model)
+    if model.config_map_ref is not None:
+        return config_map(model.config_map_ref)
+    return catalogue.find(model.id) or hub(model)
