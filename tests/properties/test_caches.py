@@ -215,7 +215,8 @@ def test_data_parallel_ranks_of_a_dense_model_hold_what_one_alone_does(model: st
         for ranks in (1, 2)
     )
     assert one.feasible == two.feasible
-    assert one.capacity == two.capacity
+    if one.feasible:
+        assert one.capacity == two.capacity
 
 
 @settings(max_examples=100, deadline=None)

@@ -110,7 +110,7 @@ def test_the_last_layers_of_gemma_4_read_the_last_of_their_kind_that_has_a_cache
 
 def test_no_pipeline_of_such_a_model_is_ever_chosen():
     plan = plan_of(GEMMA_E2B, gpu={"product": "T4", "perNode": 8})
-    assert plan.placement is None or plan.placement.pipeline == 1
+    assert plan.placement.pipeline == 1
 
 
 def test_a_stage_without_any_cache_is_refused():
