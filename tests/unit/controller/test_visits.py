@@ -475,3 +475,27 @@ async def test_a_release_that_renders_the_same_pods_is_no_news() -> None:
     pinned_by_another_release(world)
     await world.visit()
     assert world.condition("UpdateAvailable") == ("False", "UpToDate")
+
+
+async def test_an_edit_of_the_pod_alone_keeps_plan_inputs_and_gpus() -> None:
+    world = await served()
+    world.edit(pod={"labels": {"team": "a"}})
+    await world.visit()
+    first, second = (
+        world.memory.objects["controllerrevisions", name]["data"]
+        for name in world.memory.names("controllerrevisions")
+    )
+    assert [first[part] for part in ("plan", "inputs", "gpu")] == [
+        second[part] for part in ("plan", "inputs", "gpu")
+    ]
+    assert first["gpu"]["resourceName"] == "nvidia.com/gpu"
+    assert first["objects"] != second["objects"]
+
+
+async def test_a_pod_that_cannot_be_rendered_changes_nothing_and_names_its_field() -> None:
+    world = await served()
+    world.edit(pod={"affinity": {"nodeAffinity": "x"}})
+    await world.visit()
+    assert len(world.memory.names("controllerrevisions")) == 1
+    assert world.condition("Planned") == ("False", "IllegalPin")
+    assert world.status["problems"][0]["field"] == "spec.pod.affinity.nodeAffinity"
