@@ -17,7 +17,7 @@ from vllm_operator.errors import (
     PredecessorRemains,
     TemporaryFailure,
 )
-from vllm_operator.lifecycle.learned import Learned
+from vllm_operator.lifecycle.learned import taken_over
 from vllm_operator.lifecycle.records import Key
 from vllm_operator.lifecycle.remembered import Remembered
 from vllm_operator.lifecycle.revisions import (
@@ -104,7 +104,7 @@ class Planner:
         in the proposal.
         """
         release = RELEASE
-        learned = _learned(server, in_force)
+        learned = taken_over(server, in_force)
         try:
             if in_force is not None and in_force.plan is not None and _keeps_plan(server, in_force):
                 release = in_force.release
@@ -287,18 +287,6 @@ def _problem(reason: str, message: str, field: str = "spec") -> Problem:
 
 def _keeps_plan(server: VLLMServer, in_force: Pinned) -> bool:
     return relation(in_force, server) is Relation.OTHER_POD
-
-
-def _learned(server: VLLMServer, in_force: Pinned | None) -> Learned:
-    """What a new plan takes over from the one in force.
-
-    Nothing where a plan was asked for outright, or where what was learned did not help.
-    """
-    if in_force is None or in_force.abandoned is not None:
-        return Learned()
-    if in_force.replan != replan_request(server):
-        return Learned()
-    return Learned.of(in_force.inputs).after(in_force.spec, server.spec)
 
 
 def _standing(
