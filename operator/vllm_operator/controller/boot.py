@@ -27,7 +27,7 @@ from vllm_operator.lifecycle.endings import Ending
 from vllm_operator.lifecycle.records import ChildRecord, Key, PodRecord
 from vllm_operator.lifecycle.recovery import Diagnosis
 from vllm_operator.lifecycle.revisions import Pinned, pods_of_plan
-from vllm_operator.lifecycle.rollout import is_settled
+from vllm_operator.lifecycle.rollout import is_lagging, is_settled
 
 from .client import Client
 
@@ -109,7 +109,7 @@ class BootReader:
         ]
         if not found:
             found = _ended_by_node(in_force, deployment, pods, version)
-        if not found and deployment is not None and deployment.message:
+        if not found and deployment is not None and not is_lagging(deployment):
             refused = known_failure("deployment", deployment.message, version)
             found = [Diagnosis(refused)] if refused is not None else []
         self._forget_pods(key, pods)

@@ -76,7 +76,7 @@ class Children:
             if live is not None and live.deleting:
                 continue
             rolling_update: Mapping[str, int] = {}
-            woken = None
+            marks: Mapping[str, str] = {}
             if kind in WORKLOADS:
                 strategy = choose_strategy(
                     server.spec,
@@ -88,9 +88,10 @@ class Children:
                     may_surge=in_force.may_surge,
                 )
                 rolling_update, look_again = strategy.rolling_update, strategy.look_again
-                woken = strategy.woken
-            mark_key = (in_force.uid, kind, server.spec.replicas, woken, *rolling_update.items())
-            build = partial(_desired, rendered, server.spec, rolling_update, woken)
+                marks = strategy.marks
+            of_the_moment = (*rolling_update.items(), *marks.items())
+            mark_key = (in_force.uid, kind, server.spec.replicas, *of_the_moment)
+            build = partial(_desired, rendered, server.spec, rolling_update, marks)
             if not differs(self._applier.mark(mark_key, build), live):
                 continue
             if live is None and kind in WORKLOADS and proposal is None:
@@ -187,6 +188,6 @@ def _desired(
     rendered: Mapping[str, Any],
     spec: VLLMServerSpec,
     rolling_update: Mapping[str, int],
-    woken: str | None,
+    marks: Mapping[str, str],
 ) -> dict[str, Any]:
-    return with_applied_hash(with_live_fields(rendered, spec, rolling_update, woken))
+    return with_applied_hash(with_live_fields(rendered, spec, rolling_update, marks))

@@ -16,7 +16,7 @@ from vllm_operator.errors import (
     PredecessorRemains,
     TemporaryFailure,
 )
-from vllm_operator.lifecycle.learned import Learned
+from vllm_operator.lifecycle.learned import taken_over
 from vllm_operator.lifecycle.records import Key
 from vllm_operator.lifecycle.remembered import Remembered
 from vllm_operator.lifecycle.revisions import (
@@ -118,7 +118,7 @@ class Planner:
     async def _planned(
         self, server: VLLMServer, in_force: Pinned | None, remembered: Remembered
     ) -> Proposal | Objection:
-        release, kept, learned = RELEASE, None, _learned(server, in_force)
+        release, kept, learned = RELEASE, None, taken_over(server, in_force)
         if relation(in_force, server) is Relation.OTHER_POD and in_force and in_force.sized:
             release, kept = in_force.release, in_force.sized
             inputs = PlanningInputs.from_json_object(in_force.inputs)
@@ -274,18 +274,6 @@ def unexpected(error: Exception) -> Objection:
 
 def _problem(reason: str, message: str, field: str = "spec") -> Problem:
     return Problem(field=field[:200], reason=reason, message=truncate(message))
-
-
-def _learned(server: VLLMServer, in_force: Pinned | None) -> Learned:
-    """What a new plan takes over from the one in force.
-
-    Nothing where a plan was asked for outright, or where what was learned did not help.
-    """
-    if in_force is None or in_force.abandoned is not None:
-        return Learned()
-    if in_force.replan != replan_request(server):
-        return Learned()
-    return Learned.of(in_force.inputs).after(in_force.spec, server.spec)
 
 
 def _standing(

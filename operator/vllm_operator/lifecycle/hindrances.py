@@ -21,16 +21,29 @@ TABLE: Final = "hindrances.csv"
 
 _BY_NODES = re.compile(r"^\d+/\d+ nodes are available: ")
 _COUNTED = re.compile(r"^\d+ ")
+_AMOUNT = re.compile(r"([\w./-]+)=(\d+)(?=,|$|\s)")
 
 
 def is_freed(seen: Seen, message: str) -> bool:
     """Whether the end of a pod of the same server may free what another one waits for.
 
-    The scheduler names a reason for each node: one that is freed is enough.
+    The scheduler names a reason for each node: one that is freed is enough. A quota that is smaller
+    than what is asked for has no room however much is freed.
     """
     if seen == "deployment":
-        return _row_says(seen, message, unknown=False)
+        return _row_says(seen, message, unknown=False) and not _exceeds(message)
     return any(_row_says(seen, reason, unknown=True) for reason in _reasons(message))
+
+
+def _exceeds(message: str) -> bool:
+    """Whether more of a counted resource is requested than a quota has in all."""
+    requested, limited = (_amounts(message, word) for word in ("requested", "limited"))
+    return any(amount > limited.get(name, amount) for name, amount in requested.items())
+
+
+def _amounts(message: str, word: str) -> dict[str, int]:
+    said = message.partition(f"{word}: ")[2].partition(": ")[0]
+    return {name: int(amount) for name, amount in _AMOUNT.findall(said)}
 
 
 def _reasons(message: str) -> list[str]:

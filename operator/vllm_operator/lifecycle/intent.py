@@ -118,7 +118,7 @@ class Decision:
 
 def paused(world: World) -> Decision | None:
     """A paused server is left as it is."""
-    return Decision(Keep()) if world.server.spec.paused else None
+    return Decision(Keep(), world.unreadable) if world.server.spec.paused else None
 
 
 def unreadable(world: World) -> Decision | None:

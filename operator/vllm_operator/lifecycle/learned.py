@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
-from vllm_operator.api.v1alpha1 import VLLMServerSpec
+from vllm_operator.api.v1alpha1 import VLLMServer, VLLMServerSpec
 from vllm_operator.sizing.asked.repairs import Repair
+
+from .revisions import Pinned, replan_request
 
 OF_THE_ENGINE: Final = ("model", "gpu", "parallelism", "engine", "workload")
 """Parts of a specification that change what an engine starts with."""
@@ -36,3 +38,15 @@ def _engine_of(spec: VLLMServerSpec) -> dict[str, Any]:
     document = spec.to_json_object()
     workload = {key: value for key, value in document.get("workload", {}).items() if key != "slo"}
     return {**{name: document.get(name) for name in OF_THE_ENGINE}, "workload": workload}
+
+
+def taken_over(server: VLLMServer, in_force: Pinned | None) -> Learned:
+    """What a new plan takes over from the one in force.
+
+    Nothing where a plan was asked for outright, or where what was learned did not help.
+    """
+    if in_force is None or in_force.replan != replan_request(server):
+        return Learned()
+    if in_force.abandoned is not None and in_force.abandoned.stopped:
+        return Learned()
+    return Learned.of(in_force.inputs).after(in_force.spec, server.spec)

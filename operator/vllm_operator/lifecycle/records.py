@@ -82,8 +82,10 @@ class ChildRecord(Record):
     message: str = ""
     """Why the API server refuses pods of it."""
     refused_since: str = ""
-    woken: str | None = None
+    woken: str = ""
     """The annotation by which a ReplicaSet of it was last woken."""
+    replaced_in_place: str = ""
+    """The annotation that says since when pods are replaced in place, and how many had a node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,8 @@ class PodRecord(Record):
     node: str = ""
     devices: tuple[tuple[str, int], ...] = ()
     """Extended resources that its containers hold, with their amounts."""
+    scheduler_failed: bool = False
+    """Whether it has no node because the scheduler itself, or what it asks, failed."""
     leads: bool = True
     """Whether it answers requests: workers of a group do not, and are ready once they run."""
 
@@ -185,11 +189,13 @@ def owned_fields(body: Mapping[str, Any]) -> str | None:
 def child_record(kind: str, body: Mapping[str, Any]) -> ChildRecord:
     """A child as it is kept."""
     metadata = body["metadata"]
+    annotations = metadata.get("annotations") or {}
     common: dict[str, Any] = {
         **_metadata(body),
         "kind": kind,
         "controller_uid": _controller_uid(body),
-        "applied_hash": (metadata.get("annotations") or {}).get(names.APPLIED_HASH),
+        "applied_hash": annotations.get(names.APPLIED_HASH),
+        "replaced_in_place": annotations.get(names.IN_PLACE_SINCE, ""),
         "owned_fields": owned_fields(body),
         "deleting": "deletionTimestamp" in metadata,
     }
@@ -218,7 +224,7 @@ def child_record(kind: str, body: Mapping[str, Any]) -> ChildRecord:
         deadline_exceeded=progressing.get("reason") == "ProgressDeadlineExceeded",
         message=failure.get("message", ""),
         refused_since=failure.get("lastTransitionTime", ""),
-        woken=(metadata.get("annotations") or {}).get(names.WOKEN),
+        woken=annotations.get(names.WOKEN, ""),
     )
 
 
@@ -259,6 +265,7 @@ def pod_record(body: Mapping[str, Any]) -> PodRecord:
         scheduled=bool((body.get("spec") or {}).get("nodeName")),
         unschedulable_since=scheduled.get("lastTransitionTime") if unschedulable else None,
         unschedulable_message=scheduled.get("message", "") if unschedulable else "",
+        scheduler_failed=scheduled.get("reason") == "SchedulerError",
         # What ends a whole pod may leave the condition as it was.
         ready=conditions.get("Ready", {}).get("status") == "True" and not failed,
         waiting_reason=waiting.get("reason") or "",

@@ -53,6 +53,8 @@ NODES_ASKED_FOR: Final = (
     "tolerations",
     "topology_spread_constraints",
     "priority_class_name",
+    "runtime_class_name",
+    "resources",
 )
 """Fields of ``spec.pod`` that say which nodes take a pod."""
 

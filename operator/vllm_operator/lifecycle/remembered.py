@@ -28,13 +28,15 @@ class Remembered:
 
     @classmethod
     def from_status(cls, status: Mapping[str, Any] | None) -> Self:
-        """From the resource; nothing is remembered where another release's cannot be read."""
+        """From the resource. Of a status that cannot be read, another release's, only the plan with
+        which the server was last ready is remembered."""
         found = dict(status or {})
         plan = found.pop("plan", None) or {}
         try:
             read = VLLMServerStatus.model_validate(found)
         except ValidationError:
-            read = VLLMServerStatus()
+            good = found.get("latestReadyRevision")
+            read = VLLMServerStatus(latest_ready_revision=good if isinstance(good, str) else None)
         placement, engine = plan.get("placement") or {}, plan.get("engine") or {}
         return cls(read, plan.get("inputsHash"), placement.get("gpu"), engine.get("image"))
 

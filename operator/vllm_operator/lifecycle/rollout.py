@@ -3,27 +3,33 @@
 Other teams' pods hold GPUs too, and a namespaced install cannot see them; free GPUs cannot be
 counted. So a rollout starts with a pod beside the old ones. Where something keeps it from starting
 that the end of an old pod may free, for as long as the surge timeout, the rollout goes on by
-replacing, and the strategy returns to surging when the rollout is over. Decided from what is
-observed alone: nothing is remembered.
+replacing, and the strategy returns to surging when the rollout is over. All that is remembered
+stands in two annotations of the workload, which are gone with the rollout.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
 from vllm_operator.api.canonical import digest
 from vllm_operator.api.v1alpha1 import VLLMServerSpec
+from vllm_operator.manifests import labels as names
 from vllm_operator.manifests.pod import surge_timeout_seconds
 from vllm_operator.manifests.render import IN_PLACE, SURGE
 
 from .hindrances import is_freed
 from .records import ChildRecord, PodRecord
 
-WOKEN_SECONDS: Final = 30.0
-"""How long after a ReplicaSet was woken a pod that it still cannot make counts as refused."""
+_MARK = re.compile(r"\d+/\d+ (\S+)")
+
+WAKE_SECONDS: Final = 30.0
+"""How long after a ReplicaSet was woken it is woken once more: a quota is counted late."""
+WAKES: Final = 3
+"""How often it is woken for the same pods."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +38,8 @@ class Strategy:
 
     rolling_update: Mapping[str, int]
     look_again: float | None = None
-    woken: str | None = None
-    """For the annotation that wakes a ReplicaSet: which pods there were, and since when."""
+    marks: Mapping[str, str] = field(default_factory=dict)
+    """Annotations of the workload."""
 
 
 def is_lagging(deployment: ChildRecord) -> bool:
@@ -73,20 +79,24 @@ def choose_strategy(
     holds: then nothing but in place can ever end, whatever the specification asks for.
     """
     wanted = (spec.rollout.strategy if spec.rollout else None) or "Auto"
-    if not may_surge:
-        wanted = "InPlace"
     rolling = deployment if deployment is not None and is_rolling(deployment) else None
-    if wanted == "InPlace" or (wanted == "Auto" and rolling is not None and rolling.in_place):
-        return Strategy(IN_PLACE) if rolling is None else _in_place(rolling, template, pods, now)
+    wake, again = _wake(deployment, pods, now)
+    if not may_surge or wanted == "InPlace":
+        return Strategy(IN_PLACE, again, wake)
     if wanted == "Surge" or rolling is None:
-        return Strategy(SURGE)
+        return Strategy(SURGE, again, wake)
+    since = _replaced_in_place(rolling, planned_at)
     waiting_since = surge_waits_since(rolling, template, planned_at, pods)
-    if waiting_since is None:
-        return Strategy(SURGE)
-    deadline = waiting_since + timedelta(seconds=surge_timeout_seconds(spec))
-    if now >= deadline:
-        return _in_place(rolling, template, pods, now)
-    return Strategy(SURGE, look_again=(deadline - now).total_seconds())
+    if since is None and waiting_since is not None:
+        deadline = waiting_since + timedelta(seconds=surge_timeout_seconds(spec))
+        if now < deadline:
+            left = (deadline - now).total_seconds()
+            return Strategy(SURGE, left if again is None else min(left, again), wake)
+        placed = [p for p in pods if p.leads and p.scheduled and not p.deleting and not p.failed]
+        since = f"{len(placed)}/{spec.replicas} {_stamp(now)}"
+    if since is None:
+        return Strategy(SURGE, again, wake)
+    return Strategy(_in_place(spec, since), again, {**wake, names.IN_PLACE_SINCE: since})
 
 
 @dataclass(frozen=True)
@@ -119,7 +129,9 @@ def may_retire(
     wanted = (spec.rollout.strategy if spec.rollout else None) or "Auto"
     if wanted == "InPlace" or not may_surge:
         return Retirement(now=True)
-    waiting_since = surge_waits_since(successor, template, planned_at, pods)
+    refused = _refused_since(successor, planned_at)
+    times = filter(None, (_waits_for_node_since(template, pods), refused))
+    waiting_since = min(times, default=None)
     if waiting_since is None or wanted == "Surge":
         return Retirement(now=False)
     left = waiting_since + timedelta(seconds=surge_timeout_seconds(spec)) - now
@@ -127,47 +139,56 @@ def may_retire(
     return Retirement(now=seconds <= 0, look_again=seconds if seconds > 0 else None)
 
 
-def _in_place(
-    deployment: ChildRecord, template: str, pods: Sequence[PodRecord], now: datetime
-) -> Strategy:
-    """In place, with room for replicas that had no GPU before the rollout either.
+def _in_place(spec: VLLMServerSpec, since: str) -> Mapping[str, int]:
+    """In place, with room for replicas that had no node before the rollout either.
 
     Where fewer GPUs than replicas exist, the Deployment controller counts the pod that waits, or
     that a quota refuses, as the one that may be unavailable, and would never replace a running one
-    to make room for it. So once everything of the plan that can run does, those that wait are
-    counted on top. Of another plan's the Deployment controller itself replaces first what does not
-    serve.
+    to make room for it. So those without a node when the rollout went in place are counted on top.
+    Not those of later: a pod that waits although an old one has ended for it must not end another.
     """
-    alive = [pod for pod in pods if not pod.failed]
-    mine = [pod for pod in alive if pod.template == template]
-    waiting = len([pod for pod in mine if pod.unschedulable_since and not pod.scheduled])
-    woken, look_again = deployment.woken, None
-    if deployment.message and is_freed("deployment", deployment.message):
-        woken = _woken(deployment, pods, now)
-        left = WOKEN_SECONDS - (now - datetime.fromisoformat(woken.split()[1])).total_seconds()
-        look_again = left if left > 0 else None
-        waiting += max(deployment.spec_replicas - len(alive), 0) if left <= 0 else 0
-    at_rest = not any(pod.deleting for pod in alive) and all(
-        pod.ready for pod in mine if pod.scheduled
-    )
-    if not waiting or not at_rest or deployment.replicas > deployment.spec_replicas:
-        return Strategy(IN_PLACE, look_again, woken)
-    return Strategy({**IN_PLACE, "maxUnavailable": 1 + waiting}, look_again, woken)
+    placed, wanted = map(int, since.partition(" ")[0].split("/"))
+    without = max(min(spec.replicas, wanted) - placed, 0)
+    return {**IN_PLACE, "maxUnavailable": 1 + without} if without else IN_PLACE
 
 
-def _woken(deployment: ChildRecord, pods: Sequence[PodRecord], now: datetime) -> str:
-    """What wakes the ReplicaSet whose pods a quota refuses, each time that a pod has gone.
+def _replaced_in_place(rolling: ChildRecord, planned_at: str) -> str | None:
+    """The mark of a rollout of this plan that goes on in place; another plan's counts no more."""
+    mark = _MARK.fullmatch(rolling.replaced_in_place)
+    if not rolling.in_place or mark is None or mark[1] < planned_at:
+        return None
+    return mark[0]
+
+
+def _wake(
+    deployment: ChildRecord | None, pods: Sequence[PodRecord], now: datetime
+) -> tuple[Mapping[str, str], float | None]:
+    """The annotation that wakes a ReplicaSet whose pods a quota refuses, and when to wake it again.
 
     Its controller tries again after a back-off of up to a quarter of an hour, and nothing tells it
-    that the quota has room again. An annotation of the Deployment is copied to the ReplicaSet,
-    whose controller looks at every change. Source: deployment_util.go, replica_set.go of
-    kube-controller-manager 1.36.
+    that the quota has room. So it is woken whenever other pods are there than before, and twice
+    more, because a quota is counted some seconds late. An annotation of the Deployment is copied to
+    the ReplicaSet, whose controller looks at every change. Source: deployment_util.go,
+    replica_set.go of kube-controller-manager 1.36.
     """
+    if deployment is None or not deployment.message or is_lagging(deployment):
+        return {}, None
+    if not is_freed("deployment", deployment.message):
+        return {}, None
     crowd = digest(sorted(pod.uid for pod in pods), 8)
-    before = deployment.woken
-    if before is not None and before.split()[0] == crowd:
-        return before
-    return f"{crowd} {now.strftime('%Y-%m-%dT%H:%M:%SZ')}"
+    known, _, rest = deployment.woken.partition(" ")
+    at, _, times = rest.partition(" ")
+    count = int(times) if known == crowd and times.isdecimal() else 0
+    left = 0.0
+    if count:
+        left = WAKE_SECONDS - (now - datetime.fromisoformat(at)).total_seconds()
+    if count and (left > 0 or count >= WAKES):
+        return {names.WOKEN: deployment.woken}, left if left > 0 and count < WAKES else None
+    return {names.WOKEN: f"{crowd} {_stamp(now)} {count + 1}"}, WAKE_SECONDS
+
+
+def _stamp(now: datetime) -> str:
+    return now.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def surge_waits_since(
@@ -179,8 +200,10 @@ def surge_waits_since(
     cannot free would hold the pod up without them as well: a typing error in a selector or a
     claim's name, a webhook or a policy must not end a pod that serves.
     """
-    times = (_waits_for_node_since(template, pods), _refused_since(deployment, planned_at))
-    return min(filter(None, times), default=None)
+    refused = None
+    if deployment.replicas > deployment.updated_replicas:
+        refused = _refused_since(deployment, planned_at)
+    return min(filter(None, (_waits_for_node_since(template, pods), refused)), default=None)
 
 
 def _waits_for_node_since(template: str, pods: Sequence[PodRecord]) -> datetime | None:
@@ -192,6 +215,7 @@ def _waits_for_node_since(template: str, pods: Sequence[PodRecord]) -> datetime 
         if pod.template == template
         and pod.unschedulable_since
         and not pod.scheduled
+        and not pod.scheduler_failed
         and templates - {pod.template_hash}
         and is_freed("scheduling", pod.unschedulable_message)
     ]
@@ -201,11 +225,10 @@ def _waits_for_node_since(template: str, pods: Sequence[PodRecord]) -> datetime 
 def _refused_since(deployment: ChildRecord, planned_at: str) -> datetime | None:
     """Since when a quota refuses a pod of the plan.
 
-    The condition stays as it was first written while another ReplicaSet's pods are refused for
-    another reason: what is older than the plan is not counted.
+    The condition may be of before the plan: what another ReplicaSet's pods were refused for. It is
+    counted from the plan on.
     """
-    old_ones = deployment.replicas > deployment.updated_replicas
-    if not deployment.refused_since or is_lagging(deployment) or not old_ones:
+    if not deployment.refused_since or is_lagging(deployment):
         return None
     if not is_freed("deployment", deployment.message):
         return None

@@ -16,6 +16,8 @@ APPLIED_HASH: Final = "vllm-operator.io/applied-hash"
 TEMPLATE_HASH: Final = "vllm-operator.io/template-hash"
 WOKEN: Final = "vllm-operator.io/woken"
 """On a Deployment: copied to its ReplicaSet, whose controller then tries again at once."""
+IN_PLACE_SINCE: Final = "vllm-operator.io/in-place-since"
+"""On a workload whose pods are replaced in place: how many pods had a node then, and since when."""
 REPLAN_ANNOTATION: Final = "vllm-operator.io/replan"
 FIELD_MANAGER: Final = "vllm-operator"
 

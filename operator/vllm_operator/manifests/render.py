@@ -121,17 +121,17 @@ def with_live_fields(
     rendered: Mapping[str, Any],
     spec: VLLMServerSpec,
     rolling_update: Mapping[str, int],
-    woken: str | None = None,
+    marks: Mapping[str, str] | None = None,
 ) -> Object:
     """A pinned workload with what is never pinned: replicas, and the strategy of the moment.
 
-    ``woken`` is the value of the annotation that wakes a ReplicaSet.
+    ``marks`` are annotations of the moment.
     """
     if rendered["kind"] not in WORKLOADS:
         return dict(rendered)
-    if woken is not None:
+    if marks:
         metadata = rendered["metadata"]
-        annotations = {**metadata["annotations"], names.WOKEN: woken}
+        annotations = {**metadata["annotations"], **marks}
         rendered = {**rendered, "metadata": {**metadata, "annotations": annotations}}
     update = dict(rolling_update)
     if rendered["kind"] == DEPLOYMENT:

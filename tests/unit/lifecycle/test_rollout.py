@@ -13,6 +13,7 @@ from support.builders import make_server
 from support.observed import DEPLOYMENT, POD
 from vllm_operator.lifecycle import rollout
 from vllm_operator.lifecycle.records import ChildRecord, PodRecord
+from vllm_operator.manifests.labels import IN_PLACE_SINCE, WOKEN
 from vllm_operator.manifests.render import IN_PLACE, SURGE
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -28,6 +29,8 @@ NEW = replace(
     unschedulable_message="0/2 nodes are available: 2 Insufficient nvidia.com/gpu.",
 )
 SPEC = make_server().spec
+TWO = make_server(replicas=2).spec
+STAMP = "2026-01-01T12:00:00Z"
 choose_strategy = partial(rollout.choose_strategy, template=NEW.template)
 
 
@@ -76,8 +79,15 @@ def test_the_surge_timeout_is_two_minutes_unless_it_is_given() -> None:
 
 
 def test_a_rollout_that_went_in_place_stays_so_until_it_is_over() -> None:
-    in_place = replace(ROLLING, in_place=True)
-    assert choose_strategy(SPEC, in_place, [OLD], NOW).rolling_update == IN_PLACE
+    chosen = choose_strategy(SPEC, replaced(1, 1), [OLD], NOW)
+    assert chosen.rolling_update == IN_PLACE
+    assert chosen.marks == {IN_PLACE_SINCE: replaced(1, 1).replaced_in_place}
+
+
+def test_a_rollout_of_another_plan_begins_by_surging_again() -> None:
+    later = (NOW + timedelta(seconds=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    chosen = choose_strategy(SPEC, replaced(1, 1), [OLD], NOW, planned_at=later)
+    assert (chosen.rolling_update, chosen.marks) == (SURGE, {})
 
 
 def test_the_strategy_returns_to_surging_when_nothing_rolls() -> None:
@@ -104,16 +114,46 @@ def test_a_strategy_that_is_asked_for_is_used(wanted: str, expected: dict[str, i
     assert choose_strategy(spec, ROLLING, [OLD, NEW], later).rolling_update == expected
 
 
-def test_in_place_a_pod_that_never_had_a_gpu_does_not_stop_the_others() -> None:
-    two = replace(DEPLOYMENT, spec_replicas=2, replicas=2, updated_replicas=1, in_place=True)
-    strategy = choose_strategy(SPEC, two, [OLD, NEW], NOW)
-    assert strategy.rolling_update == {"maxSurge": 0, "maxUnavailable": 2}
+def replaced(placed: int, replicas: int, **facts: Any) -> ChildRecord:
+    """A rollout that went in place when so many of the replicas had a node."""
+    mark = f"{placed}/{replicas} {STAMP}"
+    common = {"spec_replicas": 2, "replicas": 2, "updated_replicas": 1, "in_place": True}
+    return replace(DEPLOYMENT, **{**common, "replaced_in_place": mark, **facts})
 
 
-def test_in_place_nothing_more_is_taken_down_while_a_pod_loads() -> None:
+def test_in_place_a_replica_that_had_no_gpu_before_does_not_stop_the_others() -> None:
+    chosen = choose_strategy(TWO, replaced(1, 2), [OLD, NEW], NOW)
+    assert chosen.rolling_update == {"maxSurge": 0, "maxUnavailable": 2}
+
+
+def test_a_pod_that_waits_although_an_old_one_ended_for_it_ends_no_other() -> None:
+    chosen = choose_strategy(TWO, replaced(2, 2), [OLD, NEW], NOW + timedelta(hours=1))
+    assert chosen.rolling_update == IN_PLACE
+
+
+@pytest.mark.parametrize(("replicas", "most"), [(1, 1), (2, 1), (3, 1), (5, 3), (9, 3)])
+def test_scaling_in_a_rollout_ends_no_pod_that_had_a_node(replicas: int, most: int) -> None:
+    spec = make_server(replicas=replicas).spec
+    chosen = choose_strategy(spec, replaced(3, 5), [OLD, NEW], NOW)
+    assert chosen.rolling_update["maxUnavailable"] == most
+
+
+def test_how_many_had_a_node_is_written_down_when_a_rollout_goes_in_place() -> None:
+    later = NOW + timedelta(seconds=90)
+    pods = [OLD, replace(OLD, name="worker", leads=False), replace(OLD, deleting=True), NEW]
+    rolling = replace(ROLLING, spec_replicas=3, replicas=4)
+    chosen = choose_strategy(make_server(replicas=3).spec, rolling, pods, later)
+    assert chosen.marks == {IN_PLACE_SINCE: "1/3 2026-01-01T12:01:30Z"}
+    assert chosen.rolling_update["maxUnavailable"] == 3
+
+
+@pytest.mark.parametrize(("strategy", "may_surge"), [("Auto", False), ("InPlace", True)])
+def test_in_place_as_asked_for_ends_one_pod_at_a_time(strategy: str, may_surge: bool) -> None:
+    spec = make_server(replicas=2, rollout={"strategy": strategy}).spec
+    lost = replace(NEW, unschedulable_message="1 node(s) didn't match Pod's node affinity.")
     two = replace(DEPLOYMENT, spec_replicas=2, replicas=2, updated_replicas=1, in_place=True)
-    loading = replace(NEW, name="loading", scheduled=True, unschedulable_since=None, ready=False)
-    assert choose_strategy(SPEC, two, [OLD, NEW, loading], NOW).rolling_update == IN_PLACE
+    chosen = choose_strategy(spec, two, [OLD, lost], NOW, may_surge=may_surge)
+    assert chosen.rolling_update == IN_PLACE
 
 
 def test_a_waiting_pod_of_another_plan_changes_neither_the_strategy_nor_max_unavailable() -> None:
@@ -121,16 +161,14 @@ def test_a_waiting_pod_of_another_plan_changes_neither_the_strategy_nor_max_unav
     other = replace(NEW, name="other", template_hash="other", template="1-other")
     chosen = choose_strategy(SPEC, ROLLING, [OLD, other], later)
     assert (chosen.rolling_update, chosen.look_again) == (SURGE, None)
-    two = replace(DEPLOYMENT, spec_replicas=2, replicas=2, updated_replicas=1, in_place=True)
-    assert choose_strategy(SPEC, two, [OLD, other], later).rolling_update == IN_PLACE
+    assert choose_strategy(TWO, replaced(2, 2), [OLD, other], later).rolling_update == IN_PLACE
     assert not retired(replace(DEPLOYMENT, ready_replicas=0), OLD, other).now
 
 
-def test_a_crash_of_another_plan_s_pod_does_not_keep_a_replica_without_a_gpu_waiting() -> None:
-    two = replace(DEPLOYMENT, spec_replicas=2, replicas=2, updated_replicas=1, in_place=True)
-    crashes = replace(OLD, ready=False, waiting_reason="CrashLoopBackOff")
-    chosen = choose_strategy(SPEC, two, [crashes, NEW], NOW)
-    assert chosen.rolling_update == {"maxSurge": 0, "maxUnavailable": 2}
+def test_a_scheduler_that_fails_ends_no_pod() -> None:
+    failed = replace(NEW, scheduler_failed=True, unschedulable_message="connection refused")
+    later = NOW + timedelta(hours=1)
+    assert choose_strategy(SPEC, ROLLING, [OLD, failed], later).rolling_update == SURGE
 
 
 def test_a_restarted_rollout_goes_in_place_where_pods_of_the_same_plan_hold_the_gpus() -> None:
@@ -180,12 +218,13 @@ def refused(message: str = QUOTA, seconds: float = 30, **facts: Any) -> ChildRec
 
 
 OLDS = [OLD, replace(OLD, name="old-2", uid="old-2")]
+SURGES = make_server(replicas=2, rollout={"strategy": "Surge"}).spec
 
 
 def test_a_pod_that_a_quota_refuses_may_wait_for_the_surge_timeout() -> None:
-    strategy = choose_strategy(SPEC, refused(), OLDS, NOW)
-    assert (strategy.rolling_update, strategy.look_again) == (SURGE, 90.0)
-    assert choose_strategy(SPEC, refused(seconds=120), OLDS, NOW).rolling_update == IN_PLACE
+    waits = choose_strategy(TWO, woken(refused(seconds=100)), OLDS, NOW)
+    assert (waits.rolling_update, waits.look_again) == (SURGE, 20.0)
+    assert choose_strategy(TWO, refused(seconds=120), OLDS, NOW).rolling_update == IN_PLACE
 
 
 def test_a_pod_that_a_webhook_refuses_ends_none_that_serves() -> None:
@@ -195,7 +234,8 @@ def test_a_pod_that_a_webhook_refuses_ends_none_that_serves() -> None:
 
 def test_a_refusal_that_is_older_than_the_plan_is_counted_from_the_plan_on() -> None:
     planned_at = (NOW - timedelta(seconds=10)).isoformat()
-    strategy = choose_strategy(SPEC, refused(seconds=900), OLDS, NOW, planned_at=planned_at)
+    told = woken(refused(seconds=900), times=3)
+    strategy = choose_strategy(TWO, told, OLDS, NOW, planned_at=planned_at)
     assert (strategy.rolling_update, strategy.look_again) == (SURGE, 110.0)
 
 
@@ -209,33 +249,42 @@ def test_a_replica_more_than_the_quota_holds_is_no_reason_to_end_another_one() -
     assert choose_strategy(SPEC, scaled, OLDS, NOW).rolling_update == SURGE
 
 
-def test_a_replica_set_is_woken_each_time_that_a_pod_has_gone() -> None:
-    first = choose_strategy(SPEC, refused(in_place=True), OLDS, NOW).woken
-    assert first is not None
+def woken(deployment: ChildRecord, times: int = 1) -> ChildRecord:
+    """The Deployment after its ReplicaSet was woken so often for these pods, the last time now."""
+    crowd = choose_strategy(SURGES, deployment, OLDS, NOW).marks[WOKEN].split()[0]
+    return replace(deployment, woken=f"{crowd} {STAMP} {times}")
+
+
+def test_a_replica_set_is_woken_whenever_other_pods_are_there() -> None:
+    first = choose_strategy(TWO, refused(), OLDS, NOW).marks[WOKEN]
+    again = replace(refused(), woken=first)
     later = NOW + timedelta(seconds=5)
-    again = choose_strategy(SPEC, refused(in_place=True, woken=first), OLDS, later).woken
-    assert again == first
-    gone = choose_strategy(SPEC, refused(in_place=True, woken=first), OLDS[:1], later).woken
-    assert gone not in (None, first)
+    assert choose_strategy(TWO, again, OLDS, later).marks[WOKEN] == first
+    assert choose_strategy(TWO, again, OLDS[:1], later).marks[WOKEN] != first
 
 
-def test_what_woke_a_replica_set_stays_until_the_rollout_is_over() -> None:
-    rolling = refused("", in_place=True, woken="mark 2026-01-01T12:00:00Z")
-    assert choose_strategy(SPEC, rolling, OLDS, NOW).woken == rolling.woken
-    settled = replace(DEPLOYMENT, in_place=True, woken=rolling.woken)
-    assert choose_strategy(SPEC, settled, [OLD], NOW).woken is None
+def test_a_replica_set_is_woken_three_times_for_the_same_pods() -> None:
+    deployment, now, seen = refused(), NOW, []
+    for _ in range(5):
+        chosen = choose_strategy(SURGES, deployment, OLDS, now)
+        seen.append(chosen.look_again)
+        deployment = replace(deployment, woken=chosen.marks[WOKEN])
+        now += timedelta(seconds=30)
+    assert deployment.woken.endswith(" 2026-01-01T12:01:00Z 3")
+    assert seen == [30.0, 30.0, 30.0, None, None]
 
 
-def test_in_place_replicas_that_a_quota_never_had_room_for_do_not_stop_the_others() -> None:
-    first = choose_strategy(SPEC, refused(spec_replicas=3, in_place=True), OLDS, NOW)
-    assert (first.rolling_update, first.look_again) == (IN_PLACE, 30.0)
-    woken = refused(spec_replicas=3, in_place=True, woken=first.woken)
-    later = choose_strategy(SPEC, woken, OLDS, NOW + timedelta(seconds=30))
-    assert later.rolling_update == {"maxSurge": 0, "maxUnavailable": 2}
+@pytest.mark.parametrize("found", ["", "x", "x y z", "a 2026-01-01T12:00:00Z"])
+def test_a_mark_that_somebody_else_wrote_is_written_anew(found: str) -> None:
+    mark = choose_strategy(SURGES, replace(refused(), woken=found), OLDS, NOW).marks[WOKEN]
+    assert mark.endswith(f" {STAMP} 1")
 
 
-def test_in_place_a_pod_that_is_about_to_be_made_is_not_counted_as_refused() -> None:
-    woken = choose_strategy(SPEC, refused(in_place=True), OLDS, NOW).woken
-    one_went = refused(in_place=True, replicas=1, woken=woken)
-    later = NOW + timedelta(minutes=10)
-    assert choose_strategy(SPEC, one_went, OLDS[:1], later).rolling_update == IN_PLACE
+def test_nothing_is_woken_for_what_no_end_of_a_pod_frees() -> None:
+    assert choose_strategy(SURGES, refused(WEBHOOK), OLDS, NOW).marks == {}
+
+
+def test_an_old_workload_goes_first_where_a_quota_has_no_room_for_both() -> None:
+    starting = refused(seconds=50, replicas=0, ready_replicas=0)
+    assert not retired(starting, OLD).now
+    assert retired(starting, OLD, surgeTimeoutSeconds=50).now
