@@ -145,6 +145,16 @@ def create_namespace(cluster: Cluster, name: str, labels: Mapping[str, str] | No
 
 
 @contextmanager
+def gone_already() -> Iterator[None]:
+    """Lets an object be away that was there when it was listed."""
+    try:
+        yield
+    except ApiError as error:
+        if error.status != 404:
+            raise
+
+
+@contextmanager
 def pod_place(cluster: Cluster) -> Iterator[PodPlace]:
     """A new namespace that is ready for pods; its pods go at the end."""
     name = next(NAMES)
@@ -153,4 +163,5 @@ def pod_place(cluster: Cluster) -> Iterator[PodPlace]:
     yield found
     for pod in cluster.api("GET", f"{found.path}/pods")["items"]:
         path = f"{found.path}/pods/{pod['metadata']['name']}"
-        cluster.api("DELETE", path, {"gracePeriodSeconds": 0})
+        with gone_already():
+            cluster.api("DELETE", path, {"gracePeriodSeconds": 0})
