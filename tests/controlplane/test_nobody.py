@@ -18,6 +18,8 @@ READS_ALL = ("--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_
 NOBODY = ("setpriv", "--reuid=65532", "--regid=65532", "--clear-groups", *READS_ALL)
 
 
+# Root alone can take the user that the image has. The cause, Kopf asking for the name of a user,
+# is held for everybody in tests/unit/controller/test_handlers.py.
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may start a process as another user")
 @pytest.mark.parametrize("home", [("-uHOME",), ("HOME=/proc",)], ids=["no home", "a home for none"])
 def test_it_serves_as_a_user_without_a_name(

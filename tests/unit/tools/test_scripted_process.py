@@ -90,6 +90,7 @@ def test_an_engine_that_is_killed_ends_so_also_as_the_first_process(
 ) -> None:
     refused = through and subprocess.run([*through, "true"], capture_output=True, check=False)
     if refused and refused.returncode:
+        # Only what `unshare` makes is a first process; some containers forbid that to everybody.
         pytest.skip(f"this machine gives no namespaces: {refused.stderr.decode().strip()}")
     with played(image, "serve", "org/model", through=through, SCRIPTED_PLAY="killed") as process:
         process.communicate(timeout=20)
