@@ -13,7 +13,7 @@ from localcluster import Cluster, binaries
 from localcluster.chart import CHART
 from localcluster.client import ApiError
 from localcluster.waiting import wait_until
-from support.pods import create_namespace, gone_already, is_ready
+from support.pods import create_namespace, delete_pods, is_ready
 from support.world import World
 
 Object = dict[str, Any]
@@ -185,7 +185,5 @@ def place(cluster: Cluster, name: str, labels: Mapping[str, str] | None = None) 
     yield world
     for server in map(name_of, world.list("VLLMServer")):
         world.delete("VLLMServer", server)
-    for pod in map(name_of, world.list("Pod")):
-        with gone_already():
-            cluster.api("DELETE", world.path("Pod", pod), {"gracePeriodSeconds": 1})
+    delete_pods(cluster, world.path("Pod"), 1)
     eventually(lambda: not world.list("Pod"), f"the pods of {name} to go")

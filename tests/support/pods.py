@@ -144,14 +144,16 @@ def create_namespace(cluster: Cluster, name: str, labels: Mapping[str, str] | No
     wait_until(exists, f"the account of {name}")
 
 
-@contextmanager
-def gone_already() -> Iterator[None]:
-    """Lets an object be away that was there when it was listed."""
-    try:
-        yield
-    except ApiError as error:
-        if error.status != 404:
-            raise
+def delete_pods(cluster: Cluster, path: str, seconds: int) -> None:
+    """Delete the pods at that path with so much grace; one may be gone by itself by then."""
+    for pod in cluster.api("GET", path)["items"]:
+        try:
+            cluster.api(
+                "DELETE", f"{path}/{pod['metadata']['name']}", {"gracePeriodSeconds": seconds}
+            )
+        except ApiError as error:
+            if error.status != 404:
+                raise
 
 
 @contextmanager
@@ -161,7 +163,4 @@ def pod_place(cluster: Cluster) -> Iterator[PodPlace]:
     create_namespace(cluster, name)
     found = PodPlace(cluster, name)
     yield found
-    for pod in cluster.api("GET", f"{found.path}/pods")["items"]:
-        path = f"{found.path}/pods/{pod['metadata']['name']}"
-        with gone_already():
-            cluster.api("DELETE", path, {"gracePeriodSeconds": 0})
+    delete_pods(cluster, f"{found.path}/pods", 0)

@@ -220,7 +220,7 @@ class Reconciler:
             return
         before, visit.proposal = visit.in_force, proposal
         await self._pin(visit, partial(proposal.revision, visit.server))
-        visit.decision = Decision(visit.decision.intent)
+        visit.decision = Decision(visit.decision.intent)  # the trouble was of the plan before
         if proposal.repair:
             note: Note = ("Normal", "PlanRepaired", "Repair", proposal.repair)
             await self._post(visit.server, [note])

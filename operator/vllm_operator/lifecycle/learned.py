@@ -9,7 +9,7 @@ from typing import Any, Final, Self
 from vllm_operator.api.v1alpha1 import VLLMServer, VLLMServerSpec
 from vllm_operator.sizing.asked.repairs import Repair
 
-from .revisions import Pinned, replan_request
+from .revisions import Pinned, planned_fields, replan_request
 
 OF_THE_ENGINE: Final = ("model", "gpu", "parallelism", "engine", "workload")
 """Parts of a specification that change what an engine starts with."""
@@ -35,9 +35,8 @@ class Learned:
 
 
 def _engine_of(spec: VLLMServerSpec) -> dict[str, Any]:
-    document = spec.to_json_object()
-    workload = {key: value for key, value in document.get("workload", {}).items() if key != "slo"}
-    return {**{name: document.get(name) for name in OF_THE_ENGINE}, "workload": workload}
+    fields = planned_fields(spec)
+    return {name: fields.get(name) for name in OF_THE_ENGINE}
 
 
 def taken_over(server: VLLMServer, in_force: Pinned | None) -> Learned:

@@ -198,11 +198,16 @@ def replan_request(server: VLLMServer) -> str | None:
 
 def plan_hash(spec: VLLMServerSpec) -> str:
     """Semantic hash of what planning reads: parsed values, not bytes."""
-    return digest(_without_live(spec.to_json_object(), "spec"))
+    return digest(planned_fields(spec))
+
+
+def planned_fields(spec: VLLMServerSpec) -> dict[str, Any]:
+    """What planning reads of a specification, as JSON."""
+    return _without_live(spec.to_json_object(), "spec")
 
 
 def _without_live(document: Mapping[str, Any], path: str) -> dict[str, Any]:
-    """What planning reads; a part of which only live fields are given counts as absent."""
+    """A part of which only live fields are given counts as absent."""
     kept = {}
     for name, value in document.items():
         here = f"{path}.{name}"

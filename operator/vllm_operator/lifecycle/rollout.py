@@ -86,7 +86,11 @@ def choose_strategy(
     if wanted == "Surge" or rolling is None:
         return Strategy(SURGE, again, wake)
     since = _replaced_in_place(rolling, planned_at)
-    waiting_since = surge_waits_since(rolling, template, planned_at, pods)
+    waiting_since = held_up_since(rolling, template, planned_at, pods)
+    if rolling.replicas <= rolling.updated_replicas:
+        waiting_since = _waits_for_node_since(
+            template, pods
+        )  # no old pod of it has what is refused
     if since is None and waiting_since is not None:
         deadline = waiting_since + timedelta(seconds=surge_timeout_seconds(spec))
         if now < deadline:
@@ -129,9 +133,7 @@ def may_retire(
     wanted = (spec.rollout.strategy if spec.rollout else None) or "Auto"
     if wanted == "InPlace" or not may_surge:
         return Retirement(now=True)
-    refused = _refused_since(successor, planned_at)
-    times = filter(None, (_waits_for_node_since(template, pods), refused))
-    waiting_since = min(times, default=None)
+    waiting_since = held_up_since(successor, template, planned_at, pods)
     if waiting_since is None or wanted == "Surge":
         return Retirement(now=False)
     left = waiting_since + timedelta(seconds=surge_timeout_seconds(spec)) - now
@@ -191,19 +193,17 @@ def _stamp(now: datetime) -> str:
     return now.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def surge_waits_since(
+def held_up_since(
     deployment: ChildRecord, template: str, planned_at: str, pods: Sequence[PodRecord]
 ) -> datetime | None:
-    """Since when something keeps the pod beside the old ones from starting that their end may free.
+    """Since when something keeps a pod of the plan from starting that the end of old ones may free.
 
     Old ones may be of the same plan: ``kubectl rollout restart`` makes a ReplicaSet too. What they
     cannot free would hold the pod up without them as well: a typing error in a selector or a
     claim's name, a webhook or a policy must not end a pod that serves.
     """
-    refused = None
-    if deployment.replicas > deployment.updated_replicas:
-        refused = _refused_since(deployment, planned_at)
-    return min(filter(None, (_waits_for_node_since(template, pods), refused)), default=None)
+    times = (_waits_for_node_since(template, pods), _refused_since(deployment, planned_at))
+    return min(filter(None, times), default=None)
 
 
 def _waits_for_node_since(template: str, pods: Sequence[PodRecord]) -> datetime | None:

@@ -65,7 +65,7 @@ def test_a_pod_that_serves_is_not_ended_for_one_that_no_node_would_take(message:
 
 def test_of_two_pods_that_wait_the_one_that_waits_longer_decides() -> None:
     younger = replace(NEW, name="younger", unschedulable_since=NOW.isoformat())
-    since = rollout.surge_waits_since(ROLLING, NEW.template, "", [OLD, younger, NEW])
+    since = rollout.held_up_since(ROLLING, NEW.template, "", [OLD, younger, NEW])
     assert since == datetime.fromisoformat(str(NEW.unschedulable_since))
 
 
