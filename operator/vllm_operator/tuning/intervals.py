@@ -1,0 +1,96 @@
+"""What one engine did between two scrapes of its metrics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Between:
+    """Bounds of a number that bucket edges do not tell exactly; equal where an edge does."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """Differences of one pod's counters over an interval, and its gauges at the end.
+
+    All counts are of the whole pod: data-parallel engines of one pod are summed.
+    """
+
+    pod: str
+    end: float
+    """Seconds since the epoch, as the newer sample is stamped."""
+    seconds: float
+    steps: float
+    """Steps of the engine that gave outputs."""
+    gaps: float
+    """Samples of the inter-token latency: tokens that were streamed after a request's first."""
+    gap_seconds: float
+    """Their sum."""
+    slow_gaps: Between | None
+    """How many of them were longer than the objective; None without an objective."""
+    first_tokens: float
+    """Requests that got their first token."""
+    first_token_seconds: float
+    slow_first_tokens: Between | None
+    prompt_tokens: float
+    """Prompt tokens that were computed, those found in the prefix cache not counted."""
+    cached_tokens: float
+    """Prompt tokens that were found in the prefix cache."""
+    generated_tokens: float
+    running: float
+    """Requests that run, at the end of the interval."""
+    waiting: float
+    """Requests that wait, at the end of the interval."""
+    cache_usage: float
+    """Share of the KV cache that is in use, at the end of the interval."""
+    preemptions: float
+    finished: float
+    """Requests that finished, of whatever reason."""
+    failed: float
+    """Of these, with an error."""
+    rejected: float
+    """Requests that were not admitted."""
+    finished_prompt_tokens: float
+    """Prompt lengths of those that finished, summed."""
+    finished_output_tokens: float
+    """Output lengths of those that finished, summed."""
+    finished_output_squares: float
+    """Their squares, summed, as the buckets tell."""
+    queue_seconds: float
+    """Time in the queue of those that finished, summed."""
+    request_seconds: float
+    """Time from arrival to the last token of those that finished, summed."""
+
+    @property
+    def latency(self) -> float:
+        """Mean seconds between two tokens."""
+        return self.gap_seconds / self.gaps
+
+    @property
+    def decoding(self) -> float:
+        """Requests that generate at once, averaged over time: exact, where gauges are points."""
+        return self.gap_seconds / self.seconds
+
+    @property
+    def batch(self) -> float:
+        """Generated tokens of a step."""
+        return self.gaps / self.steps
+
+    @property
+    def prompt(self) -> float:
+        """Prompt tokens of a step."""
+        return self.prompt_tokens / self.steps
+
+    @property
+    def starts(self) -> float:
+        """Requests that start in a step."""
+        return self.first_tokens / self.steps
+
+    @property
+    def busy(self) -> float:
+        """Share of the time in which the engine stepped; far from what it was means not steady."""
+        return self.steps * self.latency / self.seconds
