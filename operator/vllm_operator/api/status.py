@@ -65,7 +65,7 @@ class VLLMServerStatus(ResourceModel):
         "What an engine of the plan says at /version; none until one was asked.", max_length=64
     )
     tuning: Tuning | None = field(
-        "Where tuning is; none while spec.autotune.mode is Disabled.",
+        "Where tuning is; none where it was never asked for.",
         schema={"x-kubernetes-map-type": "atomic"},
     )
     problems: list[Problem] = field(

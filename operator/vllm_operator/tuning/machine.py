@@ -148,4 +148,6 @@ def cool_down(rollbacks: int, reason: str, durations: Durations) -> float:
 
 
 def _left(standing: Standing, now: float) -> float | None:
-    return None if standing.until is None else max(standing.until - now, 0.0)
+    """None also where the time is over: what is waited for then is something else."""
+    until = standing.until
+    return None if until is None or now >= until else until - now

@@ -425,6 +425,13 @@ def test_a_clock_that_goes_back_ends_nothing() -> None:
     assert step.standing is standing
 
 
+@pytest.mark.parametrize(("at", "left"), [(-10, 10), (0, None), (10, None)])
+def test_time_is_waited_for_until_it_is_over_and_not_again(at: float, left: float | None) -> None:
+    standing = Standing(State.VERIFYING, NOW - 3600, NOW, "Promoted")
+    step = transition(standing, AUTO, replace(SERVES, metrics=Metrics.HOLD), NOW + at)
+    assert (step.standing, step.look_again) == (standing, left)
+
+
 GOOD = replace(SERVES, judged=Judged.GOOD)
 BAD = replace(SERVES, judged=Judged.BAD)
 LIVES = [
