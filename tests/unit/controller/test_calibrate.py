@@ -196,15 +196,18 @@ async def test_what_cannot_be_read_is_left_out() -> None:
     assert loading.of_model("a/b") == (LEARNED,)
 
 
-async def test_the_oldest_go_first_where_there_are_too_many(monkeypatch: Any) -> None:
-    monkeypatch.setattr(calibrate, "KEPT", 2)
-    kept = ConfigMaps()
+async def test_of_more_than_five_hundred_measurements_the_oldest_go_first() -> None:
+    kept = ConfigMaps({"model-0": "", "model-1": ""})
     learning = calibrator(kept)
-    for model in ("first", "second", "third"):
-        await learning._remember(replace(LEARNED, model=model))
-    assert learning.of_model("first") == ()
+    for number in range(500):
+        day = f"2025-01-01T00:{number // 60:02}:{number % 60:02}Z"
+        learning._known[f"model-{number}"] = (day, replace(LEARNED, model=f"model-{number}"))
+    await learning._remember(LEARNED)
+    assert learning.of_model("model-0") == ()
+    assert learning.of_model("model-1") != ()
+    assert learning.of_model("a/b") == (LEARNED,)
     assert kept.data is not None
-    assert len(kept.data) == 2
+    assert list(kept.data) == ["model-1", LEARNED.key]
 
 
 def writes(metrics: Metrics) -> float | None:
@@ -303,6 +306,40 @@ async def test_an_engine_that_says_only_its_version_is_told_by_that(
     answer = await said(calibrator(ConfigMaps(), woken=woken), planned(100))
     assert (answer.cache, answer.version) == (None, "0.32.0")
     assert woken == [KEY]
+
+
+async def test_what_an_engine_of_the_planned_version_measured_is_remembered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for version, learned in (("0.30.0", 1), ("0.31.0", 0)):
+        kept = ConfigMaps()
+        Engine(monkeypatch, 110, version)
+        await said(calibrator(kept), planned(100))
+        assert len(kept.data or {}) == learned
+
+
+async def test_of_many_engines_four_are_asked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    running, most, go_on = 0, 0, asyncio.Event()
+
+    async def read(_address: str, path: str) -> str:
+        nonlocal running, most
+        if path == "/version":
+            running += 1
+            most = max(most, running)
+            await go_on.wait()
+            running -= 1
+        return ""
+
+    monkeypatch.setattr(calibrate, "_read", read)
+    asking, plan = calibrator(ConfigMaps()), planned(100)
+    for name in "abcdef":
+        asking.look(("default", name), plan, [replace(READY, uid=name)])
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert most == 4
+    go_on.set()
+    await asyncio.gather(*asking._tasks)
+    assert most == 4
 
 
 async def test_each_start_of_a_pod_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,6 +69,12 @@ def test_a_misspelt_flag_is_refused_with_the_nearest():
     )
 
 
+def test_a_flag_that_went_for_a_while_is_not_said_to_come():
+    refusal = flags.refusal("--collect-detailed-traces", Version.parse("0.9.0"))
+    assert refusal is not None
+    assert "any more; remove it" in refusal
+
+
 def test_a_flag_that_exists_is_not_refused():
     assert flags.refusal("--swap-space", OLD) is None
 
