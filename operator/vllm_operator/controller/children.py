@@ -10,7 +10,7 @@ from typing import Any
 
 from vllm_operator.api.v1alpha1 import VLLMServer, VLLMServerSpec
 from vllm_operator.errors import ApiError, Stale
-from vllm_operator.lifecycle.kinds import BUDGETS, BY_KIND, SERVERS
+from vllm_operator.lifecycle.kinds import BUDGETS, BY_KIND, SERVERS, Resource
 from vllm_operator.lifecycle.notes import Note
 from vllm_operator.lifecycle.records import Key
 from vllm_operator.lifecycle.revisions import Pinned
@@ -105,7 +105,7 @@ class Children:
                     continue
                 if error.code != 409:
                     raise
-                await self._read_again(kind, key)
+                await self._read_again(BY_KIND[kind], key)
                 raise Stale(f"{kind} {key[1]} has changed since it was read") from error
             self._metrics.writes.labels(kind).inc()
             more = number + 1 < len(objects)
@@ -121,11 +121,7 @@ class Children:
 
     async def ensure_alive(self, key: Key, server: VLLMServer) -> None:
         """Read the server live. Raises Stale where it is gone, or another one by now."""
-        body = await self._client.get(SERVERS, key[0], key[1])
-        if body is None:
-            self._store.forget_child(SERVERS.kind, key, key[1])
-        else:
-            self._store.observe(SERVERS.kind, body)
+        body = await self._read_again(SERVERS, key)
         if body is None or body["metadata"]["uid"] != server.metadata.uid:
             raise Stale(f"VLLMServer {key[1]} is gone")
 
@@ -165,12 +161,13 @@ class Children:
             self._metrics.writes.labels(kind).inc()
         self._store.forget_child(kind, key, key[1])
 
-    async def _read_again(self, kind: str, key: Key) -> None:
-        body = await self._client.get(BY_KIND[kind], key[0], key[1])
+    async def _read_again(self, resource: Resource, key: Key) -> dict[str, Any] | None:
+        body = await self._client.get(resource, key[0], key[1])
         if body is None:
-            self._store.forget_child(kind, key, key[1])
+            self._store.forget_child(resource.kind, key, key[1])
         else:
-            self._store.observe(kind, body)
+            self._store.observe(resource.kind, body)
+        return body
 
 
 def without_pods(server: VLLMServer) -> VLLMServer:
