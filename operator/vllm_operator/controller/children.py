@@ -12,9 +12,9 @@ from vllm_operator.api.v1alpha1 import VLLMServer, VLLMServerSpec
 from vllm_operator.errors import ApiError, Stale
 from vllm_operator.lifecycle.kinds import BUDGETS, BY_KIND, SERVERS, Resource
 from vllm_operator.lifecycle.notes import Note
-from vllm_operator.lifecycle.records import Key
+from vllm_operator.lifecycle.records import ChildRecord, Key
 from vllm_operator.lifecycle.revisions import Pinned
-from vllm_operator.lifecycle.rollout import choose_strategy, may_retire
+from vllm_operator.lifecycle.rollout import Strategy, choose_strategy, may_retire
 from vllm_operator.manifests.render import WORKLOADS, live_objects, with_live_fields
 
 from .apply import Applier, differs, is_refusal, with_applied_hash
@@ -78,15 +78,7 @@ class Children:
             rolling_update: Mapping[str, int] = {}
             marks: Mapping[str, str] = {}
             if kind in WORKLOADS:
-                strategy = choose_strategy(
-                    server.spec,
-                    live,
-                    self._store.pods(key),
-                    self._clock(),
-                    template=in_force.template,
-                    planned_at=in_force.created_at,
-                    may_surge=in_force.may_surge,
-                )
+                strategy = self._strategy(key, server, in_force, live)
                 rolling_update, look_again = strategy.rolling_update, strategy.look_again
                 marks = strategy.marks
             of_the_moment = (*rolling_update.items(), *marks.items())
@@ -118,6 +110,19 @@ class Children:
         wait = await self._retire(key, server, in_force)
         look_again = wait if look_again is None else look_again
         return Applied(repaired, look_again, refusal)
+
+    def _strategy(
+        self, key: Key, server: VLLMServer, in_force: Pinned, live: ChildRecord | None
+    ) -> Strategy:
+        return choose_strategy(
+            server.spec,
+            live,
+            self._store.pods(key),
+            self._clock(),
+            template=in_force.template,
+            planned_at=in_force.created_at,
+            may_surge=in_force.may_surge,
+        )
 
     async def ensure_alive(self, key: Key, server: VLLMServer) -> None:
         """Read the server live. Raises Stale where it is gone, or another one by now."""
