@@ -4,7 +4,7 @@ import pytest
 from hypothesis import settings
 
 # Assertions of modules beside the tests explain themselves.
-pytest.register_assert_rewrite("stories.life", "stories.table")
+pytest.register_assert_rewrite("stories.life", "stories.table", "support.crowd")
 
 # Clusters that several modules share: one worker starts each, and has all of its tests.
 SHARED = ("chart_cluster", "engines")
