@@ -527,11 +527,11 @@ async def test_both_signals_end_the_process_in_order() -> None:
 
 def test_a_standby_is_ready_and_who_acts_is_once_the_first_listing_is_complete() -> None:
     standby = operator(leader_election=True)
-    assert process._not_ready(standby) is None
+    assert standby.not_ready() is None
     acting = operator()
-    assert process._not_ready(acting) == "the first listing is not complete"
+    assert acting.not_ready() == "the first listing is not complete"
     acting.synced = True
-    assert process._not_ready(acting) is None
+    assert acting.not_ready() is None
 
 
 class Leading:
