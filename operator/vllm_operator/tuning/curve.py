@@ -126,6 +126,8 @@ def seconds(server: Server, at: Point) -> float:
         return alone
     room = max(1.0, server.limits.tokens - at.batch)
     share = -math.expm1(-at.starts * max(1.0, at.prompt / at.starts / room))
+    # No step holds more than there is room for: where prompts queue, nearly all have a piece.
+    share = max(share, min(1.0, at.prompt / room))
     anywhere = 1.0 - (1.0 - share) ** times.ranks
     mixed = times.step(
         at.batch,
