@@ -20,9 +20,11 @@ Z: Final = 1.3
 """Standard deviations above the expected times at which an objective must hold: nine in ten."""
 NOISE: Final = 0.005
 """Share by which seen and expected lateness may differ before the forecast follows the former."""
-FOLLOWED: Final = (0.9, 1.6)
+FOLLOWED: Final = (0.95, 1.1)
 """Factors on time by which it follows at most."""
-ROUNDS: Final = 6
+MORE_LATE: Final = 3.0
+"""Times as many as expected that it then takes to be late at most."""
+ROUNDS: Final = 4
 REPLICAS: Final = 64
 
 
@@ -98,17 +100,18 @@ class Forecasts:
 
         Where lateness was seen at the knobs of ``now`` that is not what is forecast for them, with
         ``kv_tokens`` in the KV cache of each rank, times are compared with an objective that is
-        moved until it is, within ``FOLLOWED``.
+        moved until it is, within ``FOLLOWED``, and what is left of it multiplies how many are late.
         """
         self.server, self.posterior, self.load = server, posterior, load
         self.objective = objective or Objective()
         self.steps = Steps(server, posterior, load)
         self._moved = self.objective
+        self._late_gaps = self._late_firsts = 1.0
         self._states: dict[tuple[int, bool], States] = {}
         self._tracks: dict[tuple[int, bool, float], Track] = {}
         self._chains: dict[tuple[int, bool, float, float], Chain] = {}
         if now is not None:
-            self._moved = self._followed(now, kv_tokens)
+            self._follow(now, kv_tokens)
             self._tracks.clear()
             self._chains.clear()
 
@@ -231,10 +234,14 @@ class Forecasts:
             high=max(fast, expected.requests) * output * ranks,
             capacity=state.rate * output * ranks,
             latency=self._track(tokens, bound, 0.0, objective).states.at(running).latency,
-            inter_token_share=_share(expected) if with_gaps else None,
-            inter_token_share_low=_share(slow) if with_gaps else None,
-            time_to_first_share=expected.first_share if with_first else None,
-            time_to_first_share_low=slow.first_share if with_first else None,
+            inter_token_share=_less(_share(expected), self._late_gaps) if with_gaps else None,
+            inter_token_share_low=_less(_share(slow), self._late_gaps) if with_gaps else None,
+            time_to_first_share=_less(expected.first_share, self._late_firsts)
+            if with_first
+            else None,
+            time_to_first_share_low=_less(slow.first_share, self._late_firsts)
+            if with_first
+            else None,
             in_flight=expected.in_flight * ranks,
             queueing=expected.queueing,
             preemptions=0.0 if not bound else (self.load.preemptions or None),
@@ -242,27 +249,28 @@ class Forecasts:
             batch=state.decodes,
         )
 
-    def _followed(self, now: Knobs, kv_tokens: float | None) -> Objective:
-        """The objective with times by which as much is late now as was seen."""
-        seen, moved = self.load, self.objective
-        gap, first = moved.inter_token_latency, moved.time_to_first_token
+    def _follow(self, now: Knobs, kv_tokens: float | None) -> None:
+        """Moves the objective, and how many are late, until as many are late now as were seen."""
+        seen, asked = self.load, self.objective
+        gap, first = asked.inter_token_latency, asked.time_to_first_token
         if gap is not None and seen.late_gaps is not None:
 
             def late(factor: float) -> float:
                 tried = Objective(inter_token_latency=gap / factor)
                 return 1.0 - (self._now(now, kv_tokens, tried).inter_token_share or 0.0)
 
-            moved = replace(moved, inter_token_latency=gap / _factor(late, seen.late_gaps))
+            factor, more = _followed(late, seen.late_gaps)
+            self._moved = replace(self._moved, inter_token_latency=gap / factor)
+            self._late_gaps = more
         if first is not None and seen.late_first_tokens is not None and not seen.saturated:
 
             def later(factor: float) -> float:
                 tried = Objective(time_to_first_token=first / factor)
                 return 1.0 - (self._now(now, kv_tokens, tried).time_to_first_share or 0.0)
 
-            moved = replace(
-                moved, time_to_first_token=first / _factor(later, seen.late_first_tokens)
-            )
-        return moved
+            factor, more = _followed(later, seen.late_first_tokens)
+            self._moved = replace(self._moved, time_to_first_token=first / factor)
+            self._late_firsts = more
 
     def _now(self, now: Knobs, kv_tokens: float | None, objective: Objective) -> Forecast:
         self._tracks.clear()
@@ -274,17 +282,24 @@ def _share(outcome: Outcome) -> float:
     return outcome.kept / outcome.gaps if outcome.gaps else 1.0
 
 
-def _factor(late: Callable[[float], float], seen: Between) -> float:
-    """The factor on times, within ``FOLLOWED``, by which as many are late as were seen."""
+def _less(share: float, more: float) -> float:
+    """The share within, where ``more`` times as many are late."""
+    return max(0.0, 1.0 - (1.0 - share) * more)
+
+
+def _followed(late: Callable[[float], float], seen: Between) -> tuple[float, float]:
+    """The factor on times, within ``FOLLOWED``, by which as many are late as were seen, and of how
+    many times as many that then leaves, up to ``MORE_LATE``."""
     expected = late(1.0)
     if seen.low - NOISE <= expected <= seen.high + NOISE:
-        return 1.0
+        return 1.0, 1.0
     aim = seen.low if expected < seen.low else seen.high
     low, high = (1.0, FOLLOWED[1]) if expected < aim else (FOLLOWED[0], 1.0)
     for _ in range(ROUNDS):
         middle = math.sqrt(low * high)
         low, high = (middle, high) if late(middle) < aim else (low, middle)
-    return math.sqrt(low * high)
+    factor = math.sqrt(low * high)
+    return factor, min(MORE_LATE, max(1.0, aim / max(late(factor), NOISE)))
 
 
 def forecast(
