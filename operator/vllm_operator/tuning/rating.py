@@ -9,7 +9,7 @@ from typing import Final
 
 from .candidates import Rules, changed, distance, trusted
 from .diagnosis import MOSTLY, PREEMPTED
-from .forecast import Forecast, Forecasts
+from .forecast import Forecast, Forecasts, Z
 from .intervals import Between
 from .knobs import Knobs, Objective
 
@@ -21,6 +21,8 @@ ALIKE: Final = 0.01
 """Of tokens a second, which no forecast tells apart."""
 SLACK: Final = 0.01
 """Of a share, likewise."""
+HEADROOM: Final = 1.1
+"""Times what is offered that a setting should be able to give."""
 SLOWER: Final = 2.0
 """Times the mean inter-token latency that may be caused where nobody says what may be."""
 
@@ -38,8 +40,8 @@ class Rated:
     """By how much the worse share, at slower steps, is above the objective."""
     promised: float
     """Tokens a second, half way from slower steps to expected ones: of settings that serve all that
-    is offered the one that surely does. Less where tokens of a step change, which needs a reason.
-    """
+    is offered the one that surely does, with room. Less where tokens of a step change, which needs
+    a reason."""
 
 
 class Rating:
@@ -92,7 +94,7 @@ class Rating:
             deviation=forecast.deviation,
         ):
             return None
-        promised = (forecast.low + forecast.tokens_per_second) / 2
+        promised = (forecast.low + forecast.tokens_per_second) / 2 * self._headroom(forecast)
         if knobs.max_num_batched_tokens != self.now.max_num_batched_tokens:
             promised /= 1.0 + GAIN
         if not self.asked:
@@ -105,6 +107,14 @@ class Rating:
         if tier == 1 and forecast.saturated and gap >= self.least:
             tier, slow = 2, gap
         return Rated(knobs, forecast, tier, slow - self.objective.share, promised)
+
+    def _headroom(self, forecast: Forecast) -> float:
+        """1 where slower steps too leave room beyond what is offered, less where they do not: a
+        server at its limit has a queue for the least disturbance."""
+        if self.load.population is not None:
+            return 1.0
+        surely = forecast.capacity / math.exp(Z * forecast.deviation)
+        return min(1.0, surely / (HEADROOM * self.load.rate * self.load.output))
 
     @property
     def least(self) -> float:
