@@ -60,6 +60,7 @@ CHAT = Load(
     cached=0.0,
     output=250.0,
     output_square=90_000.0,
+    prompt_variation=1.0,
     held=980.0,
     in_flight=28.0,
     dispersion=1.5,

@@ -163,7 +163,7 @@ class Rating:
             expected is not None
             and low is not None
             and not _is_broken(seen, expected, share)
-            and low < min(self.least, expected)
+            and low < min(share, expected)
             for (seen, expected), low in parts
         )
 

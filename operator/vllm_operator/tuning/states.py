@@ -15,9 +15,6 @@ from .curve import Point, Posterior
 from .distributions import gamma, normal
 from .load import Load
 
-PROMPT_VARIATION: Final = 1.0
-"""Variance of prompts' lengths over their mean's square, of which the metrics that are read say
-nothing: that of an exponential distribution."""
 JITTER: Final = 0.03
 """Relative standard deviation of equal steps, and of the contexts in them."""
 GROWTH: Final = 1.25
@@ -131,6 +128,8 @@ class State:
     """Tokens of a step that are left for prompts."""
     prompt: float
     """Prompt tokens that are computed for a request."""
+    variation: float
+    """Variance of its length over the mean's square."""
     pieces: float
     """Steps that a prompt takes, in the mean."""
     mixed: float
@@ -174,7 +173,7 @@ class State:
         last = max(1.0, self.prompt - (self.pieces - 1.0) * self.room)
         some = -math.expm1(-self.started)
         mean = self.started * last / some
-        square = self.started * last * last * (1.0 + PROMPT_VARIATION + self.started) / some
+        square = self.started * last * last * (1.0 + self.variation + self.started) / some
         fits = min(prompt_of(self.row, seconds), self.room)
         within = max(filled, gamma(fits, mean, max(0.0, square - mean * mean)))
         within = (within + (self.pieces - 1.0) * filled) / self.pieces
@@ -192,7 +191,7 @@ class State:
         fits = prompt_of(self.row, left) if left < full else self.room * left / full
         ahead = self.preparing
         mean = self.prompt * (1.0 + ahead)
-        each = PROMPT_VARIATION + ahead * (1.0 + PROMPT_VARIATION + self.busy * ahead)
+        each = self.variation + ahead * (1.0 + self.variation + self.busy * ahead)
         return gamma(fits, mean, self.prompt * self.prompt * each)
 
 
@@ -260,6 +259,7 @@ class States:
             busy=busy,
             room=room,
             prompt=self.prompt,
+            variation=steps.load.prompt_variation,
             pieces=pieces,
             mixed=mixed,
             alone_seconds=row[0],

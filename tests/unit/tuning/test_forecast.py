@@ -230,3 +230,19 @@ def test_the_replicas_that_are_needed_are_the_fewest_that_keep_the_objective():
 def test_an_objective_that_no_step_keeps_needs_more_replicas_than_anybody_has():
     found = Forecasts(llama(), learned(), CHAT, Objective(inter_token_latency=0.001))
     assert found.replicas(knobs()) is None
+
+
+def test_prompts_that_differ_less_are_late_less_often():
+    objective = Objective(time_to_first_token=2.0)
+    load = replace(offered(2.5), prompt=4000.0)
+    some, less = (
+        forecast(
+            llama(),
+            learned(),
+            replace(load, prompt_variation=variation),
+            knobs(tokens=1024),
+            objective=objective,
+        ).time_to_first_share
+        for variation in (1.0, 0.25)
+    )
+    assert 0.9 < some < less < 1.0

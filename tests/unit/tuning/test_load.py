@@ -105,6 +105,20 @@ def test_long_outputs_are_met_more_often():
     assert found.held == pytest.approx(found.prompt + 1.25 * found.output / 2)
 
 
+def test_prompts_vary_as_their_squares_say():
+    # 15 prompts of 400 and 15 of 1200 tokens: variance 160,000 over 640,000.
+    squares = 15 * 400**2 + 15 * 1200**2
+    found = measured(intervals(20, finished_prompt_squares=squares))
+    assert found is not None
+    assert found.prompt_variation == pytest.approx(0.25)
+
+
+def test_prompts_of_which_only_the_mean_is_known_vary_as_exponential_ones():
+    found = measured(intervals(20))
+    assert found is not None
+    assert found.prompt_variation == 1.0
+
+
 def test_the_cache_in_use_says_what_a_request_holds():
     found = measured(intervals(20, running=50, cache_usage=0.5), kv_tokens=100_000)
     assert found is not None
