@@ -24,6 +24,8 @@ FOLLOWED: Final = (0.95, 1.1)
 """Factors on time by which it follows at most."""
 MORE_LATE: Final = 3.0
 """Times as many as expected that it then takes to be late at most."""
+SELDOM: Final = 0.8
+"""Share of what the KV cache holds below which, on average, it is hardly ever full."""
 ROUNDS: Final = 4
 REPLICAS: Final = 64
 
@@ -36,6 +38,7 @@ class Forecast:
     places: int
     """Requests that run at once at most: the cap, or what the KV cache holds; all ranks."""
     bound_by_cache: bool
+    """Whether requests have to wait for the KV cache, or are preempted."""
     tokens_per_second: float
     """Generated."""
     low: float
@@ -206,17 +209,18 @@ class Forecasts:
         self, knobs: Knobs, kv_tokens: float | None, objective: Objective, pods: int | None = None
     ) -> Forecast:
         held, places = self.held(kv_tokens), knobs.cap
+        scale = 1.0 if pods is None else self.load.pods / pods
+        ranks, tokens = self.steps.ranks, knobs.max_num_batched_tokens
+
+        def outcome(z: float, bound: bool) -> Outcome:
+            track = self._track(tokens, bound, z, objective)
+            return self._outcome(track, (tokens, bound, z), places, scale)
+
         bound = held is not None and held < places
         if held is not None and bound:
             places = held
-        scale = 1.0 if pods is None else self.load.pods / pods
-        ranks, tokens = self.steps.ranks, knobs.max_num_batched_tokens
-        expected, slow = (
-            self._outcome(
-                self._track(tokens, bound, z, objective), (tokens, bound, z), places, scale
-            )
-            for z in (0.0, Z)
-        )
+            bound = outcome(Z, False).in_flight > SELDOM * places
+        expected, slow = outcome(0.0, bound), outcome(Z, bound)
         state = self._track(tokens, bound, 0.0, objective).states.at(places)
         output, offered = self.load.output, self.load.rate * scale / ranks
         fast = min(offered, state.rate * math.exp(Z * state.deviation))

@@ -246,3 +246,10 @@ def test_prompts_that_differ_less_are_late_less_often():
         for variation in (1.0, 0.25)
     )
     assert 0.9 < some < less < 1.0
+
+
+def test_a_cache_that_is_never_full_costs_nothing():
+    # 100 fit and about 25 are there.
+    some = forecast(llama(), learned(), CHAT, knobs(), 98_500)
+    assert not some.bound_by_cache
+    assert some.latency == forecast(llama(), learned(), CHAT, knobs()).latency
