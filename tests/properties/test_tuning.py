@@ -18,6 +18,7 @@ from vllm_operator.tuning.load import Load, measured
 SERVER = llama()
 LEARNED = learned(0.03)
 shares = st.floats(0.0, 1.0)
+seldom = st.sampled_from([False, False, False, False, True])
 
 
 @st.composite
@@ -57,13 +58,15 @@ objectives = st.builds(
     st.none() | st.floats(0.005, 0.2),
     st.sampled_from([50.0, 95.0, 99.0]),
 )
-ranges = st.builds(Range, st.sampled_from([None, 4, 32]), st.sampled_from([None, 128, 2048]))
+ranges = st.builds(
+    Range, st.sampled_from([None, None, 4, 32]), st.sampled_from([None, None, 128, 2048])
+)
 rules_of_people = st.builds(
     Rules,
     active_seqs=st.booleans(),
-    pinned_seqs=st.booleans(),
-    pinned_tokens=st.booleans(),
-    pinned_utilization=st.booleans(),
+    pinned_seqs=seldom,
+    pinned_tokens=seldom,
+    pinned_utilization=seldom,
     seqs=ranges,
     tokens=ranges,
     utilization=st.sampled_from([Range(), Range(max=0.92), Range(max=0.8)]),
@@ -83,7 +86,7 @@ def planned(knobs: Knobs) -> Planned:
 def test_a_choice_keeps_to_bounds_pins_and_what_was_seen():
     proposed = []
 
-    @settings(max_examples=60)
+    @settings(max_examples=100)
     @given(loads(), settings_of_engines, objectives, rules_of_people, bounds, st.floats(1, 300))
     def keeps(load, now, objective, rules, holding, batch):
         posterior = replace(LEARNED, batch=batch)
@@ -111,7 +114,7 @@ def test_a_choice_keeps_to_bounds_pins_and_what_was_seen():
         assert then.max_num_batched_tokens >= then.max_num_seqs
 
     keeps()
-    assert len(proposed) >= 8
+    assert len(proposed) >= 10
 
 
 @settings(max_examples=40)
