@@ -68,7 +68,7 @@ def test_a_prompt_that_is_cut_into_pieces_is_in_more_steps() -> None:
     small = shipped(tokens=512)
     alone = small.times.step(24, 920, 0, 0)
     mixed = small.times.step(24, 920, 488, 400)
-    assert 80 / 488 == pytest.approx(0.1639, abs=1e-4)
+    assert pytest.approx(0.1639, abs=1e-4) == 80 / 488
     assert seconds(small, load(24)) == pytest.approx(alone + 80 / 488 * (mixed - alone))
 
 
