@@ -17,8 +17,10 @@ from dataclasses import dataclass
 from vllm_operator.tuning.intervals import Between, Interval
 
 GRAPHS = (1, 2, 4, *range(8, 257, 8), *range(272, 513, 16))
-TICKS = 15
+TICKS = 6
 """In an interval."""
+OWN_STAYS = 0.7
+"""Correlation of what a pod's machine does in one interval and in the next."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class Engine:
     context: float = 9e-8
     prompt: float = 3.5e-5
     jitter: float = 0.03
+    own: float = 0.01
+    """Standard deviation of what only this pod's machine does, minutes long."""
     unit: float = 1.0
     """Seconds of a second: all times are as much longer."""
 
@@ -74,7 +78,7 @@ class Pod:
         self.name, self.traffic, self.engine, self.cap = name, traffic, engine, cap
         self.generator, self.slower = generator, slower
         self.waiting = 0
-        self.carried = 0.0
+        self.own = generator.gauss(0.0, engine.own)
         rate = traffic.rate
         self.running = cap if rate is None else self._balanced(rate / engine.unit)
 
@@ -98,6 +102,7 @@ class Pod:
         """What it does in the ``seconds`` before ``end``; ``disturbance`` is a factor on steps."""
         draw, traffic, engine = self.generator, self.traffic, self.engine
         tick = seconds / TICKS
+        self.own = OWN_STAYS * self.own + draw.gauss(0.0, engine.own) * math.sqrt(1 - OWN_STAYS**2)
         context = traffic.prompt + traffic.output
         steps = gaps = gap_seconds = slow = starts = finished = output = 0.0
         queue = 0.0
@@ -113,7 +118,7 @@ class Pod:
             self.running += joining
             if not self.running:
                 continue
-            factor = self.slower * disturbance(now)
+            factor = self.slower * disturbance(now) * math.exp(self.own)
             alone = factor * engine.step(self.running, context, 0.0)
             mixed = factor * engine.step(self.running, context, traffic.prompt)
             # As many steps as fit, of which one for each request that joined has its prompt.

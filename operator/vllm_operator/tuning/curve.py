@@ -9,40 +9,50 @@ that the slope comes from within them. Times are in seconds, lengths in tokens.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import groupby
-from statistics import median
+from statistics import median, stdev
 from typing import Any, Final, NamedTuple
 
 from vllm_operator.api.canonical import digest
 from vllm_operator.sizing.performance.multipliers import Multipliers
 from vllm_operator.sizing.performance.server import Server
 
+from .blocks import Cells, excitation_of, rank_correlation, split_where_sides_hold
 from .durations import Durations
 from .intervals import Interval
-from .regression import Groups, Linear, Matrix, Solution, Vector, diagonal, fitted, quadratic
+from .regression import (
+    LEAST_NOISE,
+    Groups,
+    Linear,
+    Matrix,
+    Solution,
+    Vector,
+    diagonal,
+    fitted,
+    quadratic,
+)
 
 LEAST_STEPS: Final = 20
 LEAST_GAPS: Final = 50
 BURST: Final = 0.2
 """Preemptions of a running request from which on an interval shows their cost, not the curve's."""
 BLOCK_DEVIATION: Final = 0.15
-RUN: Final = 8
-"""Intervals in a row on one side of the curve, beyond which a block's effect changed within it."""
 TODAY: Final = 3
 """Blocks whose median effect is the level of today."""
 CORRELATION: Final = 0.3
 CORRELATED: Final = 30
-"""Intervals from which on a rank correlation of residual and batch says something."""
+"""Intervals that it takes."""
 IDENTIFIED: Final = 0.9
 """Of its prior's standard deviation, below which data said something of a multiplier."""
+LEAST_DEVIATION: Final = 0.03
+"""Steps are padded to the sizes of graphs, which the curve does not have."""
 SHAPE: Final = 0.05
-"""Standard deviation that a batch e times as large as those seen adds: no model has the true
-shape."""
+"""Standard deviation that a batch e times as large as those seen adds."""
 BUMP: Final = 1e-4
 """Of a multiplier, for a derivative."""
+ALIKE: Final = 0.1
+"""Change of all multipliers within which gradients are kept."""
 MEMORY: Final = 0.1
 """Standard deviation by which servers of one kind differ in each multiplier."""
 
@@ -119,8 +129,8 @@ def seconds(server: Server, at: Point) -> float:
     prompt is cut into, so 1 - exp(-x pieces) of the steps carry one. The mean of both kinds of
     steps is not a step with the mean prompt, as the roofline bends between them.
     """
-    times, split = server.times, server.work.split
-    in_flight = float(split.pipeline)
+    times = server.times
+    in_flight = float(server.work.split.pipeline)
     alone = times.step(at.batch, at.context, 0.0, 0.0, in_flight=in_flight)
     if at.prompt <= 0.0 or at.starts <= 0.0:
         return alone
@@ -177,7 +187,7 @@ class Posterior:
     excitation: float
     """Standard deviation of ln batch within blocks: without any the slope is the prior's."""
     correlation: float
-    """Of the ranks of residuals and batches."""
+    """Of the ranks of residuals and batches; 0 where no more is left than noise."""
     drift: float
     """Level of today less that of the three blocks before."""
     unsteadiness: float
@@ -197,17 +207,14 @@ class Posterior:
 
     def prior(self) -> Prior:
         """For the next fit of a server of the kind."""
-        wider = zip(self.covariance, diagonal((MEMORY,) * 4), strict=True)
         covariance = tuple(
-            tuple(a + b for a, b in zip(row, more, strict=True)) for row, more in wider
+            tuple(one + MEMORY**2 * (i == j) for j, one in enumerate(row))
+            for i, row in enumerate(self.covariance)
         )
         return Prior(self.mean, covariance)
 
     def latency(self, server: Server, at: Point) -> float:
-        """Seconds between two tokens at the level of today; ``server`` is as shipped, unscaled.
-
-        For many points, ``seconds(server.scaled(self.today), point)`` scales once.
-        """
+        """Seconds between two tokens at the level of today; ``server`` is as shipped, unscaled."""
         return seconds(server.scaled(self.today), at)
 
     def deviation(self, server: Server, at: Point) -> float:
@@ -219,8 +226,8 @@ class Posterior:
         gradient = linearised(server, self.mean, [at])[1][0]
         away = [one - centre for one, centre in zip(gradient, self.centre, strict=True)]
         beyond = SHAPE * max(0.0, math.log(at.batch / self.batch))
-        variance = quadratic(self.covariance, away) + self.level_deviation**2 + beyond**2
-        return math.sqrt(max(0.0, variance))
+        known = quadratic(self.covariance, away) + self.level_deviation**2
+        return math.sqrt(max(0.0, known) + beyond**2 + LEAST_DEVIATION**2)
 
     def to_json_object(self) -> dict[str, Any]:
         """As plain JSON."""
@@ -269,6 +276,24 @@ def linearised(server: Server, multipliers: Vector, points: Sequence[Point]) -> 
     return base, gradients
 
 
+class Curve:
+    """The curve at some points; gradients are kept while the multipliers hardly change."""
+
+    def __init__(self, server: Server, points: Sequence[Point]) -> None:
+        self.server, self.points = server, points
+        self.at: Vector = ()
+        self.gradients: Sequence[Vector] = ()
+
+    def linearised(self, multipliers: Vector) -> Linear:
+        """ln latency at each point and its gradient, as ``linearised``."""
+        if self.at and max(abs(a - b) for a, b in zip(self.at, multipliers, strict=True)) < ALIKE:
+            here = self.server.scaled(Multipliers(*multipliers))
+            return [math.log(seconds(here, at)) for at in self.points], self.gradients
+        values, self.gradients = linearised(self.server, multipliers, self.points)
+        self.at = multipliers
+        return values, self.gradients
+
+
 def usable(interval: Interval) -> bool:
     """Whether an interval's mean says something of the curve."""
     enough = interval.steps >= LEAST_STEPS and interval.gaps >= LEAST_GAPS
@@ -300,9 +325,11 @@ def fit(
     numbers = {place: number for number, place in enumerate(dict.fromkeys(places))}
     groups = [numbers[place] for place in places]
 
+    curve = Curve(server, points)
+
     def solved(of: Sequence[int], start: Vector | None) -> Solution:
         return fitted(
-            lambda multipliers: linearised(server, multipliers, points),
+            curve.linearised,
             observed,
             Groups(of, BLOCK_DEVIATION),
             prior,
@@ -310,72 +337,49 @@ def fit(
         )
 
     found = solved(groups, None)
-    split = _split(groups, found.residuals)
+    split = split_where_sides_hold(groups, found.residuals)
     if split != groups:
         found = solved(split, found.mean)
-    batches = [at.batch for at in points]
-    return _told(found, prior, spans, split, batches, _excitation(groups, batches))
-
-
-def _split(groups: Sequence[int], residuals: Sequence[float]) -> list[int]:
-    """Groups, those in which the residuals stay on one side for long split where they do."""
-    found: list[int] = []
-    number = -1
-    for _, members in groupby(range(len(groups)), key=lambda place: groups[place]):
-        fresh = True
-        for _, run in groupby(members, key=lambda place: residuals[place] > 0):
-            places = list(run)
-            long = len(places) > RUN
-            number += fresh or long
-            fresh = long
-            found += [number] * len(places)
-    return found
-
-
-def _excitation(groups: Sequence[int], batches: Sequence[float]) -> float:
-    within: dict[int, list[float]] = defaultdict(list)
-    for group, batch in zip(groups, batches, strict=True):
-        within[group].append(math.log(batch))
-    squares = sum((one - sum(some) / len(some)) ** 2 for some in within.values() for one in some)
-    free = len(batches) - len(within)
-    return math.sqrt(squares / free) if free > 0 else 0.0
+    return _told(found, prior, list(places), split, [at.batch for at in points])
 
 
 def _told(
     found: Solution,
     prior: Prior,
-    spans: Sequence[int],
+    places: Sequence[tuple[str, int]],
     groups: Sequence[int],
     batches: Sequence[float],
-    excitation: float,
 ) -> Posterior:
-    of_span: dict[int, set[int]] = defaultdict(set)
-    for span, group in zip(spans, groups, strict=True):
-        of_span[span].add(group)
-    latest = sorted(of_span)
-    today = sorted(set().union(*(of_span[span] for span in latest[-TODAY:])))
-    before = set().union(*(of_span[span] for span in latest[-2 * TODAY : -TODAY]))
-    level = median(found.effects[group] for group in today)
-    drift = level - median(found.effects[group] for group in before) if before else 0.0
+    """``places``: pod and span of each interval; ``groups``: those that have one effect."""
+    numbers = {place: number for number, place in enumerate(dict.fromkeys(places))}
+    blocks = [numbers[place] for place in places]
+    cells = Cells(blocks)
+    effects = cells.means([found.effects[group] for group in groups])
+    variances = cells.means([found.variances[group] for group in groups])
+    pulls = cells.vectors([found.pulls[group] for group in groups])
+    spans = sorted({span for _, span in numbers})
+    today = [number for (_, span), number in numbers.items() if span in spans[-TODAY:]]
+    earlier = spans[-2 * TODAY : -TODAY]
+    before = [effects[number] for (_, span), number in numbers.items() if span in earlier]
+    level = median(effects[number] for number in today)
     count = len(today)
-    centre = tuple(sum(found.pulls[group][i] for group in today) / count for i in range(4))
-    mean_effect = sum(found.effects) / len(found.effects)
-    squares = sum((one - mean_effect) ** 2 for one in found.effects)
+    centre = tuple(sum(pulls[number][i] for number in today) / count for i in range(4))
     deviations = [math.sqrt(row[place]) for place, row in enumerate(found.covariance)]
+    left = found.noise > LEAST_NOISE
     return Posterior(
         mean=Multipliers(*found.mean),
         covariance=found.covariance,
         level=level,
-        level_deviation=math.sqrt(sum(found.variances[group] for group in today)) / count,
+        level_deviation=math.sqrt(sum(variances[number] for number in today)) / count,
         centre=centre,
         noise=found.noise,
         batch=quantile(batches, 0.95),
         intervals=len(batches),
-        blocks=len(latest),
-        excitation=excitation,
-        correlation=rank_correlation(found.residuals, batches),
-        drift=drift,
-        unsteadiness=math.sqrt(squares / max(1, len(found.effects) - 1)),
+        blocks=len(spans),
+        excitation=excitation_of(blocks, batches),
+        correlation=rank_correlation(found.residuals, batches) if left else 0.0,
+        drift=level - median(before) if before else 0.0,
+        unsteadiness=stdev(effects) if len(effects) > 1 else 0.0,
         identified=tuple(
             name
             for name, here, before_it in zip(
@@ -393,24 +397,3 @@ def quantile(values: Sequence[float], share: float) -> float:
     low = int(place)
     high = min(low + 1, len(ordered) - 1)
     return ordered[low] + (place - low) * (ordered[high] - ordered[low])
-
-
-def rank_correlation(left: Sequence[float], right: Sequence[float]) -> float:
-    """Spearman's, equal values sharing their ranks; 0 where either does not vary."""
-    a, b = _ranks(left), _ranks(right)
-    middle = (len(a) + 1) / 2
-    top = sum((one - middle) * (other - middle) for one, other in zip(a, b, strict=True))
-    below = math.sqrt(sum((one - middle) ** 2 for one in a) * sum((one - middle) ** 2 for one in b))
-    return top / below if below else 0.0
-
-
-def _ranks(values: Sequence[float]) -> list[float]:
-    order = sorted(range(len(values)), key=lambda place: values[place])
-    ranks = [0.0] * len(values)
-    done = 0
-    for _, equal in groupby(order, key=lambda place: values[place]):
-        places = list(equal)
-        for place in places:
-            ranks[place] = done + (len(places) + 1) / 2
-        done += len(places)
-    return ranks

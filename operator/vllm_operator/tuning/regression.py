@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import mul
 from statistics import median
 from typing import Final
 
@@ -29,7 +30,8 @@ LEAST_NOISE: Final = 0.01
 ROUNDS: Final = 12
 REWEIGHTED: Final = 8
 """Times that weights are found anew within a linearisation."""
-CLOSE: Final = 1e-4
+CLOSE: Final = 1e-3
+"""A change of all parameters after which weights are not found anew."""
 NEAR: Final = 3e-3
 """A step of all parameters after which no other is made: a few thousandths of a step's time."""
 LONGEST: Final = 0.7
@@ -94,17 +96,15 @@ def fitted(
     effects = [0.0] * groups.number
     for _ in range(ROUNDS):
         values, gradients = linearised(at)
+        columns = list(zip(*gradients, strict=True))
         differences = [one - value for one, value in zip(observed, values, strict=True)]
         moved: Vector = (0.0,) * size
         for _again in range(REWEIGHTED):
-            residuals = _residuals(differences, gradients, moved, effects, groups.of)
+            residuals = _residuals(differences, columns, moved, effects, groups.of)
             scale = spread(residuals, LEAST_NOISE)
-            sums = _Sums(size, effects, groups.deviation)
-            for gradient, difference, residual, group in zip(
-                gradients, differences, residuals, groups.of, strict=True
-            ):
-                weight = min(1.0, HUBER * scale / max(abs(residual), 1e-12)) / scale**2
-                sums.add(gradient, difference, weight, group)
+            limit = HUBER * scale
+            weights = [min(1.0, limit / max(abs(one), 1e-12)) / scale**2 for one in residuals]
+            sums = _Sums(columns, differences, weights, groups, effects)
             away = [one - by for one, by in zip(mean, at, strict=True)]
             pull = tuple(dot(row, away) for row in precision)
             before = moved
@@ -112,7 +112,7 @@ def fitted(
             effects = sums.effects(moved)
             if max(abs(one - by) for one, by in zip(moved, before, strict=True)) < CLOSE:
                 break
-        residuals = _residuals(differences, gradients, moved, effects, groups.of)
+        residuals = _residuals(differences, columns, moved, effects, groups.of)
         step = max(abs(one) for one in moved)
         shorter = min(1.0, LONGEST / step) if step else 1.0
         at = tuple(one + shorter * by for one, by in zip(at, moved, strict=True))
@@ -131,51 +131,51 @@ def fitted(
 
 def _residuals(
     differences: Sequence[float],
-    gradients: Sequence[Vector],
+    columns: Sequence[Sequence[float]],
     moved: Vector,
     effects: Sequence[float],
     groups: Sequence[int],
 ) -> list[float]:
-    return [
-        one - effects[group] - dot(gradient, moved)
-        for one, gradient, group in zip(differences, gradients, groups, strict=True)
-    ]
+    left = [one - effects[group] for one, group in zip(differences, groups, strict=True)]
+    for by, column in zip(moved, columns, strict=True):
+        if by:
+            left = [one - by * more for one, more in zip(left, column, strict=True)]
+    return left
 
 
 class _Sums:
     """The normal equations, groups apart."""
 
-    def __init__(self, size: int, effects: Sequence[float], deviation: float) -> None:
-        self.size = size
-        self.matrix = [[0.0] * size for _ in range(size)]
-        self.right = [0.0] * size
+    def __init__(
+        self,
+        columns: Sequence[Sequence[float]],
+        differences: Sequence[float],
+        weights: Sequence[float],
+        groups: Groups,
+        effects: Sequence[float],
+    ) -> None:
+        deviation = groups.deviation
+        weighted = [list(map(mul, weights, column)) for column in columns]
+        self.matrix = [[sum(map(mul, one, other)) for other in columns] for one in weighted]
+        self.right = [sum(map(mul, one, differences)) for one in weighted]
         self.precisions = [
             (HEAVY_TAIL + 1.0) / (HEAVY_TAIL + (one / deviation) ** 2) / deviation**2
             for one in effects
         ]
-        self.coupling = [[0.0] * size for _ in effects]
         self.totals = [0.0] * len(effects)
-
-    def add(self, gradient: Vector, difference: float, weight: float, group: int) -> None:
-        coupling, matrix, right = self.coupling[group], self.matrix, self.right
-        self.precisions[group] += weight
-        self.totals[group] += weight * difference
-        for i, one in enumerate(gradient):
-            weighted = weight * one
-            if weighted:
-                coupling[i] += weighted
-                right[i] += weighted * difference
-                row = matrix[i]
-                for j in range(i + 1):
-                    row[j] += weighted * gradient[j]
+        by_column = [[0.0] * len(effects) for _ in columns]
+        for group, weight, difference in zip(groups.of, weights, differences, strict=True):
+            self.precisions[group] += weight
+            self.totals[group] += weight * difference
+        for sums, column in zip(by_column, weighted, strict=True):
+            for group, one in zip(groups.of, column, strict=True):
+                sums[group] += one
+        self.coupling = list(zip(*by_column, strict=True))
 
     def solved(self, precision: Matrix, pull: Vector) -> tuple[Vector, Matrix]:
         """The step of the parameters, and their covariance."""
-        size = self.size
-        matrix = [
-            [self.matrix[max(i, j)][min(i, j)] + precision[i][j] for j in range(size)]
-            for i in range(size)
-        ]
+        size = len(self.right)
+        matrix = [[self.matrix[i][j] + precision[i][j] for j in range(size)] for i in range(size)]
         right = [one + more for one, more in zip(self.right, pull, strict=True)]
         for own, coupling, total in zip(self.precisions, self.coupling, self.totals, strict=True):
             for i in range(size):
