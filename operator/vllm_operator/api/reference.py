@@ -7,7 +7,7 @@ from typing import Final
 
 from .base import API_VERSION, KIND
 from .conditions import REASONS
-from .crd import COLUMNS, server_schema
+from .crd import COLUMNS, WIDE_COLUMNS, server_schema
 from .patterns import MEANINGS
 from .schema import FREE_FORM_KEY, INT_OR_STRING, RULES_KEY, Schema
 
@@ -104,14 +104,15 @@ def _columns() -> Iterator[str]:
     yield "## Columns of `kubectl get vllm`\n"
     yield from _table(
         ("Column", "Source", "Description"),
-        ((name.upper(), f"`{path}`", text) for name, _, text, path in COLUMNS),
+        ((name.upper(), f"`{path}`", text) for name, _, text, path in (*COLUMNS, *WIDE_COLUMNS)),
     )
 
 
 def _conditions() -> Iterator[str]:
     yield "## Conditions and their reasons\n"
     yield (
-        "All of them stand in `status.conditions` from the first visit on. `Ready` may also carry\n"
+        "All of them stand in `status.conditions` from the first visit on, `MetricsAvailable` and\n"
+        "`Tuned` only where `spec.autotune.mode` is `Recommend` or `Auto`. `Ready` may also carry\n"
         "the reason of the condition that stops it.\n"
     )
     for condition, reasons in REASONS.items():

@@ -10,11 +10,11 @@ from typing import Any
 
 from vllm_operator.api.v1alpha1 import VLLMServer, VLLMServerSpec
 from vllm_operator.errors import ApiError, Stale
-from vllm_operator.lifecycle.kinds import BUDGETS, BY_KIND, SERVERS
+from vllm_operator.lifecycle.kinds import BUDGETS, BY_KIND, SERVERS, Resource
 from vllm_operator.lifecycle.notes import Note
-from vllm_operator.lifecycle.records import Key
+from vllm_operator.lifecycle.records import ChildRecord, Key
 from vllm_operator.lifecycle.revisions import Pinned
-from vllm_operator.lifecycle.rollout import choose_strategy, may_retire
+from vllm_operator.lifecycle.rollout import Strategy, choose_strategy, may_retire
 from vllm_operator.manifests.render import WORKLOADS, live_objects, with_live_fields
 
 from .apply import Applier, differs, is_refusal, with_applied_hash
@@ -78,15 +78,7 @@ class Children:
             rolling_update: Mapping[str, int] = {}
             marks: Mapping[str, str] = {}
             if kind in WORKLOADS:
-                strategy = choose_strategy(
-                    server.spec,
-                    live,
-                    self._store.pods(key),
-                    self._clock(),
-                    template=in_force.template,
-                    planned_at=in_force.created_at,
-                    may_surge=in_force.may_surge,
-                )
+                strategy = self._strategy(key, server, in_force, live)
                 rolling_update, look_again = strategy.rolling_update, strategy.look_again
                 marks = strategy.marks
             of_the_moment = (*rolling_update.items(), *marks.items())
@@ -105,7 +97,7 @@ class Children:
                     continue
                 if error.code != 409:
                     raise
-                await self._read_again(kind, key)
+                await self._read_again(BY_KIND[kind], key)
                 raise Stale(f"{kind} {key[1]} has changed since it was read") from error
             self._metrics.writes.labels(kind).inc()
             more = number + 1 < len(objects)
@@ -119,13 +111,22 @@ class Children:
         look_again = wait if look_again is None else look_again
         return Applied(repaired, look_again, refusal)
 
+    def _strategy(
+        self, key: Key, server: VLLMServer, in_force: Pinned, live: ChildRecord | None
+    ) -> Strategy:
+        return choose_strategy(
+            server.spec,
+            live,
+            self._store.pods(key),
+            self._clock(),
+            template=in_force.template,
+            planned_at=in_force.created_at,
+            may_surge=in_force.may_surge,
+        )
+
     async def ensure_alive(self, key: Key, server: VLLMServer) -> None:
         """Read the server live. Raises Stale where it is gone, or another one by now."""
-        body = await self._client.get(SERVERS, key[0], key[1])
-        if body is None:
-            self._store.forget_child(SERVERS.kind, key, key[1])
-        else:
-            self._store.observe(SERVERS.kind, body)
+        body = await self._read_again(SERVERS, key)
         if body is None or body["metadata"]["uid"] != server.metadata.uid:
             raise Stale(f"VLLMServer {key[1]} is gone")
 
@@ -165,12 +166,13 @@ class Children:
             self._metrics.writes.labels(kind).inc()
         self._store.forget_child(kind, key, key[1])
 
-    async def _read_again(self, kind: str, key: Key) -> None:
-        body = await self._client.get(BY_KIND[kind], key[0], key[1])
+    async def _read_again(self, resource: Resource, key: Key) -> dict[str, Any] | None:
+        body = await self._client.get(resource, key[0], key[1])
         if body is None:
-            self._store.forget_child(kind, key, key[1])
+            self._store.forget_child(resource.kind, key, key[1])
         else:
-            self._store.observe(kind, body)
+            self._store.observe(resource.kind, body)
+        return body
 
 
 def without_pods(server: VLLMServer) -> VLLMServer:

@@ -7,16 +7,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from vllm_operator.api.conditions import truncate
-from vllm_operator.api.plan import Plan, Problem, Unplanned
+from vllm_operator.api.plan import Unplanned
 from vllm_operator.api.v1alpha1 import VLLMServer
-from vllm_operator.errors import (
-    LeaderWorkerSetMissing,
-    NameConflict,
-    PredecessorRemains,
-    TemporaryFailure,
-)
+from vllm_operator.errors import LeaderWorkerSetMissing, NameConflict, TemporaryFailure
 from vllm_operator.lifecycle.learned import taken_over
+from vllm_operator.lifecycle.objections import (
+    Objection,
+    conflicted,
+    refused_by_server,
+    unavailable,
+    unplannable,
+)
 from vllm_operator.lifecycle.records import Key
 from vllm_operator.lifecycle.remembered import Remembered
 from vllm_operator.lifecycle.revisions import (
@@ -25,23 +26,20 @@ from vllm_operator.lifecycle.revisions import (
     Relation,
     controller_revision,
     relation,
-    replan_request,
 )
+from vllm_operator.lifecycle.standing import standing_of
 from vllm_operator.manifests.planned import Planned, planned, rendered
 from vllm_operator.manifests.render import template_of
 from vllm_operator.sizing.asked.inputs import PlanningInputs
 from vllm_operator.sizing.asked.repairs import Repair
 from vllm_operator.sizing.memory.calibration import Calibration
-from vllm_operator.sizing.plan.difference import plan_difference
+from vllm_operator.sizing.plan.difference import is_a_tie, plan_difference
 from vllm_operator.sizing.plan.planner import unplanned
 
 from .apply import Applier
-from .inputs import LARGEST_GROUP, InputSource, Standing
+from .inputs import LARGEST_GROUP, InputSource
 
 INSTALL_GROUPS: Final = "https://lws.sigs.k8s.io/docs/installation"
-PREDECESSOR_SECONDS: Final = 1.0
-ASK_AGAIN_SECONDS: Final = 30.0
-"""How often to look for what no watch delivers: a foreign object, a ConfigMap to come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +59,6 @@ class Proposal:
         """The ControllerRevision that pins it."""
         inputs = self.inputs.to_json_object()
         return controller_revision(server, number, inputs, self.planned, self.release)
-
-
-@dataclass(frozen=True, slots=True)
-class Objection:
-    """Why no plan is put in force, or what keeps its objects from being applied."""
-
-    problems: tuple[Problem, ...] = ()
-    waits: bool = False
-    """Whether they may pass by themselves."""
-    ask_again: float | None = None
 
 
 Calibrations = Callable[[str], tuple[Calibration, ...]]
@@ -126,17 +114,15 @@ class Planner:
                 inputs, kept = replace(inputs, repairs=learned.repairs), None
         else:
             try:
-                standing = _standing(server, in_force, remembered)
+                standing = standing_of(server, in_force, remembered)
                 inputs = await self._inputs.resolve(server, standing)
             except TemporaryFailure as failure:
-                message = f"{failure.message}; asked again every {ASK_AGAIN_SECONDS:.0f} s"
-                problem = _problem("SourceUnavailable", message, failure.field or "spec")
-                return Objection((problem,), waits=True, ask_again=ASK_AGAIN_SECONDS)
+                return unavailable(failure)
             known = self._calibrations(server.spec.model.id)
             inputs = replace(inputs, calibrations=known, repairs=learned.repairs)
         found = rendered(server, inputs, kept) if kept else planned(server, inputs)
         if isinstance(found, Unplanned):
-            return _objection(without_groups(server, inputs, found), inputs)
+            return unplannable(without_groups(server, inputs, found), inputs)
         return Proposal(found, inputs, release=release)
 
     async def repaired(
@@ -193,7 +179,7 @@ class Planner:
         before = in_force.plan
         assert before is not None
         found = planned(server, now)
-        if isinstance(found, Planned) and _is_a_tie(found.plan, before):
+        if isinstance(found, Planned) and is_a_tie(before, found.plan):
             # As good on another product, of which there are more nodes today: no reason to move.
             found = planned(server, replace(now, preferred_product=before.placement.gpu))
         if isinstance(found, Unplanned):
@@ -236,74 +222,3 @@ def without_groups(server: VLLMServer, inputs: PlanningInputs, found: Unplanned)
         f"at its next resync{first}",
     )
     return unplanned(server, inputs, [missing])
-
-
-def conflicted(conflict: NameConflict) -> Objection:
-    """What a visit comes to where a name is taken."""
-    waits = isinstance(conflict, PredecessorRemains)
-    remedy = (
-        "it belongs to a deleted server of this name and is about to be collected"
-        if waits
-        else "it stays untouched: rename this server, or delete that object"
-    )
-    problem = Problem(field="metadata.name", reason="NameConflict", message=f"{conflict}; {remedy}")
-    again = PREDECESSOR_SECONDS if waits else ASK_AGAIN_SECONDS
-    return Objection((problem,), waits=waits, ask_again=again)
-
-
-def _is_a_tie(new: Plan, old: Plan) -> bool:
-    if new.placement.gpu == old.placement.gpu:
-        return False
-    same_size = new.placement.gpus_per_replica == old.placement.gpus_per_replica
-    return same_size and new.capacity.max_model_len == old.capacity.max_model_len
-
-
-def refused_by_server(message: str) -> Objection:
-    """What a visit comes to where the API server, a quota or a webhook refuses an object."""
-    return Objection((_problem("ObjectRefused", message),), ask_again=ASK_AGAIN_SECONDS)
-
-
-def unexpected(error: Exception) -> Objection:
-    """What a visit comes to where planning itself is broken: said, and nothing else stops."""
-    message = (
-        f"planning failed unexpectedly ({type(error).__name__}: {error}); this is a defect of the "
-        "operator, whose log has the details. What runs goes on"
-    )
-    return Objection((_problem("OperatorDefect", message),), ask_again=ASK_AGAIN_SECONDS)
-
-
-def _problem(reason: str, message: str, field: str = "spec") -> Problem:
-    return Problem(field=field[:200], reason=reason, message=truncate(message))
-
-
-def _standing(
-    server: VLLMServer, in_force: Pinned | None, remembered: Remembered
-) -> Standing | None:
-    """What stays as it is, unless a new plan was asked for outright."""
-    if in_force is None:
-        own = server.spec.engine is not None and server.spec.engine.image is not None
-        return Standing(remembered.product, image=None if own else remembered.image)
-    if in_force.replan != replan_request(server) or in_force.plan is None:
-        return None
-    inputs = PlanningInputs.from_json_object(in_force.inputs)
-    product, facts = in_force.plan.placement.gpu, inputs.model
-    known_to_hub_only = facts is not None and facts.source == "hub"
-    unchanged = in_force.spec.model == server.spec.model
-    return Standing(
-        product=product,
-        offer=next((o for o in inputs.offers if o.product == product), None),
-        image=inputs.default_image,
-        facts=facts if known_to_hub_only and unchanged else None,
-    )
-
-
-def _objection(found: Unplanned, inputs: PlanningInputs) -> Objection:
-    reasons = {problem.reason for problem in found.problems}
-    fields = [problem.field for problem in found.problems]
-    awaits_nodes = reasons == {"UnknownGPU"} and inputs.nodes_visible and not inputs.offers
-    awaits_facts = all(field.startswith("spec.model.configMapRef") for field in fields)
-    return Objection(
-        tuple(found.problems),
-        waits=awaits_nodes or awaits_facts,
-        ask_again=ASK_AGAIN_SECONDS if awaits_facts else None,
-    )

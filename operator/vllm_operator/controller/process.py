@@ -200,6 +200,11 @@ class Operator:
         age = self.oldest_seconds()
         return f"a reconcile runs for {age:.0f} s" if age > STUCK_SECONDS else None
 
+    def not_ready(self) -> str | None:
+        """What an acting process still lacks."""
+        lacks = self.acting and not self.synced
+        return "the first listing is not complete" if lacks else None
+
     async def run(self, stop: asyncio.Event) -> None:
         """Act on servers until ``stop``; raises where a watch ended for good."""
         self.acting = True
@@ -316,7 +321,7 @@ async def run_operator(settings: OperatorSettings, instance: str) -> None:
     try:
         if settings.listen:
             runner = await health.serve(
-                settings.listen, metrics, operator.stuck, lambda: _not_ready(operator)
+                settings.listen, metrics, operator.stuck, operator.not_ready
             )
         if settings.leader_election:
             await _lead_until_stopped(client, settings, instance, operator, stop)
@@ -350,9 +355,3 @@ async def _lead_until_stopped(
                 await leading
         return
     leading.result()
-
-
-def _not_ready(operator: Operator) -> str | None:
-    if operator.synced or not operator.acting:
-        return None
-    return "the first listing is not complete"

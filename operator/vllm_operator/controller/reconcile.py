@@ -33,6 +33,12 @@ from vllm_operator.lifecycle.intent import (
 )
 from vllm_operator.lifecycle.kinds import DEPLOYMENTS, EVENTS, SERVERS
 from vllm_operator.lifecycle.notes import Note, event, warnings
+from vllm_operator.lifecycle.objections import (
+    Objection,
+    conflicted,
+    refused_by_server,
+    unexpected,
+)
 from vllm_operator.lifecycle.progress import Observed
 from vllm_operator.lifecycle.records import ChildRecord, Key
 from vllm_operator.lifecycle.remembered import Remembered
@@ -57,7 +63,7 @@ from .client import Client
 from .history import Build, History
 from .metrics import Metrics
 from .nodes import Nodes
-from .planning import Objection, Planner, Proposal, conflicted, refused_by_server, unexpected
+from .planning import Planner, Proposal
 from .store import Store
 
 LOG: Final = logging.getLogger("vllm_operator")

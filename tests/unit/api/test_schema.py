@@ -27,6 +27,10 @@ FLOATS = {
     "status.plan.startup.seconds": "seconds",
     "status.calibration.relativeError": "a ratio, as the metric",
     "status.plan.startup.budgetSeconds": "seconds",
+    "status.tuning.trial.from.gpuMemoryUtilization": "the fraction above",
+    "status.tuning.trial.to.gpuMemoryUtilization": "the fraction above",
+    "status.tuning.history[].from.gpuMemoryUtilization": "the fraction above",
+    "status.tuning.history[].to.gpuMemoryUtilization": "the fraction above",
 }
 
 THE_API_SERVERS_OWN = {"apiVersion", "kind", "metadata"}
@@ -157,8 +161,13 @@ def test_the_names_columns_and_subresources_are_those_of_the_contract():
     (version,) = spec["versions"]
     assert spec["names"]["shortNames"] == ["vllm"]
     assert spec["names"]["categories"] == ["all"]
-    assert [column["name"].upper() for column in version["additionalPrinterColumns"]] == [
-        "MODEL", "GPUS", "PARALLELISM", "VERSION", "READY", "STATUS", "AGE"
+    columns = [
+        (column["name"].upper(), column.get("priority", 0))
+        for column in version["additionalPrinterColumns"]
+    ]
+    assert columns == [
+        ("MODEL", 0), ("GPUS", 0), ("PARALLELISM", 0), ("VERSION", 0), ("READY", 0), ("STATUS", 0),
+        ("AGE", 0), ("AUTOTUNE", 1), ("TUNING", 1),
     ]  # fmt: skip
     assert version["subresources"] == {
         "status": {},

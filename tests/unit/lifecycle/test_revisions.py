@@ -67,6 +67,17 @@ def test_the_plan_before_is_in_force_again_and_says_what_it_stands_in_for() -> N
     assert relation(found, make_server(model={"id": "e/f"})) is Relation.OUTDATED
 
 
+@pytest.mark.parametrize(
+    "unreadable",
+    [None, "text", {}, {"reason": "OOMKilled"}, {**ABANDONED.to_json_object(), "spec": {"x": 1}}],
+)
+def test_what_a_plan_stands_in_for_may_be_unreadable_and_the_plan_is_not(unreadable: Any) -> None:
+    record = pin(make_server())
+    found = pinned(replace(record, packed=pack({**record.data(), "abandoned": unreadable})))
+    assert found.abandoned is None
+    assert found.sized == make_sized()
+
+
 def test_a_plan_without_one_before_it_is_stopped_until_the_specification_changes() -> None:
     found = pinned(back(make_server(model=MODEL), make_server(model=MODEL), stopped=True))
     assert relation(found, make_server(model=MODEL, replicas=3)) is Relation.STOPPED

@@ -16,18 +16,7 @@ from vllm_operator.sizing.memory.calibration import Calibration
 from .repairs import Repair
 from .storage import ClaimFacts
 
-_PLANNING_ERRORS: Final = {
-    error.reason: error
-    for error in (
-        errors.UnknownModel,
-        errors.UnknownGPU,
-        errors.ModelAccessDenied,
-        errors.UnsupportedEngineVersion,
-        errors.IllegalPin,
-        errors.LeaderWorkerSetMissing,
-        errors.Infeasible,
-    )
-}
+_PLANNING_ERRORS: Final = {kind.reason: kind for kind in errors.PlanningError.__subclasses__()}
 
 
 def problem_to_json(problem: errors.PlanningError) -> dict[str, str]:
