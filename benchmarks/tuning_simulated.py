@@ -23,6 +23,7 @@ from typing import Any, Final
 import click
 from rich.console import Console
 from rich.table import Table
+from support_tuner import operator
 
 from enginesimulator import sweep
 from enginesimulator.compiled import COMPILED
@@ -53,7 +54,7 @@ def nobody(server: Server, workload: Mapping[str, Any]) -> Look:
     return leave_alone
 
 
-TUNERS: Final[Mapping[str, Maker]] = {"none": nobody}
+TUNERS: Final[Mapping[str, Maker]] = {"operator": operator, "none": nobody}
 
 
 def judged(
@@ -286,7 +287,7 @@ def workloads(files: Sequence[Path]) -> list[dict[str, Any]]:
     multiple=True,
     help="A JSON array of workloads; both committed files by default.",
 )
-@click.option("--tuner", type=click.Choice(sorted(TUNERS)), default="none", show_default=True)
+@click.option("--tuner", type=click.Choice(sorted(TUNERS)), default="operator", show_default=True)
 @click.option("--processes", default=2, show_default=True)
 def main(files: tuple[Path, ...], tuner: str, processes: int) -> None:
     """Plays all workloads."""

@@ -21,6 +21,8 @@ from vllm_operator.sizing.asked.specification import Asked, read_specification
 from vllm_operator.sizing.layout.choice import choose
 from vllm_operator.sizing.layout.search import Layout
 from vllm_operator.sizing.performance.coefficients import coefficients
+from vllm_operator.sizing.performance.server import Server as Shipped
+from vllm_operator.sizing.performance.server import server
 from vllm_operator.sizing.performance.step import times_of
 from vllm_operator.sizing.performance.work import work_of
 from vllm_operator.sizing.plan.planner import make_plan
@@ -95,7 +97,7 @@ class Server:
     @cached_property
     def hardware(self) -> Hardware:
         """How long its steps take by what the operator knows."""
-        asked, layout = self._laid_out()
+        asked, layout = self._laid_out
         gpu = performance.find(self.told["gpu"])
         if gpu is None:
             raise ValueError(f"nothing is known of the performance of {self.told['gpu']}")
@@ -113,6 +115,26 @@ class Server:
         largest = 2 * LARGEST_GRAPH if gpu.generation == "blackwell" else LARGEST_GRAPH
         return Hardware(graphs, eager, found.request_seconds, largest)
 
+    def shipped(self, knobs: Knobs) -> Shipped:
+        """What the operator knows of its speed with a setting."""
+        asked, layout = self._laid_out
+        gpu = performance.find(self.told["gpu"])
+        if gpu is None:
+            raise ValueError(f"nothing is known of the performance of {self.told['gpu']}")
+        work = work_of(
+            asked.architecture,
+            layout.parallelism,
+            element_bytes=layout.element_bytes,
+            kv_element_bytes=layout.kv_element_bits / 8,
+        )
+        return server(
+            work,
+            gpu,
+            version=self.version,
+            max_num_batched_tokens=knobs.max_num_batched_tokens,
+            max_num_seqs=knobs.cap,
+        )
+
     def _found(self, knobs: Knobs) -> Planned | None:
         pins = self._pins(
             {
@@ -124,12 +146,13 @@ class Server:
         plan = self._plan(pins, self.max_model_len)
         if not isinstance(plan, Plan):
             return None
-        layers = self._laid_out()[0].architecture.layers
+        layers = self._laid_out[0].architecture.layers
         compiling = layers * figures(self.version)["compile"]
         tokens, size = plan.capacity.kv_tokens.expected, plan.capacity.block_size
         cold = plan.startup.seconds
         return Planned(tokens // size - 1, size, cold, cold - compiling)
 
+    @cached_property
     def _laid_out(self) -> tuple[Asked, Layout]:
         server, inputs = self._server(self._pins(self.told.get("start")), None), self._inputs()
         asked, problems = read_specification(server, inputs)
