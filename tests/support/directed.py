@@ -22,28 +22,34 @@ DIRECTION = "test.vllm-operator.io/wants"
 
 
 class Directed:
-    """Asks for what the annotation says."""
+    """Asks for what the annotation says. It remembers in the process what a real one would in the
+    status: a trial that it has seen held is not begun again."""
 
     def __init__(self) -> None:
-        self._tried: set[tuple[Key, int]] = set()
+        self._held: set[tuple[Key, int]] = set()
+        self._refused: set[Key] = set()
 
     def wants(self, key: Key, world: World) -> Wanted:
         """Nothing without an annotation."""
         said = world.server.metadata.annotations.get(DIRECTION)
-        if said is None:
+        if said is None or key in self._refused:
             return Wanted()
         document = json.loads(said)
         wants, seqs = Wants[document["wants"]], document["maxNumSeqs"]
-        found = [
+        tuned = Tuned("it was asked for", max_num_seqs=seqs)
+        tried = [
             one for one in world.revisions.trials if one.tuned and one.tuned.max_num_seqs == seqs
         ]
-        if found:
-            self._tried.add((key, seqs))
-            return Wanted(wants, found[0].name)
-        if (key, seqs) in self._tried:
-            return Wanted()
-        candidate = Candidate(Tuned("it was asked for", max_num_seqs=seqs), "a test")
-        return Wanted(wants, candidate=candidate)
+        name = tried[0].name if tried else ""
+        if world.trial.held is not None:
+            self._held.add((key, seqs))
+        if wants is Wants.TRIAL and (key, seqs) not in self._held:
+            return Wanted(wants, candidate=Candidate(tuned, "a test"))
+        return Wanted(wants, name) if name else Wanted()
+
+    def refused(self, key: Key, why: str) -> None:
+        """It does not insist."""
+        self._refused.add(key)
 
 
 def run() -> None:

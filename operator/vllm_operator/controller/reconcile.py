@@ -81,8 +81,6 @@ class _Visit:
     """What was put in force."""
     shape: Shape | None = None
     """What the Deployment is while a trial is held or ended."""
-    refused: str = ""
-    """Why a candidate is no trial, where one was to begin."""
     notes: list[Note] = field(default_factory=list)
     look_again: float | None = None
 
@@ -221,7 +219,8 @@ class Reconciler:
             case BeginTrial() | Hold() | Promote() | Restore() as intent:
                 done = await self._trials.act(key, world, intent)
                 visit.revisions, visit.shape = done.revisions, done.shape
-                visit.refused = done.refused
+                if done.refused:
+                    self._tuner.refused(key, done.refused)
         await self._trials.forget_one_without_room(key, world)
         return visit
 

@@ -40,6 +40,9 @@ class Tuner(Protocol):
     def wants(self, key: Key, world: World) -> Wanted:
         """What is asked for; ``world.trial`` and ``world.obstacle`` say what is seen of a trial."""
 
+    def refused(self, key: Key, why: str) -> None:
+        """Told where what was asked for cannot be planned, so that it asks for something else."""
+
 
 class NoTuner:
     """Asks for nothing: what is held is ended."""
@@ -47,6 +50,9 @@ class NoTuner:
     def wants(self, key: Key, world: World) -> Wanted:
         """The plan in force, whatever it is."""
         return Wanted()
+
+    def refused(self, key: Key, why: str) -> None:
+        """It never asks."""
 
 
 OfTrial = BeginTrial | Hold | Promote | Restore

@@ -42,6 +42,7 @@ from vllm_operator.lifecycle.trials import (
     restored,
     trial_of,
     trial_revision,
+    unlike,
 )
 from vllm_operator.manifests.render import IN_PLACE, LET_GO, SURGE, render, template_of
 from vllm_operator.sizing.asked.tuned import Tuned
@@ -59,7 +60,7 @@ def tuned_server(replicas: int = 2, **autotune: Any) -> VLLMServer:
 def planned(server: VLLMServer, seqs: str) -> Any:
     command = ["vllm", "serve", "m", "--max-num-seqs", seqs]
     plan = make_plan(engine={"image": "i", "version": "0.30.0", "command": command, "env": {}})
-    return make_planned(*render(server, plan, OFFER))
+    return make_planned(*render(server, plan, OFFER), plan=plan)
 
 
 def pin(body: dict[str, Any], at: str = "2026-01-01T00:00:00Z") -> Any:
@@ -198,6 +199,17 @@ def test_a_visit_goes_on_with_the_trial_that_one_before_it_pinned(
 ) -> None:
     assert IN_FORCE is not None
     assert TRIAL.is_of(replace(CANDIDATE, **change), IN_FORCE) is same
+
+
+def test_a_plan_that_differs_in_more_than_its_knobs_is_no_trial() -> None:
+    assert IN_FORCE is not None
+    assert unlike(IN_FORCE, TRIAL_PLAN) is None
+    assert unlike(IN_FORCE, STABLE_PLAN) == "the setting changes no argument of the engine"
+    longer = {**TRIAL_PLAN.plan.startup.to_json_object(), "budgetSeconds": 1800.0}
+    slow = make_plan(engine=TRIAL_PLAN.plan.engine, startup=longer)
+    found = unlike(IN_FORCE, make_planned(*render(SERVER, slow, OFFER), plan=slow))
+    assert found is not None
+    assert "in more than what is tuned" in found
 
 
 # What ends it
