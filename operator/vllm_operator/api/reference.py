@@ -85,11 +85,7 @@ def _rules(schema: Schema, path: str) -> Iterator[str]:
     for name, member in schema["properties"].items():
         if "properties" not in member:
             found += [(f"{path}.{name}", rule) for rule in member.get(RULES_KEY, [])]
-    lines = [
-        f"- `{here}{rule.get('fieldPath', '')}`: {rule['message']}"
-        for here, rule in found
-        if rule.get("reason") != "FieldValueForbidden"  # the field's own description says so
-    ]
+    lines = [f"- `{here}{rule.get('fieldPath', '')}`: {rule['message']}" for here, rule in found]
     if lines:
         yield "Refused:\n"
         yield "\n".join(lines) + "\n"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -15,6 +15,8 @@ from vllm_operator.lifecycle.notes import Note
 from vllm_operator.lifecycle.records import ChildRecord, Key
 from vllm_operator.lifecycle.revisions import Pinned
 from vllm_operator.lifecycle.rollout import Strategy, choose_strategy, may_retire
+from vllm_operator.lifecycle.trial import Shape, forbids
+from vllm_operator.manifests import labels as names
 from vllm_operator.manifests.render import WORKLOADS, live_objects, with_live_fields
 
 from .apply import Applier, differs, is_refusal, with_applied_hash
@@ -57,9 +59,17 @@ class Children:
         self._others_wait = others_wait
 
     async def apply(
-        self, key: Key, server: VLLMServer, in_force: Pinned, proposal: Proposal | None
+        self,
+        key: Key,
+        server: VLLMServer,
+        in_force: Pinned,
+        proposal: Proposal | None,
+        shape: Shape | None = None,
     ) -> Applied:
         """Apply what differs of the plan in force; ``proposal`` is what this visit pinned, if so.
+
+        ``shape`` is what the Deployment is while a trial is held or ended. The budget for one pod
+        more comes before that pod, and goes after it.
 
         While other servers wait, a visit that creates an object ends there, and the next one goes
         on behind them: of a thousand new servers each gets its Deployment before one its Service.
@@ -68,6 +78,9 @@ class Children:
         repaired: list[str] = []
         look_again, refusal = None, None
         objects = (*in_force.objects, *live_objects(server))
+        if shape is not None:
+            server = with_replicas(server, shape.replicas)
+            objects = (*live_objects(server, shape.least), shape.workload, *in_force.objects[1:])
         for number, rendered in enumerate(objects):
             kind = rendered["kind"]
             live = None
@@ -77,13 +90,20 @@ class Children:
                 continue
             rolling_update: Mapping[str, int] = {}
             marks: Mapping[str, str] = {}
-            if kind in WORKLOADS:
+            least = shape.least if shape is not None else None
+            if kind in WORKLOADS and shape is not None:
+                rolling_update, marks = shape.rolling_update, shape.marks
+            elif kind in WORKLOADS:
                 strategy = self._strategy(key, server, in_force, live)
                 rolling_update, look_again = strategy.rolling_update, strategy.look_again
                 marks = strategy.marks
             of_the_moment = (*rolling_update.items(), *marks.items())
-            mark_key = (in_force.uid, kind, server.spec.replicas, *of_the_moment)
+            mark_key: Hashable = (in_force.uid, kind, server.spec.replicas, *of_the_moment, least)
             build = partial(_desired, rendered, server.spec, rolling_update, marks)
+            if kind in WORKLOADS and shape is not None:
+                template = rendered["metadata"]["annotations"][names.TEMPLATE_HASH]
+                mark_key = (mark_key, template, shape.holds)
+                build = partial(_shaped, shape, server)
             if not differs(self._applier.mark(mark_key, build), live):
                 continue
             if live is None and kind in WORKLOADS and proposal is None:
@@ -122,6 +142,8 @@ class Children:
             template=in_force.template,
             planned_at=in_force.created_at,
             may_surge=in_force.may_surge,
+            surges_only=bool(in_force.tuning) and forbids(server),
+            dead_first="instead" in in_force.tuning,
         )
 
     async def ensure_alive(self, key: Key, server: VLLMServer) -> None:
@@ -175,15 +197,20 @@ class Children:
         return body
 
 
-def without_pods(server: VLLMServer) -> VLLMServer:
-    """The server as its objects are to be where its pods are no longer started."""
-    return server.model_copy(update={"spec": server.spec.model_copy(update={"replicas": 0})})
+def with_replicas(server: VLLMServer, replicas: int) -> VLLMServer:
+    """The server as its objects are to be with so many pods, whatever it asks for."""
+    spec = server.spec.model_copy(update={"replicas": replicas})
+    return server.model_copy(update={"spec": spec})
 
 
 def repair_note(kind: str, name: str) -> Note:
     """The event of an object that somebody else had changed."""
     note = f"{kind} {name} was changed by somebody else and is restored"
     return ("Normal", "Repaired", "Repair", note)
+
+
+def _shaped(shape: Shape, server: VLLMServer) -> dict[str, Any]:
+    return with_applied_hash(shape.of_the_moment(server))
 
 
 def _desired(

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from vllm_operator.api.plan import Unplanned
 from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.errors import LeaderWorkerSetMissing, NameConflict, TemporaryFailure
-from vllm_operator.lifecycle.learned import taken_over
+from vllm_operator.lifecycle.learned import same_kind, taken_over
 from vllm_operator.lifecycle.objections import (
     Objection,
     conflicted,
+    no_trial,
     refused_by_server,
     unavailable,
     unplannable,
@@ -28,10 +29,12 @@ from vllm_operator.lifecycle.revisions import (
     relation,
 )
 from vllm_operator.lifecycle.standing import standing_of
+from vllm_operator.lifecycle.trials import Candidate, Trial, instead_of, unlike
 from vllm_operator.manifests.planned import Planned, planned, rendered
 from vllm_operator.manifests.render import template_of
 from vllm_operator.sizing.asked.inputs import PlanningInputs
 from vllm_operator.sizing.asked.repairs import Repair
+from vllm_operator.sizing.asked.tuned import Tuned
 from vllm_operator.sizing.memory.calibration import Calibration
 from vllm_operator.sizing.plan.difference import is_a_tie, plan_difference
 from vllm_operator.sizing.plan.planner import unplanned
@@ -54,11 +57,14 @@ class Proposal:
     """The release that made the plan: an earlier one's, where the plan was kept."""
     repair: str = ""
     """What was repaired, where the plan is the one in force with a repair."""
+    tuning: Mapping[str, str] = field(default_factory=dict)
+    """Where it takes the place of a trial's plan."""
 
     def revision(self, server: VLLMServer, number: int) -> dict[str, Any]:
         """The ControllerRevision that pins it."""
         inputs = self.inputs.to_json_object()
-        return controller_revision(server, number, inputs, self.planned, self.release)
+        body = controller_revision(server, number, inputs, self.planned, self.release)
+        return body | {"data": {**body["data"], "tuning": self.tuning}} if self.tuning else body
 
 
 Calibrations = Callable[[str], tuple[Calibration, ...]]
@@ -110,8 +116,8 @@ class Planner:
         if relation(in_force, server) is Relation.OTHER_POD and in_force and in_force.sized:
             release, kept = in_force.release, in_force.sized
             inputs = PlanningInputs.from_json_object(in_force.inputs)
-            if inputs.repairs != learned.repairs:
-                inputs, kept = replace(inputs, repairs=learned.repairs), None
+            if (inputs.repairs, inputs.tuned) != (learned.repairs, learned.tuned):
+                inputs, kept = replace(inputs, repairs=learned.repairs, tuned=learned.tuned), None
         else:
             try:
                 standing = standing_of(server, in_force, remembered)
@@ -119,8 +125,13 @@ class Planner:
             except TemporaryFailure as failure:
                 return unavailable(failure)
             known = self._calibrations(server.spec.model.id)
-            inputs = replace(inputs, calibrations=known, repairs=learned.repairs)
+            inputs = replace(
+                inputs, calibrations=known, repairs=learned.repairs, tuned=learned.tuned
+            )
         found = rendered(server, inputs, kept) if kept else planned(server, inputs)
+        if inputs.tuned is not None and not _tuned_for(found, in_force):
+            inputs = replace(inputs, tuned=None)
+            found = planned(server, inputs)
         if isinstance(found, Unplanned):
             return unplannable(without_groups(server, inputs, found), inputs)
         return Proposal(found, inputs, release=release)
@@ -146,6 +157,43 @@ class Planner:
             return Objection()
         return Proposal(found, inputs, repair=repair.reason)
 
+    async def tried(
+        self, server: VLLMServer, in_force: Pinned, candidate: Candidate
+    ) -> Proposal | Objection:
+        """The plan in force with a candidate's setting, from the inputs that are pinned with it.
+
+        Problems where none is possible that differs in that and in nothing else.
+        """
+        assert in_force.plan is not None
+        length = in_force.plan.capacity.max_model_len
+        tuned = replace(candidate.tuned, max_model_len=length)
+        found = self._with_tuned(server, in_force, tuned)
+        if isinstance(found, Objection):
+            return found
+        why = unlike(in_force, found.planned)
+        if why is not None:
+            return no_trial(why)
+        key = (server.metadata.namespace, server.metadata.name)
+        refusal = await self._applier.refusal(found.planned.objects[0], key)
+        return found if refusal is None else refused_by_server(refusal)
+
+    def untuned(self, server: VLLMServer, in_force: Pinned, trial: Trial) -> Proposal | Objection:
+        """The plan in force with the setting that a trial's plan followed."""
+        found = self._with_tuned(server, in_force, trial.before)
+        return replace(found, tuning=instead_of(trial)) if isinstance(found, Proposal) else found
+
+    def _with_tuned(
+        self, server: VLLMServer, in_force: Pinned, tuned: Tuned | None
+    ) -> Proposal | Objection:
+        assert in_force.plan is not None
+        product = in_force.plan.placement.gpu
+        inputs = PlanningInputs.from_json_object(in_force.inputs)
+        inputs = replace(inputs, tuned=tuned, preferred_product=product)
+        found = planned(server, inputs)
+        if isinstance(found, Unplanned):
+            return Objection(tuple(found.problems))
+        return Proposal(found, inputs)
+
     async def update(self, server: VLLMServer, in_force: Pinned, *, live: bool) -> str | None:
         """What a new plan would change, or None. ``live`` re-reads a referenced ConfigMap."""
         key = (server.metadata.namespace, server.metadata.name)
@@ -155,7 +203,7 @@ class Planner:
         try:
             now = await self._inputs.compare(server, pinned, live=live)
             measured = self._calibrations(server.spec.model.id)
-            now = replace(now, repairs=pinned.repairs, calibrations=measured)
+            now = replace(now, repairs=pinned.repairs, calibrations=measured, tuned=pinned.tuned)
         except TemporaryFailure:
             return self._updates.get(key, ("", None))[1]
         mark = f"{in_force.uid}/{now.fingerprint()}"
@@ -222,3 +270,9 @@ def without_groups(server: VLLMServer, inputs: PlanningInputs, found: Unplanned)
         f"at its next resync{first}",
     )
     return unplanned(server, inputs, [missing])
+
+
+def _tuned_for(found: Planned | Unplanned, in_force: Pinned | None) -> bool:
+    """Whether a plan is of the kind that its tuned values were proven for."""
+    before = in_force.plan if in_force is not None else None
+    return before is not None and isinstance(found, Planned) and same_kind(before, found.plan)

@@ -28,6 +28,7 @@ from .queue import WorkQueue
 from .reconcile import Reconciler
 from .settings import OperatorSettings
 from .store import Store
+from .trials import Tuner
 
 LOG: Final = logging.getLogger("vllm_operator")
 
@@ -45,7 +46,12 @@ class Operator:
     """Everything that one acting process holds."""
 
     def __init__(
-        self, client: Client, metrics: Metrics, settings: OperatorSettings, instance: str
+        self,
+        client: Client,
+        metrics: Metrics,
+        settings: OperatorSettings,
+        instance: str,
+        tuner: Tuner | None = None,
     ) -> None:
         self.client = client
         self.metrics = metrics
@@ -72,6 +78,7 @@ class Operator:
             clock=lambda: datetime.now(UTC),
             others_wait=lambda: len(self.queue) > 0,
             instance=instance,
+            tuner=tuner,
         )
         self.synced = False
         """Whether the first listing is complete, and workers act on it."""
@@ -310,13 +317,18 @@ async def _stop_on_signals_once(started: asyncio.Event, stop: asyncio.Event) -> 
     stop_on_signals(stop)
 
 
-async def run_operator(settings: OperatorSettings, instance: str) -> None:
-    """Run until SIGTERM or SIGINT, then drain. Raises where the process should start afresh."""
+async def run_operator(
+    settings: OperatorSettings, instance: str, tuner: Tuner | None = None
+) -> None:
+    """Run until SIGTERM or SIGINT, then drain. Raises where the process should start afresh.
+
+    ``tuner`` decides what is tried on servers with ``spec.autotune``; nothing without one.
+    """
     stop = asyncio.Event()
     stop_on_signals(stop)
     metrics = Metrics()
     client = await connect(metrics)
-    operator = Operator(client, metrics, settings, instance)
+    operator = Operator(client, metrics, settings, instance, tuner)
     runner = None
     try:
         if settings.listen:

@@ -42,6 +42,11 @@ def unplannable(found: Unplanned, inputs: PlanningInputs) -> Objection:
     )
 
 
+def no_trial(why: str) -> Objection:
+    """What comes of a setting that is no trial of the plan in force."""
+    return Objection((_problem("Infeasible", why, "spec.autotune"),))
+
+
 def unavailable(failure: TemporaryFailure) -> Objection:
     """What a visit comes to where a source of the inputs is away."""
     message = f"{failure.message}; asked again every {ASK_AGAIN_SECONDS:.0f} s"

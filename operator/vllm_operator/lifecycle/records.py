@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from vllm_operator.manifests import labels as names
 from vllm_operator.manifests.fieldset import field_set_digest
+from vllm_operator.manifests.render import surroundings
 
 from .endings import ENGINE, MESSAGE_LIMIT, Ending, ending_of, engine_status
 from .kinds import DEPLOYMENTS, LEADER_WORKER_SETS, PODS, REVISIONS, SERVERS
@@ -84,6 +85,14 @@ class ChildRecord(Record):
     refused_since: str = ""
     woken: str = ""
     """The annotation by which a ReplicaSet of it was last woken."""
+    template: str = ""
+    """Of which plan's pod template its newest pods are."""
+    min_ready_seconds: int = 0
+    paused: bool = False
+    trial: str = ""
+    """The annotation that says which trial is held or ended."""
+    surroundings: str = ""
+    """Where it has that: hash of the live pod template beside what a trial changes."""
     replaced_in_place: str = ""
     """The annotation that says since when pods are replaced in place, and how many had a node."""
 
@@ -141,6 +150,8 @@ class RevisionRecord(Record):
     revision: int
     packed: bytes
     created_at: str = ""
+    trial: bool = False
+    """Whether it is tried on one pod, and never in force by itself."""
 
     def data(self) -> dict[str, Any]:
         """What was pinned."""
@@ -225,7 +236,21 @@ def child_record(kind: str, body: Mapping[str, Any]) -> ChildRecord:
         message=failure.get("message", ""),
         refused_since=failure.get("lastTransitionTime", ""),
         woken=annotations.get(names.WOKEN, ""),
+        **_trial_facts(annotations, spec),
     )
+
+
+def _trial_facts(annotations: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, Any]:
+    """What tells of a held rollout."""
+    template, trial = spec.get("template") or {}, annotations.get(names.TRIAL, "")
+    labels = (template.get("metadata") or {}).get("labels") or {}
+    return {
+        "template": labels.get(names.TEMPLATE_LABEL, ""),
+        "min_ready_seconds": spec.get("minReadySeconds", 0),
+        "paused": spec.get("paused", False),
+        "trial": trial,
+        "surroundings": surroundings(template) if trial else "",
+    }
 
 
 def _group_facts(
@@ -313,6 +338,7 @@ def revision_record(body: Mapping[str, Any]) -> RevisionRecord:
         controller_uid=_controller_uid(body),
         revision=body["revision"],
         packed=pack(body.get("data") or {}),
+        trial="trial" in (body.get("data") or {}),
         created_at=body["metadata"].get("creationTimestamp", ""),
     )
 

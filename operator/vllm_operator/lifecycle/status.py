@@ -180,7 +180,7 @@ def _version_to_say(engine_version: str) -> str:
 
 def _available(server: VLLMServer, observed: Observed) -> ConditionDraft:
     wanted = server.spec.replicas
-    ready = observed.deployment.ready_replicas if observed.deployment else 0
+    ready = observed.judged.ready_replicas if observed.judged else 0
     trouble: Trouble | Abandoned | None = observed.trouble if ready < wanted else None
     if observed.stopped:
         trouble = observed.abandoned
