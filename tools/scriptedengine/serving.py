@@ -43,7 +43,7 @@ class Engine:
         self.hangs = threading.Event()
         self.deaf = threading.Event()
         self.dead = threading.Event()
-        self.started = time.time()
+        self.started = int(time.time())
         self._lock = threading.Lock()
         self._running = 0
         self._prompt = self._generated = self._finished = self._steps = 0

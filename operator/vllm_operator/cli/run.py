@@ -51,6 +51,22 @@ def _give_home() -> None:
 @click.option(
     "--calibration", type=bool, default=False, help="Ask engines what they are and measured."
 )
+@click.option("--prometheus-url", default="", help="Prometheus with the engines' metrics.")
+@click.option(
+    "--prometheus-secrets",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=None,
+    help="Folder with bearer-token, username, password, ca.crt, tenant, as far as needed.",
+)
+@click.option("--prometheus-tenant-header", default="X-Scope-OrgID", help="Header of the tenant.")
+@click.option("--prometheus-namespace-label", default="namespace", help="Label of namespaces.")
+@click.option("--prometheus-pod-label", default="pod", help="Label of pods.")
+@click.option(
+    "--prometheus-interval",
+    type=click.FloatRange(1, 60),
+    default=15.0,
+    help="Seconds between samples that are learned from, at least.",
+)
 @click.option("--resync-seconds", type=click.FloatRange(10), default=600.0, help="Live re-listing.")
 @click.option("--workers", type=click.IntRange(1, 64), default=24, help="Reconciles at once.")
 @click.option(
@@ -70,6 +86,12 @@ def run_command(
     hub_token_namespaces: str,
     host_path_prefixes: str,
     calibration: bool,
+    prometheus_url: str,
+    prometheus_secrets: Path | None,
+    prometheus_tenant_header: str,
+    prometheus_namespace_label: str,
+    prometheus_pod_label: str,
+    prometheus_interval: float,
     resync_seconds: float,
     workers: int,
     log_format: str,
@@ -79,10 +101,18 @@ def run_command(
     _give_home()
     # Imported here: `plan` and `render` need neither Kopf nor a Kubernetes client.
     from vllm_operator.controller.process import run_operator
-    from vllm_operator.controller.settings import OperatorSettings
+    from vllm_operator.controller.settings import OperatorSettings, PrometheusSettings
 
     configure_logging(log_format, log_level)
     token = hub_token_file.read_text("utf-8").strip() if hub_token_file else None
+    prometheus = PrometheusSettings(
+        url=prometheus_url,
+        secrets=prometheus_secrets,
+        tenant_header=prometheus_tenant_header,
+        namespace_label=prometheus_namespace_label,
+        pod_label=prometheus_pod_label,
+        interval=prometheus_interval,
+    )
     settings = OperatorSettings(
         namespaces=_names(namespaces),
         watch_nodes=watch_nodes,
@@ -96,6 +126,7 @@ def run_command(
         hub_token_namespaces=_names(hub_token_namespaces),
         host_path_prefixes=_names(host_path_prefixes),
         calibration=calibration,
+        prometheus=prometheus if prometheus_url else None,
         resync_seconds=resync_seconds,
         workers=workers,
     )

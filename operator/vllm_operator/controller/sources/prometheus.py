@@ -14,13 +14,13 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import requests
 from prometheus_api_client.exceptions import PrometheusApiClientException
 from prometheus_api_client.prometheus_connect import PrometheusConnect
 
+from vllm_operator.controller.settings import PrometheusSettings
 from vllm_operator.engine.metrics import metrics
 from vllm_operator.engine.versions import Version
 from vllm_operator.errors import Unanswered
@@ -35,26 +35,6 @@ PODS: Final = 50
 SAMPLES: Final = 1500
 """Of one query for each series name: longer windows have fewer pods."""
 QUERIES_A_MINUTE: Final = 120
-
-
-@dataclass(frozen=True, slots=True)
-class PrometheusSettings:
-    """Where Prometheus is and how it is asked."""
-
-    url: str
-    secrets: Path | None = None
-    """Folder with the files ``bearer-token``, ``username``, ``password``, ``ca.crt`` and
-    ``tenant``, each of them optional; read at each query, because Secrets change."""
-    tenant_header: str = "X-Scope-OrgID"
-    namespace_label: str = "namespace"
-    pod_label: str = "pod"
-    interval: float = 15.0
-    """Seconds between samples that are to be learned from, at least."""
-
-    def secret(self, name: str) -> str | None:
-        """The text of a file of ``secrets``; None where there is none."""
-        path = self.secrets and self.secrets / name
-        return path.read_text("utf-8").strip() if path and path.is_file() else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,10 +141,10 @@ class Prometheus:
                 certificate = self.settings.secrets and self.settings.secrets / "ca.crt"
                 if certificate and certificate.is_file():
                     session.verify = str(certificate)
+                session.auth = self._basic()
                 client = PrometheusConnect(
                     self.settings.url.rstrip("/"),
                     headers=self._headers(),
-                    auth=self._basic(),
                     session=session,
                     retry=0,  # the next read is the retry
                     method="POST",
@@ -181,15 +161,19 @@ class Prometheus:
 
     def _headers(self) -> dict[str, str]:
         headers = {}
-        if token := self.settings.secret("bearer-token"):
+        if token := self._secret("bearer-token"):
             headers["Authorization"] = f"Bearer {token}"
-        if tenant := self.settings.secret("tenant"):
+        if tenant := self._secret("tenant"):
             headers[self.settings.tenant_header] = tenant
         return headers
 
+    def _secret(self, name: str) -> str | None:
+        path = self.settings.secrets and self.settings.secrets / name
+        return path.read_text("utf-8").strip() if path and path.is_file() else None
+
     def _basic(self) -> tuple[str, str] | None:
-        user = self.settings.secret("username")
-        return (user, self.settings.secret("password") or "") if user else None
+        user = self._secret("username")
+        return (user, self._secret("password") or "") if user else None
 
 
 class _Session(requests.Session):
