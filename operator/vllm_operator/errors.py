@@ -14,7 +14,8 @@
     │   └── Infeasible             everything is known and nothing fits
     ├── TemporaryFailure           an edge (Hub, API server) failed; the same call may succeed later
     │   ├── Stale                  … it was asked for what is out of date
-    │   └── LeadershipLost         … the Lease; this process must act no more
+    │   ├── LeadershipLost         … the Lease; this process must act no more
+    │   └── Unanswered             … Prometheus; why becomes a reason to hold
     ├── ApiError                   the API server answered, and not with success
     ├── NameConflict               an object of that name exists and is somebody else's
     │   └── PredecessorRemains     … a deleted server's of that name, to be collected any moment
@@ -104,6 +105,15 @@ class Stale(TemporaryFailure):
 
 class LeadershipLost(TemporaryFailure):
     """Somebody else may act now; this process must not."""
+
+
+class Unanswered(TemporaryFailure):
+    """Prometheus gave no answer that can be used; the text says why, for a reason to hold."""
+
+    def __init__(self, problem: str, divide: bool = False) -> None:
+        super().__init__(problem)
+        self.divide = divide
+        """Whether a question about fewer pods may be answered."""
 
 
 class ApiError(VLLMOperatorError):

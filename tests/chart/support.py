@@ -64,6 +64,16 @@ MATRIX: dict[str, dict[str, Any]] = {
             "tokenNamespaces": ["team-a", "team-b"],
         }
     },
+    "prometheus": {
+        "prometheus": {
+            "url": "https://prometheus.example/tenants",
+            "secretName": "metrics",
+            "tenantHeader": "X-Tenant",
+            "labels": {"namespace": "exported_namespace", "pod": "kubernetes_pod"},
+            "intervalSeconds": 30,
+            "podMonitor": {"enabled": True, "labels": {"team": "monitoring"}},
+        }
+    },
     "scheduling": {
         "replicas": 2,
         "nodeSelector": {"kubernetes.io/arch": "amd64"},

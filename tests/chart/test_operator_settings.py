@@ -12,11 +12,14 @@ from chart.support import MATRIX, only
 from localcluster.chart import render
 from vllm_operator.cli.main import main
 from vllm_operator.controller import process
-from vllm_operator.controller.settings import OperatorSettings
+from vllm_operator.controller.settings import OperatorSettings, PrometheusSettings
 
 
 def understood(
-    values: dict[str, Any], monkeypatch: pytest.MonkeyPatch, token: Path | None = None
+    values: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    token: Path | None = None,
+    secrets: Path | None = None,
 ) -> OperatorSettings:
     """Starts `vllm-operator` with the rendered arguments and environment, up to the loop itself."""
     container = only(render(values, namespace="ops"), "Deployment")["spec"]["template"]["spec"][
@@ -34,6 +37,9 @@ def understood(
     if token is not None:
         assert "VLLM_OPERATOR_HUB_TOKEN_FILE" in environment
         environment["VLLM_OPERATOR_HUB_TOKEN_FILE"] = str(token)
+    if secrets is not None:
+        assert "VLLM_OPERATOR_PROMETHEUS_SECRETS" in environment
+        environment["VLLM_OPERATOR_PROMETHEUS_SECRETS"] = str(secrets)
     with _unchanged_logging():
         result = CliRunner().invoke(main, container["args"], env=environment)
     assert result.exit_code == 0, result.output
@@ -70,8 +76,9 @@ def test_every_setting_arrives(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
         "hostPathPrefixes": ["/mnt/models", "/data"],
         "calibration": {"enabled": False},
         "hub": {"enabled": False, **MATRIX["hub token"]["hub"]},
+        **MATRIX["prometheus"],
     }
-    assert understood(values, monkeypatch, token) == OperatorSettings(
+    assert understood(values, monkeypatch, token, tmp_path) == OperatorSettings(
         namespaces=("team-a", "team-b"),
         watch_nodes=False,
         default_image="registry.local/vllm:v0.30.0",
@@ -82,6 +89,14 @@ def test_every_setting_arrives(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
         hub_token="hf_secret",
         hub_token_namespaces=("team-a", "team-b"),
         host_path_prefixes=("/mnt/models", "/data"),
+        prometheus=PrometheusSettings(
+            url="https://prometheus.example/tenants",
+            secrets=tmp_path,
+            tenant_header="X-Tenant",
+            namespace_label="exported_namespace",
+            pod_label="kubernetes_pod",
+            interval=30,
+        ),
         resync_seconds=86400,
         workers=64,
     )

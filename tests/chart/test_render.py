@@ -12,6 +12,7 @@ import yaml
 from chart.support import MATRIX, default_values, helm, leaves, only, rendered
 from localcluster import Cluster
 from localcluster.chart import CHART, ChartError, render
+from vllm_operator.manifests.labels import object_labels
 
 Objects = list[dict[str, Any]]
 
@@ -35,6 +36,19 @@ OTHER: dict[str, tuple[Any, dict[str, Any]]] = {
     "hostPathPrefixes": (["/mnt/models"], {}),
     "workers": (1, {}),
     "calibration.enabled": (False, {}),
+    "prometheus.url": ("http://a", {}),
+    "prometheus.secretName": ("a", {"prometheus": {"url": "http://a"}}),
+    "prometheus.tenantHeader": ("A", {"prometheus": {"url": "http://a"}}),
+    "prometheus.labels.namespace": ("a", {"prometheus": {"url": "http://a"}}),
+    "prometheus.labels.pod": ("a", {"prometheus": {"url": "http://a"}}),
+    "prometheus.intervalSeconds": (30, {"prometheus": {"url": "http://a"}}),
+    "prometheus.podMonitor.enabled": (True, {}),
+    "prometheus.podMonitor.labels": ({"a": "b"}, {"prometheus": {"podMonitor": {"enabled": True}}}),
+    "prometheus.podMonitor.interval": ("9s", {"prometheus": {"podMonitor": {"enabled": True}}}),
+    "prometheus.podMonitor.scrapeTimeout": (
+        "5s",
+        {"prometheus": {"podMonitor": {"enabled": True}}},
+    ),
     "hub.enabled": (False, {}),
     "hub.endpoint": ("https://a.example", {}),
     "hub.tokenSecret.name": ("a", {}),
@@ -253,6 +267,29 @@ def test_the_pod_monitor_scrapes_the_port_that_the_pod_declares() -> None:
     assert ports == {"metrics": 8080}
 
 
+def test_the_pod_monitor_of_engines_selects_what_the_operator_labels() -> None:
+    values = {"prometheus": {"podMonitor": {"enabled": True}}}
+    spec = only(render(values), "PodMonitor")["spec"]
+    assert spec["namespaceSelector"] == {"any": True}
+    assert spec["selector"]["matchLabels"].items() <= object_labels("chat").items()
+    assert [one["port"] for one in spec["podMetricsEndpoints"]] == ["http"]
+    there = only(render(values | {"namespaces": ["team-a", "team-b"]}), "PodMonitor")["spec"]
+    assert there["namespaceSelector"] == {"matchNames": ["team-a", "team-b"]}
+
+
+def test_secrets_of_prometheus_are_mounted_files_and_never_in_the_environment() -> None:
+    values = MATRIX["prometheus"]
+    (volume,) = (
+        one["secret"]
+        for one in deployment(values)["spec"]["template"]["spec"]["volumes"]
+        if one["name"] == "prometheus"
+    )
+    (mount,) = (one for one in container(values)["volumeMounts"] if one["name"] == "prometheus")
+    assert volume == {"secretName": "metrics", "defaultMode": 0o440}
+    assert environment(values)["VLLM_OPERATOR_PROMETHEUS_SECRETS"] == mount["mountPath"]
+    assert not any("secretKeyRef" in one.get("valueFrom", {}) for one in container(values)["env"])
+
+
 @pytest.mark.parametrize("path", [".".join(path) for path in leaves(default_values())])
 def test_every_value_changes_something(path: str) -> None:
     other, beside = OTHER[path]
@@ -284,6 +321,10 @@ def test_an_unknown_value_is_refused_at_every_level() -> None:
         ({"securityContext": {"runAsUser": 0}}, "runAsUser"),
         ({"securityContext": {"privileged": True}}, "privileged"),
         ({"metrics": {"podMonitor": {"interval": "30"}}}, "interval"),
+        ({"prometheus": {"url": "prometheus:9090"}}, "url"),
+        ({"prometheus": {"token": "secret"}}, "token"),
+        ({"prometheus": {"labels": {"pod": 'a"b'}}}, "pod"),
+        ({"prometheus": {"intervalSeconds": 61}}, "intervalSeconds"),
     ],
 )
 def test_a_wrong_value_is_refused_by_its_name(values: dict[str, Any], field: str) -> None:

@@ -18,6 +18,16 @@ _METRICS = (
 )
 _WORDS = ["This", "is", "what", "a", "scripted", "engine", "answers", "to", "everything"]
 _BLOCK = 16
+_ASKED_FOR = ("estimated", "specDecode")
+"""Beginnings of meanings that only a flag brings."""
+_DISTINGUISHED = {
+    "admissionRejections": {"reason": "max_num_queued_reqs"},
+    "engineSleepState": {"sleep_state": "awake"},
+    "finishedRequests": {"finished_reason": "length"},
+    "promptTokensBySource": {"source": "local_compute"},
+    "requestsWaitingByReason": {"reason": "capacity"},
+}
+"""The label that tells a meaning's series apart; one of them is played."""
 
 
 class Engine:
@@ -33,6 +43,7 @@ class Engine:
         self.hangs = threading.Event()
         self.deaf = threading.Event()
         self.dead = threading.Event()
+        self.started = int(time.time())
         self._lock = threading.Lock()
         self._running = 0
         self._prompt = self._generated = self._finished = self._steps = 0
@@ -88,6 +99,7 @@ class Engine:
         known = {
             "requestsRunning": self._running,
             "promptTokens": self._prompt,
+            "promptTokensBySource": self._prompt,
             "generationTokens": self._generated,
             "stepTokens": self._prompt + self._generated,
             "finishedRequests": self._finished,
@@ -95,13 +107,15 @@ class Engine:
         lines = []
         with _METRICS.open(newline="") as file:
             for row in csv.DictReader(file):
-                if plays.in_span(row, self.version):
+                asked_for = row["meaning"].startswith(_ASKED_FOR)
+                if plays.in_span(row, self.version) and not asked_for:
                     labels = {"engine": "0", "model_name": self.name}
                     value = known.get(row["meaning"], 0)
                     if row["meaning"] == "cacheConfig":
                         labels, value = {"engine": "0"} | _texts(config), 1
-                    elif row["meaning"] == "finishedRequests":
-                        labels["finished_reason"] = "length"
+                    elif row["meaning"] == "processStart":
+                        labels, value = {}, self.started
+                    labels |= _DISTINGUISHED.get(row["meaning"], {})
                     lines += _exposed(row["metric"], row["type"], labels, value, self._steps)
         return "\n".join(lines) + "\n"
 

@@ -62,6 +62,22 @@ def _give_home() -> None:
 @click.option(
     "--calibration", type=bool, default=False, help="Ask engines what they are and measured."
 )
+@click.option("--prometheus-url", default="", help="Prometheus with the engines' metrics.")
+@click.option(
+    "--prometheus-secrets",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=None,
+    help="Folder with bearer-token, username, password, ca.crt, tenant, as far as needed.",
+)
+@click.option("--prometheus-tenant-header", default="X-Scope-OrgID", help="Header of the tenant.")
+@click.option("--prometheus-namespace-label", default="namespace", help="Label of namespaces.")
+@click.option("--prometheus-pod-label", default="pod", help="Label of pods.")
+@click.option(
+    "--prometheus-interval",
+    type=click.FloatRange(1, 60),
+    default=15.0,
+    help="Seconds between samples that are learned from, at least.",
+)
 @click.option("--resync-seconds", type=click.FloatRange(10), default=600.0, help="Live re-listing.")
 @click.option("--workers", type=click.IntRange(1, 64), default=24, help="Reconciles at once.")
 @click.option(
@@ -80,12 +96,20 @@ def run_command(
     _give_home()
     # Imported here: `plan` and `render` need neither Kopf nor a Kubernetes client.
     from vllm_operator.controller.process import run_operator
-    from vllm_operator.controller.settings import OperatorSettings
+    from vllm_operator.controller.settings import OperatorSettings, PrometheusSettings
 
     configure_logging(log_format, log_level)
     token = hub_token_file.read_text("utf-8").strip() if hub_token_file else None
     namespace = lease_namespace or os.environ.get("POD_NAMESPACE") or "default"
-    chosen = OperatorSettings(lease_namespace=namespace, hub_token=token, **settings)
+    prefix = "prometheus_"
+    asked = {name: settings.pop(name) for name in list(settings) if name.startswith(prefix)}
+    prometheus = PrometheusSettings(**{name[len(prefix) :]: value for name, value in asked.items()})
+    chosen = OperatorSettings(
+        lease_namespace=namespace,
+        hub_token=token,
+        prometheus=prometheus if prometheus.url else None,
+        **settings,
+    )
     instance = f"{os.environ.get('POD_NAME') or socket.gethostname()}_{uuid.uuid4().hex[:8]}"
     try:
         asyncio.run(run_operator(chosen, instance))

@@ -3,6 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class PrometheusSettings:
+    """Where Prometheus is and how it is asked."""
+
+    url: str
+    secrets: Path | None = None
+    """Folder with the files ``bearer-token``, ``username``, ``password``, ``ca.crt`` and
+    ``tenant``, each of them optional; read at each query, because Secrets change."""
+    tenant_header: str = "X-Scope-OrgID"
+    namespace_label: str = "namespace"
+    pod_label: str = "pod"
+    interval: float = 15.0
+    """Seconds between samples that are to be learned from, at least."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +56,9 @@ class OperatorSettings:
 
     calibration: bool = False
     """Whether engines are asked for the KV cache that they measured, for the next plan."""
+
+    prometheus: PrometheusSettings | None = None
+    """Where engines' metrics are read; None: nowhere, and nothing is tuned."""
 
     resync_seconds: float = 600.0
     """How often everything is listed live: deletions inside a watch gap are never delivered."""
