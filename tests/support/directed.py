@@ -12,6 +12,7 @@ import json
 
 from vllm_operator.cli.main import main
 from vllm_operator.controller import process
+from vllm_operator.controller.trials import NoTuner
 from vllm_operator.lifecycle.intent import World
 from vllm_operator.lifecycle.records import Key
 from vllm_operator.lifecycle.trial import Wanted
@@ -22,7 +23,7 @@ from vllm_operator.tuning.standing import Wants
 DIRECTION = "test.vllm-operator.io/wants"
 
 
-class Directed:
+class Directed(NoTuner):
     """Asks for what the annotation says. It remembers in the process what a real one would in the
     status: a trial that it has seen held is not begun again."""
 

@@ -29,6 +29,7 @@ from .reconcile import Reconciler
 from .settings import OperatorSettings
 from .store import Store
 from .trials import Tuner
+from .tuning import Autotuner
 
 LOG: Final = logging.getLogger("vllm_operator")
 
@@ -67,6 +68,7 @@ class Operator:
         self.calibrator = Calibrator(
             client, settings, metrics, lambda: datetime.now(UTC), self.queue.add
         )
+        self.autotuner = Autotuner.of(settings, lambda: datetime.now(UTC), self.queue.add)
         self.reconciler = Reconciler(
             client=client,
             store=self.store,
@@ -78,7 +80,7 @@ class Operator:
             clock=lambda: datetime.now(UTC),
             others_wait=lambda: len(self.queue) > 0,
             instance=instance,
-            tuner=tuner,
+            tuner=tuner or self.autotuner,
         )
         self.synced = False
         """Whether the first listing is complete, and workers act on it."""
@@ -236,6 +238,7 @@ class Operator:
         signals = asyncio.create_task(_stop_on_signals_once(started, stop))
         workers = [asyncio.create_task(self.work()) for _ in range(self.settings.workers)]
         resyncs = asyncio.create_task(self.resync_forever())
+        tuning = asyncio.create_task(self.autotuner.run())
         stopped = asyncio.create_task(stop.wait())
         self.synced = True
         self.queue_all()
@@ -252,7 +255,7 @@ class Operator:
         finally:
             self.synced = False
             self.queue.close()
-            for task in (resyncs, stopped, signals):
+            for task in (resyncs, stopped, signals, tuning):
                 task.cancel()
             stop_watching.set()
             _, late = await asyncio.wait(workers, timeout=self.settings.drain_seconds)
@@ -322,7 +325,7 @@ async def run_operator(
 ) -> None:
     """Run until SIGTERM or SIGINT, then drain. Raises where the process should start afresh.
 
-    ``tuner`` decides what is tried on servers with ``spec.autotune``; nothing without one.
+    ``tuner`` decides what is tried on servers with ``spec.autotune``, in place of the operator's.
     """
     stop = asyncio.Event()
     stop_on_signals(stop)

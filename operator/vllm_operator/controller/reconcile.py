@@ -175,6 +175,7 @@ class Reconciler:
         self._planner.forget(key)
         self._boot.forget(key)
         self._calibrator.forget(key)
+        self._tuner.forget(key)
         self.recheck.discard(key)
 
     async def _gather(self, key: Key, body: dict[str, Any]) -> World:
@@ -325,7 +326,14 @@ class Reconciler:
         )
         if in_force is None:
             return seen
-        seen = replace(seen, with_trial=is_beside(in_force, seen.deployment))
+        tuned = self._tuner.told(key, visit.world)
+        seen = replace(
+            seen,
+            with_trial=is_beside(in_force, seen.deployment),
+            tuning=tuned.tuning,
+            tuning_conditions=tuned.conditions,
+        )
+        visit.notes.extend(tuned.notes)
         workload = seen.judged
         mine = pods_of_plan(in_force, self._store.pods(key))
         said = self._calibrator.look(key, in_force, mine)

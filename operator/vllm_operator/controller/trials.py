@@ -8,10 +8,13 @@ from datetime import datetime
 from functools import partial
 from typing import Protocol
 
+from vllm_operator.api.conditions import ConditionDraft
+from vllm_operator.api.ledger import Tuning
 from vllm_operator.errors import Stale
 from vllm_operator.lifecycle.intent import BeginTrial, Hold, Promote, Restore, World
 from vllm_operator.lifecycle.kept import Revisions
 from vllm_operator.lifecycle.kinds import DEPLOYMENTS
+from vllm_operator.lifecycle.notes import Note
 from vllm_operator.lifecycle.objections import Objection
 from vllm_operator.lifecycle.records import Key, child_record
 from vllm_operator.lifecycle.revisions import Pinned
@@ -35,6 +38,15 @@ from .planning import Planner
 from .store import Store
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the status and events say of tuning."""
+
+    tuning: Tuning | None = None
+    conditions: tuple[ConditionDraft, ...] = ()
+    notes: tuple[Note, ...] = ()
+
+
 class Tuner(Protocol):
     """Decides what is tried; asked at each visit of a server with ``spec.autotune``."""
 
@@ -43,6 +55,12 @@ class Tuner(Protocol):
 
     def refused(self, key: Key, why: str) -> None:
         """Told where what was asked for cannot be planned, so that it asks for something else."""
+
+    def told(self, key: Key, world: World) -> Told:
+        """What is said of it."""
+
+    def forget(self, key: Key) -> None:
+        """The server is gone."""
 
 
 class NoTuner:
@@ -54,6 +72,13 @@ class NoTuner:
 
     def refused(self, key: Key, why: str) -> None:
         """It never asks."""
+
+    def told(self, key: Key, world: World) -> Told:
+        """Nothing."""
+        return Told()
+
+    def forget(self, key: Key) -> None:
+        """It keeps nothing."""
 
 
 OfTrial = BeginTrial | Hold | Promote | Restore

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from vllm_operator.api.conditions import ConditionDraft, truncate
+from vllm_operator.api.ledger import Tuning
 from vllm_operator.api.plan import Plan, Problem
 from vllm_operator.api.status import MeasuredCache
 from vllm_operator.api.v1alpha1 import VLLMServer
@@ -66,6 +67,12 @@ class Observed:
 
     change: str | None = None
     """What made the plan in force another one than the plan before."""
+
+    tuning: Tuning | None = None
+    """Where tuning is."""
+
+    tuning_conditions: tuple[ConditionDraft, ...] = ()
+    """What tuning says; none of a server without it."""
 
     gpus: GPUCount | None = None
     """How many GPUs of the planned product are seen; None where nodes are not."""

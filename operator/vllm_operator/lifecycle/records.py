@@ -127,6 +127,8 @@ class PodRecord(Record):
     """Extended resources that its containers hold, with their amounts."""
     scheduler_failed: bool = False
     """Whether it has no node because the scheduler itself, or what it asks, failed."""
+    ready_since: str = ""
+    """When it became ready, where it is."""
     leads: bool = True
     """Whether it answers requests: workers of a group do not, and are ready once they run."""
 
@@ -293,6 +295,7 @@ def pod_record(body: Mapping[str, Any]) -> PodRecord:
         scheduler_failed=scheduled.get("reason") == "SchedulerError",
         # What ends a whole pod may leave the condition as it was.
         ready=conditions.get("Ready", {}).get("status") == "True" and not failed,
+        ready_since=conditions.get("Ready", {}).get("lastTransitionTime") or "",
         waiting_reason=waiting.get("reason") or "",
         waiting_message=(waiting.get("message") or "")[-MESSAGE_LIMIT:],
         last_exit=exited if last else "",

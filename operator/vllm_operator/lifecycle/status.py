@@ -66,6 +66,7 @@ def fold(server: VLLMServer, remembered: Remembered, observed: Observed, now: da
         _reconciling(planned, progressing, stalled),
         stalled,
         ready,
+        *observed.tuning_conditions,
     ]
     deployment = observed.deployment
     metadata = server.metadata
@@ -84,6 +85,7 @@ def fold(server: VLLMServer, remembered: Remembered, observed: Observed, now: da
         problems=list(observed.problems),
         latest_ready_revision=observed.ready_revision or before.latest_ready_revision,
         rollout_cause=rollout_cause(remembered, observed),
+        tuning=observed.tuning,
     )
     if plan is not None:
         said = {
