@@ -48,10 +48,17 @@ def engine_status(body: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def ending_of(body: Mapping[str, Any]) -> Ending | None:
-    """The last end of a pod's engine, None where it never ended."""
+    """The last end of a pod's engine, None where it never ended.
+
+    One that ended in order was told to, as by an eviction of which the pod does not say anything
+    yet. Where nobody told it, its kubelet starts it again at once, and the end is the last one.
+    """
     container = engine_status(body)
     state = container.get("state") or {}
     now = state.get("terminated")
+    in_order = now is not None and not now.get("exitCode")
+    if in_order:
+        now = None
     last = now or (container.get("lastState") or {}).get("terminated")
     if not last:
         return None
@@ -64,7 +71,7 @@ def ending_of(body: Mapping[str, Any]) -> Ending | None:
         container=str(container.get("name", ENGINE)),
         previous=now is None,
         served=_served(body, last),
-        ends=restarts if "running" in state else restarts + 1,
+        ends=restarts if in_order or "running" in state else restarts + 1,
         started=None if _never_began(last) else last.get("startedAt"),
     )
 

@@ -51,6 +51,19 @@ def test_an_engine_that_just_ended_has_its_log_in_the_container_of_now() -> None
     assert found.text == "exit code 1, reason Error, message ValueError: no"
 
 
+def test_an_engine_that_ended_in_order_may_have_been_told_to_until_it_is_started_again() -> None:
+    in_order = {**TERMINATED, "exitCode": 0, "reason": "Completed"}
+    assert ending_of(pod({"terminated": in_order})) is None
+    earlier = ending({"terminated": in_order}, TERMINATED, restarts=1)
+    assert (earlier.text, earlier.previous, earlier.ends) == (
+        "exit code 1, reason Error, message ValueError: no",
+        True,
+        1,
+    )
+    found = ending({"waiting": {"reason": "CrashLoopBackOff"}}, in_order)
+    assert (found.previous, found.ends) == (True, 1)
+
+
 def test_an_engine_that_waits_to_be_started_again_ended_once_more_than_it_was_restarted() -> None:
     found = ending({"waiting": {"reason": "CrashLoopBackOff"}}, TERMINATED, restarts=1)
     assert found.previous
