@@ -5,7 +5,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 WORKERS ?= 2
 # Told whole by `make test-stories`; `make test` has a sample of them.
-STORIES := $(filter-out tests/stories/test_sample.py,$(wildcard tests/stories/test_*.py))
+STORIES := $(filter-out tests/stories/test_sample.py,$(wildcard tests/stories/test_*.py)) tests/controlplane/test_crowd.py
 export PYTHONPATH := operator:tools:tests
 
 .PHONY: help image e2e release demo demo-engine test test-stories test-stories-single test-engine engine check unit bench cluster tools generate lock clean
@@ -47,7 +47,7 @@ test: check tools ## Everything but the engine: what CI runs
 	$(RUN) -m pytest -q -n $(WORKERS) --dist loadgroup --ignore tests/engine --ignore tests/e2e $(STORIES:%=--ignore %) tests
 
 test-stories: $(VENV)/.installed tools ## Every life story, then with the operator killed after each write
-	$(RUN) -m pytest -q -n $(WORKERS) --dist loadgroup -k "not after_one_of_its_writes" tests/stories
+	$(RUN) -m pytest -q -n $(WORKERS) --dist loadgroup -k "not after_one_of_its_writes" tests/stories tests/controlplane/test_crowd.py
 
 test-stories-single: $(VENV)/.installed tools ## Every life story for each single write of the operator: hours
 	$(RUN) -m pytest -v -n $(WORKERS) --dist loadgroup -k after_one_of_its_writes tests/stories
@@ -75,7 +75,7 @@ lock: $(VENV)/.installed ## Resolve the hashed requirement locks afresh
 	$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url requirements.in -o requirements.txt
 	$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url requirements-dev.in -o requirements-dev.txt
 	for name in $(basename $(wildcard tools/realengine/locks/*.in)); do $(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --override tools/realengine/locks/overrides.txt $$name.in -o $$name.txt || exit; done
-	for name in aiconfigurator llm-d-planner; do $(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url benchmarks/requirements-$$name.in -o benchmarks/requirements-$$name.txt || exit 1; done
+	for name in aiconfigurator llm-d-planner simulator; do $(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url benchmarks/requirements-$$name.in -o benchmarks/requirements-$$name.txt || exit 1; done
 
 image: $(VENV)/.installed ## The operator's image in build/images, by Docker or else as root; TAG=name
 	@$(RUN) -m images operator $(if $(TAG),--tag '$(TAG)')

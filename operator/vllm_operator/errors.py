@@ -47,7 +47,11 @@ class PlanningError(VLLMOperatorError):
     wrong, with the numbers, and the nearest choice that works.
     """
 
-    reason: ClassVar[str] = "Infeasible"
+    reason: ClassVar[str]
+    """The kind's own name."""
+
+    def __init_subclass__(cls) -> None:
+        cls.reason = cls.__name__
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(f"{field}: {message}")
@@ -58,43 +62,29 @@ class PlanningError(VLLMOperatorError):
 class UnknownModel(PlanningError):
     """No source knows what sizing needs to know about the model."""
 
-    reason = "UnknownModel"
-
 
 class UnknownGPU(PlanningError):
     """The GPU product is in no catalogue, or there is none to choose from."""
-
-    reason = "UnknownGPU"
 
 
 class ModelAccessDenied(PlanningError):
     """The Hub knows the model and refuses to show it (gated or private)."""
 
-    reason = "ModelAccessDenied"
-
 
 class UnsupportedEngineVersion(PlanningError):
     """A vLLM version that this release does not know how to run."""
-
-    reason = "UnsupportedEngineVersion"
 
 
 class IllegalPin(PlanningError):
     """A field of the manifest that this vLLM would refuse, or that contradicts another field."""
 
-    reason = "IllegalPin"
-
 
 class LeaderWorkerSetMissing(PlanningError):
     """A replica takes several nodes, and the cluster lacks the API that keeps such groups."""
 
-    reason = "LeaderWorkerSetMissing"
-
 
 class Infeasible(PlanningError):
     """Everything is known and no layout fits the GPUs."""
-
-    reason = "Infeasible"
 
 
 class TemporaryFailure(VLLMOperatorError):

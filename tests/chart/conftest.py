@@ -24,7 +24,7 @@ GROUP_VERSIONS = [
 ]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def chart_cluster() -> Iterator[Cluster]:
     with Cluster(kwok=False) as cluster:
         for name in NAMESPACES:
@@ -32,7 +32,7 @@ def chart_cluster() -> Iterator[Cluster]:
         yield cluster
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def kubeconform(
     chart_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[list[dict[str, Any]]], list[str]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from chart.support import MATRIX, only
+from chart.support import MATRIX, only, rendered
 from localcluster import Cluster, KubectlError
 from localcluster.chart import render
 
@@ -26,7 +26,11 @@ VOLUMES = {
 
 
 def pod_spec(values: dict[str, Any]) -> dict[str, Any]:
-    spec: dict[str, Any] = only(render(values), "Deployment")["spec"]["template"]["spec"]
+    return pod_of(render(values))
+
+
+def pod_of(objects: list[dict[str, Any]]) -> dict[str, Any]:
+    spec: dict[str, Any] = only(objects, "Deployment")["spec"]["template"]["spec"]
     return spec
 
 
@@ -65,7 +69,7 @@ def admit(cluster: Cluster, spec: dict[str, Any]) -> str:
 
 @pytest.mark.parametrize("name", MATRIX)
 def test_the_pod_is_admitted_where_restricted_is_enforced(name: str, restricted: Cluster) -> None:
-    said = admit(restricted, pod_spec(MATRIX[name]))
+    said = admit(restricted, pod_of(rendered(name)))
     assert "created (server dry run)" in said
     assert "Warning" not in said
 
@@ -90,7 +94,7 @@ def test_that_admission_would_notice_a_weaker_pod(weaken: Any, restricted: Clust
 
 @pytest.mark.parametrize("name", MATRIX)
 def test_the_container_has_no_privilege_and_writes_only_to_its_temporary_folder(name: str) -> None:
-    spec = pod_spec(MATRIX[name])
+    spec = pod_of(rendered(name))
     assert spec["securityContext"]["runAsNonRoot"] is True
     assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec)

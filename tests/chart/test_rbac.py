@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from chart.support import MATRIX, only
+from chart.support import MATRIX, only, rendered
 from localcluster import Cluster
 from localcluster.chart import NAMESPACE, install_chart, render
 from localcluster.waiting import wait_until
@@ -114,7 +114,7 @@ def test_without_rbac_the_operator_is_granted_nothing() -> None:
 
 @pytest.mark.parametrize("name", MATRIX)
 def test_no_role_holds_a_wildcard_a_secret_or_a_way_to_more_rights(name: str) -> None:
-    for one in render(MATRIX[name]):
+    for one in rendered(name):
         if one["kind"] not in {"Role", "ClusterRole"}:
             continue
         for group, resource, _name, verb in rules(one):
@@ -128,7 +128,7 @@ def test_no_role_holds_a_wildcard_a_secret_or_a_way_to_more_rights(name: str) ->
 
 @pytest.mark.parametrize("name", MATRIX)
 def test_no_binding_names_a_role_that_the_chart_did_not_write(name: str) -> None:
-    objects = render(MATRIX[name])
+    objects = rendered(name)
     written = {one["metadata"]["name"] for one in objects if one["kind"].endswith("Role")}
     named = {one["roleRef"]["name"] for one in objects if one["kind"].endswith("RoleBinding")}
     assert named <= written

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from chart.support import MATRIX, default_values, helm, leaves, only
+from chart.support import MATRIX, default_values, helm, leaves, only, rendered
 from localcluster import Cluster
 from localcluster.chart import CHART, ChartError, render
 from vllm_operator.manifests.labels import object_labels
@@ -126,7 +126,7 @@ def test_helm_lint_finds_nothing(helm_home: Path) -> None:
 def test_every_object_is_valid_by_the_api_servers_own_schemas(
     name: str, kubeconform: Callable[[Objects], list[str]]
 ) -> None:
-    assert kubeconform(render(MATRIX[name])) == []
+    assert kubeconform(rendered(name)) == []
 
 
 def test_kubeconform_sees_a_misspelt_field(kubeconform: Callable[[Objects], list[str]]) -> None:
@@ -137,7 +137,7 @@ def test_kubeconform_sees_a_misspelt_field(kubeconform: Callable[[Objects], list
 
 @pytest.mark.parametrize("name", MATRIX)
 def test_the_api_server_accepts_every_object(name: str, chart_cluster: Cluster) -> None:
-    objects = [one for one in render(MATRIX[name]) if one["kind"] != "PodMonitor"]
+    objects = [one for one in rendered(name) if one["kind"] != "PodMonitor"]
     answer = chart_cluster.kubectl(
         *("apply", "--server-side", "--force-conflicts", "--dry-run=server"),
         *("--validate=strict", "-f", "-"),

@@ -28,7 +28,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cluster() -> Iterator[Cluster]:
     """A cluster with two H100 nodes that the tests of a worker share, each in its namespace."""
     with Cluster(manifests=[CRDS]) as running:
@@ -45,7 +45,7 @@ def own_cluster() -> Iterator[Cluster]:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def engines() -> Iterator[Cluster]:
     """A cluster whose node runs the scripted engine as real processes."""
     with Cluster(kwok=False, manifests=[CRDS]) as running:

@@ -36,6 +36,7 @@ from vllm_operator.api.status import VLLMServerStatus
 from vllm_operator.api.v1alpha1 import VLLMServer
 
 CRD_FILE = Path(__file__).parents[2] / "crds" / f"{CRD_NAME}.yaml"
+pytestmark = pytest.mark.xdist_group("admission")
 REMARKS = ("some validation rules were not checked", "Checked value must be of type")
 
 

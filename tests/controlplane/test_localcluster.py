@@ -24,6 +24,7 @@ from localcluster import (
 from localcluster.waiting import wait_until
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
+pytestmark = pytest.mark.xdist_group("localcluster")
 ANNOTATION = "localcluster.vllm-operator.io"
 
 

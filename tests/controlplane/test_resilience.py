@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from localcluster.cluster import Cluster
+from support.crowd import become_ready
 from support.fixtures import StartOperator
 from support.operating import SOURCE_ROOT
 from support.world import World, flag
-
-SERVERS_AT_ONCE = 200
 
 
 def template_of(world: World, name: str = "qwen") -> Any:
@@ -140,30 +138,10 @@ def test_a_deletion_that_no_watch_delivered_is_found_by_the_resync(
     own_world.wait(lambda: own_world.find("Service", "qwen"), "the Service to return", timeout=60)
 
 
-def test_hundreds_of_servers_at_once_become_ready(
+def test_dozens_of_servers_at_once_become_ready(
     own_world: World, own_cluster: Cluster, start_operator: StartOperator
 ) -> None:
-    for number in range(4):
-        own_cluster.add_gpu_node(f"big-{number}", count=128, cpu="1024", memory="16Ti")
-    operator = start_operator(own_world)
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda n: own_world.apply(f"s{n}"), range(SERVERS_AT_ONCE)))
-
-    def ready() -> int:
-        text = operator.get("/metrics") or ""
-        states = [line for line in text.splitlines() if 'state="Ready"' in line]
-        return len(states)
-
-    own_world.wait(
-        lambda: ready() == SERVERS_AT_ONCE, f"{SERVERS_AT_ONCE} ready servers", timeout=150
-    )
-    assert len(own_world.list("Deployment")) == SERVERS_AT_ONCE
-    errors = [
-        line
-        for line in (operator.get("/metrics") or "").splitlines()
-        if line.startswith('vllm_operator_reconciles_total{result="error"}')
-    ]
-    assert errors == []
+    become_ready(own_world, start_operator(own_world), 40)
 
 
 def test_of_two_operators_one_acts_and_the_other_takes_over(

@@ -15,7 +15,7 @@ from vllm_operator.api.conditions import REASONS, START_FAILURES
 from vllm_operator.api.crd import CRD_NAME
 from vllm_operator.cli.main import main
 from vllm_operator.controller.metrics import SERVER_STATES, Metrics
-from vllm_operator.lifecycle.revisions import HISTORY_LIMIT
+from vllm_operator.lifecycle.kept import HISTORY_LIMIT
 from vllm_operator.manifests.labels import REPLAN_ANNOTATION
 
 CONDITIONS = DOCS / "conditions.md"

@@ -21,7 +21,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cluster() -> Iterator[Cluster]:
     """One for each worker; a story may restart its API server, as none runs beside it."""
     with Cluster(kwok=False, manifests=[CRDS], node_loss_seconds=NODE_LOSS_SECONDS) as running:

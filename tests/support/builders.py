@@ -103,6 +103,6 @@ def make_sized(**changes: Any) -> Sized:
     return Sized(make_plan(**changes), OFFER)
 
 
-def make_planned(*objects: Object) -> Planned:
+def make_planned(*objects: Object, plan: Plan | None = None) -> Planned:
     """The same with what is applied for it."""
-    return Planned(make_plan(), OFFER, objects)
+    return Planned(plan or make_plan(), OFFER, objects)

@@ -32,7 +32,7 @@ class OperatorProcess:
     """``vllm-operator run``; ``options`` are its flags without the dashes.
 
     ``through``: a command that becomes it, such as ``env -u HOME``. ``python``: the interpreter's
-    own options.
+    own options. ``module`` is run in place of ``vllm_operator``, with the same command line.
     """
 
     def __init__(
@@ -43,6 +43,7 @@ class OperatorProcess:
         environment: dict[str, str] | None = None,
         through: Sequence[str] = (),
         python: Sequence[str] = (),
+        module: str = "vllm_operator",
         **options: Any,
     ) -> None:
         self.cluster = cluster
@@ -59,6 +60,7 @@ class OperatorProcess:
         self._environment = environment or {}
         self._through = through
         self._python = python
+        self._module = module
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -92,7 +94,7 @@ class OperatorProcess:
             self._process = subprocess.Popen(
                 [
                     *(*self._through, sys.executable, *self._python),
-                    *("-m", "vllm_operator", "run", *flags),
+                    *("-m", self._module, "run", *flags),
                 ],
                 stdout=output,
                 stderr=output,

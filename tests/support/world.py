@@ -92,8 +92,7 @@ class World:
 
     def condition(self, kind: str, name: str = "qwen") -> Object:
         """One condition of a server; empty before the first visit."""
-        found = [c for c in self.status(name).get("conditions", []) if c["type"] == kind]
-        return dict(found[0]) if found else {}
+        return condition_of(self.get("VLLMServer", name), kind)
 
     def wait(self, condition: Callable[[], Any], what: str, timeout: float = 30) -> Any:
         """The first true value of ``condition``."""
@@ -116,7 +115,7 @@ class World:
 
         def seen() -> Object | None:
             server = self.get("VLLMServer", name)
-            condition = self.condition(kind, name)
+            condition = condition_of(server, kind)
             fits = condition.get("status") == status and reason in (None, condition.get("reason"))
             newest = condition.get("observedGeneration") == server["metadata"]["generation"]
             return condition if fits and newest else None
@@ -148,6 +147,12 @@ class World:
             for kind in kinds
             for item in self.list(kind)
         }
+
+
+def condition_of(server: Mapping[str, Any], kind: str) -> Object:
+    """One condition of a server; empty before the first visit."""
+    conditions = (server.get("status") or {}).get("conditions") or []
+    return dict(next((one for one in conditions if one["type"] == kind), {}))
 
 
 def container(deployment: Mapping[str, Any]) -> Object:

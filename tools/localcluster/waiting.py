@@ -6,6 +6,8 @@ from typing import TypeVar
 
 Value = TypeVar("Value")
 
+_SELDOM = 0.25
+
 
 def wait_until(
     condition: Callable[[], Value | None],
@@ -15,16 +17,18 @@ def wait_until(
 ) -> Value:
     """The condition's first true value; asked every `interval` seconds for `timeout` seconds.
 
+    The longer it takes, the less often, up to `_SELDOM` seconds: it ends at most a twentieth late.
     An exception of the condition is not caught. Raises TimeoutError: "timed out after … waiting for
     `what`; last seen: …".
     """
-    deadline = time.monotonic() + timeout
+    started = time.monotonic()
     while True:
         value = condition()
         if value:
             return value
-        if time.monotonic() >= deadline:
+        waited = time.monotonic() - started
+        if waited >= timeout:
             raise TimeoutError(
                 f"timed out after {timeout:g} s waiting for {what}; last seen: {value!r}"
             )
-        time.sleep(interval)
+        time.sleep(max(interval, min(_SELDOM, waited / 20)))

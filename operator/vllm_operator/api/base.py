@@ -59,15 +59,12 @@ class Rule:
     message: str
     holds: Callable[[Any], bool]
     field: str | None = None
-    reason: str | None = None
 
     def entry(self) -> dict[str, str]:
         """The rule as one entry of ``x-kubernetes-validations``."""
         entry = {"rule": self.cel, "message": self.message}
         if self.field is not None:
             entry["fieldPath"] = f".{self.field}"
-        if self.reason is not None:
-            entry["reason"] = self.reason
         return entry
 
 

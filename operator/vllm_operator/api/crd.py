@@ -28,6 +28,12 @@ COLUMNS: Final = (
 )
 """What ``kubectl get vllm`` prints beside the name: (name, type, description, JSONPath)."""
 
+WIDE_COLUMNS: Final = (
+    ("Autotune", "string", "What tuning may do; with -o wide.", ".spec.autotune.mode"),
+    ("Tuning", "string", "What tuning does; with -o wide.", ".status.tuning.state"),
+)
+"""What ``-o wide`` prints beside them."""
+
 
 def server_schema() -> Schema:
     """The structural schema of a whole VLLMServer."""
@@ -82,6 +88,16 @@ def custom_resource_definition() -> dict[str, Any]:
                     "additionalPrinterColumns": [
                         {"name": name, "type": kind, "description": text, "jsonPath": path}
                         for name, kind, text, path in COLUMNS
+                    ]
+                    + [
+                        {
+                            "name": name,
+                            "type": kind,
+                            "description": text,
+                            "jsonPath": path,
+                            "priority": 1,
+                        }
+                        for name, kind, text, path in WIDE_COLUMNS
                     ],
                     "schema": {"openAPIV3Schema": server_schema()},
                 }
@@ -112,6 +128,7 @@ __all__ = [
     "COLUMNS",
     "CRD_NAME",
     "REGENERATE",
+    "WIDE_COLUMNS",
     "crd_yaml",
     "custom_resource_definition",
     "schema_problems",

@@ -18,7 +18,7 @@ from .conditions import truncate
 from .patterns import MEANINGS
 from .plan import Problem
 from .rules import RULES, SERVER_NAME
-from .schema import FREE_FORM_KEY, INT_OR_STRING, RULES_KEY, Schema, later_members
+from .schema import FREE_FORM_KEY, INT_OR_STRING, RULES_KEY, Schema
 from .schema import structural_schema as _structural_schema
 from .v1alpha1 import VLLMServerSpec
 
@@ -49,9 +49,7 @@ def spec_schema() -> Schema:
 @functools.cache
 def python_rules() -> Mapping[str, Rule]:
     """Every rule of the schema by its CEL expression."""
-    definitions = VLLMServerSpec.model_json_schema(by_alias=True)["$defs"].values()
-    later = (rule for definition in definitions for rule in later_members(definition, ""))
-    return {rule.cel: rule for rule in (*RULES, *later)}
+    return {rule.cel: rule for rule in RULES}
 
 
 def _header(manifest: Mapping[str, Any]) -> Iterator[Problem]:
@@ -230,7 +228,9 @@ def _unknown_field(name: str, prefix: str, known: Mapping[str, Schema]) -> str:
         return f"unknown field; did you mean {prefix}{near}?"
     elsewhere = [path for path in field_paths() if _plain(path.rpartition(".")[2]) == _plain(name)]
     if elsewhere:
-        return f"unknown field; did you mean {' or '.join(elsewhere[:3])}?"
+        depth = min(path.count(".") for path in elsewhere)  # no bound of the same name below it
+        meant = [path for path in elsewhere if path.count(".") == depth]
+        return f"unknown field; did you mean {' or '.join(meant[:3])}?"
     return f"unknown field; remove it, or use one of {', '.join(sorted(known))}"
 
 

@@ -22,6 +22,20 @@ EXTENDED_RESOURCE: Final = rf"^{_SUBDOMAIN}/{_LABEL_NAME}$"
 QUANTITY: Final = r"^[0-9]+(\.[0-9]+)?([eE][0-9]{1,2}|m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$"
 """Never negative, as no size of ours is."""
 
+
+def _cron(value: str) -> str:
+    """One place of a schedule: ``*`` or values and ranges, each with an optional step."""
+    item = rf"(\*|{value}(-{value})?)(/[0-9]{{1,2}})?"
+    return rf"{item}(,{item})*"
+
+
+_SIXTY, _DAY_OF_MONTH = r"[0-5]?[0-9]", r"(0?[1-9]|[12][0-9]|3[01])"
+CRON_SCHEDULE: Final = (
+    rf"^{_cron(_SIXTY)} {_cron(r'([01]?[0-9]|2[0-3])')} {_cron(_DAY_OF_MONTH)} "
+    rf"{_cron(r'(0?[1-9]|1[0-2])')} {_cron('[0-7]')}$"
+)
+TIME_ZONE: Final = r"^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$"
+
 IMAGE_VERSION: Final = r":v?[0-9]+\.[0-9]+\.[0-9]+"
 """Part of an image reference whose tag says the vLLM version."""
 
@@ -32,6 +46,8 @@ MEANINGS: Final[Mapping[str, str]] = {
     QUALIFIED_NAME: "a label name, such as zone or example.com/zone",
     OPTIONAL_QUALIFIED_NAME: "a label name, such as zone or example.com/zone",
     EXTENDED_RESOURCE: "an extended resource, such as nvidia.com/gpu",
+    CRON_SCHEDULE: "five numbers, ranges or *, as in 0 2 * * *",
+    TIME_ZONE: "the name of a time zone, such as Europe/Berlin",
     QUANTITY: "a quantity, such as 500m, 2 or 16Gi",
 }
 """What a reader is told instead of the pattern."""

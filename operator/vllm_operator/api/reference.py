@@ -7,7 +7,7 @@ from typing import Final
 
 from .base import API_VERSION, KIND
 from .conditions import REASONS
-from .crd import COLUMNS, server_schema
+from .crd import COLUMNS, WIDE_COLUMNS, server_schema
 from .patterns import MEANINGS
 from .schema import FREE_FORM_KEY, INT_OR_STRING, RULES_KEY, Schema
 
@@ -85,11 +85,7 @@ def _rules(schema: Schema, path: str) -> Iterator[str]:
     for name, member in schema["properties"].items():
         if "properties" not in member:
             found += [(f"{path}.{name}", rule) for rule in member.get(RULES_KEY, [])]
-    lines = [
-        f"- `{here}{rule.get('fieldPath', '')}`: {rule['message']}"
-        for here, rule in found
-        if rule.get("reason") != "FieldValueForbidden"  # the field's own description says so
-    ]
+    lines = [f"- `{here}{rule.get('fieldPath', '')}`: {rule['message']}" for here, rule in found]
     if lines:
         yield "Refused:\n"
         yield "\n".join(lines) + "\n"
@@ -104,14 +100,15 @@ def _columns() -> Iterator[str]:
     yield "## Columns of `kubectl get vllm`\n"
     yield from _table(
         ("Column", "Source", "Description"),
-        ((name.upper(), f"`{path}`", text) for name, _, text, path in COLUMNS),
+        ((name.upper(), f"`{path}`", text) for name, _, text, path in (*COLUMNS, *WIDE_COLUMNS)),
     )
 
 
 def _conditions() -> Iterator[str]:
     yield "## Conditions and their reasons\n"
     yield (
-        "All of them stand in `status.conditions` from the first visit on. `Ready` may also carry\n"
+        "All of them stand in `status.conditions` from the first visit on, `MetricsAvailable` and\n"
+        "`Tuned` only where `spec.autotune.mode` is `Recommend` or `Auto`. `Ready` may also carry\n"
         "the reason of the condition that stops it.\n"
     )
     for condition, reasons in REASONS.items():

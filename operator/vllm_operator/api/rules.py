@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from .base import Rule
@@ -116,6 +117,21 @@ UTILIZATION_IS_A_FRACTION: Final = Rule(
     holds=lambda utilization: utilization > 0,
 )
 
+ACTIVE_AMONG_SEQUENCES: Final = Rule(
+    cel=(
+        "!has(self.maxNumActiveSeqs) || !has(self.maxNumSeqs) || "
+        "self.maxNumActiveSeqs <= self.maxNumSeqs"
+    ),
+    message=(
+        "spec.engine.maxNumActiveSeqs must be at most spec.engine.maxNumSeqs, of which it is a "
+        "part; lower the one or raise the other"
+    ),
+    holds=lambda engine: bool(
+        "maxNumSeqs" not in engine or engine.get("maxNumActiveSeqs", 0) <= engine["maxNumSeqs"]
+    ),
+    field="maxNumActiveSeqs",
+)
+
 BATCH_HOLDS_SEQUENCES: Final = Rule(
     cel=(
         "!has(self.maxNumBatchedTokens) || !has(self.maxNumSeqs) || "
@@ -157,6 +173,45 @@ DRAFT_IS_NAMED: Final = Rule(
         or "model" in speculative
     ),
     field="method",
+)
+
+AN_OBJECTIVE_HAS_A_LATENCY: Final = Rule(
+    cel="has(self.timeToFirstTokenMilliseconds) || has(self.interTokenLatencyMilliseconds)",
+    message=(
+        "spec.workload.slo names no latency; set timeToFirstTokenMilliseconds, "
+        "interTokenLatencyMilliseconds or both"
+    ),
+    holds=lambda slo: bool(
+        {"timeToFirstTokenMilliseconds", "interTokenLatencyMilliseconds"} & slo.keys()
+    ),
+)
+
+BOUND_IS_A_FRACTION: Final = replace(
+    UTILIZATION_IS_A_FRACTION,
+    message="a bound of the utilization must be a fraction of at least 0.05; raise or remove it",
+)
+
+BOUNDS_ARE_ORDERED: Final = Rule(
+    cel="!has(self.min) || !has(self.max) || self.min <= self.max",
+    message="min must be at most max; lower the one or raise the other",
+    holds=lambda bounds: bool(
+        "min" not in bounds or "max" not in bounds or bounds["min"] <= bounds["max"]
+    ),
+    field="min",
+)
+
+TUNED_BATCH_HOLDS_SEQUENCES: Final = Rule(
+    cel=("self.?maxNumBatchedTokens.?max.orValue(1048576) >= self.?maxNumSeqs.?min.orValue(1)"),
+    message=(
+        "spec.autotune.bounds.maxNumBatchedTokens.max must be at least "
+        "spec.autotune.bounds.maxNumSeqs.min: vLLM schedules one token a sequence in each step; "
+        "raise the one or lower the other"
+    ),
+    holds=lambda bounds: bool(
+        bounds.get("maxNumBatchedTokens", {}).get("max", 1_048_576)
+        >= bounds.get("maxNumSeqs", {}).get("min", 1)
+    ),
+    field="maxNumBatchedTokens",
 )
 
 ENV_HAS_ONE_SOURCE: Final = Rule(
@@ -254,9 +309,13 @@ RULES: Final = (
     ONE_STORAGE,
     KNOWN_ENGINE_VERSION,
     UTILIZATION_IS_A_FRACTION,
+    ACTIVE_AMONG_SEQUENCES,
     BATCH_HOLDS_SEQUENCES,
     BATCH_HOLDS_PROMPT,
     DRAFT_IS_NAMED,
+    AN_OBJECTIVE_HAS_A_LATENCY,
+    BOUNDS_ARE_ORDERED,
+    TUNED_BATCH_HOLDS_SEQUENCES,
     ENV_HAS_ONE_SOURCE,
     OWN_PREFIXES,
     QUALIFIED_KEYS,

@@ -13,9 +13,6 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from .base import Rule
-from .fields import LATER, refusal
-
 Schema = dict[str, Any]
 
 RULES_KEY: Final = "x-kubernetes-validations"
@@ -69,35 +66,9 @@ def structural_schema(model: type[BaseModel], path: str) -> Schema:
     return _node(raw, definitions, path)
 
 
-def later_validation(name: str, path: str, accepts: Any) -> Rule:
-    """The rule of the parent object that refuses the member ``name`` at ``path``."""
-    cel = f"!has(self.{name})"
-    if accepts is False:
-        cel += f" || !self.{name}"
-    elif accepts is not None:
-        cel += f" || self.{name} == {accepts!r}"
-    return Rule(
-        cel=cel,
-        message=refusal(path, accepts),
-        holds=lambda parent: name not in parent or parent[name] == accepts,
-        field=name,
-        reason="FieldValueForbidden",
-    )
-
-
-def later_members(model_schema: Mapping[str, Any], path: str) -> list[Rule]:
-    """One rule for each member of an object that pydantic describes and this release refuses."""
-    members: Mapping[str, Schema] = model_schema.get("properties", {})
-    return [
-        later_validation(name, f"{path}.{name}", member[LATER]["accepts"])
-        for name, member in members.items()
-        if LATER in member
-    ]
-
-
 def _node(raw: Schema, definitions: Mapping[str, Schema], path: str) -> Schema:
     raw = _resolved(raw, definitions)
-    node = {key: value for key, value in raw.items() if key not in ("title", "default", LATER)}
+    node = {key: value for key, value in raw.items() if key not in ("title", "default")}
     if "const" in node:
         node["enum"] = [node.pop("const")]
     if "enum" in node:
@@ -119,13 +90,11 @@ def _node(raw: Schema, definitions: Mapping[str, Schema], path: str) -> Schema:
 
 
 def _object(node: Schema, definitions: Mapping[str, Schema], path: str) -> Schema:
-    later = [rule.entry() for rule in later_members(node, path)]
-    found = [*node.get(RULES_KEY, []), *later]
     properties = {
         name: _node(member, definitions, f"{path}.{name}")
         for name, member in node["properties"].items()
     }
-    return {**node, "properties": properties} | ({RULES_KEY: found} if found else {})
+    return {**node, "properties": properties}
 
 
 def _resolved(raw: Schema, definitions: Mapping[str, Schema]) -> Schema:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from .base import ResourceModel
 from .conditions import MESSAGE_LIMIT, Condition
 from .fields import field, required
+from .ledger import Tuning
 from .plan import Plan, Problem, TokenEstimate
 
 SCALABLE = {"maximum": 2**31 - 1}
@@ -63,6 +64,10 @@ class VLLMServerStatus(ResourceModel):
     engine_version: str | None = field(
         "What an engine of the plan says at /version; none until one was asked.", max_length=64
     )
+    tuning: Tuning | None = field(
+        "Where tuning is; none where it was never asked for.",
+        schema={"x-kubernetes-map-type": "atomic"},
+    )
     problems: list[Problem] = field(
         "Why the specification as it stands cannot be planned, if so.",
         default=[],
@@ -70,7 +75,7 @@ class VLLMServerStatus(ResourceModel):
         schema={"x-kubernetes-list-type": "atomic"},
     )
     conditions: list[Condition] = field(
-        "Conditions; all of them from the first visit on.",
+        "Conditions; from the first visit on all of them, of tuning's while it is asked for.",
         default=[],
         max_length=16,
         schema={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},

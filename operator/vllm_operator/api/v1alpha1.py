@@ -11,9 +11,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from . import rules
+from .autotune import Autotune
 from .base import ResourceModel, validations
 from .features import LoRA, Speculative
-from .fields import FREE_FORM, field, later, required
+from .fields import FREE_FORM, field, required
 from .patterns import EXTENDED_RESOURCE, OBJECT_NAME, QUANTITY
 from .pod import EnvironmentVariable, KeyReference, PodSpec
 from .workload import Workload
@@ -169,6 +170,12 @@ class Engine(ResourceModel):
     max_num_seqs: int | None = field(
         "Largest number of requests that run at once (--max-num-seqs).", ge=1, le=16_384
     )
+    max_num_active_seqs: int | None = field(
+        "Largest number of requests that are admitted at once (--max-num-active-seqs, vLLM 0.31 "
+        "and newer), where that is to be fewer than memory and CUDA graphs are laid out for.",
+        ge=1,
+        le=16_384,
+    )
     max_num_batched_tokens: int | None = field(
         "Largest number of tokens in one step (--max-num-batched-tokens).", ge=16, le=1_048_576
     )
@@ -321,22 +328,6 @@ class Rollout(ResourceModel):
     )
 
 
-class Autotune(ResourceModel):
-    """Tuning of max-num-seqs and memory utilisation under the objective."""
-
-    mode: Literal["Disabled", "Recommend", "Auto"] | None = later(
-        "What the tuner may do.", accepts="Disabled"
-    )
-    disruption: Literal["Forbid", "Allow"] | None = later(
-        "Whether tuning may restart pods.", accepts="Forbid"
-    )
-    window: str | None = later("When tuning may restart pods.", max_length=200)
-    max_restarts_per_day: int | None = later("Restarts a day that tuning may cause.", ge=0, le=48)
-    bounds: dict[str, Any] | None = later(
-        "Bounds that tuning keeps.", schema={**FREE_FORM, "maxProperties": 8}
-    )
-
-
 class VLLMServerSpec(ResourceModel):
     """The desired model server. Only spec.model.id is required."""
 
@@ -347,7 +338,10 @@ class VLLMServerSpec(ResourceModel):
     engine: Engine | None = field(
         "The vLLM to run and its pinned flags.",
         schema=validations(
-            rules.KNOWN_ENGINE_VERSION, rules.BATCH_HOLDS_SEQUENCES, rules.BATCH_HOLDS_PROMPT
+            rules.KNOWN_ENGINE_VERSION,
+            rules.ACTIVE_AMONG_SEQUENCES,
+            rules.BATCH_HOLDS_SEQUENCES,
+            rules.BATCH_HOLDS_PROMPT,
         ),
     )
     gpu: GPU | None = field("Which GPU to run on.")
@@ -361,7 +355,7 @@ class VLLMServerSpec(ResourceModel):
     )
     rollout: Rollout | None = field("How changes reach the pods.")
     pod: PodSpec | None = field("Scheduling, labels and resources of the pods.")
-    autotune: Autotune | None = field("Tuning by live metrics.")
+    autotune: Autotune | None = field("Tuning by the server's own metrics.")
     paused: bool | None = field(
         "Stop acting on this server: nothing is rolled, scaled or repaired until it is false again."
     )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from .base import ResourceModel
-from .fields import field, later
+from . import rules
+from .base import ResourceModel, validations
+from .fields import field
 
 Profile = Literal["Balanced", "Throughput", "Latency", "LongContext", "Cost"]
 
@@ -19,7 +20,11 @@ class ServiceLevelObjective(ResourceModel):
     inter_token_latency_milliseconds: int | None = field(
         "Time between two tokens, in milliseconds.", ge=1, le=60_000
     )
-    percentile: int | None = field("Percentile at which they hold.", ge=50, le=99)
+    percentile: int | None = field(
+        "Percentile of all requests, or of all tokens, at which they hold; 95 by default.",
+        ge=50,
+        le=99,
+    )
 
 
 class Workload(ResourceModel):
@@ -43,4 +48,7 @@ class Workload(ResourceModel):
         ge=1,
         le=65_536,
     )
-    slo: ServiceLevelObjective | None = later("Latency objective.")
+    slo: ServiceLevelObjective | None = field(
+        "Latencies to keep; tuning (spec.autotune) goes by them.",
+        schema=validations(rules.AN_OBJECTIVE_HAS_A_LATENCY),
+    )

@@ -181,9 +181,23 @@ def _refused(manifest: Mapping[str, Any], problems: Sequence[Problem]) -> Unplan
     )
 
 
-def exit_status(plans: Sequence[Plan | Unplanned]) -> int:
+def planned_or_exit(
+    filename: str, nodes: str | None, gpu: str | None, gpus_per_node: int | None, offline: bool,
+    max_nodes: int,
+) -> list[Planned | Unplanned]:  # fmt: skip
+    """What becomes of each server of a manifest; ends the process where the input is unreadable."""
+    try:
+        around = surroundings(nodes, gpu, gpus_per_node, offline, max_nodes)
+        return plan_manifests(read_manifests(filename), around)
+    except InputError as problem:
+        click.echo(f"Error: {problem}", err=True)
+        sys.exit(UNREADABLE)
+
+
+def exit_status(plans: Sequence[Planned | Unplanned]) -> int:
     """0 if every document can be planned, 1 if some cannot."""
-    return ALL_FEASIBLE if all(plan.feasible for plan in plans) else SOME_INFEASIBLE
+    whole = all(isinstance(one, Planned) for one in plans)
+    return ALL_FEASIBLE if whole else SOME_INFEASIBLE
 
 
 @click.command("plan")
@@ -236,18 +250,13 @@ def plan_command(
 
     Exit status: 0 if every server can be planned, 1 if some cannot, 2 for unreadable input.
     """
-    try:
-        around = surroundings(nodes, gpu, gpus_per_node, offline, max_nodes)
-        found = plan_manifests(read_manifests(filename), around)
-    except InputError as problem:
-        click.echo(f"Error: {problem}", err=True)
-        sys.exit(UNREADABLE)
+    found = planned_or_exit(filename, nodes, gpu, gpus_per_node, offline, max_nodes)
     plans = [one.plan if isinstance(one, Planned) else one for one in found]
     if output == "table":
         show_plans(Console(highlight=False), plans)
     else:
         click.echo(_printed(plans, output), nl=False)
-    sys.exit(exit_status(plans))
+    sys.exit(exit_status(found))
 
 
 def _printed(plans: Sequence[Plan | Unplanned], output: str) -> str:

@@ -7,11 +7,9 @@ import sys
 import click
 import yaml
 
-from vllm_operator.errors import InputError
 from vllm_operator.manifests.planned import Planned
 
-from .documents import read_manifests
-from .plan import PLANNED_NODES, SOME_INFEASIBLE, UNREADABLE, plan_manifests, surroundings
+from .plan import PLANNED_NODES, exit_status, planned_or_exit
 
 
 @click.command("render")
@@ -39,12 +37,7 @@ def render_command(
     exists. Exit status: 0, 1 if some server cannot be planned (the others are printed), 2 for
     unreadable input.
     """
-    try:
-        around = surroundings(nodes, gpu, gpus_per_node, offline, PLANNED_NODES)
-        found = plan_manifests(read_manifests(filename), around)
-    except InputError as problem:
-        click.echo(f"Error: {problem}", err=True)
-        sys.exit(UNREADABLE)
+    found = planned_or_exit(filename, nodes, gpu, gpus_per_node, offline, PLANNED_NODES)
     for one in found:
         if isinstance(one, Planned):
             for rendered in one.objects:
@@ -52,4 +45,4 @@ def render_command(
         else:
             for why in one.problems:
                 click.echo(f"{one.name}: {why.field}: {why.message}", err=True)
-    sys.exit(0 if all(isinstance(one, Planned) for one in found) else SOME_INFEASIBLE)
+    sys.exit(exit_status(found))

@@ -8,13 +8,14 @@ import socket
 import sys
 import uuid
 from pathlib import Path
+from typing import Any
 
 import click
 
 from .logs import configure_logging
 
 
-def _names(text: str) -> tuple[str, ...]:
+def _names(_context: click.Context, _option: click.Parameter, text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
@@ -30,7 +31,9 @@ def _give_home() -> None:
 
 
 @click.command("run", context_settings={"auto_envvar_prefix": "VLLM_OPERATOR"})
-@click.option("--namespaces", default="", help="Namespaces to act in, by commas; empty: all.")
+@click.option(
+    "--namespaces", default="", callback=_names, help="Namespaces to act in, by commas; empty: all."
+)
 @click.option("--watch-nodes", type=bool, default=True, help="Read GPU nodes (needs permission).")
 @click.option("--default-image", default="", help="Image for servers that name none.")
 @click.option("--listen", default="0.0.0.0:8080", help="Address of /healthz, /readyz, /metrics.")
@@ -44,9 +47,17 @@ def _give_home() -> None:
     default=None,
     help="File with the operator's own Hub token; off by default.",
 )
-@click.option("--hub-token-namespaces", default="", help="Namespaces that may use that token.")
 @click.option(
-    "--host-path-prefixes", default="", help="Folders of nodes that servers may use, by commas."
+    "--hub-token-namespaces",
+    default="",
+    callback=_names,
+    help="Namespaces that may use that token.",
+)
+@click.option(
+    "--host-path-prefixes",
+    default="",
+    callback=_names,
+    help="Folders of nodes that servers may use, by commas.",
 )
 @click.option(
     "--calibration", type=bool, default=False, help="Ask engines what they are and measured."
@@ -74,30 +85,14 @@ def _give_home() -> None:
 )
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning"]), default="info")
 def run_command(
-    namespaces: str,
-    watch_nodes: bool,
-    default_image: str,
-    listen: str,
-    leader_election: bool,
     lease_namespace: str | None,
-    lease_seconds: int,
-    hub: bool,
     hub_token_file: Path | None,
-    hub_token_namespaces: str,
-    host_path_prefixes: str,
-    calibration: bool,
-    prometheus_url: str,
-    prometheus_secrets: Path | None,
-    prometheus_tenant_header: str,
-    prometheus_namespace_label: str,
-    prometheus_pod_label: str,
-    prometheus_interval: float,
-    resync_seconds: float,
-    workers: int,
     log_format: str,
     log_level: str,
+    **settings: Any,
 ) -> None:
     """Run the operator until SIGTERM."""
+    # An option that is not among the parameters is the field of OperatorSettings of its name.
     _give_home()
     # Imported here: `plan` and `render` need neither Kopf nor a Kubernetes client.
     from vllm_operator.controller.process import run_operator
@@ -105,34 +100,19 @@ def run_command(
 
     configure_logging(log_format, log_level)
     token = hub_token_file.read_text("utf-8").strip() if hub_token_file else None
-    prometheus = PrometheusSettings(
-        url=prometheus_url,
-        secrets=prometheus_secrets,
-        tenant_header=prometheus_tenant_header,
-        namespace_label=prometheus_namespace_label,
-        pod_label=prometheus_pod_label,
-        interval=prometheus_interval,
-    )
-    settings = OperatorSettings(
-        namespaces=_names(namespaces),
-        watch_nodes=watch_nodes,
-        default_image=default_image,
-        listen=listen,
-        leader_election=leader_election,
-        lease_namespace=lease_namespace or os.environ.get("POD_NAMESPACE") or "default",
-        lease_seconds=lease_seconds,
-        hub=hub,
+    namespace = lease_namespace or os.environ.get("POD_NAMESPACE") or "default"
+    prefix = "prometheus_"
+    asked = {name: settings.pop(name) for name in list(settings) if name.startswith(prefix)}
+    prometheus = PrometheusSettings(**{name[len(prefix) :]: value for name, value in asked.items()})
+    chosen = OperatorSettings(
+        lease_namespace=namespace,
         hub_token=token,
-        hub_token_namespaces=_names(hub_token_namespaces),
-        host_path_prefixes=_names(host_path_prefixes),
-        calibration=calibration,
-        prometheus=prometheus if prometheus_url else None,
-        resync_seconds=resync_seconds,
-        workers=workers,
+        prometheus=prometheus if prometheus.url else None,
+        **settings,
     )
     instance = f"{os.environ.get('POD_NAME') or socket.gethostname()}_{uuid.uuid4().hex[:8]}"
     try:
-        asyncio.run(run_operator(settings, instance))
+        asyncio.run(run_operator(chosen, instance))
     except Exception as error:
         # Ending with a traceback and status 1 makes Kubernetes start the process afresh.
         click.echo(f"vllm-operator: {error}", err=True)

@@ -23,11 +23,11 @@ from typing import Final
 from vllm_operator.engine.failures import Failure, known_failure, unknown_failure
 from vllm_operator.engine.versions import NEWEST_KNOWN, Version
 from vllm_operator.errors import ApiError, TemporaryFailure
+from vllm_operator.lifecycle.diagnoses import crashed, failure_of_objects, is_news
 from vllm_operator.lifecycle.endings import Ending
 from vllm_operator.lifecycle.records import ChildRecord, Key, PodRecord
 from vllm_operator.lifecycle.recovery import Diagnosis
 from vllm_operator.lifecycle.revisions import Pinned, pods_of_plan
-from vllm_operator.lifecycle.rollout import is_lagging, is_settled
 
 from .client import Client
 
@@ -108,10 +108,8 @@ class BootReader:
             if (diagnosis := await self._of_pod(key, pod, version)) is not None
         ]
         if not found:
-            found = _ended_by_node(in_force, deployment, pods, version)
-        if not found and deployment is not None and not is_lagging(deployment):
-            refused = known_failure("deployment", deployment.message, version)
-            found = [Diagnosis(refused)] if refused is not None else []
+            failure = failure_of_objects(in_force, deployment, pods, version)
+            found = [Diagnosis(failure)] if failure is not None else []
         self._forget_pods(key, pods)
         if not found:
             self._said.pop(key, None)
@@ -125,16 +123,9 @@ class BootReader:
         self._said.pop(key, None)
 
     def _kept(self, key: Key, plan: str, failure: Failure) -> Failure:
-        """What was said of the plan before, where it says as much.
-
-        Numbers differ a little from start to start, and the end of one start may disturb the
-        next: neither is news.
-        """
         before = self._said.get(key)
-        if before is not None and before[0] == plan:
-            said = before[1]
-            if said.reason == failure.reason or (failure.passes and not said.passes):
-                return said
+        if before is not None and before[0] == plan and not is_news(failure, before[1]):
+            return before[1]
         self._said[key] = (plan, failure)
         return failure
 
@@ -226,42 +217,6 @@ class BootReader:
             del known[uid]
         if not known:
             del self._ends[key]
-
-
-def _ended_by_node(
-    in_force: Pinned,
-    deployment: ChildRecord | None,
-    pods: Sequence[PodRecord],
-    version: Version,
-) -> list[Diagnosis]:
-    """Why the newest pod of the plan that its node ended as a whole (evicted, not taken) did so.
-
-    Such pods stay as objects. They are no news where all replicas are ready, where one of the plan
-    is that was made after them, or from a time when the plan was in force before.
-    """
-    if deployment is None or is_settled(deployment):
-        return []
-    mine = [pod for pod in pods if pod.template == in_force.template]
-    lost = [pod for pod in mine if pod.failure and pod.created_at >= in_force.created_at]
-    if not lost:
-        return []
-    newest = max(lost, key=lambda pod: (pod.created_at, pod.name))
-    if any(pod.ready and pod.created_at >= newest.created_at for pod in mine):
-        return []
-    failure = known_failure("failed", newest.failure, version)
-    return [Diagnosis(failure)] if failure is not None else []
-
-
-def crashed(failure: Failure) -> Failure:
-    """The failure of an engine that had served: its plan works, so it is started again as it is."""
-    known = failure.reason != "EngineFailed"
-    return replace(
-        failure,
-        reason=failure.reason if known else "EngineCrashed",
-        means=f"the engine crashed while it served: {failure.means}",
-        passes=True,
-        repair="none",
-    )
 
 
 def _known(log: _Log, ending: Ending, version: Version) -> Failure | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -10,11 +10,13 @@ from typing import Any
 
 from vllm_operator.api.v1alpha1 import VLLMServer, VLLMServerSpec
 from vllm_operator.errors import ApiError, Stale
-from vllm_operator.lifecycle.kinds import BUDGETS, BY_KIND, SERVERS
+from vllm_operator.lifecycle.kinds import BUDGETS, BY_KIND, SERVERS, Resource
 from vllm_operator.lifecycle.notes import Note
-from vllm_operator.lifecycle.records import Key
+from vllm_operator.lifecycle.records import ChildRecord, Key
 from vllm_operator.lifecycle.revisions import Pinned
-from vllm_operator.lifecycle.rollout import choose_strategy, may_retire
+from vllm_operator.lifecycle.rollout import Strategy, choose_strategy, may_retire
+from vllm_operator.lifecycle.trial import Shape, forbids
+from vllm_operator.manifests import labels as names
 from vllm_operator.manifests.render import WORKLOADS, live_objects, with_live_fields
 
 from .apply import Applier, differs, is_refusal, with_applied_hash
@@ -57,9 +59,17 @@ class Children:
         self._others_wait = others_wait
 
     async def apply(
-        self, key: Key, server: VLLMServer, in_force: Pinned, proposal: Proposal | None
+        self,
+        key: Key,
+        server: VLLMServer,
+        in_force: Pinned,
+        proposal: Proposal | None,
+        shape: Shape | None = None,
     ) -> Applied:
         """Apply what differs of the plan in force; ``proposal`` is what this visit pinned, if so.
+
+        ``shape`` is what the Deployment is while a trial is held or ended. The budget for one pod
+        more comes before that pod, and goes after it.
 
         While other servers wait, a visit that creates an object ends there, and the next one goes
         on behind them: of a thousand new servers each gets its Deployment before one its Service.
@@ -68,6 +78,9 @@ class Children:
         repaired: list[str] = []
         look_again, refusal = None, None
         objects = (*in_force.objects, *live_objects(server))
+        if shape is not None:
+            server = with_replicas(server, shape.replicas)
+            objects = (*live_objects(server, shape.least), shape.workload, *in_force.objects[1:])
         for number, rendered in enumerate(objects):
             kind = rendered["kind"]
             live = None
@@ -77,21 +90,20 @@ class Children:
                 continue
             rolling_update: Mapping[str, int] = {}
             marks: Mapping[str, str] = {}
-            if kind in WORKLOADS:
-                strategy = choose_strategy(
-                    server.spec,
-                    live,
-                    self._store.pods(key),
-                    self._clock(),
-                    template=in_force.template,
-                    planned_at=in_force.created_at,
-                    may_surge=in_force.may_surge,
-                )
+            least = shape.least if shape is not None else None
+            if kind in WORKLOADS and shape is not None:
+                rolling_update, marks = shape.rolling_update, shape.marks
+            elif kind in WORKLOADS:
+                strategy = self._strategy(key, server, in_force, live)
                 rolling_update, look_again = strategy.rolling_update, strategy.look_again
                 marks = strategy.marks
             of_the_moment = (*rolling_update.items(), *marks.items())
-            mark_key = (in_force.uid, kind, server.spec.replicas, *of_the_moment)
+            mark_key: Hashable = (in_force.uid, kind, server.spec.replicas, *of_the_moment, least)
             build = partial(_desired, rendered, server.spec, rolling_update, marks)
+            if kind in WORKLOADS and shape is not None:
+                template = rendered["metadata"]["annotations"][names.TEMPLATE_HASH]
+                mark_key = (mark_key, template, shape.holds)
+                build = partial(_shaped, shape, server)
             if not differs(self._applier.mark(mark_key, build), live):
                 continue
             if live is None and kind in WORKLOADS and proposal is None:
@@ -105,7 +117,7 @@ class Children:
                     continue
                 if error.code != 409:
                     raise
-                await self._read_again(kind, key)
+                await self._read_again(BY_KIND[kind], key)
                 raise Stale(f"{kind} {key[1]} has changed since it was read") from error
             self._metrics.writes.labels(kind).inc()
             more = number + 1 < len(objects)
@@ -119,13 +131,24 @@ class Children:
         look_again = wait if look_again is None else look_again
         return Applied(repaired, look_again, refusal)
 
+    def _strategy(
+        self, key: Key, server: VLLMServer, in_force: Pinned, live: ChildRecord | None
+    ) -> Strategy:
+        return choose_strategy(
+            server.spec,
+            live,
+            self._store.pods(key),
+            self._clock(),
+            template=in_force.template,
+            planned_at=in_force.created_at,
+            may_surge=in_force.may_surge,
+            surges_only=bool(in_force.tuning) and forbids(server),
+            dead_first="instead" in in_force.tuning,
+        )
+
     async def ensure_alive(self, key: Key, server: VLLMServer) -> None:
         """Read the server live. Raises Stale where it is gone, or another one by now."""
-        body = await self._client.get(SERVERS, key[0], key[1])
-        if body is None:
-            self._store.forget_child(SERVERS.kind, key, key[1])
-        else:
-            self._store.observe(SERVERS.kind, body)
+        body = await self._read_again(SERVERS, key)
         if body is None or body["metadata"]["uid"] != server.metadata.uid:
             raise Stale(f"VLLMServer {key[1]} is gone")
 
@@ -165,23 +188,29 @@ class Children:
             self._metrics.writes.labels(kind).inc()
         self._store.forget_child(kind, key, key[1])
 
-    async def _read_again(self, kind: str, key: Key) -> None:
-        body = await self._client.get(BY_KIND[kind], key[0], key[1])
+    async def _read_again(self, resource: Resource, key: Key) -> dict[str, Any] | None:
+        body = await self._client.get(resource, key[0], key[1])
         if body is None:
-            self._store.forget_child(kind, key, key[1])
+            self._store.forget_child(resource.kind, key, key[1])
         else:
-            self._store.observe(kind, body)
+            self._store.observe(resource.kind, body)
+        return body
 
 
-def without_pods(server: VLLMServer) -> VLLMServer:
-    """The server as its objects are to be where its pods are no longer started."""
-    return server.model_copy(update={"spec": server.spec.model_copy(update={"replicas": 0})})
+def with_replicas(server: VLLMServer, replicas: int) -> VLLMServer:
+    """The server as its objects are to be with so many pods, whatever it asks for."""
+    spec = server.spec.model_copy(update={"replicas": replicas})
+    return server.model_copy(update={"spec": spec})
 
 
 def repair_note(kind: str, name: str) -> Note:
     """The event of an object that somebody else had changed."""
     note = f"{kind} {name} was changed by somebody else and is restored"
     return ("Normal", "Repaired", "Repair", note)
+
+
+def _shaped(shape: Shape, server: VLLMServer) -> dict[str, Any]:
+    return with_applied_hash(shape.of_the_moment(server))
 
 
 def _desired(

@@ -192,7 +192,7 @@ class Client:
             code = str(response.status)
         except ApiException as error:
             code = str(error.status)
-            raise _api_error(error) from None
+            raise _status_error(error.status, error.reason, error.body or b"") from None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             detail = str(error) or type(error).__name__
             raise TemporaryFailure(f"the API server did not answer: {detail}") from error
@@ -221,10 +221,6 @@ async def last_bytes(chunks: AsyncIterator[bytes], *, keep: int, most: int) -> b
         if came >= most:
             break
     return bytes(data)
-
-
-def _api_error(error: ApiException) -> ApiError:
-    return _status_error(error.status, error.reason, error.body or b"")
 
 
 def _status_error(code: int, reason: str | None, body: bytes | str) -> ApiError:

@@ -7,9 +7,10 @@ from typing import Any
 
 from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.errors import ApiError, Stale
+from vllm_operator.lifecycle.kept import Revisions
 from vllm_operator.lifecycle.kinds import REVISIONS
 from vllm_operator.lifecycle.records import Key
-from vllm_operator.lifecycle.revisions import Revisions, revision_name
+from vllm_operator.lifecycle.revisions import revision_name
 
 from .apply import controlled_by
 from .client import Client
@@ -50,9 +51,13 @@ class History:
     async def tidy(self, key: Key, revisions: Revisions) -> None:
         """Delete what is beyond the bounded history, also where an earlier visit ended before."""
         for old in revisions.expendable():
-            await self._client.delete(REVISIONS, key[0], old.name)
-            self._metrics.writes.labels(REVISIONS.kind).inc()
-            self._store.forget_child(REVISIONS.kind, key, old.name)
+            await self.delete(key, old.name)
+
+    async def delete(self, key: Key, name: str) -> None:
+        """Delete a pinned plan or trial."""
+        await self._client.delete(REVISIONS, key[0], name)
+        self._metrics.writes.labels(REVISIONS.kind).inc()
+        self._store.forget_child(REVISIONS.kind, key, name)
 
     async def _create(
         self, key: Key, server: VLLMServer, build: Build, number: int

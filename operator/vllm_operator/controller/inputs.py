@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -13,8 +13,8 @@ from vllm_operator.api.pod import KeyReference
 from vllm_operator.api.v1alpha1 import Model, VLLMServer
 from vllm_operator.engine.versions import DEFAULT_IMAGE
 from vllm_operator.errors import ApiError, PlanningError, TemporaryFailure, UnknownModel
-from vllm_operator.hardware.nodes import GPUOffer
 from vllm_operator.lifecycle.kinds import CLAIMS, CONFIG_MAPS
+from vllm_operator.lifecycle.standing import Standing
 from vllm_operator.models import catalogue
 from vllm_operator.models.facts import ModelFacts, facts_from_json
 from vllm_operator.models.sources import facts_of
@@ -33,23 +33,10 @@ HUB_MEMORY_SECONDS: Final = 300.0
 
 HubKey = tuple[str, str | None, bool]
 
-
 HUB_QUESTIONS: Final = 3
 """Questions to the Hub at once: they may hang, and every other server's visits need the threads."""
 
 HUB_ANSWERS_LIMIT: Final = 1000
-
-
-@dataclass(frozen=True)
-class Standing:
-    """What is in force and was left to the operator: an edit of other things keeps it."""
-
-    product: str | None = None
-    offer: GPUOffer | None = None
-    """The product's offer as it was pinned."""
-    image: str | None = None
-    facts: ModelFacts | None = None
-    """Facts that only the Hub knows, where the model is unchanged."""
 
 
 class InputSource:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 SERVER_STATES: Final = ("Ready", "Progressing", "NotPlanned", "ScaledToZero", "Paused", "Stalled")
 
+PREFIX: Final = "vllm_operator"
 DURATIONS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
@@ -15,83 +17,50 @@ class Metrics:
     """One registry a process: a test can hold several."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self.reconciles = Counter(
-            "vllm_operator_reconciles",
-            "Reconciles of a server by result (success, requeued, error).",
-            ["result"],
-            registry=self.registry,
+        self.registry = registry = CollectorRegistry()
+        counter = partial(Counter, namespace=PREFIX, registry=registry)
+        gauge = partial(Gauge, namespace=PREFIX, registry=registry)
+        histogram = partial(Histogram, namespace=PREFIX, registry=registry, buckets=DURATIONS)
+        self.reconciles = counter(
+            "reconciles", "Reconciles of a server by result (success, requeued, error).", ["result"]
         )
-        self.reconcile_seconds = Histogram(
-            "vllm_operator_reconcile_duration_seconds",
-            "Duration of one reconcile.",
-            buckets=DURATIONS,
-            registry=self.registry,
+        self.reconcile_seconds = histogram(
+            "reconcile_duration_seconds", "Duration of one reconcile."
         )
-        self.writes = Counter(
-            "vllm_operator_writes",
-            "Writes to the API server by kind of object.",
-            ["kind"],
-            registry=self.registry,
-        )
-        self.plan_repairs = Counter(
-            "vllm_operator_plan_repairs",
+        self.writes = counter("writes", "Writes to the API server by kind of object.", ["kind"])
+        self.plan_repairs = counter(
+            "plan_repairs",
             "Plans that were changed because the engine did not start, by what was lowered.",
             ["repair"],
-            registry=self.registry,
         )
-        self.calibration_reads = Counter(
-            "vllm_operator_calibration_reads",
+        self.calibration_reads = counter(
+            "calibration_reads",
             "Engines that were asked for their KV cache, by result (read, failed).",
             ["result"],
-            registry=self.registry,
         )
-        self.cache_error = Gauge(
-            "vllm_operator_kv_cache_error_ratio",
+        self.cache_error = gauge(
+            "kv_cache_error_ratio",
             "Blocks of KV cache that an engine has over those that were expected, less 1.",
             ["namespace", "name"],
-            registry=self.registry,
         )
-        self.queue_depth = Gauge(
-            "vllm_operator_queue_depth",
-            "Servers that wait for a reconcile.",
-            registry=self.registry,
+        self.queue_depth = gauge("queue_depth", "Servers that wait for a reconcile.")
+        self.queue_oldest_seconds = gauge(
+            "queue_oldest_seconds", "Age of the reconcile that is in flight the longest."
         )
-        self.queue_oldest_seconds = Gauge(
-            "vllm_operator_queue_oldest_seconds",
-            "Age of the reconcile that is in flight the longest.",
-            registry=self.registry,
+        self.api_requests = counter(
+            "api_requests", "Requests to the API server by verb and status code.", ["verb", "code"]
         )
-        self.api_requests = Counter(
-            "vllm_operator_api_requests",
-            "Requests to the API server by verb and status code.",
-            ["verb", "code"],
-            registry=self.registry,
-        )
-        self.api_seconds = Histogram(
-            "vllm_operator_api_request_duration_seconds",
+        self.api_seconds = histogram(
+            "api_request_duration_seconds",
             "Duration of requests to the API server by verb.",
             ["verb"],
-            buckets=DURATIONS,
-            registry=self.registry,
         )
-        self.watch_events = Counter(
-            "vllm_operator_watch_events",
-            "Watch events by kind of object.",
-            ["kind"],
-            registry=self.registry,
+        self.watch_events = counter("watch_events", "Watch events by kind of object.", ["kind"])
+        self.server_state = gauge(
+            "server_state", "1 for the state that a server is in.", ["namespace", "name", "state"]
         )
-        self.server_state = Gauge(
-            "vllm_operator_server_state",
-            "1 for the state that a server is in.",
-            ["namespace", "name", "state"],
-            registry=self.registry,
-        )
-        self.leader = Gauge(
-            "vllm_operator_leader", "1 while this process acts on servers.", registry=self.registry
-        )
+        self.leader = gauge("leader", "1 while this process acts on servers.")
         self._states: dict[tuple[str, str], str] = {}
-        self._cache_errors: set[tuple[str, str]] = set()
 
     def api_request(self, verb: str, code: str, seconds: float) -> None:
         """Count one request to the API server."""
@@ -114,13 +83,10 @@ class Metrics:
 
     def set_cache_error(self, namespace: str, name: str, error: float | None) -> None:
         """How far off a server's plan was; None forgets the server."""
-        if error is not None:
-            self.cache_error.labels(namespace, name).set(error)
-        elif (namespace, name) in self._cache_errors:
+        if error is None:
             self.cache_error.remove(namespace, name)
-        self._cache_errors.discard((namespace, name))
-        if error is not None:
-            self._cache_errors.add((namespace, name))
+        else:
+            self.cache_error.labels(namespace, name).set(error)
 
     def exposition(self) -> bytes:
         """The text that a scrape receives."""

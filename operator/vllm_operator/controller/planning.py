@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from vllm_operator.api.conditions import truncate
-from vllm_operator.api.plan import Plan, Problem, Unplanned
+from vllm_operator.api.plan import Unplanned
 from vllm_operator.api.v1alpha1 import VLLMServer
-from vllm_operator.errors import (
-    LeaderWorkerSetMissing,
-    NameConflict,
-    PredecessorRemains,
-    TemporaryFailure,
+from vllm_operator.errors import LeaderWorkerSetMissing, NameConflict, TemporaryFailure
+from vllm_operator.lifecycle.learned import same_kind, taken_over
+from vllm_operator.lifecycle.objections import (
+    Objection,
+    conflicted,
+    no_trial,
+    refused_by_server,
+    unavailable,
+    unplannable,
 )
-from vllm_operator.lifecycle.learned import taken_over
 from vllm_operator.lifecycle.records import Key
 from vllm_operator.lifecycle.remembered import Remembered
 from vllm_operator.lifecycle.revisions import (
@@ -25,23 +27,22 @@ from vllm_operator.lifecycle.revisions import (
     Relation,
     controller_revision,
     relation,
-    replan_request,
 )
+from vllm_operator.lifecycle.standing import standing_of
+from vllm_operator.lifecycle.trials import Candidate, Trial, instead_of, unlike
 from vllm_operator.manifests.planned import Planned, planned, rendered
 from vllm_operator.manifests.render import template_of
 from vllm_operator.sizing.asked.inputs import PlanningInputs
 from vllm_operator.sizing.asked.repairs import Repair
+from vllm_operator.sizing.asked.tuned import Tuned
 from vllm_operator.sizing.memory.calibration import Calibration
-from vllm_operator.sizing.plan.difference import plan_difference
+from vllm_operator.sizing.plan.difference import is_a_tie, plan_difference
 from vllm_operator.sizing.plan.planner import unplanned
 
 from .apply import Applier
-from .inputs import LARGEST_GROUP, InputSource, Standing
+from .inputs import LARGEST_GROUP, InputSource
 
 INSTALL_GROUPS: Final = "https://lws.sigs.k8s.io/docs/installation"
-PREDECESSOR_SECONDS: Final = 1.0
-ASK_AGAIN_SECONDS: Final = 30.0
-"""How often to look for what no watch delivers: a foreign object, a ConfigMap to come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,21 +57,14 @@ class Proposal:
     """The release that made the plan: an earlier one's, where the plan was kept."""
     repair: str = ""
     """What was repaired, where the plan is the one in force with a repair."""
+    tuning: Mapping[str, str] = field(default_factory=dict)
+    """Where it takes the place of a trial's plan."""
 
     def revision(self, server: VLLMServer, number: int) -> dict[str, Any]:
         """The ControllerRevision that pins it."""
         inputs = self.inputs.to_json_object()
-        return controller_revision(server, number, inputs, self.planned, self.release)
-
-
-@dataclass(frozen=True, slots=True)
-class Objection:
-    """Why no plan is put in force, or what keeps its objects from being applied."""
-
-    problems: tuple[Problem, ...] = ()
-    waits: bool = False
-    """Whether they may pass by themselves."""
-    ask_again: float | None = None
+        body = controller_revision(server, number, inputs, self.planned, self.release)
+        return body | {"data": {**body["data"], "tuning": self.tuning}} if self.tuning else body
 
 
 Calibrations = Callable[[str], tuple[Calibration, ...]]
@@ -122,21 +116,24 @@ class Planner:
         if relation(in_force, server) is Relation.OTHER_POD and in_force and in_force.sized:
             release, kept = in_force.release, in_force.sized
             inputs = PlanningInputs.from_json_object(in_force.inputs)
-            if inputs.repairs != learned.repairs:
-                inputs, kept = replace(inputs, repairs=learned.repairs), None
+            if (inputs.repairs, inputs.tuned) != (learned.repairs, learned.tuned):
+                inputs, kept = replace(inputs, repairs=learned.repairs, tuned=learned.tuned), None
         else:
             try:
-                standing = _standing(server, in_force, remembered)
+                standing = standing_of(server, in_force, remembered)
                 inputs = await self._inputs.resolve(server, standing)
             except TemporaryFailure as failure:
-                message = f"{failure.message}; asked again every {ASK_AGAIN_SECONDS:.0f} s"
-                problem = _problem("SourceUnavailable", message, failure.field or "spec")
-                return Objection((problem,), waits=True, ask_again=ASK_AGAIN_SECONDS)
+                return unavailable(failure)
             known = self._calibrations(server.spec.model.id)
-            inputs = replace(inputs, calibrations=known, repairs=learned.repairs)
+            inputs = replace(
+                inputs, calibrations=known, repairs=learned.repairs, tuned=learned.tuned
+            )
         found = rendered(server, inputs, kept) if kept else planned(server, inputs)
+        if inputs.tuned is not None and not _tuned_for(found, in_force):
+            inputs = replace(inputs, tuned=None)
+            found = planned(server, inputs)
         if isinstance(found, Unplanned):
-            return _objection(without_groups(server, inputs, found), inputs)
+            return unplannable(without_groups(server, inputs, found), inputs)
         return Proposal(found, inputs, release=release)
 
     async def repaired(
@@ -160,6 +157,43 @@ class Planner:
             return Objection()
         return Proposal(found, inputs, repair=repair.reason)
 
+    async def tried(
+        self, server: VLLMServer, in_force: Pinned, candidate: Candidate
+    ) -> Proposal | Objection:
+        """The plan in force with a candidate's setting, from the inputs that are pinned with it.
+
+        Problems where none is possible that differs in that and in nothing else.
+        """
+        assert in_force.plan is not None
+        length = in_force.plan.capacity.max_model_len
+        tuned = replace(candidate.tuned, max_model_len=length)
+        found = self._with_tuned(server, in_force, tuned)
+        if isinstance(found, Objection):
+            return found
+        why = unlike(in_force, found.planned)
+        if why is not None:
+            return no_trial(why)
+        key = (server.metadata.namespace, server.metadata.name)
+        refusal = await self._applier.refusal(found.planned.objects[0], key)
+        return found if refusal is None else refused_by_server(refusal)
+
+    def untuned(self, server: VLLMServer, in_force: Pinned, trial: Trial) -> Proposal | Objection:
+        """The plan in force with the setting that a trial's plan followed."""
+        found = self._with_tuned(server, in_force, trial.before)
+        return replace(found, tuning=instead_of(trial)) if isinstance(found, Proposal) else found
+
+    def _with_tuned(
+        self, server: VLLMServer, in_force: Pinned, tuned: Tuned | None
+    ) -> Proposal | Objection:
+        assert in_force.plan is not None
+        product = in_force.plan.placement.gpu
+        inputs = PlanningInputs.from_json_object(in_force.inputs)
+        inputs = replace(inputs, tuned=tuned, preferred_product=product)
+        found = planned(server, inputs)
+        if isinstance(found, Unplanned):
+            return Objection(tuple(found.problems))
+        return Proposal(found, inputs)
+
     async def update(self, server: VLLMServer, in_force: Pinned, *, live: bool) -> str | None:
         """What a new plan would change, or None. ``live`` re-reads a referenced ConfigMap."""
         key = (server.metadata.namespace, server.metadata.name)
@@ -169,7 +203,7 @@ class Planner:
         try:
             now = await self._inputs.compare(server, pinned, live=live)
             measured = self._calibrations(server.spec.model.id)
-            now = replace(now, repairs=pinned.repairs, calibrations=measured)
+            now = replace(now, repairs=pinned.repairs, calibrations=measured, tuned=pinned.tuned)
         except TemporaryFailure:
             return self._updates.get(key, ("", None))[1]
         mark = f"{in_force.uid}/{now.fingerprint()}"
@@ -193,7 +227,7 @@ class Planner:
         before = in_force.plan
         assert before is not None
         found = planned(server, now)
-        if isinstance(found, Planned) and _is_a_tie(found.plan, before):
+        if isinstance(found, Planned) and is_a_tie(before, found.plan):
             # As good on another product, of which there are more nodes today: no reason to move.
             found = planned(server, replace(now, preferred_product=before.placement.gpu))
         if isinstance(found, Unplanned):
@@ -238,72 +272,7 @@ def without_groups(server: VLLMServer, inputs: PlanningInputs, found: Unplanned)
     return unplanned(server, inputs, [missing])
 
 
-def conflicted(conflict: NameConflict) -> Objection:
-    """What a visit comes to where a name is taken."""
-    waits = isinstance(conflict, PredecessorRemains)
-    remedy = (
-        "it belongs to a deleted server of this name and is about to be collected"
-        if waits
-        else "it stays untouched: rename this server, or delete that object"
-    )
-    problem = Problem(field="metadata.name", reason="NameConflict", message=f"{conflict}; {remedy}")
-    again = PREDECESSOR_SECONDS if waits else ASK_AGAIN_SECONDS
-    return Objection((problem,), waits=waits, ask_again=again)
-
-
-def _is_a_tie(new: Plan, old: Plan) -> bool:
-    if new.placement.gpu == old.placement.gpu:
-        return False
-    same_size = new.placement.gpus_per_replica == old.placement.gpus_per_replica
-    return same_size and new.capacity.max_model_len == old.capacity.max_model_len
-
-
-def refused_by_server(message: str) -> Objection:
-    """What a visit comes to where the API server, a quota or a webhook refuses an object."""
-    return Objection((_problem("ObjectRefused", message),), ask_again=ASK_AGAIN_SECONDS)
-
-
-def unexpected(error: Exception) -> Objection:
-    """What a visit comes to where planning itself is broken: said, and nothing else stops."""
-    message = (
-        f"planning failed unexpectedly ({type(error).__name__}: {error}); this is a defect of the "
-        "operator, whose log has the details. What runs goes on"
-    )
-    return Objection((_problem("OperatorDefect", message),), ask_again=ASK_AGAIN_SECONDS)
-
-
-def _problem(reason: str, message: str, field: str = "spec") -> Problem:
-    return Problem(field=field[:200], reason=reason, message=truncate(message))
-
-
-def _standing(
-    server: VLLMServer, in_force: Pinned | None, remembered: Remembered
-) -> Standing | None:
-    """What stays as it is, unless a new plan was asked for outright."""
-    if in_force is None:
-        own = server.spec.engine is not None and server.spec.engine.image is not None
-        return Standing(remembered.product, image=None if own else remembered.image)
-    if in_force.replan != replan_request(server) or in_force.plan is None:
-        return None
-    inputs = PlanningInputs.from_json_object(in_force.inputs)
-    product, facts = in_force.plan.placement.gpu, inputs.model
-    known_to_hub_only = facts is not None and facts.source == "hub"
-    unchanged = in_force.spec.model == server.spec.model
-    return Standing(
-        product=product,
-        offer=next((o for o in inputs.offers if o.product == product), None),
-        image=inputs.default_image,
-        facts=facts if known_to_hub_only and unchanged else None,
-    )
-
-
-def _objection(found: Unplanned, inputs: PlanningInputs) -> Objection:
-    reasons = {problem.reason for problem in found.problems}
-    fields = [problem.field for problem in found.problems]
-    awaits_nodes = reasons == {"UnknownGPU"} and inputs.nodes_visible and not inputs.offers
-    awaits_facts = all(field.startswith("spec.model.configMapRef") for field in fields)
-    return Objection(
-        tuple(found.problems),
-        waits=awaits_nodes or awaits_facts,
-        ask_again=ASK_AGAIN_SECONDS if awaits_facts else None,
-    )
+def _tuned_for(found: Planned | Unplanned, in_force: Pinned | None) -> bool:
+    """Whether a plan is of the kind that its tuned values were proven for."""
+    before = in_force.plan if in_force is not None else None
+    return before is not None and isinstance(found, Planned) and same_kind(before, found.plan)

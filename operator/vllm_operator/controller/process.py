@@ -28,6 +28,8 @@ from .queue import WorkQueue
 from .reconcile import Reconciler
 from .settings import OperatorSettings
 from .store import Store
+from .trials import Tuner
+from .tuning import Autotuner
 
 LOG: Final = logging.getLogger("vllm_operator")
 
@@ -45,7 +47,12 @@ class Operator:
     """Everything that one acting process holds."""
 
     def __init__(
-        self, client: Client, metrics: Metrics, settings: OperatorSettings, instance: str
+        self,
+        client: Client,
+        metrics: Metrics,
+        settings: OperatorSettings,
+        instance: str,
+        tuner: Tuner | None = None,
     ) -> None:
         self.client = client
         self.metrics = metrics
@@ -61,6 +68,7 @@ class Operator:
         self.calibrator = Calibrator(
             client, settings, metrics, lambda: datetime.now(UTC), self.queue.add
         )
+        self.autotuner = Autotuner.of(settings, lambda: datetime.now(UTC), self.queue.add)
         self.reconciler = Reconciler(
             client=client,
             store=self.store,
@@ -72,6 +80,7 @@ class Operator:
             clock=lambda: datetime.now(UTC),
             others_wait=lambda: len(self.queue) > 0,
             instance=instance,
+            tuner=tuner or self.autotuner,
         )
         self.synced = False
         """Whether the first listing is complete, and workers act on it."""
@@ -200,6 +209,11 @@ class Operator:
         age = self.oldest_seconds()
         return f"a reconcile runs for {age:.0f} s" if age > STUCK_SECONDS else None
 
+    def not_ready(self) -> str | None:
+        """What an acting process still lacks."""
+        lacks = self.acting and not self.synced
+        return "the first listing is not complete" if lacks else None
+
     async def run(self, stop: asyncio.Event) -> None:
         """Act on servers until ``stop``; raises where a watch ended for good."""
         self.acting = True
@@ -224,6 +238,7 @@ class Operator:
         signals = asyncio.create_task(_stop_on_signals_once(started, stop))
         workers = [asyncio.create_task(self.work()) for _ in range(self.settings.workers)]
         resyncs = asyncio.create_task(self.resync_forever())
+        tuning = asyncio.create_task(self.autotuner.run())
         stopped = asyncio.create_task(stop.wait())
         self.synced = True
         self.queue_all()
@@ -240,7 +255,7 @@ class Operator:
         finally:
             self.synced = False
             self.queue.close()
-            for task in (resyncs, stopped, signals):
+            for task in (resyncs, stopped, signals, tuning):
                 task.cancel()
             stop_watching.set()
             _, late = await asyncio.wait(workers, timeout=self.settings.drain_seconds)
@@ -305,18 +320,23 @@ async def _stop_on_signals_once(started: asyncio.Event, stop: asyncio.Event) -> 
     stop_on_signals(stop)
 
 
-async def run_operator(settings: OperatorSettings, instance: str) -> None:
-    """Run until SIGTERM or SIGINT, then drain. Raises where the process should start afresh."""
+async def run_operator(
+    settings: OperatorSettings, instance: str, tuner: Tuner | None = None
+) -> None:
+    """Run until SIGTERM or SIGINT, then drain. Raises where the process should start afresh.
+
+    ``tuner`` decides what is tried on servers with ``spec.autotune``, in place of the operator's.
+    """
     stop = asyncio.Event()
     stop_on_signals(stop)
     metrics = Metrics()
     client = await connect(metrics)
-    operator = Operator(client, metrics, settings, instance)
+    operator = Operator(client, metrics, settings, instance, tuner)
     runner = None
     try:
         if settings.listen:
             runner = await health.serve(
-                settings.listen, metrics, operator.stuck, lambda: _not_ready(operator)
+                settings.listen, metrics, operator.stuck, operator.not_ready
             )
         if settings.leader_election:
             await _lead_until_stopped(client, settings, instance, operator, stop)
@@ -350,9 +370,3 @@ async def _lead_until_stopped(
                 await leading
         return
     leading.result()
-
-
-def _not_ready(operator: Operator) -> str | None:
-    if operator.synced or not operator.acting:
-        return None
-    return "the first listing is not complete"

@@ -5,7 +5,6 @@ What is done is decided in ``lifecycle.intent``; here it is read and written.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -13,52 +12,62 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Final
 
-from pydantic import ValidationError
-
 from vllm_operator.api.canonical import normalized
-from vllm_operator.api.plan import Problem
 from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.errors import ApiError, NameConflict, Stale, TemporaryFailure
 from vllm_operator.lifecycle.changes import reason_to_roll
 from vllm_operator.lifecycle.gpus import GPUCount, count
 from vllm_operator.lifecycle.intent import (
+    BeginTrial,
     Decision,
     GiveUp,
+    Hold,
     PlanAnew,
+    Promote,
     RepairPlan,
+    Restore,
     TakeBack,
     World,
     given_up_note,
     intend,
 )
-from vllm_operator.lifecycle.kinds import DEPLOYMENTS, EVENTS, SERVERS
-from vllm_operator.lifecycle.notes import Note, event, warnings
+from vllm_operator.lifecycle.kept import Revisions
+from vllm_operator.lifecycle.kinds import DEPLOYMENTS, SERVERS
+from vllm_operator.lifecycle.notes import Note, warnings
+from vllm_operator.lifecycle.objections import (
+    Objection,
+    conflicted,
+    refused_by_server,
+    unexpected,
+)
 from vllm_operator.lifecycle.progress import Observed
 from vllm_operator.lifecycle.records import ChildRecord, Key
-from vllm_operator.lifecycle.remembered import Remembered
+from vllm_operator.lifecycle.remembered import Remembered, read_server
 from vllm_operator.lifecycle.revisions import (
     Pinned,
     Relation,
-    Revisions,
     given_up,
     pods_of_plan,
     ready_revision,
     relation,
     taken_back,
 )
-from vllm_operator.lifecycle.rollout import is_rolling, is_settled
+from vllm_operator.lifecycle.rollout import calm, is_rolling, is_settled
 from vllm_operator.lifecycle.status import describe, fold, server_state
+from vllm_operator.lifecycle.trial import Shape, is_beside
 
 from .apply import Applier
 from .boot import BootReader
 from .calibrate import Calibrator
-from .children import Children, repair_note, without_pods
+from .children import Children, repair_note, with_replicas
 from .client import Client
+from .events import Events
 from .history import Build, History
 from .metrics import Metrics
 from .nodes import Nodes
-from .planning import Objection, Planner, Proposal, conflicted, refused_by_server, unexpected
+from .planning import Planner, Proposal
 from .store import Store
+from .trials import NoTuner, Trials, Tuner
 
 LOG: Final = logging.getLogger("vllm_operator")
 
@@ -76,6 +85,8 @@ class _Visit:
     """Why no other plan is in force, or what keeps its objects from being applied."""
     proposal: Proposal | None = None
     """What was put in force."""
+    shape: Shape | None = None
+    """What the Deployment is while a trial is held or ended."""
     notes: list[Note] = field(default_factory=list)
     look_again: float | None = None
 
@@ -115,6 +126,7 @@ class Reconciler:
         clock: Callable[[], datetime],
         others_wait: Callable[[], bool],
         instance: str,
+        tuner: Tuner | None = None,
     ) -> None:
         self._client = client
         self._store = store
@@ -123,10 +135,12 @@ class Reconciler:
         self._metrics = metrics
         self._children = Children(client, store, applier, metrics, clock, others_wait)
         self._history = History(client, store, metrics)
+        self._trials = Trials(client, store, planner, self._history, clock)
+        self._tuner = tuner or NoTuner()
         self._boot = BootReader(client)
         self._calibrator = calibrator
         self._clock = clock
-        self._instance = instance
+        self._events = Events(client, clock, instance)
         self.recheck: set[Key] = set()
         """Servers whose referenced ConfigMap is to be read again at the next visit."""
 
@@ -145,7 +159,7 @@ class Reconciler:
         visit = await self._carry_out(key, body, world)
         if isinstance(visit.decision.intent, GiveUp):
             return 0.0
-        if not world.server.spec.paused and not await self._applied(visit):
+        if not await self._applied(visit):
             return 0.0
         update, defect = await self._compare(visit)
         folded_again = await self._fold(visit, update)
@@ -161,20 +175,28 @@ class Reconciler:
         self._planner.forget(key)
         self._boot.forget(key)
         self._calibrator.forget(key)
+        self._tuner.forget(key)
         self.recheck.discard(key)
 
     async def _gather(self, key: Key, body: dict[str, Any]) -> World:
         """All that is seen of a server; logs are read where its pods do not start."""
-        server, unreadable = _parse(body)
+        server, unreadable = read_server(body)
         remembered = Remembered.from_status(body.get("status"))
         revisions = self._history.read(key, server, remembered.status.latest_ready_revision)
         for lost in revisions.unreadable:
             LOG.error("a pinned plan cannot be read", extra={"revision": lost.name})
         pods, in_force, diagnosis = self._store.pods(key), revisions.in_force, None
+        deployment, now = self._workload(key, server, None), self._clock()
         if in_force is not None and not server.spec.paused:
             workload = self._workload(key, server, in_force)
+            if workload is not None and workload.trial:
+                workload = calm(workload)  # what is refused is the trial's pod
             diagnosis = await self._boot.diagnose(key, in_force, workload, pods)
-        return World(server, unreadable, revisions, remembered, pods, diagnosis, self._clock())
+        seen = server, unreadable, revisions, remembered, pods, diagnosis, now
+        world = World(*seen, deployment=deployment)
+        if server.spec.autotune is None or server.spec.paused or world.in_force is None:
+            return world
+        return replace(world, wanted=self._tuner.wants(key, world))
 
     async def _carry_out(self, key: Key, body: dict[str, Any], world: World) -> _Visit:
         """Do what is intended: put another plan in force, or none."""
@@ -196,11 +218,17 @@ class Reconciler:
             case GiveUp(kept, abandoned):
                 record = visit.revisions.record(kept)
                 await self._pin(visit, lambda number: given_up(server, number, record, abandoned))
-                await self._post(server, [given_up_note(abandoned)])
+                await self._events.post(server, [given_up_note(abandoned)])
             case TakeBack():
                 assert in_force is not None
                 record = visit.revisions.record(in_force)
                 await self._pin(visit, lambda number: taken_back(server, number, record))
+            case BeginTrial() | Hold() | Promote() | Restore() as intent:
+                done = await self._trials.act(key, world, intent)
+                visit.revisions, visit.shape = done.revisions, done.shape
+                if done.refused:
+                    self._tuner.refused(key, done.refused)
+        await self._trials.forget_one_without_room(key, world)
         return visit
 
     async def _propose(self, world: World) -> Proposal | Objection:
@@ -223,12 +251,12 @@ class Reconciler:
         visit.decision = Decision(visit.decision.intent)  # the trouble was of the plan before
         if proposal.repair:
             note: Note = ("Normal", "PlanRepaired", "Repair", proposal.repair)
-            await self._post(visit.server, [note])
+            await self._events.post(visit.server, [note])
         elif before is not None:
             assert visit.in_force is not None
             told = (reason_to_roll(before, visit.in_force), describe(proposal.planned.plan))
             note = ("Normal", "Replanned", "Plan", "; ".join(filter(None, told)))
-            await self._post(visit.server, [note])
+            await self._events.post(visit.server, [note])
 
     async def _pin(self, visit: _Visit, build: Build) -> None:
         visit.revisions = await self._history.pin(visit.key, visit.server, build, visit.last_ready)
@@ -238,16 +266,24 @@ class Reconciler:
         key, server, in_force = visit.key, visit.server, visit.in_force
         if in_force is None:
             return True
-        as_served = without_pods(server) if visit.relation is Relation.STOPPED else server
+        as_served = with_replicas(server, 0) if visit.relation is Relation.STOPPED else server
+        if server.spec.paused:
+            base, deployment = self._trials.base(visit.world), visit.world.deployment
+            if base is None or deployment is None:
+                return True
+            # Only a trial is ended: what it began beside stays, whatever was asked for since.
+            in_force = replace(base, objects=base.objects[:1])
+            as_served = with_replicas(server, deployment.spec_replicas)
+        shape = visit.shape or self._trials.ended(key, visit.world, visit.revisions)
         try:
-            applied = await self._children.apply(key, as_served, in_force, visit.proposal)
+            applied = await self._children.apply(key, as_served, in_force, visit.proposal, shape)
         except NameConflict as conflict:
             visit.objection = conflicted(conflict)
             return True
         visit.notes.extend(repair_note(kind, key[1]) for kind in applied.repaired)
         visit.look_again = applied.look_again
         if not applied.complete:
-            await self._post(server, visit.notes)
+            await self._events.post(server, visit.notes)
             return False
         if applied.refusal and not visit.objection.problems:
             visit.objection = refused_by_server(applied.refusal)
@@ -273,7 +309,7 @@ class Reconciler:
         """Write the status; seconds after which it is to be folded again."""
         again, told = await self._write_status(visit, self._observed(visit, update))
         waits = visit.objection.waits
-        await self._post(visit.server, visit.notes if waits else [*visit.notes, *told])
+        await self._events.post(visit.server, visit.notes if waits else [*visit.notes, *told])
         return again
 
     def _observed(self, visit: _Visit, update: str | None) -> Observed:
@@ -290,7 +326,15 @@ class Reconciler:
         )
         if in_force is None:
             return seen
-        workload = seen.deployment
+        tuned = self._tuner.told(key, visit.world)
+        seen = replace(
+            seen,
+            with_trial=is_beside(in_force, seen.deployment),
+            tuning=tuned.tuning,
+            tuning_conditions=tuned.conditions,
+        )
+        visit.notes.extend(tuned.notes)
+        workload = seen.judged
         mine = pods_of_plan(in_force, self._store.pods(key))
         said = self._calibrator.look(key, in_force, mine)
         under_way = workload is not None and not is_settled(workload)
@@ -354,25 +398,3 @@ class Reconciler:
         self._store.observe(SERVERS.kind, answer)
         told = warnings(remembered.status.conditions, folded.status.conditions)
         return folded.look_again, told
-
-    async def _post(self, server: VLLMServer, notes: list[Note]) -> None:
-        for kind, reason, action, note in notes:
-            body = event(
-                server, kind, reason, action, note, now=self._clock(), instance=self._instance
-            )
-            # One that fails is dropped: an event informs, and nothing waits for it.
-            with contextlib.suppress(ApiError, TemporaryFailure):
-                await self._client.create(EVENTS, server.metadata.namespace, body)
-
-
-def _parse(body: dict[str, Any]) -> tuple[VLLMServer, tuple[Problem, ...]]:
-    """The server, and why its specification cannot be read (stored under an older schema)."""
-    try:
-        return VLLMServer.model_validate(body), ()
-    except ValidationError as error:
-        spec = {
-            "model": {"id": "unreadable"},
-            "replicas": body["spec"].get("replicas", 1),
-            "paused": bool(body["spec"].get("paused")),
-        }
-        return VLLMServer.model_validate({**body, "spec": spec}), tuple(Problem.all_of(error))

@@ -69,7 +69,7 @@ class Store:
         old = mine.get(body["metadata"]["name"])
         if old is None or old.uid != body["metadata"].get("uid"):
             return None  # a successor of the same name is already known
-        self._drop(kind, key, old.name)
+        self.forget_child(kind, key, old.name)
         return key
 
     def begin_listing(self, kind: str) -> None:
@@ -88,13 +88,9 @@ class Store:
             if listed and key[0] not in listed:
                 continue
             for name in [name for name in mine if (key, name) not in seen]:
-                self._drop(kind, key, name)
+                self.forget_child(kind, key, name)
                 lost.add(key)
         return lost
-
-    def forget_child(self, kind: str, key: Key, name: str) -> None:
-        """Drop a record that proved wrong (the API server knows better)."""
-        self._drop(kind, key, name)
 
     def server_keys(self) -> list[Key]:
         """All servers."""
@@ -130,7 +126,8 @@ class Store:
         ]
         return sorted(found, key=lambda record: record.revision)
 
-    def _drop(self, kind: str, key: Key, name: str) -> None:
+    def forget_child(self, kind: str, key: Key, name: str) -> None:
+        """Drop a record: its object is gone, or the API server knows better."""
         mine = self._records[kind].get(key)
         if mine is not None:
             mine.pop(name, None)

@@ -80,9 +80,8 @@ def refusal(argument: str, version: Version) -> str | None:
             return f"vLLM {version} does not have {spelling}; {row['remedy']}"
     spans = [row for row in rows("flags.csv") if row["flag"] == spelling]
     if spans:
-        since = min(Version.parse(row["since"]).release for row in spans)
-        if version.release < since:
-            first = ".".join(map(str, since))
+        first = spans[0]["since"]
+        if version.release < Version.parse(first).release:
             return f"vLLM {version} does not have {spelling}, which came with {first}; remove it"
         return f"vLLM {version} does not have {spelling} any more; remove it"
     near = difflib.get_close_matches(spelling, serve_flags(version), n=1)

@@ -19,21 +19,24 @@ from vllm_operator.api.plan import Problem
 from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.manifests.labels import REPLAN_ANNOTATION
 from vllm_operator.sizing.asked.repairs import Repair
+from vllm_operator.tuning.standing import Wants
 
+from .kept import Revisions
 from .learned import Learned
 from .notes import Note
-from .records import PodRecord
+from .records import ChildRecord, PodRecord
 from .recovery import Diagnosis, Past, Trouble, Verdict, decide, patience, trouble
 from .remembered import Remembered
 from .revisions import (
     Abandoned,
     Pinned,
     Relation,
-    Revisions,
     pods_of_plan,
     relation,
     replan_request,
 )
+from .trial import NOTHING, NOTHING_WANTED, Seen, Wanted, obstacle, see
+from .trials import Candidate, Trial
 
 TRY_AGAIN: Final = (
     f"edit the specification, or change the annotation {REPLAN_ANNOTATION} to try it again"
@@ -56,6 +59,10 @@ class World:
     diagnosis: Diagnosis | None
     """What stops pods of the plan in force."""
     now: datetime
+    deployment: ChildRecord | None = None
+    """The server's Deployment, if it is ours."""
+    wanted: Wanted = NOTHING_WANTED
+    """What is asked for of a trial."""
     irreparable: str = ""
     """Why the repair that was intended gives no other plan, once that was tried."""
 
@@ -68,6 +75,22 @@ class World:
     def relation(self) -> Relation:
         """How that stands to the specification."""
         return relation(self.in_force, self.server)
+
+    @cached_property
+    def trial(self) -> Seen:
+        """What is seen of a trial; nothing where no Deployment has one."""
+        in_force, deployment = self.in_force, self.deployment
+        if in_force is None or deployment is None or not deployment.trial:
+            return NOTHING
+        trials = self.revisions.trials
+        return see(self.server, in_force, trials, deployment, self.pods, self.now)
+
+    @cached_property
+    def obstacle(self) -> str | None:
+        """Why no trial begins now, in words."""
+        if self.in_force is None or self.relation is not Relation.CURRENT:
+            return "the plan in force is not the specification's"
+        return obstacle(self.server, self.in_force, self.deployment, self.pods)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +123,37 @@ class TakeBack:
     """The plan in force stays, and no longer stands in for another one."""
 
 
-Intent = Keep | PlanAnew | RepairPlan | GiveUp | TakeBack
+@dataclass(frozen=True, slots=True)
+class BeginTrial:
+    """The plan in force stays, and one pod is started with a candidate beside it."""
+
+    candidate: Candidate
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """The plan in force stays, and so does the trial's pod."""
+
+    trial: Trial
+    displaces: bool
+    """Whether it takes a stable pod's place from now on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Promote:
+    """The trial's plan is put in force."""
+
+    trial: Trial
+
+
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """The plan before a promoted trial is put in force again."""
+
+    trial: Trial
+
+
+Intent = Keep | PlanAnew | RepairPlan | GiveUp | TakeBack | BeginTrial | Hold | Promote | Restore
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +249,48 @@ def boot_failure(world: World) -> Decision | None:
     return Decision(GiveUp(past.good or in_force, abandoned))
 
 
+def tuning(world: World) -> Decision | None:
+    """A trial is begun, goes on, or becomes the plan; what is not asked for here is ended.
+
+    It stands before what pods of the plan in force do, which only a repair, or the end of the
+    plan, goes before: a stable pod that is lost does not end a trial, whose pod serves for it.
+    """
+    intent = _of_trial(world)
+    if intent is None:
+        return None
+    beside = None if isinstance(intent, Restore) else boot_failure(world)
+    if beside is None:
+        return Decision(intent, look_again=world.trial.look_again)
+    if not isinstance(beside.intent, Keep):
+        return None
+    times = [one for one in (world.trial.look_again, beside.look_again) if one is not None]
+    return Decision(intent, trouble=beside.trouble, look_again=min(times, default=None))
+
+
+def _of_trial(world: World) -> BeginTrial | Hold | Promote | Restore | None:
+    wanted, seen, in_force = world.wanted, world.trial, world.in_force
+    autotune = world.server.spec.autotune
+    assert in_force is not None
+    if wanted.wants is Wants.STABLE:
+        rejected = world.revisions.trial(wanted.trial) if wanted.trial else None
+        back = rejected is not None and rejected.is_in_force(in_force)
+        return Restore(rejected) if rejected is not None and back else None
+    if autotune is None or autotune.mode != "Auto":
+        return None
+    held, candidate = seen.held, wanted.candidate
+    if held is None:
+        begins = wanted.wants is Wants.TRIAL and candidate is not None and not world.obstacle
+        return BeginTrial(candidate) if begins and candidate is not None else None
+    named = held.name == wanted.trial
+    if candidate is not None and not wanted.trial:
+        named = held.is_of(candidate, in_force)
+    if not named or seen.end is not None:
+        return None
+    if wanted.wants is Wants.PROMOTED:
+        return Promote(held) if seen.serves else Hold(held, displaces=False)
+    return Hold(held, seen.displaces)
+
+
 def nothing(world: World) -> Decision:
     """What nothing is to be done about."""
     return Decision(Keep())
@@ -208,6 +303,7 @@ CHAIN: Final[tuple[Callable[[World], Decision | None], ...]] = (
     another_release,
     another_plan,
     taken_back,
+    tuning,
     boot_failure,
     nothing,
 )

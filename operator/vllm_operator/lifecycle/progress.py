@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from vllm_operator.api.conditions import ConditionDraft, truncate
+from vllm_operator.api.ledger import Tuning
 from vllm_operator.api.plan import Plan, Problem
 from vllm_operator.api.status import MeasuredCache
 from vllm_operator.api.v1alpha1 import VLLMServer
@@ -17,7 +18,7 @@ from .records import ChildRecord, PodRecord
 from .recovery import Trouble
 from .remembered import Remembered
 from .revisions import Abandoned
-from .rollout import is_lagging, is_rolling
+from .rollout import calm, is_lagging, is_rolling
 
 LOADING_AFTER_SECONDS: Final = 5.0
 """A pod that is ready sooner never shows as Loading: it saves a write for each start."""
@@ -45,8 +46,11 @@ class Observed:
     """What a new plan would change."""
 
     deployment: ChildRecord | None
+    """What runs the pods, as it is."""
     pods: Sequence[PodRecord]
     """Those of the plan in force."""
+    with_trial: bool = False
+    """Whether one pod of it is of a trial, or was."""
     trouble: Trouble | None = None
     """What keeps pods of the plan in force from starting."""
     calibration: MeasuredCache | None = None
@@ -64,8 +68,20 @@ class Observed:
     change: str | None = None
     """What made the plan in force another one than the plan before."""
 
+    tuning: Tuning | None = None
+    """Where tuning is."""
+
+    tuning_conditions: tuple[ConditionDraft, ...] = ()
+    """What tuning says; none of a server without it."""
+
     gpus: GPUCount | None = None
     """How many GPUs of the planned product are seen; None where nodes are not."""
+
+    @property
+    def judged(self) -> ChildRecord | None:
+        """What runs the pods, as readiness is judged: with a trial, by pods of either template."""
+        found = self.deployment
+        return calm(found) if found is not None and self.with_trial else found
 
     @property
     def stopped(self) -> bool:
@@ -93,7 +109,7 @@ def rollout_cause(remembered: Remembered, observed: Observed) -> str | None:
 
     It stays the cause until the last pod is ready: the old ones are gone by then.
     """
-    deployment = observed.deployment
+    deployment = observed.judged
     if observed.change is None or deployment is None:
         return None
     change = truncate(observed.change)
@@ -117,7 +133,7 @@ def _progressing(
     if observed.stopped and server.spec.replicas:
         assert observed.abandoned is not None
         return draft("False", observed.abandoned.reason, observed.abandoned.message), None
-    deployment = observed.deployment
+    deployment = observed.judged
     if deployment is None:
         return draft("True", "RollingOut", "creating the objects"), None
     wanted = server.spec.replicas

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from vllm_operator.manifests import labels as names
 from vllm_operator.manifests.fieldset import field_set_digest
+from vllm_operator.manifests.render import surroundings
 
 from .endings import ENGINE, MESSAGE_LIMIT, Ending, ending_of, engine_status
 from .kinds import DEPLOYMENTS, LEADER_WORKER_SETS, PODS, REVISIONS, SERVERS
@@ -84,6 +85,14 @@ class ChildRecord(Record):
     refused_since: str = ""
     woken: str = ""
     """The annotation by which a ReplicaSet of it was last woken."""
+    template: str = ""
+    """Of which plan's pod template its newest pods are."""
+    min_ready_seconds: int = 0
+    paused: bool = False
+    trial: str = ""
+    """The annotation that says which trial is held or ended."""
+    surroundings: str = ""
+    """Where it has that: hash of the live pod template beside what a trial changes."""
     replaced_in_place: str = ""
     """The annotation that says since when pods are replaced in place, and how many had a node."""
 
@@ -118,6 +127,8 @@ class PodRecord(Record):
     """Extended resources that its containers hold, with their amounts."""
     scheduler_failed: bool = False
     """Whether it has no node because the scheduler itself, or what it asks, failed."""
+    ready_since: str = ""
+    """When it became ready, where it is."""
     leads: bool = True
     """Whether it answers requests: workers of a group do not, and are ready once they run."""
 
@@ -141,6 +152,8 @@ class RevisionRecord(Record):
     revision: int
     packed: bytes
     created_at: str = ""
+    trial: bool = False
+    """Whether it is tried on one pod, and never in force by itself."""
 
     def data(self) -> dict[str, Any]:
         """What was pinned."""
@@ -225,7 +238,21 @@ def child_record(kind: str, body: Mapping[str, Any]) -> ChildRecord:
         message=failure.get("message", ""),
         refused_since=failure.get("lastTransitionTime", ""),
         woken=annotations.get(names.WOKEN, ""),
+        **_trial_facts(annotations, spec),
     )
+
+
+def _trial_facts(annotations: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, Any]:
+    """What tells of a held rollout."""
+    template, trial = spec.get("template") or {}, annotations.get(names.TRIAL, "")
+    labels = (template.get("metadata") or {}).get("labels") or {}
+    return {
+        "template": labels.get(names.TEMPLATE_LABEL, ""),
+        "min_ready_seconds": spec.get("minReadySeconds", 0),
+        "paused": spec.get("paused", False),
+        "trial": trial,
+        "surroundings": surroundings(template) if trial else "",
+    }
 
 
 def _group_facts(
@@ -268,6 +295,7 @@ def pod_record(body: Mapping[str, Any]) -> PodRecord:
         scheduler_failed=scheduled.get("reason") == "SchedulerError",
         # What ends a whole pod may leave the condition as it was.
         ready=conditions.get("Ready", {}).get("status") == "True" and not failed,
+        ready_since=conditions.get("Ready", {}).get("lastTransitionTime") or "",
         waiting_reason=waiting.get("reason") or "",
         waiting_message=(waiting.get("message") or "")[-MESSAGE_LIMIT:],
         last_exit=exited if last else "",
@@ -313,6 +341,7 @@ def revision_record(body: Mapping[str, Any]) -> RevisionRecord:
         controller_uid=_controller_uid(body),
         revision=body["revision"],
         packed=pack(body.get("data") or {}),
+        trial="trial" in (body.get("data") or {}),
         created_at=body["metadata"].get("creationTimestamp", ""),
     )
 

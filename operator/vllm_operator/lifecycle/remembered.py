@@ -10,7 +10,9 @@ from typing import Any, Self
 from pydantic import ValidationError
 
 from vllm_operator.api.conditions import Condition
+from vllm_operator.api.plan import Problem
 from vllm_operator.api.status import VLLMServerStatus
+from vllm_operator.api.v1alpha1 import VLLMServer
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,3 +53,16 @@ class Remembered:
         if available is None or available.status != "False" or available.reason == "ScaledToZero":
             return None
         return datetime.fromisoformat(available.last_transition_time)
+
+
+def read_server(body: Mapping[str, Any]) -> tuple[VLLMServer, tuple[Problem, ...]]:
+    """The server, and why its specification cannot be read (stored under an older schema)."""
+    try:
+        return VLLMServer.model_validate(body), ()
+    except ValidationError as error:
+        spec = {
+            "model": {"id": "unreadable"},
+            "replicas": body["spec"].get("replicas", 1),
+            "paused": bool(body["spec"].get("paused")),
+        }
+        return VLLMServer.model_validate({**body, "spec": spec}), tuple(Problem.all_of(error))

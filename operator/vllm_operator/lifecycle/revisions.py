@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
-from functools import cached_property
 from typing import Any, Final, Self
 
 from pydantic import ValidationError
@@ -44,7 +43,6 @@ RELEASE: Final = f"{__version__}+" + digest(
 )
 """This release and the facts that it decides by."""
 
-HISTORY_LIMIT: Final = 5
 DATA_SCHEMA: Final = 1
 
 LIVE_PATHS: Final = frozenset(
@@ -120,6 +118,9 @@ class Pinned:
     abandoned: Abandoned | None = None
     """The specification in whose place this plan serves again, or, where there was none to go back
     to, this plan's own, whose pods are no longer started."""
+    tuning: Mapping[str, Any] = field(default_factory=dict)
+    """Where tuning put it in force: the ``trial`` that it was, or that it takes the place of
+    (``instead``), and that trial's ``parent``."""
 
     @property
     def plan(self) -> Plan | None:
@@ -239,7 +240,14 @@ def controller_revision(
     release: str = RELEASE,
 ) -> dict[str, Any]:
     """The ControllerRevision that pins a plan. Its data cannot be changed once it exists."""
-    content = {
+    return owned_revision(server, revision, content_of(server, inputs, planned, release))
+
+
+def content_of(
+    server: VLLMServer, inputs: Mapping[str, Any], planned: Planned, release: str = RELEASE
+) -> dict[str, Any]:
+    """What is pinned of a plan."""
+    return {
         "schema": DATA_SCHEMA,
         "spec": server.spec.to_json_object(),
         "replan": replan_request(server),
@@ -249,7 +257,6 @@ def controller_revision(
         "gpu": planned.gpu.to_json_object(),
         "objects": list(planned.objects),
     }
-    return _revision(server, revision, content)
 
 
 def given_up(
@@ -257,16 +264,17 @@ def given_up(
 ) -> dict[str, Any]:
     """The ControllerRevision that pins the plan of ``kept`` again, in place of one refused."""
     content = {**kept.data(), "abandoned": abandoned.to_json_object()}
-    return _revision(server, revision, content)
+    return owned_revision(server, revision, content)
 
 
 def taken_back(server: VLLMServer, revision: int, kept: RevisionRecord) -> dict[str, Any]:
     """The ControllerRevision that pins the plan of ``kept`` without what was refused once."""
     content = {key: value for key, value in kept.data().items() if key != "abandoned"}
-    return _revision(server, revision, content)
+    return owned_revision(server, revision, content)
 
 
-def _revision(server: VLLMServer, revision: int, content: dict[str, Any]) -> dict[str, Any]:
+def owned_revision(server: VLLMServer, revision: int, content: dict[str, Any]) -> dict[str, Any]:
+    """A ControllerRevision of the server that holds ``content``."""
     return {
         "apiVersion": "apps/v1",
         "kind": "ControllerRevision",
@@ -282,8 +290,13 @@ def _revision(server: VLLMServer, revision: int, content: dict[str, Any]) -> dic
 
 
 def pinned(record: RevisionRecord) -> Pinned:
-    """What a ControllerRevision pins. Raises UnreadableRevision where it holds no objects."""
+    """What a ControllerRevision pins, a trial's as well.
+
+    Raises UnreadableRevision where it holds no objects.
+    """
     data = record.data()
+    if record.trial:
+        data = data.get("pinned") or {}
     try:
         objects = tuple(data["objects"])
         template = template_of(objects)
@@ -311,6 +324,7 @@ def pinned(record: RevisionRecord) -> Pinned:
         template=template,
         created_at=record.created_at,
         abandoned=abandoned,
+        tuning=data.get("tuning") or {},
     )
 
 
@@ -326,64 +340,3 @@ def pods_of_plan(in_force: Pinned, pods: Sequence[PodRecord]) -> list[PodRecord]
 def ready_revision(in_force: Pinned, mine: Sequence[PodRecord]) -> str | None:
     """Name of the plan in force where a pod of it serves."""
     return in_force.name if any(pod.serves for pod in mine) else None
-
-
-class Revisions:
-    """The pinned plans of a server by what they are for. ``records`` begin with the oldest.
-
-    The newest that can be read is in force. A bounded number is kept beside those that are named:
-    the plan in force, the one with which the server was last ready, and the one that was given up.
-    """
-
-    def __init__(self, records: Sequence[RevisionRecord], last_ready: str | None = None) -> None:
-        self._records = records
-        self._last_ready = last_ready
-
-    @cached_property
-    def in_force(self) -> Pinned | None:
-        """What runs, or is to run."""
-        return _newest(self._records)
-
-    @cached_property
-    def before(self) -> Pinned | None:
-        """What was in force before it."""
-        now = self.in_force
-        return _newest([one for one in self._records if now and one.revision < now.revision])
-
-    @cached_property
-    def last_ready(self) -> Pinned | None:
-        """With which the server was last ready: what it goes back to."""
-        if self.in_force is not None and self.in_force.name == self._last_ready:
-            return self.in_force
-        return _newest([one for one in self._records if one.name == self._last_ready])
-
-    @property
-    def unreadable(self) -> list[RevisionRecord]:
-        """What is newer than the plan in force, and cannot be read."""
-        now = self.in_force
-        return [one for one in self._records if now is None or one.revision > now.revision]
-
-    @property
-    def next_number(self) -> int:
-        """The number of the next plan that is pinned."""
-        return self._records[-1].revision + 1 if self._records else 1
-
-    def record(self, kept: Pinned) -> RevisionRecord:
-        """The record of a plan of these."""
-        return next(one for one in self._records if one.name == kept.name)
-
-    def expendable(self) -> list[RevisionRecord]:
-        """What is beyond the bounded history, oldest first."""
-        now = self.in_force
-        abandoned = now.abandoned.revision if now and now.abandoned else None
-        named = {now.name if now else None, self._last_ready, abandoned}
-        old = self._records[:-HISTORY_LIMIT] if len(self._records) > HISTORY_LIMIT else []
-        return [one for one in old if one.name not in named]
-
-
-def _newest(records: Sequence[RevisionRecord]) -> Pinned | None:
-    """The newest that can be read."""
-    for record in reversed(records):
-        with suppress(UnreadableRevision):
-            return pinned(record)
-    return None

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -62,6 +62,20 @@ def is_settled(deployment: ChildRecord) -> bool:
     return not is_rolling(deployment) and wanted == deployment.replicas == deployment.ready_replicas
 
 
+def calm(deployment: ChildRecord) -> ChildRecord:
+    """A Deployment with a trial as its server's readiness is judged: by pods of either template."""
+    wanted = deployment.spec_replicas
+    return replace(
+        deployment,
+        observed_generation=deployment.generation,
+        replicas=wanted,
+        updated_replicas=wanted,
+        ready_replicas=min(deployment.ready_replicas, wanted),
+        deadline_exceeded=False,
+        message="",
+    )
+
+
 def choose_strategy(
     spec: VLLMServerSpec,
     deployment: ChildRecord | None,
@@ -71,16 +85,24 @@ def choose_strategy(
     template: str,
     planned_at: str = "",
     may_surge: bool = True,
+    surges_only: bool = False,
+    dead_first: bool = False,
 ) -> Strategy:
     """The strategy for the next apply.
 
     ``template`` tells pods of the plan that is rolled out from others, and ``planned_at`` is when
     it was pinned. ``may_surge`` is false where a new pod would wait for a volume that the old one
-    holds: then nothing but in place can ever end, whatever the specification asks for.
+    holds: then nothing but in place can ever end, whatever the specification asks for. While there
+    are pods of another plan, ``surges_only`` takes no ready one away, whatever else is said, as
+    nobody asked for this rollout; ``dead_first`` lets those go that do not serve.
     """
     wanted = (spec.rollout.strategy if spec.rollout else None) or "Auto"
     rolling = deployment if deployment is not None and is_rolling(deployment) else None
     wake, again = _wake(deployment, pods, now)
+    others = [p for p in pods if p.template != template and not p.deleting and not p.failed]
+    if surges_only and others:
+        dead = sum(not pod.ready for pod in others) if dead_first else 0
+        return Strategy({**SURGE, "maxUnavailable": min(dead, spec.replicas)}, again, wake)
     if not may_surge or wanted == "InPlace":
         return Strategy(IN_PLACE, again, wake)
     if wanted == "Surge" or rolling is None:

@@ -66,6 +66,7 @@ def fold(server: VLLMServer, remembered: Remembered, observed: Observed, now: da
         _reconciling(planned, progressing, stalled),
         stalled,
         ready,
+        *observed.tuning_conditions,
     ]
     deployment = observed.deployment
     metadata = server.metadata
@@ -84,6 +85,7 @@ def fold(server: VLLMServer, remembered: Remembered, observed: Observed, now: da
         problems=list(observed.problems),
         latest_ready_revision=observed.ready_revision or before.latest_ready_revision,
         rollout_cause=rollout_cause(remembered, observed),
+        tuning=observed.tuning,
     )
     if plan is not None:
         said = {
@@ -180,7 +182,7 @@ def _version_to_say(engine_version: str) -> str:
 
 def _available(server: VLLMServer, observed: Observed) -> ConditionDraft:
     wanted = server.spec.replicas
-    ready = observed.deployment.ready_replicas if observed.deployment else 0
+    ready = observed.judged.ready_replicas if observed.judged else 0
     trouble: Trouble | Abandoned | None = observed.trouble if ready < wanted else None
     if observed.stopped:
         trouble = observed.abandoned

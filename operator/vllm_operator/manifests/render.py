@@ -27,6 +27,16 @@ IN_PLACE = {"maxSurge": 0, "maxUnavailable": 1}
 TEMPLATE_HASH_VERSION: Final = "1"
 """Bumped when the way of hashing changes, so that an old hash is never compared with a new one."""
 
+HOLD_SECONDS: Final = 2147483646
+"""``minReadySeconds`` of a held rollout: no pod of it ever counts as available, so none follows."""
+HELD: Final = {
+    "minReadySeconds": HOLD_SECONDS,
+    "progressDeadlineSeconds": HOLD_SECONDS + 1,  # means none, and must be the larger of the two
+    "paused": False,
+}
+LET_GO: Final = {"minReadySeconds": 0, "paused": False}
+"""Of a Deployment whose held rollout is ended: what held it must not come back by another hand."""
+
 DEPLOYMENT: Final = "Deployment"
 LEADER_WORKER_SET: Final = "LeaderWorkerSet"
 WORKLOADS: Final = (DEPLOYMENT, LEADER_WORKER_SET)
@@ -93,15 +103,17 @@ def _pod(server: VLLMServer, values: Mapping[str, Any]) -> Object:
     return template
 
 
-def live_objects(server: VLLMServer) -> tuple[Object, ...]:
+def live_objects(server: VLLMServer, least: int | None = None) -> tuple[Object, ...]:
     """Objects that follow from what is never pinned: a PodDisruptionBudget of two replicas or more.
 
     One replica at a time may be evicted. A budget for a single one would stop every drain of its
-    node for ever; a replica that does not serve holds none up.
+    node for ever; a replica that does not serve holds none up. ``least`` is how many pods must stay
+    while there is one more than replicas: counted from the replicas, two might be evicted at once.
     """
     if server.spec.replicas < WORTH_A_BUDGET:
         return ()
-    return (_document("poddisruptionbudget.json.j2", **_common(server)),)
+    bound = {"max_unavailable": 1 if least is None else None, "min_available": least}
+    return (_document("poddisruptionbudget.json.j2", **_common(server), **bound),)
 
 
 def _common(server: VLLMServer) -> dict[str, Any]:
@@ -141,6 +153,27 @@ def with_live_fields(
             "rolloutStrategy": {"type": "RollingUpdate", "rollingUpdateConfiguration": update}
         }
     return {**rendered, "spec": {**rendered["spec"], "replicas": spec.replicas, **strategy}}
+
+
+def held(workload: Mapping[str, Any], fields: Mapping[str, Any]) -> Object:
+    """A Deployment of the moment whose rollout is held (``HELD``) or let go (``LET_GO``)."""
+    return {**workload, "spec": {**workload["spec"], **fields}}
+
+
+def surroundings(template: Mapping[str, Any]) -> str:
+    """Hash of what a pod template is beside its engine's command and the plan that it names.
+
+    Equal for a plan and a trial of it, and for both as they are live: whoever else edits the
+    template changes it.
+    """
+    labels = dict(template["metadata"].get("labels") or {})
+    labels.pop(names.TEMPLATE_LABEL, None)
+    containers = [
+        {key: value for key, value in one.items() if key != "command"}
+        for one in template["spec"]["containers"]
+    ]
+    metadata = {"labels": labels, "annotations": template["metadata"].get("annotations") or {}}
+    return digest([metadata, {**template["spec"], "containers": containers}], 12)
 
 
 def template_hash(workload: Mapping[str, Any]) -> str:

@@ -124,8 +124,8 @@ def _eagle_layers(
     text: Facts, method: str, hidden: int, heads: int, size: int
 ) -> tuple[Layer, ...]:
     groups = key_value_heads(text, heads)
-    attends = attention(hidden, heads, groups, size, bias=text.flag("attention_bias", False))
-    dense = mlp(hidden, text.count("intermediate_size"), bias=text.flag("mlp_bias", False))
+    attends = attention(hidden, heads, groups, size, bias=text.flag("attention_bias"))
+    dense = mlp(hidden, text.count("intermediate_size"), bias=text.flag("mlp_bias"))
     usual = layer(attends, dense, norms=(3 if method == "eagle3" else 2) * hidden)
     if method != "eagle3":
         return (usual,) * text.count("num_hidden_layers", 1)

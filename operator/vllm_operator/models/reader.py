@@ -104,7 +104,7 @@ class Facts:
             )
         return value
 
-    def flag(self, fact: str, default: bool) -> bool:
+    def flag(self, fact: str, default: bool = False) -> bool:
         """True or false."""
         value = self.config.get(fact)
         if value is None:

@@ -40,6 +40,11 @@ class Durations:
         return 40 * self.interval
 
     @property
+    def recommendation(self) -> float:
+        """Between two things told of a proposal that is not tried; 1 hour."""
+        return 240 * self.interval
+
+    @property
     def stale(self) -> float:
         """After which the newest sample is too old; 1 minute."""
         return 4 * self.interval

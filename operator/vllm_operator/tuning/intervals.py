@@ -64,6 +64,8 @@ class Interval:
     """Time in the queue of those that finished, summed."""
     request_seconds: float
     """Time from arrival to the last token of those that finished, summed."""
+    finished_prompt_squares: float | None = None
+    """Squares of the prompt lengths of those that finished, summed, as the buckets tell."""
 
     @property
     def latency(self) -> float:

@@ -38,6 +38,7 @@ FULL = server(
             "version": "0.30.0",
             "maxModelLen": 32768,
             "maxNumSeqs": 256,
+            "maxNumActiveSeqs": 128,
             "maxNumBatchedTokens": 8192,
             "gpuMemoryUtilization": 0.29,
             "dtype": "auto",
@@ -81,6 +82,11 @@ FULL = server(
             "promptTokens": 1024,
             "outputTokens": 256,
             "concurrency": 64,
+            "slo": {
+                "timeToFirstTokenMilliseconds": 500,
+                "interTokenLatencyMilliseconds": 50,
+                "percentile": 95,
+            },
         },
         "replicas": 2,
         "rollout": {
@@ -119,7 +125,21 @@ FULL = server(
             "imagePullSecrets": [{"name": "registry"}],
             "shmSize": "16Gi",
         },
-        "autotune": {"mode": "Disabled", "disruption": "Forbid"},
+        "autotune": {
+            "mode": "Disabled",
+            "disruption": "Forbid",
+            "maxTrialsPerDay": 2,
+            "window": {
+                "schedule": "0 2 * * *",
+                "durationMinutes": 240,
+                "timeZone": "Europe/Berlin",
+            },
+            "bounds": {
+                "maxNumSeqs": {"min": 16, "max": 512},
+                "maxNumBatchedTokens": {"min": 2048, "max": 16384},
+                "gpuMemoryUtilization": {"min": 0.8, "max": 0.95},
+            },
+        },
         "paused": False,
     },
     name="full",
@@ -185,6 +205,10 @@ def _model(**model: Any) -> dict[str, Any]:
 
 def _engine(**engine: Any) -> dict[str, Any]:
     return {"engine": engine}
+
+
+def _autotune(**autotune: Any) -> dict[str, Any]:
+    return {"autotune": autotune}
 
 
 _VOLUME = {"persistentVolumeClaim": {"claimName": "models", "mode": "Model"}}
@@ -254,15 +278,34 @@ RULE_EXAMPLES = (
         "workload": {"profile": "Balanced", "promptTokens": 1024, "outputTokens": 256,
                      "concurrency": 64}
     }),
-    Example("a workload of a later release", {
-        "workload": {"profile": "Latency", "slo": {"percentile": 95}}
-    }, ("spec.workload.slo",)),
-    Example("tuning of a later release", {
-        "autotune": {"mode": "Auto", "disruption": "Allow", "window": "Sun", "maxRestartsPerDay": 0,
-                     "bounds": {}}
-    }, tuple(f"spec.autotune.{name}" for name in (
-        "mode", "disruption", "window", "maxRestartsPerDay", "bounds"
+    Example("an objective of one latency", {
+        "workload": {"profile": "Latency", "slo": {"timeToFirstTokenMilliseconds": 500}}
+    }),
+    Example("an objective without a latency", {"workload": {"slo": {"percentile": 95}}},
+            ("spec.workload.slo",)),
+    Example("fewer admitted than there is room for", _engine(maxNumActiveSeqs=64, maxNumSeqs=64)),
+    Example("more admitted than there is room for", _engine(maxNumActiveSeqs=65, maxNumSeqs=64),
+            ("spec.engine.maxNumActiveSeqs",)),
+    Example("tuning within bounds", _autotune(mode="Auto", disruption="Allow", maxTrialsPerDay=0,
+        window={"schedule": "*/15,30 0-6/2 * * 1-5", "durationMinutes": 240,
+                "timeZone": "America/Argentina/Buenos_Aires"},
+        bounds={"maxNumSeqs": {"min": 8, "max": 8}, "maxNumBatchedTokens": {"max": 8192},
+                "gpuMemoryUtilization": {"min": 0.5, "max": 0.5}},
+    )),
+    Example("bounds that leave nothing between them", _autotune(bounds={
+        "maxNumSeqs": {"min": 9, "max": 8}, "maxNumBatchedTokens": {"min": 4097, "max": 4096},
+        "gpuMemoryUtilization": {"min": 0.91, "max": 0.9},
+    }), tuple(f"spec.autotune.bounds.{name}.min" for name in (
+        "maxNumSeqs", "maxNumBatchedTokens", "gpuMemoryUtilization"
     ))),
+    Example("a bound of nothing", _autotune(bounds={"gpuMemoryUtilization": {"max": 0}}),
+            ("spec.autotune.bounds.gpuMemoryUtilization.max",)),
+    Example("bounds of a batch that holds the sequences", _autotune(bounds={
+        "maxNumSeqs": {"min": 512}, "maxNumBatchedTokens": {"max": 512}
+    })),
+    Example("bounds of a batch that holds fewer than the sequences", _autotune(bounds={
+        "maxNumSeqs": {"min": 513}, "maxNumBatchedTokens": {"max": 512}
+    }), ("spec.autotune.bounds.maxNumBatchedTokens",)),
     Example("more ranks than a node has GPUs, which is the planner's to refuse", {
         "gpu": {"perNode": 4}, "parallelism": {"tensor": 8}
     }),

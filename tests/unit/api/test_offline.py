@@ -18,7 +18,6 @@ from unit.api.examples import (
     server,
 )
 from vllm_operator.api.crd import schema_problems
-from vllm_operator.api.later import refused_fields
 from vllm_operator.api.v1alpha1 import VLLMServer
 
 
@@ -43,16 +42,6 @@ def test_a_rule_refuses_the_fields_that_it_should(example: Example):
 @pytest.mark.parametrize("violation", VIOLATIONS, ids=str)
 def test_a_broken_bound_is_named(violation: Violation):
     assert violation.path in {problem.field for problem in schema_problems(violation.manifest)}
-
-
-@pytest.mark.parametrize("example", RULE_EXAMPLES, ids=lambda example: example.sentence)
-def test_the_planner_refuses_the_same_fields_of_a_later_release(example: Example):
-    spec = VLLMServer.model_validate(example.manifest).spec
-    problems = [p for p in schema_problems(example.manifest) if "not available" in p.message]
-    found = refused_fields(spec)
-    assert {(error.field, error.message) for error in found} == {
-        (problem.field, problem.message) for problem in problems
-    }
 
 
 @pytest.mark.parametrize(

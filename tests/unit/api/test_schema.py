@@ -8,13 +8,15 @@ import pytest
 from unit.api.examples import FULL, OTHERS, nodes
 from vllm_operator.api.base import ResourceModel
 from vllm_operator.api.crd import custom_resource_definition, server_schema
-from vllm_operator.api.fields import later, required
+from vllm_operator.api.fields import required
 from vllm_operator.api.offline import field_paths, python_rules
 from vllm_operator.api.rules import RULES
 from vllm_operator.api.schema import KEYWORDS, RULES_KEY, structural_schema
 
 FLOATS = {
     "spec.engine.gpuMemoryUtilization": "vLLM's own unit, a fraction; percents lose 0.925",
+    "spec.autotune.bounds.gpuMemoryUtilization.min": "as the pin that it bounds",
+    "spec.autotune.bounds.gpuMemoryUtilization.max": "as the pin that it bounds",
     "spec.gpu.memoryGiB": "the figure that nvidia-smi prints, 79.1",
     "status.plan.memory.utilization": "the fraction above",
     "status.plan.capacity.maxConcurrency.expected": "as vLLM prints it, 3.41x",
@@ -27,6 +29,10 @@ FLOATS = {
     "status.plan.startup.seconds": "seconds",
     "status.calibration.relativeError": "a ratio, as the metric",
     "status.plan.startup.budgetSeconds": "seconds",
+    "status.tuning.trial.from.gpuMemoryUtilization": "the fraction above",
+    "status.tuning.trial.to.gpuMemoryUtilization": "the fraction above",
+    "status.tuning.history[].from.gpuMemoryUtilization": "the fraction above",
+    "status.tuning.history[].to.gpuMemoryUtilization": "the fraction above",
 }
 
 THE_API_SERVERS_OWN = {"apiVersion", "kind", "metadata"}
@@ -157,8 +163,13 @@ def test_the_names_columns_and_subresources_are_those_of_the_contract():
     (version,) = spec["versions"]
     assert spec["names"]["shortNames"] == ["vllm"]
     assert spec["names"]["categories"] == ["all"]
-    assert [column["name"].upper() for column in version["additionalPrinterColumns"]] == [
-        "MODEL", "GPUS", "PARALLELISM", "VERSION", "READY", "STATUS", "AGE"
+    columns = [
+        (column["name"].upper(), column.get("priority", 0))
+        for column in version["additionalPrinterColumns"]
+    ]
+    assert columns == [
+        ("MODEL", 0), ("GPUS", 0), ("PARALLELISM", 0), ("VERSION", 0), ("READY", 0), ("STATUS", 0),
+        ("AGE", 0), ("AUTOTUNE", 1), ("TUNING", 1),
     ]  # fmt: skip
     assert version["subresources"] == {
         "status": {},
@@ -182,36 +193,3 @@ def test_a_type_that_kubernetes_has_no_schema_for_stops_the_generation():
 
     with pytest.raises(ValueError, match=r"spec\.value: Kubernetes takes no exclusiveMaximum"):
         structural_schema(Strict, "spec")
-
-
-def test_a_field_of_a_later_release_becomes_a_rule_that_names_its_whole_path():
-    class Inner(ResourceModel):
-        new: str | None = later("A field.", max_length=8)
-        half: bool | None = later("A field.", accepts=False)
-        named: str | None = later("A field.", accepts="Old", max_length=8)
-
-    class Outer(ResourceModel):
-        inner: Inner = required("The parent.")
-
-    assert structural_schema(Outer, "spec")["properties"]["inner"][RULES_KEY] == [
-        {
-            "rule": "!has(self.new)",
-            "message": "spec.inner.new is not available in this release; remove it",
-            "fieldPath": ".new",
-            "reason": "FieldValueForbidden",
-        },
-        {
-            "rule": "!has(self.half) || !self.half",
-            "message": "spec.inner.half is not available in this release; "
-            "remove it or set it to false",
-            "fieldPath": ".half",
-            "reason": "FieldValueForbidden",
-        },
-        {
-            "rule": "!has(self.named) || self.named == 'Old'",
-            "message": "spec.inner.named is not available in this release; "
-            "remove it or set it to Old",
-            "fieldPath": ".named",
-            "reason": "FieldValueForbidden",
-        },
-    ]

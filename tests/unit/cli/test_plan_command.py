@@ -76,6 +76,10 @@ def test_an_unknown_field_is_a_problem_with_its_path(plan):
     assert entry["problems"][0]["field"] == "spec.model.revison"
 
 
+def test_json_is_indented_as_kubectl_does(plan):
+    assert plan(GOOD).stdout.startswith('[\n  {\n    "')
+
+
 def test_yaml_holds_the_same_as_json(plan):
     printed = yaml.safe_load(plan(GOOD, BAD, options=("-o", "yaml")).stdout)
     assert printed == json.loads(plan(GOOD, BAD).stdout)

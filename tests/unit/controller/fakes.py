@@ -75,7 +75,9 @@ class Memory:
         if dry_run:
             return body
         if sub:
-            return self.keep(resource.plural, {**body, "spec": self._spec(resource, name)})
+            live = self.objects[resource.plural, name]
+            metadata = {**live["metadata"], **body["metadata"]}
+            return self.keep(resource.plural, {**live, **body, "metadata": metadata})
         sent = {key: value for key, value in body["metadata"].items() if key not in VERSION}
         entry = {
             "manager": FIELD_MANAGER,
@@ -83,9 +85,6 @@ class Memory:
             "fieldsV1": field_set({**body, "metadata": sent}),
         }
         return self.keep(resource.plural, {**body, "metadata": {**sent, "managedFields": [entry]}})
-
-    def _spec(self, resource: Resource, name: str) -> Any:
-        return self.objects[resource.plural, name]["spec"]
 
     async def delete(
         self, resource: Resource, _namespace: str, name: str, uid: str | None = None

@@ -74,6 +74,26 @@ async def test_the_log_of_the_container_that_ended_tells_why() -> None:
     assert logs.asked[0]["container"] == "engine"
 
 
+async def test_of_a_log_so_much_is_asked_for_and_no_longer_waited_for_than_a_visit_bears() -> None:
+    boot, logs = reader(TOO_SMALL.format(left="2.4"))
+    await look(boot, FAILED)
+    assert logs.asked[0] == {
+        "pod": "qwen-1",
+        "container": ENDING.container,
+        "previous": True,
+        "lines": 1000,
+        "limit": 262_144,
+        "seconds": 5.0,
+        "since": None,
+    }
+
+
+async def test_of_many_replicas_the_logs_of_three_are_read() -> None:
+    boot, logs = reader(*[TOO_SMALL.format(left="2.4")] * 4)
+    await look(boot, *(replace(FAILED, name=name, uid=name) for name in "abcd"))
+    assert [asked["pod"] for asked in logs.asked] == ["a", "b", "c"]
+
+
 async def test_the_log_of_an_end_is_read_once() -> None:
     boot, logs = reader(TOO_SMALL.format(left="2.4"))
     for _ in range(3):

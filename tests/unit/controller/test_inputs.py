@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any
 
@@ -129,6 +130,31 @@ async def test_an_answer_of_the_hub_serves_for_five_minutes(
     for clock.now in (1000.0, 1299.0, 1301.0):
         found.append(hidden(await one.resolve(of("elsewhere"))))
     assert found == [1, 1, 2]
+
+
+async def test_of_many_models_three_are_asked_for_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    running, most, go_on = 0, 0, asyncio.Event()
+
+    async def in_a_thread(_function: Any, model: str, *_: Any) -> ModelFacts:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await go_on.wait()
+        running -= 1
+        return ModelFacts({"architectures": ["X"]}, 1000, "hub")
+
+    monkeypatch.setattr(inputs_module.asyncio, "to_thread", in_a_thread)
+    one = source()
+    asking = [
+        asyncio.create_task(one.resolve(of("elsewhere", model={"id": f"team/{number}"})))
+        for number in range(5)
+    ]
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert most == 3
+    go_on.set()
+    await asyncio.gather(*asking)
+    assert most == 3
 
 
 async def test_an_outage_of_the_hub_is_not_remembered(asked: Hub) -> None:

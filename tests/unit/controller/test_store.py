@@ -131,3 +131,10 @@ def test_a_late_event_of_a_deleted_object_does_not_revive_it(store: Store) -> No
     store.remove(SERVERS.kind, body(3))
     assert store.observe(SERVERS.kind, body(2)) is None
     assert store.server(KEY) is None
+
+
+def test_of_the_deleted_objects_the_last_twenty_thousand_are_remembered(store: Store) -> None:
+    for number in range(20_001):
+        store.remove(SERVERS.kind, body(1, uid=f"u{number}"))
+    assert store.observe(SERVERS.kind, body(1, uid="u1")) is None
+    assert store.observe(SERVERS.kind, body(1, uid="u0")) == KEY

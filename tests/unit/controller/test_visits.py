@@ -21,6 +21,7 @@ from vllm_operator.controller.planning import Planner
 from vllm_operator.controller.reconcile import Reconciler
 from vllm_operator.controller.settings import OperatorSettings
 from vllm_operator.controller.store import Store
+from vllm_operator.controller.trials import Tuner
 from vllm_operator.lifecycle.kinds import DEPLOYMENTS, PODS, REVISIONS, SERVERS, SERVICES
 from vllm_operator.lifecycle.records import Key
 from vllm_operator.manifests.labels import FIELD_MANAGER, TEMPLATE_HASH
@@ -41,8 +42,10 @@ NODE = {
 class World:
     """One server, the operator's visits of it, and a clock that is turned by hand."""
 
-    def __init__(self, **spec: Any) -> None:
-        self.memory = Memory()
+    def __init__(
+        self, *, memory: Memory | None = None, tuner: Tuner | None = None, **spec: Any
+    ) -> None:
+        self.memory = memory or Memory()
         self.store = Store()
         self.now = START
         self.waits = False
@@ -63,8 +66,10 @@ class World:
             clock=lambda: self.now,
             others_wait=lambda: self.waits,
             instance="test",
+            tuner=tuner,
         )
-        self.edit(**spec)
+        if memory is None:
+            self.edit(**spec)
 
     def edit(self, **spec: Any) -> None:
         """Create the server, or replace its specification."""

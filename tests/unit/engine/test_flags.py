@@ -69,6 +69,12 @@ def test_a_misspelt_flag_is_refused_with_the_nearest():
     )
 
 
+def test_a_flag_that_went_for_a_while_is_not_said_to_come():
+    refusal = flags.refusal("--collect-detailed-traces", Version.parse("0.9.0"))
+    assert refusal is not None
+    assert "any more; remove it" in refusal
+
+
 def test_a_flag_that_exists_is_not_refused():
     assert flags.refusal("--swap-space", OLD) is None
 
@@ -114,11 +120,10 @@ def test_no_flag_that_is_gone_exists_in_the_newest_version():
     assert [row["flag"] for row in rows("replaced_flags.csv") if row["flag"] in known] == []
 
 
-def test_no_spelling_stands_twice_for_one_version():
+def test_the_spans_of_a_spelling_follow_one_another():
     spans: dict[str, list[tuple[str, str]]] = {}
     for row in rows("flags.csv"):
         spans.setdefault(row["flag"], []).append((row["since"], row["until"] or "999"))
     for spelling, found in spans.items():
-        found.sort(key=lambda span: Version.parse(span[0]).release)
         for (_, until), (since, _) in pairwise(found):
             assert Version.parse(until).release < Version.parse(since).release, spelling

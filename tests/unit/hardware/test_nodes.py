@@ -21,7 +21,7 @@ def node(name: str, labels: dict[str, str], **resources: str) -> dict[str, Any]:
     }
 
 
-def nvidia(name: str, product: str, count: int, **labels: str) -> dict[str, Any]:
+def nvidia(name: str, product: str, count: int | str, **labels: str) -> dict[str, Any]:
     given = {f"nvidia.com/gpu.{key}": value for key, value in labels.items()}
     labels = {"nvidia.com/gpu.product": product, **given}
     return node(name, labels, **{"nvidia.com_gpu": str(count)})
@@ -122,6 +122,58 @@ def test_amd_nodes_are_read_from_their_own_labels():
     (offer,) = inventory([node("a", labels, **{"amd.com_gpu": "8"})])
     assert (offer.resource_name, offer.per_node) == ("amd.com/gpu", 8)
     assert 189 * GIBIBYTE < offer.memory_bytes < 192 * GIBIBYTE
+
+
+@pytest.mark.parametrize(
+    ("vram", "mebibytes"), [("64G", 65536), ("65536M", 65536), ("64", 0), ("64T", 0), (None, 0)]
+)
+def test_the_memory_of_an_unknown_amd_product_is_its_label_s(vram: str | None, mebibytes: int):
+    labels = {"amd.com/gpu.product-name": "X", **({"amd.com/gpu.vram": vram} if vram else {})}
+    (found,) = inventory([node("a", labels, **{"amd.com_gpu": "1"})])
+    (expected,) = inventory([nvidia("a", "X", 1, memory=str(mebibytes))])
+    assert found.memory_bytes == expected.memory_bytes
+    assert found.compute_capability is None
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [("7", 7), ("1024", 1024), ("1025", 1024), ("999999", 1024), ("1000000", 0), ("many", 0)],
+)
+def test_a_count_is_a_small_whole_number(text: str, count: int):
+    found = inventory([nvidia("a", "NVIDIA-L4", text)])
+    assert [offer.per_node for offer in found] == ([count] if count else [])
+
+
+def test_of_two_compute_capabilities_of_a_product_the_older_counts():
+    newer = nvidia("a", "X", 1, **{"compute.major": "9", "compute.minor": "0"})
+    older = nvidia("b", "X", 1, **{"compute.major": "8", "compute.minor": "6"})
+    assert inventory([newer, older])[0].compute_capability == (8, 6)
+
+
+def test_gpus_that_are_not_allocatable_now_are_counted_by_capacity_and_then_by_label():
+    labels = {"nvidia.com/gpu.product": "NVIDIA-L4", "nvidia.com/gpu.count": "2"}
+    assert inventory([node("a", labels)])[0].per_node == 2
+    broken = node("a", labels, **{"nvidia.com_gpu": "4"})
+    assert inventory([broken])[0].per_node == 4
+    broken["status"]["allocatable"]["nvidia.com/gpu"] = "3"
+    assert inventory([broken])[0].per_node == 3
+
+
+def test_the_newer_of_amd_s_two_labels_wins():
+    labels = {"beta.amd.com/gpu.product-name": "old", "amd.com/gpu.product-name": "new"}
+    found = inventory([node("a", labels, **{"amd.com_gpu": "1"})])
+    assert [(offer.product, list(offer.node_labels)) for offer in found] == [
+        ("new", ["amd.com/gpu.product-name"])
+    ]
+    del labels["amd.com/gpu.product-name"]
+    assert inventory([node("a", labels, **{"amd.com_gpu": "1"})])[0].product == "old"
+
+
+@pytest.mark.parametrize("less", [0.98, 0.995])
+def test_a_label_that_says_hardly_less_than_the_catalogue_does_not_win(less: float):
+    (known,) = inventory([nvidia("a", "NVIDIA-RTX-A6000", 1)])
+    (labelled,) = inventory([nvidia("a", "NVIDIA-RTX-A6000", 1, memory=str(int(49140 * less)))])
+    assert (labelled.memory_bytes < known.memory_bytes) is (less < 0.99)
 
 
 @pytest.mark.parametrize(

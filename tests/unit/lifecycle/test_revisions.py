@@ -9,11 +9,11 @@ import pytest
 
 from support.builders import make_plan, make_planned, make_server, make_sized
 from vllm_operator.api.v1alpha1 import VLLMServer
+from vllm_operator.lifecycle.kept import Revisions
 from vllm_operator.lifecycle.records import RevisionRecord, pack, revision_record
 from vllm_operator.lifecycle.revisions import (
     Abandoned,
     Relation,
-    Revisions,
     controller_revision,
     given_up,
     pinned,
@@ -65,6 +65,17 @@ def test_the_plan_before_is_in_force_again_and_says_what_it_stands_in_for() -> N
     assert found.abandoned is not None
     assert (found.abandoned.reason, found.abandoned.message) == ("OOMKilled", "too little")
     assert relation(found, make_server(model={"id": "e/f"})) is Relation.OUTDATED
+
+
+@pytest.mark.parametrize(
+    "unreadable",
+    [None, "text", {}, {"reason": "OOMKilled"}, {**ABANDONED.to_json_object(), "spec": {"x": 1}}],
+)
+def test_what_a_plan_stands_in_for_may_be_unreadable_and_the_plan_is_not(unreadable: Any) -> None:
+    record = pin(make_server())
+    found = pinned(replace(record, packed=pack({**record.data(), "abandoned": unreadable})))
+    assert found.abandoned is None
+    assert found.sized == make_sized()
 
 
 def test_a_plan_without_one_before_it_is_stopped_until_the_specification_changes() -> None:

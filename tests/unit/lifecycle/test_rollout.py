@@ -288,3 +288,26 @@ def test_an_old_workload_goes_first_where_a_quota_has_no_room_for_both() -> None
     starting = refused(seconds=50, replicas=0, ready_replicas=0)
     assert not retired(starting, OLD).now
     assert retired(starting, OLD, surgeTimeoutSeconds=50).now
+
+
+@pytest.mark.parametrize("strategy", ["Auto", "Surge", "InPlace"])
+def test_a_rollout_that_nobody_asked_for_takes_no_ready_pod_away_whatever_the_strategy(
+    strategy: str,
+) -> None:
+    spec = make_server(replicas=2, rollout={"strategy": strategy}).spec
+    later = NOW + timedelta(hours=1)
+    chosen = choose_strategy(spec, ROLLING, [OLD, NEW], later, surges_only=True)
+    assert chosen.rolling_update == SURGE
+
+
+def test_on_the_way_back_pods_that_do_not_serve_may_go_first() -> None:
+    dead = replace(OLD, name="dead", ready=False)
+    chosen = choose_strategy(TWO, ROLLING, [OLD, dead, NEW], NOW, surges_only=True, dead_first=True)
+    assert chosen.rolling_update == {"maxSurge": 1, "maxUnavailable": 1}
+
+
+def test_once_no_pod_of_another_plan_is_left_the_strategy_is_the_one_asked_for() -> None:
+    spec = make_server(rollout={"strategy": "InPlace"}).spec
+    pods = [replace(OLD, template=NEW.template), replace(OLD, name="going", deleting=True)]
+    chosen = choose_strategy(spec, DEPLOYMENT, pods, NOW, surges_only=True)
+    assert chosen.rolling_update == IN_PLACE

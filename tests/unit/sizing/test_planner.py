@@ -292,10 +292,8 @@ def test_independent_problems_are_told_together():
             "maxNumBatchedTokens": 256,
             "env": [{"name": "HF_TOKEN", "value": "x"}, {"name": "A"}],
         },
-        autotune={"mode": "Auto"},
     )
     assert [problem.field for problem in plan.problems] == [
-        "spec.autotune.mode",
         "spec.engine.env[HF_TOKEN]",
         "spec.engine.env[A]",
         "spec.engine.version",

@@ -52,21 +52,11 @@ class Family:
 
 
 llama = dense.llama_like
-_mistral = partial(
-    llama, query_key_value_bias="no", output_bias="no", mlp_bias="no", key_value_heads_required=True
-)
-_qwen2 = partial(
-    llama, query_key_value_bias="yes", output_bias="no", mlp_bias="no",
-    key_value_heads_required=True,
-)  # fmt: skip
-_qwen3 = partial(
-    llama, mlp_bias="no", query_key_norm=True, head_dim_default=128, key_value_heads_required=True
-)
 _phi3 = partial(llama, query_key_value_bias="no", output_bias="no", mlp_bias="no")
-_gemma = partial(
-    llama, mlp_bias="no", head_dim_default=256, tied_by_default=True,
-    key_value_heads_required=True,
-)  # fmt: skip
+_mistral = partial(_phi3, required=True)
+_qwen2 = partial(_mistral, query_key_value_bias="yes")
+_qwen3 = partial(llama, mlp_bias="no", query_key_norm=True, size=128, required=True)
+_gemma = partial(llama, mlp_bias="no", size=256, tied_by_default=True, required=True)
 _LLAMA_DEFAULTS: Final = {
     "hidden_size": 4096,
     "intermediate_size": 11008,

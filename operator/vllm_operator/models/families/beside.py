@@ -50,8 +50,8 @@ def falcon_h1(facts: Facts) -> Decoder:
             state=facts.count("mamba_d_state", 256),
             kernel=facts.count("mamba_d_conv", 4),
             conv_bias=facts.flag("mamba_conv_bias", True),
-            bias=facts.flag("mamba_proj_bias", False),
-            norm=facts.flag("mamba_rms_norm", False),
+            bias=facts.flag("mamba_proj_bias"),
+            norm=facts.flag("mamba_rms_norm"),
             state_bytes=2,
             prefix="mamba",
         ),
@@ -59,8 +59,7 @@ def falcon_h1(facts: Facts) -> Decoder:
         norms=2 * hidden,
     )
     rotated = facts.count("attn_rotary_emb", size)
-    layers = repeated(one, facts.count("num_hidden_layers"))
-    return Decoder(layers, heads, groups, (rotated,))
+    return Decoder(repeated(facts, one), heads, groups, (rotated,))
 
 
 def lfm2(facts: Facts) -> Decoder:
@@ -88,7 +87,7 @@ def lfm2_moe(facts: Facts) -> Decoder:
     routed = experts(
         hidden,
         facts.count("moe_intermediate_size"),
-        *routing(facts, "num_experts", "num_experts_per_tok"),
+        *routing(facts),
         router_bias=facts.flag("use_expert_bias", True),
         prefix="feed_forward",
     )
@@ -108,7 +107,7 @@ def _convolving(
         attention(hidden, heads, groups, size, query_key_norm=2 * size), o_proj="out_proj"
     )
     convolves = short_convolution(
-        hidden, facts.count("conv_L_cache", 3), bias=facts.flag("conv_bias", False)
+        hidden, facts.count("conv_L_cache", 3), bias=facts.flag("conv_bias")
     )
     first = number if routed is None else facts.count("num_dense_layers", least=0)
     layers = []

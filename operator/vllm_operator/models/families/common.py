@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from vllm_operator.models.blocks import Part, layer, mlp
 from vllm_operator.models.reader import Facts, shown
-from vllm_operator.models.shapes import Layer, Matrix, Split
+from vllm_operator.models.shapes import AttentionCache, Layer, Matrix, Split
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,9 @@ def attention_facts(
     return hidden, heads, key_value_heads(facts, heads, required=required), dim
 
 
-def routing(facts: Facts, number: str, active: str) -> tuple[int, int]:
+def routing(
+    facts: Facts, number: str = "num_experts", active: str = "num_experts_per_tok"
+) -> tuple[int, int]:
     """Number of experts and how many of them a token goes through, by the names of the facts."""
     experts, chosen = facts.count(number), facts.count(active)
     if chosen > experts:
@@ -104,18 +106,40 @@ def refuse_where(facts: Facts, fact: str, because: str, *, says: bool = True) ->
         raise facts.refusal(fact, f"is {str(says).lower()}, and {because}")
 
 
-def sliding_or_full(
-    facts: Facts, number: int, *, every: int, pattern: str = "sliding_window_pattern"
-) -> list[bool]:
-    """For each layer whether it has a window: by ``layer_types``, or all but each ``every``-th.
+def of_kind(facts: Facts, number: int, kind: str = "sliding_attention") -> list[bool]:
+    """For each layer whether it is of the kind by ``layer_types``; the others have full attention.
 
-    ``every`` is what holds where neither ``layer_types`` nor ``pattern`` is given.
+    Raises UnknownModel for a third kind.
+    """
+    return [one == kind for one in layer_types(facts, number, ("full_attention", kind))]
+
+
+def all_but_every(
+    facts: Facts,
+    number: int,
+    every: int,
+    *,
+    kind: str = "sliding_attention",
+    interval: str = "sliding_window_pattern",
+) -> list[bool]:
+    """For each layer whether it is of the kind: by ``layer_types``, or all but each ``every``-th.
+
+    ``every`` is what holds where neither ``layer_types`` nor the fact ``interval`` is given.
     """
     if facts.has("layer_types"):
-        kinds = layer_types(facts, number, ("full_attention", "sliding_attention"))
-        return [kind == "sliding_attention" for kind in kinds]
-    step = facts.count(pattern, every)
+        return of_kind(facts, number, kind)
+    step = facts.count(interval, every)
     return [bool((index + 1) % step) for index in range(number)]
+
+
+def windowed(
+    slides: Iterable[bool], window: int | None, attends: Part, feeds: Part, *, norms: int
+) -> list[Layer]:
+    """A layer for each of ``slides``, with the window (in tokens) where that is true."""
+    assert isinstance(attends.cache, AttentionCache)
+    full = layer(attends, feeds, norms=norms)
+    sliding = replace(full, cache=replace(attends.cache, window=window))
+    return [sliding if one else full for one in slides]
 
 
 def layer_types(
@@ -129,8 +153,9 @@ def layer_types(
     return [str(kind) for kind in kinds]
 
 
-def window_of(facts: Facts, positions: int) -> int | None:
+def window_of(facts: Facts) -> int | None:
     """``sliding_window``, None where it is switched off or no request can outgrow it."""
+    positions = facts.count("max_position_embeddings")
     if facts.config.get("use_sliding_window") is False or not facts.has("sliding_window"):
         return None
     window = facts.count("sliding_window")
@@ -142,7 +167,7 @@ def dense_then_routed(
 ) -> tuple[list[Layer], tuple[Layer, ...], tuple[Matrix, ...]]:
     """Layers of which the first have a dense MLP and the others experts; and the draft.
 
-    The draft (``num_nextn_predict_layers``) has layers of the latter kind, and a projection each.
+    The draft has layers of the latter kind.
     """
     dense = layer(attends, mlp(hidden, facts.count("intermediate_size")), norms=2 * hidden)
     sparse = layer(attends, routed, norms=2 * hidden)
@@ -152,11 +177,29 @@ def dense_then_routed(
         sparse if index >= first and index % every == 0 else dense
         for index in range(facts.count("num_hidden_layers"))
     ]
-    drafts = facts.count("num_nextn_predict_layers", 0, least=0)
+    return layers, *drafts(facts, hidden, sparse)
+
+
+def drafts(facts: Facts, hidden: int, one: Layer) -> tuple[tuple[Layer, ...], tuple[Matrix, ...]]:
+    """Layers of multi-token prediction (``num_nextn_predict_layers``), and a projection each."""
+    number = facts.count("num_nextn_predict_layers", 0, least=0)
     projection = Matrix("eh_proj", 2 * hidden, hidden, Split.WHOLE, kind="other")
-    return layers, (sparse,) * drafts, (projection,) * drafts
+    return (one,) * number, (projection,) * number
 
 
-def repeated(one: Layer, times: int) -> list[Layer]:
-    """The same layer several times."""
-    return [one] * times
+def routed_by_step(
+    facts: Facts, hidden: int, attends: Part, routed: Part, dense: Part
+) -> list[Layer]:
+    """Layers with experts, but for ``mlp_only_layers`` and what ``decoder_sparse_step`` skips."""
+    only = set(facts.numbers("mlp_only_layers", least=0))
+    step = facts.count("decoder_sparse_step", 1)
+    sparse, full = (layer(attends, feeds, norms=2 * hidden) for feeds in (routed, dense))
+    return [
+        full if index in only or (index + 1) % step else sparse
+        for index in range(facts.count("num_hidden_layers"))
+    ]
+
+
+def repeated(facts: Facts, one: Layer) -> list[Layer]:
+    """The same layer ``num_hidden_layers`` times."""
+    return [one] * facts.count("num_hidden_layers")

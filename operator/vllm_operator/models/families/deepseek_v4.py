@@ -117,7 +117,7 @@ def _compressor(name: str, hidden: int, ratio: int, size: int) -> tuple[Matrix, 
 
 def _experts(facts: Facts, hidden: int, *, by_hash: bool) -> Part:
     wide = facts.count("moe_intermediate_size")
-    number, active = routing(facts, "n_routed_experts", "num_experts_per_tok")
+    number, active = routing(facts, "n_routed_experts")
     part = experts(
         hidden, wide, number, active,
         shared=facts.count("n_shared_experts", 0, least=0) * wide,

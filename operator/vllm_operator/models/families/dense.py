@@ -13,12 +13,13 @@ from .common import (
     Decoder,
     attention_facts,
     head_dim,
-    key_value_heads,
     layer_types,
+    of_kind,
     repeated,
     rotary_dim,
     routing,
     window_of,
+    windowed,
 )
 
 
@@ -29,55 +30,39 @@ def llama_like(
     output_bias: str = "attention_bias",
     mlp_bias: str = "mlp_bias",
     query_key_norm: bool = False,
-    head_dim_default: int | None = None,
+    size: int | None = None,
+    required: bool = False,
     tied_by_default: bool = False,
-    key_value_heads_required: bool = False,
 ) -> Decoder:
     """Llama and what is built like it; bias arguments are facts, or "yes", or "no".
 
+    ``size`` and ``required`` are those of ``attention_facts``.
     Source: transformers 4.57 and vllm 0.33.0 ``models/llama.py``, ``qwen2.py``, ``qwen3.py``.
     """
 
     def bias(rule: str) -> bool:
         return rule == "yes" or (rule != "no" and facts.flag(rule, False))
 
-    hidden = facts.count("hidden_size")
-    heads = facts.count("num_attention_heads")
-    size = head_dim(facts, hidden, heads, head_dim_default)
-    groups = key_value_heads(facts, heads, required=key_value_heads_required)
-    positions = facts.count("max_position_embeddings")
+    hidden, heads, groups, size = attention_facts(facts, size=size, required=required)
+    window = window_of(facts)
     number = facts.count("num_hidden_layers")
-    window = window_of(facts, positions)
     dense = mlp(hidden, facts.count("intermediate_size"), bias=bias(mlp_bias))
-
-    def one(kept: int | None) -> object:
-        return layer(
-            attention(
-                hidden, heads, groups, size,
-                bias=bias(query_key_value_bias), output_bias=bias(output_bias),
-                query_key_norm=2 * size if query_key_norm else 0, window=kept,
-            ),
-            dense,
-            norms=2 * hidden,
-        )  # fmt: skip
-
-    full, sliding = one(None), one(window)
+    attends = attention(
+        hidden, heads, groups, size,
+        bias=bias(query_key_value_bias), output_bias=bias(output_bias),
+        query_key_norm=2 * size if query_key_norm else 0,
+    )  # fmt: skip
     if facts.has("layer_types"):
-        kinds = layer_types(facts, number, ("full_attention", "sliding_attention"))
-        layers = [full if kind == "full_attention" else sliding for kind in kinds]
+        slides = of_kind(facts, number)
     elif window is not None and facts.has("max_window_layers"):
         # transformers 4.57 models/qwen2/configuration_qwen2.py: the first layers stay full.
         whole = facts.count("max_window_layers", least=0)
-        layers = [full if index < whole else sliding for index in range(number)]
+        slides = [index >= whole for index in range(number)]
     else:
-        layers = [sliding] * number
-    return Decoder(
-        layers=layers,  # type: ignore[arg-type]
-        attention_heads=heads,
-        key_value_heads=groups,
-        rotary_dims=(rotary_dim(facts, size),),
-        tied_by_default=tied_by_default,
-    )
+        slides = [True] * number
+    layers = windowed(slides, window, attends, dense, norms=2 * hidden)
+    rotary = (rotary_dim(facts, size),)
+    return Decoder(layers, heads, groups, rotary, tied_by_default=tied_by_default)
 
 
 def opt(facts: Facts) -> Decoder:
@@ -95,12 +80,7 @@ def opt(facts: Facts) -> Decoder:
     # OPT's table has two rows more than it has positions (modeling_opt.py, offset = 2).
     positions = (facts.count("max_position_embeddings") + 2) * hidden
     return Decoder(
-        layers=repeated(one, facts.count("num_hidden_layers")),
-        attention_heads=heads,
-        key_value_heads=heads,
-        rotary_dims=(),
-        extra_norms=positions + hidden,
-        tied_by_default=True,
+        repeated(facts, one), heads, heads, (), extra_norms=positions + hidden, tied_by_default=True
     )
 
 
@@ -108,19 +88,14 @@ def starcoder2(facts: Facts) -> Decoder:
     """StarCoder2: an MLP without a gate, biases, layer norms (transformers 4.57)."""
     hidden, heads, groups, size = attention_facts(facts)
     bias = facts.flag("use_bias", True)
-    window = window_of(facts, facts.count("max_position_embeddings"))
+    window = window_of(facts)
     one = layer(
         attention(hidden, heads, groups, size, bias=bias, output_bias=bias, window=window),
         mlp(hidden, facts.count("intermediate_size"), gated=False, bias=bias),
         norms=4 * hidden,
     )
     return Decoder(
-        layers=repeated(one, facts.count("num_hidden_layers")),
-        attention_heads=heads,
-        key_value_heads=groups,
-        rotary_dims=(size,),
-        extra_norms=hidden,
-        tied_by_default=True,
+        repeated(facts, one), heads, groups, (size,), extra_norms=hidden, tied_by_default=True
     )
 
 
@@ -142,14 +117,14 @@ def granite_hybrid(facts: Facts) -> Decoder:
     number = facts.count("num_hidden_layers")
     fact = facts.first("layer_types", "layers_block_type")
     kinds = layer_types(facts, number, tuple(GRANITE_LAYERS), fact=fact)
-    bias = facts.flag("attention_bias", False)
+    bias = facts.flag("attention_bias")
     feeds: list[Part] = []
     if facts.count("num_local_experts", 0, least=0):
         feeds.append(
             experts(
                 hidden,
                 facts.count("intermediate_size"),
-                *routing(facts, "num_local_experts", "num_experts_per_tok"),
+                *routing(facts, "num_local_experts"),
                 prefix="block_sparse_moe",
             )
         )
@@ -169,7 +144,7 @@ def granite_hybrid(facts: Facts) -> Decoder:
             state=facts.count("mamba_d_state"),
             kernel=facts.count("mamba_d_conv"),
             conv_bias=facts.flag("mamba_conv_bias", True),
-            bias=facts.flag("mamba_proj_bias", False),
+            bias=facts.flag("mamba_proj_bias"),
             state_bytes=2,
             prefix="mamba",
         )
@@ -201,15 +176,15 @@ def decilm(facts: Facts) -> Decoder:
         attends, feeds = part.part("attention"), part.part("ffn")
         parts = []
         norms = 0
-        if attends is not None and not attends.flag("no_op", False):
-            if attends.flag("replace_with_linear", False):
+        if attends is not None and not attends.flag("no_op"):
+            if attends.flag("replace_with_linear"):
                 raise attends.refusal("replace_with_linear", "is not known to sizing")
             groups = heads // _heads_in_group(attends, heads)
             fewest = min(fewest, groups)
             parts.append(attention(hidden, heads, groups, size))
             norms += hidden
-        if feeds is not None and not feeds.flag("no_op", False):
-            if feeds.flag("replace_with_linear", False):
+        if feeds is not None and not feeds.flag("no_op"):
+            if feeds.flag("replace_with_linear"):
                 raise feeds.refusal("replace_with_linear", "is not known to sizing")
             # transformers_utils: the width is a multiple of 256 from 2/3 of ffn_mult x hidden.
             width = -(-int(2 * feeds.number("ffn_mult", 1.0) * hidden / 3) // 256) * 256

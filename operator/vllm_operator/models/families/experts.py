@@ -4,59 +4,49 @@ from __future__ import annotations
 
 from vllm_operator.models.blocks import attention, experts, layer, mlp
 from vllm_operator.models.reader import Facts, layer_number
-from vllm_operator.models.shapes import Layer
 
 from .common import (
     Decoder,
     attention_facts,
     dense_then_routed,
-    layer_types,
+    of_kind,
     repeated,
     rotary_dim,
+    routed_by_step,
     routing,
     window_of,
+    windowed,
 )
 
 
 def qwen3_moe(facts: Facts) -> Decoder:
     """Qwen3-MoE (vllm 0.33.0 ``models/qwen3_moe.py``)."""
     hidden, heads, groups, size = attention_facts(facts, required=True)
-    bias = facts.flag("attention_bias", False)
+    bias = facts.flag("attention_bias")
     attends = attention(
         hidden, heads, groups, size, bias=bias, output_bias=bias, query_key_norm=2 * size
     )
-    routed = experts(
-        hidden,
-        facts.count("moe_intermediate_size"),
-        *routing(facts, "num_experts", "num_experts_per_tok"),
-    )
-    sparse = layer(attends, routed, norms=2 * hidden)
-    dense = layer(attends, mlp(hidden, facts.count("intermediate_size", 1)), norms=2 * hidden)
-    only = set(facts.numbers("mlp_only_layers", least=0))
-    step = facts.count("decoder_sparse_step", 1)
-    layers = [
-        dense if index in only or (index + 1) % step else sparse
-        for index in range(facts.count("num_hidden_layers"))
-    ]
+    routed = experts(hidden, facts.count("moe_intermediate_size"), *routing(facts))
+    dense = mlp(hidden, facts.count("intermediate_size", 1))
+    layers = routed_by_step(facts, hidden, attends, routed, dense)
     return Decoder(layers, heads, groups, (rotary_dim(facts, size),))
 
 
 def mixtral(facts: Facts) -> Decoder:
     """Mixtral (vllm 0.33.0 ``models/mixtral.py``)."""
     hidden, heads, groups, size = attention_facts(facts)
-    window = window_of(facts, facts.count("max_position_embeddings"))
+    window = window_of(facts)
     one = layer(
         attention(hidden, heads, groups, size, window=window),
         experts(
             hidden,
             facts.count("intermediate_size"),
-            *routing(facts, "num_local_experts", "num_experts_per_tok"),
+            *routing(facts, "num_local_experts"),
             prefix="block_sparse_moe",
         ),
         norms=2 * hidden,
     )
-    layers = repeated(one, facts.count("num_hidden_layers"))
-    return Decoder(layers, heads, groups, (size,))
+    return Decoder(repeated(facts, one), heads, groups, (size,))
 
 
 def minimax_m2(facts: Facts) -> Decoder:
@@ -68,14 +58,13 @@ def minimax_m2(facts: Facts) -> Decoder:
         experts(
             hidden,
             facts.count("intermediate_size"),
-            *routing(facts, "num_local_experts", "num_experts_per_tok"),
+            *routing(facts, "num_local_experts"),
             router_bias=facts.flag("use_routing_bias", True),
             prefix="block_sparse_moe",
         ),
         norms=2 * hidden,
     )
-    layers = repeated(one, facts.count("num_hidden_layers"))
-    return Decoder(layers, heads, groups, (rotary_dim(facts, size),))
+    return Decoder(repeated(facts, one), heads, groups, (rotary_dim(facts, size),))
 
 
 def glm4_moe(facts: Facts) -> Decoder:
@@ -84,25 +73,18 @@ def glm4_moe(facts: Facts) -> Decoder:
     wide = facts.count("moe_intermediate_size")
     attends = attention(
         hidden, heads, groups, size,
-        bias=facts.flag("attention_bias", False),
-        query_key_norm=2 * size if facts.flag("use_qk_norm", False) else 0,
+        bias=facts.flag("attention_bias"),
+        query_key_norm=2 * size if facts.flag("use_qk_norm") else 0,
     )  # fmt: skip
     routed = experts(
         hidden,
         wide,
-        *routing(facts, "n_routed_experts", "num_experts_per_tok"),
+        *routing(facts, "n_routed_experts"),
         shared=facts.count("n_shared_experts", 0, least=0) * wide,
         router_bias=True,
     )
     layers, draft, draft_extra = dense_then_routed(facts, hidden, attends, routed)
-    return Decoder(
-        layers=layers,
-        attention_heads=heads,
-        key_value_heads=groups,
-        rotary_dims=(rotary_dim(facts, size),),
-        draft=draft,
-        draft_extra=draft_extra,
-    )
+    return Decoder(layers, heads, groups, (rotary_dim(facts, size),), draft, draft_extra)
 
 
 def hunyuan_v3(facts: Facts) -> Decoder:
@@ -111,24 +93,17 @@ def hunyuan_v3(facts: Facts) -> Decoder:
     wide = facts.count(facts.first("moe_intermediate_size", "expert_hidden_dim"))
     attends = attention(
         hidden, heads, groups, size,
-        query_key_norm=2 * size if facts.flag("qk_norm", False) else 0,
+        query_key_norm=2 * size if facts.flag("qk_norm") else 0,
     )  # fmt: skip
     routed = experts(
         hidden,
         wide,
-        *routing(facts, "num_experts", "num_experts_per_tok"),
+        *routing(facts),
         shared=facts.count("num_shared_experts", 0, least=0) * wide,
-        router_bias=facts.flag("moe_router_enable_expert_bias", False),
+        router_bias=facts.flag("moe_router_enable_expert_bias"),
     )
     layers, draft, draft_extra = dense_then_routed(facts, hidden, attends, routed)
-    return Decoder(
-        layers=layers,
-        attention_heads=heads,
-        key_value_heads=groups,
-        rotary_dims=(rotary_dim(facts, size),),
-        draft=draft,
-        draft_extra=draft_extra,
-    )
+    return Decoder(layers, heads, groups, (rotary_dim(facts, size),), draft, draft_extra)
 
 
 def gpt_oss(facts: Facts) -> Decoder:
@@ -140,26 +115,17 @@ def gpt_oss(facts: Facts) -> Decoder:
         hidden,
         facts.count("intermediate_size"),
         *routing(
-            facts,
-            "num_local_experts",
-            facts.first("num_experts_per_tok", "experts_per_token"),
+            facts, "num_local_experts", facts.first("num_experts_per_tok", "experts_per_token")
         ),
         bias=True,
         router_bias=True,
     )
-
-    def one(kept: int | None) -> Layer:
-        attends = attention(
-            hidden, heads, groups, size, bias=True, output_bias=True, window=kept, sinks=True
-        )
-        return layer(attends, routed, norms=2 * hidden)
-
-    full, sliding = one(None), one(window)
+    attends = attention(hidden, heads, groups, size, bias=True, output_bias=True, sinks=True)
     if facts.has("layer_types"):
-        kinds = layer_types(facts, number, ("full_attention", "sliding_attention"))
+        slides = of_kind(facts, number)
     else:
-        kinds = ["full_attention" if index % 2 else "sliding_attention" for index in range(number)]
-    layers = [full if kind == "full_attention" else sliding for kind in kinds]
+        slides = [index % 2 == 0 for index in range(number)]
+    layers = windowed(slides, window, attends, routed, norms=2 * hidden)
     return Decoder(layers, heads, groups, (size,))
 
 
@@ -175,16 +141,16 @@ def mimo_v2(facts: Facts) -> Decoder:
     wide_value = facts.count("swa_v_head_dim", value)
     full = attention(
         hidden, heads, groups, size, value_dim=value,
-        sinks=facts.flag("add_full_attention_sink_bias", False),
+        sinks=facts.flag("add_full_attention_sink_bias"),
     )  # fmt: skip
     sliding = attention(
         hidden, wide_heads, wide_groups, wide_size, value_dim=wide_value, window=window,
-        sinks=facts.flag("add_swa_attention_sink_bias", False),
+        sinks=facts.flag("add_swa_attention_sink_bias"),
     )  # fmt: skip
     routed = experts(
         hidden,
         facts.count("moe_intermediate_size"),
-        *routing(facts, "n_routed_experts", "num_experts_per_tok"),
+        *routing(facts, "n_routed_experts"),
         shared=facts.count("n_shared_experts", 0, least=0) * facts.count("moe_intermediate_size"),
         router_bias=True,
     )
@@ -195,12 +161,7 @@ def mimo_v2(facts: Facts) -> Decoder:
         layer(sliding if slide else full, routed if route else dense, norms=2 * hidden)
         for slide, route in zip(slides, routes, strict=True)
     ]
-    return Decoder(
-        layers=layers,
-        attention_heads=heads,
-        key_value_heads=groups,
-        rotary_dims=(rotary_dim(facts, size), rotary_dim(facts, wide_size)),
-    )
+    return Decoder(layers, heads, groups, (rotary_dim(facts, size), rotary_dim(facts, wide_size)))
 
 
 def laguna(facts: Facts) -> Decoder:
@@ -210,13 +171,13 @@ def laguna(facts: Facts) -> Decoder:
     groups = facts.count("num_key_value_heads")
     size = facts.count("head_dim")
     window = facts.count("sliding_window")
-    kinds = layer_types(facts, number, ("full_attention", "sliding_attention"))
+    slides = of_kind(facts, number)
     heads = facts.numbers("num_attention_heads_per_layer", number)
     feeds = facts.list_of("mlp_layer_types", number)
     routed = experts(
         hidden,
         facts.count("moe_intermediate_size"),
-        *routing(facts, "num_experts", "num_experts_per_tok"),
+        *routing(facts),
         shared=facts.count("shared_expert_intermediate_size", 0, least=0),
         router_bias=True,
     )
@@ -226,12 +187,12 @@ def laguna(facts: Facts) -> Decoder:
         layer(
             attention(
                 hidden, heads[index], groups, size, query_key_norm=2 * size, head_gate=gated,
-                window=None if kind == "full_attention" else window,
+                window=window if slide else None,
             ),
             routed if feeds[index] == "sparse" else dense,
             norms=2 * hidden,
         )
-        for index, kind in enumerate(kinds)
+        for index, slide in enumerate(slides)
     ]  # fmt: skip
     return Decoder(layers, min(heads), groups, (size, size))
 
@@ -244,16 +205,16 @@ def step3p5(facts: Facts) -> Decoder:
     groups = facts.count(facts.first("num_attention_groups", "num_key_value_heads"))
     size = facts.count("head_dim")
     window = facts.count("sliding_window")
-    kinds = layer_types(facts, number, ("full_attention", "sliding_attention"))
+    slides = of_kind(facts, number)
     other = facts.part("attention_other_setting")
-    norm = 2 * size if facts.flag("use_qk_norm", False) else 0
-    gate = facts.flag("use_head_wise_attn_gate", False)
+    norm = 2 * size if facts.flag("use_qk_norm") else 0
+    gate = facts.flag("use_head_wise_attn_gate")
     routed = experts(
         hidden,
         facts.count("moe_intermediate_size"),
         *routing(facts, "moe_num_experts", "moe_top_k"),
         shared=facts.count("share_expert_dim", 0, least=0),
-        router_bias=facts.flag("use_moe_router_bias", False),
+        router_bias=facts.flag("use_moe_router_bias"),
         prefix="moe",
     )
     dense = mlp(hidden, facts.count("intermediate_size"))
@@ -262,15 +223,14 @@ def step3p5(facts: Facts) -> Decoder:
         raise facts.refusal("moe_layers_enum", "is missing; give the model's config.json as it is")
     routed_layers = {layer_number(one.strip()) for one in text.split(",")}
     layers = []
-    for index, kind in enumerate(kinds):
-        slides = kind == "sliding_attention"
+    for index, slide in enumerate(slides):
         mine, theirs = heads, groups
-        if slides and other is not None:
+        if slide and other is not None:
             mine = other.count("num_attention_heads", heads)
             theirs = other.count("num_attention_groups", groups)
         attends = attention(
             hidden, mine, theirs, size, query_key_norm=norm, head_gate=gate,
-            window=window if slides else None,
+            window=window if slide else None,
         )  # fmt: skip
         layers.append(layer(attends, routed if index in routed_layers else dense, norms=2 * hidden))
     return Decoder(layers, heads, groups, (size, size))
@@ -285,7 +245,7 @@ def llama4(facts: Facts) -> Decoder:
     routed = experts(
         hidden,
         wide,
-        *routing(facts, "num_local_experts", "num_experts_per_tok"),
+        *routing(facts, "num_local_experts"),
         shared=wide,
         prefix="feed_forward",
     )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from vllm_operator.models.blocks import Part, attention, experts, layer, mlp
 from vllm_operator.models.reader import Facts
-from vllm_operator.models.shapes import Matrix, Split
+from vllm_operator.models.shapes import Layer, Matrix, Split
 
-from .common import Decoder, attention_facts, layer_types, routing, sliding_or_full
+from .common import Decoder, all_but_every, attention_facts, of_kind, routing, windowed
 
 
 def gemma2(facts: Facts) -> Decoder:
@@ -20,23 +21,12 @@ def gemma2(facts: Facts) -> Decoder:
     hidden, heads, groups, size = attention_facts(facts, size=256, required=True)
     number = facts.count("num_hidden_layers")
     window = facts.count("sliding_window", 4096)
-    bias = facts.flag("attention_bias", False)
+    bias = facts.flag("attention_bias")
     dense = mlp(hidden, facts.count("intermediate_size"))
-    full, sliding = (
-        layer(
-            attention(hidden, heads, groups, size, bias=bias, output_bias=bias, window=kept),
-            dense,
-            norms=4 * hidden,
-        )
-        for kept in (None, window)
-    )
-    return Decoder(
-        layers=[sliding if one else full for one in sliding_or_full(facts, number, every=2)],
-        attention_heads=heads,
-        key_value_heads=groups,
-        rotary_dims=(size,),
-        always_tied=True,
-    )
+    attends = attention(hidden, heads, groups, size, bias=bias, output_bias=bias)
+    slides = all_but_every(facts, number, 2)
+    layers = windowed(slides, window, attends, dense, norms=4 * hidden)
+    return Decoder(layers, heads, groups, (size,), always_tied=True)
 
 
 def gemma3(facts: Facts) -> Decoder:
@@ -48,27 +38,10 @@ def gemma3(facts: Facts) -> Decoder:
     number = facts.count("num_hidden_layers", 26)
     window = facts.count("sliding_window", 4096)
     dense = mlp(hidden, facts.count("intermediate_size", 9216))
-    if facts.has("layer_types"):
-        kinds = layer_types(facts, number, ("full_attention", "sliding_attention"))
-    else:
-        every = facts.count("sliding_window_pattern", 6)
-        kinds = [
-            "sliding_attention" if (index + 1) % every else "full_attention"
-            for index in range(number)
-        ]
-
-    def one(kept: int | None) -> Part:
-        return attention(hidden, heads, groups, size, query_key_norm=2 * size, window=kept)
-
-    full = layer(one(None), dense, norms=4 * hidden)
-    sliding = layer(one(window), dense, norms=4 * hidden)
-    return Decoder(
-        layers=[full if kind == "full_attention" else sliding for kind in kinds],
-        attention_heads=heads,
-        key_value_heads=groups,
-        rotary_dims=(size, size),
-        tied_by_default=True,
-    )
+    slides = all_but_every(facts, number, 6)
+    attends = attention(hidden, heads, groups, size, query_key_norm=2 * size)
+    layers = windowed(slides, window, attends, dense, norms=4 * hidden)
+    return Decoder(layers, heads, groups, (size, size), tied_by_default=True)
 
 
 def gemma4(facts: Facts) -> Decoder:
@@ -88,39 +61,22 @@ def gemma4(facts: Facts) -> Decoder:
             "num_kv_shared_layers",
             f"is {shared}, and {number} layers leave none whose cache they share",
         )
-    same = facts.flag("attention_k_eq_v", False)
+    same = facts.flag("attention_k_eq_v")
     per_layer = facts.count("hidden_size_per_layer_input", 0, least=0)
     intermediate = facts.count("intermediate_size")
-    kinds = layer_types(facts, number, ("full_attention", "sliding_attention"))
-    double = facts.flag("use_double_wide_mlp", False)
-    routed: tuple[Part, ...] = ()
-    norms = 4 * hidden + 1
-    if facts.flag("enable_moe_block", False):
-        part = experts(
-            hidden,
-            facts.count("moe_intermediate_size"),
-            *routing(facts, "num_experts", facts.first("top_k_experts", "num_experts_per_tok")),
-            prefix="moe",
-        )
-        routed = (part,)
-        norms += 3 * hidden + hidden + facts.count("num_experts")
-    input_parts: tuple[Part, ...] = ()
-    if per_layer:
-        gate = Matrix("per_layer_input_gate", hidden, per_layer, Split.WHOLE)
-        back = Matrix("per_layer_projection", per_layer, hidden, Split.WHOLE)
-        input_parts = (Part((gate, back)),)
-        norms += hidden
-
+    slides = of_kind(facts, number)
+    double = facts.flag("use_double_wide_mlp")
+    beside = [*_experts(facts, hidden), *_inputs(hidden, per_layer)]
     first = number - shared
     # Each reads the last layer of its kind that has a cache of its own.
-    targets = {kind: index for index, kind in enumerate(kinds[:first])}
-    if shared and not targets.keys() >= set(kinds[first:]):
+    targets = {slide: index for index, slide in enumerate(slides[:first])}
+    if shared and not targets.keys() >= set(slides[first:]):
         raise facts.refusal(
             "num_kv_shared_layers", f"is {shared}, and a kind of layer among them has no other"
         )
 
-    def one(kind: str, *, reads: bool) -> object:
-        full = kind == "full_attention"
+    def one(slide: bool, *, reads: bool) -> Layer:
+        full = not slide
         dim = wide if full else size
         part = attention(
             hidden, heads, wide_groups if full else groups, dim,
@@ -128,10 +84,10 @@ def gemma4(facts: Facts) -> Decoder:
             window=None if full else window, shared_cache=reads, key_is_value=same and full,
         )  # fmt: skip
         width = intermediate * (2 if double and reads else 1)
-        made = layer(part, mlp(hidden, width), *routed, *input_parts, norms=norms)
-        return replace(made, cache_of=targets[kind]) if reads else made
+        made = layer(part, mlp(hidden, width), *beside, norms=4 * hidden + 1)
+        return replace(made, cache_of=targets[slide]) if reads else made
 
-    layers = [one(kind, reads=index >= first) for index, kind in enumerate(kinds)]
+    layers = [one(slide, reads=index >= first) for index, slide in enumerate(slides)]
     outside: tuple[Matrix, ...] = ()
     if per_layer:
         rows = facts.count("vocab_size_per_layer_input", facts.count("vocab_size"))
@@ -141,7 +97,7 @@ def gemma4(facts: Facts) -> Decoder:
             Matrix("per_layer_model_projection", hidden, number * per_layer, Split.OUTPUTS),
         )  # fmt: skip
     return Decoder(
-        layers=layers,  # type: ignore[arg-type]
+        layers=layers,
         attention_heads=heads,
         key_value_heads=min(groups, wide_groups),
         rotary_dims=(size, wide),
@@ -149,3 +105,19 @@ def gemma4(facts: Facts) -> Decoder:
         extra_norms=per_layer,
         tied_by_default=True,
     )
+
+
+def _experts(facts: Facts, hidden: int) -> Iterator[Part]:
+    """The experts beside an MLP, with the norms around them and the router's scales."""
+    if facts.flag("enable_moe_block"):
+        number, active = routing(facts, active=facts.first("top_k_experts", "num_experts_per_tok"))
+        part = experts(hidden, facts.count("moe_intermediate_size"), number, active, prefix="moe")
+        yield replace(part, norms=4 * hidden + number)
+
+
+def _inputs(hidden: int, width: int) -> Iterator[Part]:
+    """What feeds an embedding of that width into each layer; nothing where it is 0."""
+    if width:
+        gate = Matrix("per_layer_input_gate", hidden, width, Split.WHOLE)
+        back = Matrix("per_layer_projection", width, hidden, Split.WHOLE)
+        yield Part((gate, back), norms=hidden)

@@ -24,13 +24,12 @@ def glm4(facts: Facts) -> Decoder:
     one = layer(
         attention(
             hidden, heads, groups, size, bias=facts.flag("attention_bias", True),
-            window=window_of(facts, facts.count("max_position_embeddings")),
+            window=window_of(facts),
         ),
         mlp(hidden, facts.count("intermediate_size")),
         norms=4 * hidden,
     )  # fmt: skip
-    layers = repeated(one, facts.count("num_hidden_layers"))
-    return Decoder(layers, heads, groups, (rotary_dim(facts, size, HALF),))
+    return Decoder(repeated(facts, one), heads, groups, (rotary_dim(facts, size, HALF),))
 
 
 def chatglm(facts: Facts) -> Decoder:
@@ -46,16 +45,16 @@ def chatglm(facts: Facts) -> Decoder:
         raise facts.refusal("hidden_size", f"{hidden} is no multiple of {heads} attention heads")
     size = hidden // heads
     groups = heads
-    if facts.flag("multi_query_attention", False):
+    if facts.flag("multi_query_attention"):
         groups = facts.count("multi_query_group_num", 1)
         if heads % groups:
             raise facts.refusal("multi_query_group_num", f"{groups} does not divide {heads} heads")
-    bias = facts.flag("add_bias_linear", False)
+    bias = facts.flag("add_bias_linear")
     norm = hidden if facts.flag("rmsnorm", True) else 2 * hidden
     one = layer(
         called(
             attention(
-                hidden, heads, groups, size, bias=bias or facts.flag("add_qkv_bias", False),
+                hidden, heads, groups, size, bias=bias or facts.flag("add_qkv_bias"),
                 output_bias=bias, prefix="self_attention",
             ),
             **PACKED,
@@ -67,7 +66,7 @@ def chatglm(facts: Facts) -> Decoder:
         norms=2 * norm,
     )  # fmt: skip
     return Decoder(
-        layers=repeated(one, facts.count("num_hidden_layers")),
+        layers=repeated(facts, one),
         attention_heads=heads,
         key_value_heads=groups,
         rotary_dims=(int(size * HALF),),

@@ -54,7 +54,7 @@ def gpt2(facts: Facts, *, multi_query: bool = False) -> Decoder:
         norms=4 * hidden,
     )  # fmt: skip
     return Decoder(
-        layers=repeated(one, facts.count("num_hidden_layers")),
+        layers=repeated(facts, one),
         attention_heads=heads,
         key_value_heads=groups,
         rotary_dims=(),
@@ -78,11 +78,7 @@ def gpt_neox(facts: Facts) -> Decoder:
         norms=4 * hidden,
     )
     return Decoder(
-        layers=repeated(one, facts.count("num_hidden_layers")),
-        attention_heads=heads,
-        key_value_heads=heads,
-        rotary_dims=(rotary_dim(facts, size, 0.25),),
-        extra_norms=hidden,
+        repeated(facts, one), heads, heads, (rotary_dim(facts, size, 0.25),), extra_norms=hidden
     )
 
 
@@ -95,7 +91,7 @@ def falcon(facts: Facts) -> Decoder:
     hidden = facts.count("hidden_size")
     heads = facts.count("num_attention_heads")
     size = head_dim(facts, hidden, heads)
-    newer = facts.flag("new_decoder_architecture", False)
+    newer = facts.flag("new_decoder_architecture")
     if newer:
         groups = facts.count("num_kv_heads", heads)
         if heads % groups:
@@ -107,7 +103,7 @@ def falcon(facts: Facts) -> Decoder:
     norms = 2
     if facts.flag("parallel_attn", True):
         norms = facts.count("num_ln_in_parallel_attn", 2 if newer else 1)
-    bias = facts.flag("bias", False)
+    bias = facts.flag("bias")
     one = layer(
         called(
             attention(
@@ -119,10 +115,10 @@ def falcon(facts: Facts) -> Decoder:
         norms=2 * hidden * (2 if norms == 2 else 1),
     )
     return Decoder(
-        layers=repeated(one, facts.count("num_hidden_layers")),
+        layers=repeated(facts, one),
         attention_heads=heads,
         key_value_heads=groups,
-        rotary_dims=() if facts.flag("alibi", False) else (size,),
+        rotary_dims=() if facts.flag("alibi") else (size,),
         extra_norms=hidden,
         tied_by_default=True,
     )
@@ -147,7 +143,7 @@ def phi(facts: Facts) -> Decoder:
         norms=2 * hidden,
     )
     return Decoder(
-        layers=repeated(one, facts.count("num_hidden_layers")),
+        layers=repeated(facts, one),
         attention_heads=heads,
         key_value_heads=heads,
         rotary_dims=(rotary_dim(facts, size, 0.5),),
@@ -166,16 +162,12 @@ def stablelm(facts: Facts) -> Decoder:
     refuse_where(facts, "qk_layernorm", "vLLM's model has no such norms")
     refuse_where(facts, "use_parallel_residual", "vLLM's model has none")
     one = layer(
-        attention(hidden, heads, groups, size, bias=facts.flag("use_qkv_bias", False)),
+        attention(hidden, heads, groups, size, bias=facts.flag("use_qkv_bias")),
         mlp(hidden, facts.count("intermediate_size")),
         norms=4 * hidden,
     )
     return Decoder(
-        layers=repeated(one, facts.count("num_hidden_layers")),
-        attention_heads=heads,
-        key_value_heads=groups,
-        rotary_dims=(rotary_dim(facts, size, 0.25),),
-        extra_norms=hidden,
+        repeated(facts, one), heads, groups, (rotary_dim(facts, size, 0.25),), extra_norms=hidden
     )
 
 
@@ -186,41 +178,36 @@ def nemotron(facts: Facts) -> Decoder:
     models/nemotron/configuration_nemotron.py.
     """
     hidden, heads, groups, size = attention_facts(facts, required=True)
-    bias = facts.flag("attention_bias", False) or facts.flag("bias", False)
+    bias = facts.flag("attention_bias") or facts.flag("bias")
     one = layer(
         attention(hidden, heads, groups, size, bias=bias, output_bias=bias),
         mlp(
             hidden, facts.count("intermediate_size"), gated=False,
-            bias=facts.flag("mlp_bias", False),
+            bias=facts.flag("mlp_bias"),
         ),
         norms=4 * hidden,
     )  # fmt: skip
     return Decoder(
-        layers=repeated(one, facts.count("num_hidden_layers")),
-        attention_heads=heads,
-        key_value_heads=groups,
-        rotary_dims=(rotary_dim(facts, size, 0.5),),
-        extra_norms=hidden,
+        repeated(facts, one), heads, groups, (rotary_dim(facts, size, 0.5),), extra_norms=hidden
     )
 
 
 def arcee(facts: Facts) -> Decoder:
     """AFM: Llama with an MLP without a gate (vllm 0.31.0 ``models/arcee.py``)."""
     hidden, heads, groups, size = attention_facts(facts)
-    bias = facts.flag("attention_bias", False)
+    bias = facts.flag("attention_bias")
     one = layer(
         attention(
             hidden, heads, groups, size, bias=bias, output_bias=bias,
-            window=window_of(facts, facts.count("max_position_embeddings")),
+            window=window_of(facts),
         ),
         mlp(
             hidden, facts.count("intermediate_size"), gated=False,
-            bias=facts.flag("mlp_bias", False),
+            bias=facts.flag("mlp_bias"),
         ),
         norms=2 * hidden,
     )  # fmt: skip
-    layers = repeated(one, facts.count("num_hidden_layers"))
-    return Decoder(layers, heads, groups, (rotary_dim(facts, size),))
+    return Decoder(repeated(facts, one), heads, groups, (rotary_dim(facts, size),))
 
 
 def apertus(facts: Facts) -> Decoder:
@@ -229,20 +216,19 @@ def apertus(facts: Facts) -> Decoder:
     Source: vllm 0.33.0 ``models/apertus.py``, ``layers/activation.py`` (XIELU).
     """
     hidden, heads, groups, size = attention_facts(facts)
-    bias = facts.flag("attention_bias", False) or facts.flag("bias", False)
+    bias = facts.flag("attention_bias") or facts.flag("bias")
     if facts.has("layer_types"):
         raise facts.refusal("layer_types", "is not known to sizing for this family")
     one = layer(
         attention(
             hidden, heads, groups, size, bias=facts.flag("qkv_bias", bias), output_bias=bias,
             query_key_norm=2 * size,
-            window=window_of(facts, facts.count("max_position_embeddings")),
+            window=window_of(facts),
         ),
         mlp(
             hidden, facts.count("intermediate_size"), gated=False,
-            bias=facts.flag("mlp_bias", False),
+            bias=facts.flag("mlp_bias"),
         ),
         norms=2 * hidden + 2,
     )  # fmt: skip
-    layers = repeated(one, facts.count("num_hidden_layers"))
-    return Decoder(layers, heads, groups, (rotary_dim(facts, size),))
+    return Decoder(repeated(facts, one), heads, groups, (rotary_dim(facts, size),))

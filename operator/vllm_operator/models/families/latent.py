@@ -28,26 +28,20 @@ def deepseek(facts: Facts, *, sparse: bool = False, own_router: bool = False) ->
         value_dim=facts.count("v_head_dim"),
         index_heads=facts.count("index_n_heads") if sparse else 0,
         index_dim=facts.count("index_head_dim") if sparse else 0,
-        bias=facts.flag("attention_bias", False),
+        bias=facts.flag("attention_bias"),
     )
     wide = facts.count("moe_intermediate_size")
     routed = experts(
         hidden,
         wide,
-        *routing(facts, "n_routed_experts", "num_experts_per_tok"),
+        *routing(facts, "n_routed_experts"),
         shared=facts.count("n_shared_experts", 0, least=0) * wide,
         router_bias=own_router or facts.config.get("topk_method") == "noaux_tc",
         router_float32=own_router,
     )
     layers, draft, draft_extra = dense_then_routed(facts, hidden, attends, routed)
+    tokens = facts.count("index_topk") if sparse else 0
+    # Latent attention has one key for all heads: nothing to divide and nothing to respect.
     return Decoder(
-        layers=layers,
-        attention_heads=heads,
-        # Latent attention has one key for all heads: nothing to divide and nothing to respect.
-        key_value_heads=heads,
-        rotary_dims=(rope,),
-        draft=draft,
-        draft_extra=draft_extra,
-        rotary_bytes=4,
-        indexed_tokens=facts.count("index_topk") if sparse else 0,
+        layers, heads, heads, (rope,), draft, draft_extra, rotary_bytes=4, indexed_tokens=tokens
     )

@@ -35,7 +35,7 @@ def internlm2(facts: Facts) -> Decoder:
         called(
             attention(
                 hidden, heads, groups, size, prefix="attention",
-                window=window_of(facts, facts.count("max_position_embeddings")),
+                window=window_of(facts),
             ),
             q_proj="wqkv", k_proj="wqkv", v_proj="wqkv", o_proj="wo",
         ),
@@ -45,8 +45,7 @@ def internlm2(facts: Facts) -> Decoder:
         ),
         norms=2 * hidden,
     )  # fmt: skip
-    layers = repeated(one, facts.count("num_hidden_layers"))
-    return Decoder(layers, heads, groups, (rotary_dim(facts, size),))
+    return Decoder(repeated(facts, one), heads, groups, (rotary_dim(facts, size),))
 
 
 def internlm3(facts: Facts) -> Decoder:
@@ -62,7 +61,7 @@ def ernie45(facts: Facts) -> Decoder:
     """
     refuse_where(facts, "use_bias", "vLLM's model has no biases")
     return llama_like(
-        facts, query_key_value_bias="no", output_bias="no", mlp_bias="no", head_dim_default=128,
+        facts, query_key_value_bias="no", output_bias="no", mlp_bias="no", size=128,
         tied_by_default=True,
     )  # fmt: skip
 
@@ -73,9 +72,7 @@ def seed_oss(facts: Facts) -> Decoder:
     Defaults of transformers 5.19 models/seed_oss/configuration_seed_oss.py.
     """
     bias = "yes" if facts.flag("attention_bias", True) else "no"
-    return llama_like(
-        facts, query_key_value_bias=bias, output_bias="attention_out_bias", head_dim_default=128
-    )
+    return llama_like(facts, query_key_value_bias=bias, output_bias="attention_out_bias", size=128)
 
 
 def smollm3(facts: Facts) -> Decoder:
@@ -122,17 +119,18 @@ def minicpm(facts: Facts) -> Decoder:
     wide = facts.count("intermediate_size")
     feeds = mlp(hidden, wide)
     if facts.count("num_experts", 0, least=0):
-        feeds = experts(hidden, wide, *routing(facts, "num_experts", "num_experts_per_tok"))
+        feeds = experts(hidden, wide, *routing(facts))
     one = layer(
         attention(
             hidden, heads, groups, size,
-            window=window_of(facts, facts.count("max_position_embeddings")),
+            window=window_of(facts),
         ),
         feeds,
         norms=2 * hidden,
     )  # fmt: skip
-    layers = repeated(one, facts.count("num_hidden_layers"))
-    return Decoder(layers, heads, groups, (rotary_dim(facts, size),), tied_by_default=True)
+    return Decoder(
+        repeated(facts, one), heads, groups, (rotary_dim(facts, size),), tied_by_default=True
+    )
 
 
 def minicpm3(facts: Facts) -> Decoder:
@@ -160,10 +158,4 @@ def minicpm3(facts: Facts) -> Decoder:
         mlp(hidden, facts.count("intermediate_size")),
         norms=2 * hidden,
     )
-    return Decoder(
-        layers=repeated(one, facts.count("num_hidden_layers")),
-        attention_heads=heads,
-        key_value_heads=heads,
-        rotary_dims=(rope,),
-        tied_by_default=True,
-    )
+    return Decoder(repeated(facts, one), heads, heads, (rope,), tied_by_default=True)

@@ -14,7 +14,7 @@ from vllm_operator.models.blocks import (
 from vllm_operator.models.reader import Facts, shown
 from vllm_operator.models.shapes import Matrix, Split
 
-from .common import Decoder, attention_facts, layer_types, rotary_dim, routing
+from .common import Decoder, all_but_every, attention_facts, rotary_dim, routing
 
 LETTERS = {"mamba": "M", "attention": "*", "mlp": "-", "moe": "E"}
 STATE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "auto": 2}
@@ -61,7 +61,7 @@ def _gated_delta_hybrid(facts: Facts, drafts: int) -> Decoder:
         feeds = experts(
             hidden,
             facts.count("moe_intermediate_size"),
-            *routing(facts, "num_experts", "num_experts_per_tok"),
+            *routing(facts),
             shared=facts.count("shared_expert_intermediate_size", 0, least=0),
             shared_gate=True,
         )
@@ -69,16 +69,11 @@ def _gated_delta_hybrid(facts: Facts, drafts: int) -> Decoder:
         feeds = mlp(hidden, facts.count("intermediate_size"))
     full = layer(attends, feeds, norms=2 * hidden)
     linear = layer(recurs, feeds, norms=2 * hidden)
-    if facts.has("layer_types"):
-        kinds = layer_types(facts, number, ("full_attention", "linear_attention"))
-    else:
-        every = facts.count("full_attention_interval", 4)
-        kinds = [
-            "linear_attention" if (index + 1) % every else "full_attention"
-            for index in range(number)
-        ]
+    recurring = all_but_every(
+        facts, number, 4, kind="linear_attention", interval="full_attention_interval"
+    )
     return Decoder(
-        layers=[full if kind == "full_attention" else linear for kind in kinds],
+        layers=[linear if one else full for one in recurring],
         attention_heads=heads,
         key_value_heads=groups,
         rotary_dims=(rotary_dim(facts, size),),
@@ -98,13 +93,13 @@ def jamba(facts: Facts) -> Decoder:
         kernel=facts.count("mamba_d_conv"),
         rank=facts.count("mamba_dt_rank"),
         conv_bias=facts.flag("mamba_conv_bias", True),
-        bias=facts.flag("mamba_proj_bias", False),
+        bias=facts.flag("mamba_proj_bias"),
     )
     attends = attention(hidden, heads, groups, size)
     routed = experts(
         hidden,
         wide,
-        *routing(facts, "num_experts", "num_experts_per_tok"),
+        *routing(facts),
         prefix="feed_forward",
     )
     dense = mlp(hidden, wide, prefix="feed_forward")
@@ -149,17 +144,17 @@ def nemotron_h(facts: Facts) -> Decoder:
                 state=facts.count("ssm_state_size"),
                 kernel=facts.count("conv_kernel"),
                 conv_bias=facts.flag("use_conv_bias", True),
-                bias=facts.flag("mamba_proj_bias", False),
+                bias=facts.flag("mamba_proj_bias"),
                 state_bytes=_state_bytes(facts, "mamba_ssm_cache_dtype"),
             ),
             norms=hidden,
         )
     if "*" in pattern:
-        bias = facts.flag("attention_bias", False)
+        bias = facts.flag("attention_bias")
         part = attention(hidden, heads, groups, size, bias=bias, output_bias=bias, prefix="mixer")
         built["*"] = layer(part, norms=hidden)
     if "-" in pattern:
-        bias = facts.flag("mlp_bias", False)
+        bias = facts.flag("mlp_bias")
         width = facts.count("intermediate_size")
         built["-"] = layer(mlp(hidden, width, gated=False, bias=bias, prefix="mixer"), norms=hidden)
     if "E" in pattern:
@@ -167,7 +162,7 @@ def nemotron_h(facts: Facts) -> Decoder:
             experts(
                 hidden,
                 facts.count("moe_intermediate_size"),
-                *routing(facts, "n_routed_experts", "num_experts_per_tok"),
+                *routing(facts, "n_routed_experts"),
                 gated=False,
                 shared=facts.count("moe_shared_expert_intermediate_size", 0, least=0)
                 * min(1, facts.count("n_shared_experts", 1, least=0)),

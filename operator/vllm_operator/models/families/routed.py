@@ -6,15 +6,17 @@ from collections.abc import Sequence
 
 from vllm_operator.models.blocks import attention, called, experts, layer, mlp
 from vllm_operator.models.reader import Facts, shown
-from vllm_operator.models.shapes import Layer, Matrix, Split
+from vllm_operator.models.shapes import Layer
 
 from .common import (
     PACKED,
     Decoder,
     attention_facts,
+    drafts,
     refuse_where,
     repeated,
     rotary_dim,
+    routed_by_step,
     routing,
     window_of,
 )
@@ -33,18 +35,12 @@ def qwen2_moe(facts: Facts) -> Decoder:
     routed = experts(
         hidden,
         facts.count("moe_intermediate_size"),
-        *routing(facts, "num_experts", "num_experts_per_tok"),
+        *routing(facts),
         shared=facts.count("shared_expert_intermediate_size", least=0),
         shared_gate=True,
     )
-    sparse = layer(attends, routed, norms=2 * hidden)
-    dense = layer(attends, mlp(hidden, facts.count("intermediate_size")), norms=2 * hidden)
-    only = set(facts.numbers("mlp_only_layers", least=0))
-    step = facts.count("decoder_sparse_step", 1)
-    layers = [
-        dense if index in only or (index + 1) % step else sparse
-        for index in range(facts.count("num_hidden_layers"))
-    ]
+    dense = mlp(hidden, facts.count("intermediate_size"))
+    layers = routed_by_step(facts, hidden, attends, routed, dense)
     return Decoder(layers, heads, groups, (rotary_dim(facts, size),))
 
 
@@ -59,18 +55,18 @@ def phimoe(facts: Facts) -> Decoder:
     one = layer(
         attention(
             hidden, heads, groups, size, bias=True, output_bias=True,
-            window=window_of(facts, facts.count("max_position_embeddings")),
+            window=window_of(facts),
         ),
         experts(
             hidden,
             facts.count("intermediate_size"),
-            *routing(facts, "num_local_experts", "num_experts_per_tok"),
+            *routing(facts, "num_local_experts"),
             prefix="block_sparse_moe",
         ),
         norms=4 * hidden,
     )  # fmt: skip
     return Decoder(
-        layers=repeated(one, facts.count("num_hidden_layers")),
+        layers=repeated(facts, one),
         attention_heads=heads,
         key_value_heads=groups,
         rotary_dims=(rotary_dim(facts, size),),
@@ -88,12 +84,11 @@ def olmoe(facts: Facts) -> Decoder:
         experts(
             hidden,
             facts.count("intermediate_size"),
-            *routing(facts, "num_experts", "num_experts_per_tok"),
+            *routing(facts),
         ),
         norms=2 * hidden,
     )
-    layers = repeated(one, facts.count("num_hidden_layers"))
-    return Decoder(layers, heads, groups, (rotary_dim(facts, size),))
+    return Decoder(repeated(facts, one), heads, groups, (rotary_dim(facts, size),))
 
 
 def ernie45_moe(facts: Facts) -> Decoder:
@@ -104,7 +99,7 @@ def ernie45_moe(facts: Facts) -> Decoder:
     """
     hidden, heads, groups, size = attention_facts(facts, required=True)
     number = facts.count("num_hidden_layers")
-    bias = facts.flag("use_bias", False)
+    bias = facts.flag("use_bias")
     wide = facts.count("moe_intermediate_size")
     attends = attention(hidden, heads, groups, size, bias=bias)
     routed = experts(
@@ -146,15 +141,14 @@ def granite_moe(facts: Facts) -> Decoder:
         experts(
             hidden,
             facts.count("intermediate_size"),
-            *routing(facts, "num_local_experts", "num_experts_per_tok"),
+            *routing(facts, "num_local_experts"),
             prefix="block_sparse_moe",
         )
     ]
     if shared := facts.count("shared_intermediate_size", 0, least=0):
         feeds.append(mlp(hidden, shared, prefix="shared_mlp"))
     one = layer(attention(hidden, heads, groups, size), *feeds, norms=2 * hidden)
-    layers = repeated(one, facts.count("num_hidden_layers"))
-    return Decoder(layers, heads, groups, (rotary_dim(facts, size),))
+    return Decoder(repeated(facts, one), heads, groups, (rotary_dim(facts, size),))
 
 
 def _same(facts: Facts, fact: str, default: int, number: int) -> int:
@@ -186,7 +180,7 @@ def hunyuan_moe(facts: Facts) -> Decoder:
     active = _same(facts, facts.first("moe_topk", "num_experts_per_tok"), 1, number)
     if active > count:
         raise facts.refusal("moe_topk", f"is {active}, more than the {count} experts")
-    bias = facts.flag("attention_bias", False)
+    bias = facts.flag("attention_bias")
     one = layer(
         attention(
             hidden, heads, groups, size, bias=bias, output_bias=bias, query_key_norm=2 * size
@@ -195,7 +189,7 @@ def hunyuan_moe(facts: Facts) -> Decoder:
         mlp(hidden, wide, prefix="mlp.shared_mlp"),
         norms=2 * hidden,
     )
-    return Decoder(repeated(one, number), heads, groups, (rotary_dim(facts, size),))
+    return Decoder(repeated(facts, one), heads, groups, (rotary_dim(facts, size),))
 
 
 def bailing_moe(facts: Facts) -> Decoder:
@@ -204,12 +198,12 @@ def bailing_moe(facts: Facts) -> Decoder:
     The checkpoint's layers of multi-token prediction are no part of vLLM's model.
     """
     hidden, heads, groups, size = attention_facts(facts, required=True)
-    bias = facts.flag("use_bias", False)
-    norm = 2 * size * (1 if facts.flag("use_rmsnorm", False) else 2)
+    bias = facts.flag("use_bias")
+    norm = 2 * size * (1 if facts.flag("use_rmsnorm") else 2)
     attends = called(
         attention(
-            hidden, heads, groups, size, bias=bias or facts.flag("use_qkv_bias", False),
-            output_bias=bias, query_key_norm=norm if facts.flag("use_qk_norm", False) else 0,
+            hidden, heads, groups, size, bias=bias or facts.flag("use_qkv_bias"),
+            output_bias=bias, query_key_norm=norm if facts.flag("use_qk_norm") else 0,
             prefix="attention",
         ),
         **PACKED,
@@ -221,23 +215,15 @@ def bailing_moe(facts: Facts) -> Decoder:
     routed = experts(
         hidden,
         wide,
-        *routing(facts, "num_experts", "num_experts_per_tok"),
+        *routing(facts),
         shared=shared * facts.count("moe_shared_expert_intermediate_size", wide),
-        router_bias=facts.flag("moe_router_enable_expert_bias", False),
+        router_bias=facts.flag("moe_router_enable_expert_bias"),
         router_float32=facts.config.get("router_dtype") == "fp32",
     )
     sparse = layer(attends, routed, norms=2 * hidden)
     dense = layer(attends, mlp(hidden, facts.count("intermediate_size")), norms=2 * hidden)
     first = facts.count("first_k_dense_replace", least=0)
     number = facts.count("num_hidden_layers")
-    drafts = facts.count("num_nextn_predict_layers", 0, least=0)
+    draft, draft_extra = drafts(facts, hidden, sparse)
     layers: list[Layer] = [dense if index < first else sparse for index in range(number)]
-    projection = Matrix("eh_proj", 2 * hidden, hidden, Split.WHOLE, kind="other")
-    return Decoder(
-        layers=layers,
-        attention_heads=heads,
-        key_value_heads=groups,
-        rotary_dims=(rotary_dim(facts, size),),
-        draft=(sparse,) * drafts,
-        draft_extra=(projection,) * drafts,
-    )
+    return Decoder(layers, heads, groups, (rotary_dim(facts, size),), draft, draft_extra)

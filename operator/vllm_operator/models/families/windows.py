@@ -7,12 +7,13 @@ from vllm_operator.models.reader import Facts, shown
 
 from .common import (
     Decoder,
+    all_but_every,
     attention_facts,
     refuse_where,
     repeated,
     rotary_dim,
-    sliding_or_full,
     window_of,
+    windowed,
 )
 
 
@@ -24,14 +25,13 @@ def cohere(facts: Facts) -> Decoder:
     """
     hidden, heads, groups, size = attention_facts(facts)
     refuse_where(facts, "attention_bias", "vLLM's model has no such biases")
-    norm = (heads + groups) * size if facts.flag("use_qk_norm", False) else 0
+    norm = (heads + groups) * size if facts.flag("use_qk_norm") else 0
     one = layer(
         attention(hidden, heads, groups, size, query_key_norm=norm),
         mlp(hidden, facts.count("intermediate_size")),
         norms=hidden,
     )
-    layers = repeated(one, facts.count("num_hidden_layers"))
-    return Decoder(layers, heads, groups, (size,), always_tied=True)
+    return Decoder(repeated(facts, one), heads, groups, (size,), always_tied=True)
 
 
 def cohere2(facts: Facts) -> Decoder:
@@ -40,49 +40,38 @@ def cohere2(facts: Facts) -> Decoder:
     Source: vllm 0.33.0 ``models/commandr.py``: a token sees ``sliding_window`` tokens and itself;
     transformers 5.19 models/cohere2/configuration_cohere2.py for what a silent config means.
     """
-    hidden = facts.count("hidden_size")
-    _, heads, groups, size = attention_facts(facts)
+    hidden, heads, groups, size = attention_facts(facts)
     refuse_where(facts, "attention_bias", "vLLM's model has no such biases")
-    norm = (heads + groups) * size if facts.flag("use_qk_norm", False) else 0
+    norm = (heads + groups) * size if facts.flag("use_qk_norm") else 0
     dense = mlp(hidden, facts.count("intermediate_size"))
-    full, sliding = (
-        layer(
-            attention(hidden, heads, groups, size, query_key_norm=norm, window=kept),
-            dense,
-            norms=hidden,
-        )
-        for kept in (None, facts.count("sliding_window", 4096) + 1)
-    )
-    slides = sliding_or_full(facts, facts.count("num_hidden_layers"), every=4)
-    return Decoder(
-        layers=[sliding if one else full for one in slides],
-        attention_heads=heads,
-        key_value_heads=groups,
-        rotary_dims=(size,),
-        always_tied=True,
-    )
+    attends = attention(hidden, heads, groups, size, query_key_norm=norm)
+    window = facts.count("sliding_window", 4096) + 1
+    slides = all_but_every(facts, facts.count("num_hidden_layers"), 4)
+    layers = windowed(slides, window, attends, dense, norms=hidden)
+    return Decoder(layers, heads, groups, (size,), always_tied=True)
 
 
 def exaone(facts: Facts) -> Decoder:
     """EXAONE 3 and 3.5: Llama in other words (vllm 0.33.0 ``models/exaone.py``)."""
     hidden, heads, groups, size = attention_facts(facts)
-    bias = facts.flag("attention_bias", False) or facts.flag("bias", False)
+    bias = facts.flag("attention_bias") or facts.flag("bias")
     one = layer(
         called(
             attention(
                 hidden, heads, groups, size, bias=bias, output_bias=bias, prefix="attn.attention",
-                window=window_of(facts, facts.count("max_position_embeddings")),
+                window=window_of(facts),
             ),
             o_proj="out_proj",
         ),
         called(
-            mlp(hidden, facts.count("intermediate_size"), bias=facts.flag("mlp_bias", False)),
+            mlp(hidden, facts.count("intermediate_size"), bias=facts.flag("mlp_bias")),
             gate_proj="c_fc_0", up_proj="c_fc_1", down_proj="c_proj",
         ),
         norms=2 * hidden,
     )  # fmt: skip
-    layers = repeated(one, facts.count("num_hidden_layers"))
-    return Decoder(layers, heads, groups, (rotary_dim(facts, size),), tied_by_default=True)
+    return Decoder(
+        repeated(facts, one), heads, groups, (rotary_dim(facts, size),), tied_by_default=True
+    )
 
 
 def exaone4(facts: Facts) -> Decoder:
@@ -93,33 +82,21 @@ def exaone4(facts: Facts) -> Decoder:
     """
     hidden, heads, groups, size = attention_facts(facts, required=True)
     number = facts.count("num_hidden_layers")
-    bias = facts.flag("attention_bias", False) or facts.flag("bias", False)
-    dense = mlp(hidden, facts.count("intermediate_size"), bias=facts.flag("mlp_bias", False))
+    bias = facts.flag("attention_bias") or facts.flag("bias")
+    dense = mlp(hidden, facts.count("intermediate_size"), bias=facts.flag("mlp_bias"))
     window = facts.count("sliding_window") if facts.has("sliding_window") else None
-    full, sliding = (
-        layer(
-            attention(
-                hidden, heads, groups, size, bias=bias, output_bias=bias,
-                query_key_norm=2 * size, window=kept,
-            ),
-            dense,
-            norms=2 * hidden,
-        )
-        for kept in (None, window)
-    )  # fmt: skip
+    attends = attention(
+        hidden, heads, groups, size, bias=bias, output_bias=bias, query_key_norm=2 * size
+    )
     pattern = facts.config.get("sliding_window_pattern")
     if window is None:
         slides = [False] * number
     elif facts.has("layer_types") or not isinstance(pattern, str):
-        slides = sliding_or_full(facts, number, every=4)
+        slides = all_but_every(facts, number, 4)
     else:
         slides = _lettered(facts, pattern, number)
-    return Decoder(
-        layers=[sliding if one else full for one in slides],
-        attention_heads=heads,
-        key_value_heads=groups,
-        rotary_dims=(size,),
-    )
+    layers = windowed(slides, window, attends, dense, norms=2 * hidden)
+    return Decoder(layers, heads, groups, (size,))
 
 
 def _lettered(facts: Facts, pattern: str, number: int) -> list[bool]:
@@ -140,24 +117,13 @@ def olmo(facts: Facts, *, windows: bool = False) -> Decoder:
     """
     hidden, heads, groups, size = attention_facts(facts)
     number = facts.count("num_hidden_layers")
-    bias = facts.flag("attention_bias", False)
+    bias = facts.flag("attention_bias")
     dense = mlp(hidden, facts.count("intermediate_size"))
     window = facts.count("sliding_window", 4096) if windows else None
-    full, sliding = (
-        layer(
-            attention(
-                hidden, heads, groups, size, bias=bias, output_bias=bias,
-                query_key_norm=(heads + groups) * size, window=kept,
-            ),
-            dense,
-            norms=2 * hidden,
-        )
-        for kept in (None, window)
+    attends = attention(
+        hidden, heads, groups, size, bias=bias, output_bias=bias,
+        query_key_norm=(heads + groups) * size,
     )  # fmt: skip
-    slides = sliding_or_full(facts, number, every=4) if windows else [False] * number
-    return Decoder(
-        layers=[sliding if one else full for one in slides],
-        attention_heads=heads,
-        key_value_heads=groups,
-        rotary_dims=(size, size) if windows else (size,),
-    )
+    slides = all_but_every(facts, number, 4) if windows else [False] * number
+    layers = windowed(slides, window, attends, dense, norms=2 * hidden)
+    return Decoder(layers, heads, groups, (size, size) if windows else (size,))

@@ -54,9 +54,9 @@ def _gemma4_vision(vision: Facts, text: int) -> Tower:
         _whole("embed_vision.embedding_projection", width, text),
     )
     norms = 2 * positions * width + layers * (4 * width + 2 * head_dim)
-    if vision.flag("standardize", False):
+    if vision.flag("standardize"):
         norms += 2 * width
-    if vision.flag("use_clipped_linears", False):
+    if vision.flag("use_clipped_linears"):
         norms += layers * 7 * CLIPPING_BOUNDS
     return Tower(matrices, norms, width, inner, layers, soft_tokens * pooling**2)
 

@@ -73,7 +73,7 @@ def llama4(top: Facts) -> tuple[Tower, ...]:
         *mlp(f"{layer}.mlp", width, inner, layers),
         # The pixel shuffle makes tokens of the MLP's width out of four patches.
         *mlp("vision_model.vision_adapter.mlp", inner, between, 1, outputs=after,
-              bias=vision.flag("multi_modal_projector_bias", False)),
+              bias=vision.flag("multi_modal_projector_bias")),
         Matrix("multi_modal_projector.linear_1", outputs, text, Split.OUTPUTS),
     )  # fmt: skip
     norms = width + tokens * width + 4 * width + layers * 4 * width

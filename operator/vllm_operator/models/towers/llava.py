@@ -117,6 +117,6 @@ def mistral3(top: Facts) -> tuple[Tower, ...]:
         Matrix(
             f"{name}.patch_merger.merging_layer", width * merge**2, width, Split.WHOLE, kind="other"
         ),
-        *_projector(width, text, bias=top.flag("multimodal_projector_bias", False)),
+        *_projector(width, text, bias=top.flag("multimodal_projector_bias")),
         norms=width,
     )

@@ -144,7 +144,7 @@ def dots_ocr(top: Facts) -> tuple[Tower, ...]:
     width, inner = vision.count("embed_dim", 1536), vision.count("intermediate_size", 4224)
     layers, text = vision.count("num_hidden_layers", 42), vision.count("hidden_size", 1536)
     channels, patch = vision.count("num_channels", 3), vision.count("patch_size", 14)
-    merge, bias = vision.count("spatial_merge_size", 2), vision.flag("use_bias", False)
+    merge, bias = vision.count("spatial_merge_size", 2), vision.flag("use_bias")
     merged = width * merge**2
     name = "vision_tower"
     matrices = (

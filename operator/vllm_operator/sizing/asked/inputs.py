@@ -15,19 +15,9 @@ from vllm_operator.sizing.memory.calibration import Calibration
 
 from .repairs import Repair
 from .storage import ClaimFacts
+from .tuned import Tuned
 
-_PLANNING_ERRORS: Final = {
-    error.reason: error
-    for error in (
-        errors.UnknownModel,
-        errors.UnknownGPU,
-        errors.ModelAccessDenied,
-        errors.UnsupportedEngineVersion,
-        errors.IllegalPin,
-        errors.LeaderWorkerSetMissing,
-        errors.Infeasible,
-    )
-}
+_PLANNING_ERRORS: Final = {kind.reason: kind for kind in errors.PlanningError.__subclasses__()}
 
 
 def problem_to_json(problem: errors.PlanningError) -> dict[str, str]:
@@ -69,9 +59,12 @@ class PlanningInputs:
     """What engines of this specification that did not start have taught."""
     calibrations: tuple[Calibration, ...] = ()
     """What running engines of this model have measured."""
+    tuned: Tuned | None = None
+    """What a trial on this server has proven."""
 
     def to_json_object(self) -> dict[str, Any]:
         """The inputs as plain JSON, for pinning."""
+        tuned = {} if self.tuned is None else {"tuned": self.tuned.to_json_object()}
         return {
             "model": self.model.to_json_object() if self.model else None,
             "modelProblem": problem_to_json(self.model_problem) if self.model_problem else None,
@@ -85,6 +78,7 @@ class PlanningInputs:
             "hostPathPrefixes": _listed(self.host_path_prefixes),
             "repairs": [repair.to_json_object() for repair in self.repairs],
             "calibrations": [one.to_json_object() for one in self.calibrations],
+            **tuned,  # not where there are none: the hash of such a plan stays what it was
         }
 
     @classmethod
@@ -92,6 +86,7 @@ class PlanningInputs:
         """The inverse of ``to_json_object``."""
         model, problem = document["model"], document["modelProblem"]
         claim, prefixes = document.get("claim"), document.get("hostPathPrefixes")
+        tuned = document.get("tuned")
         return cls(
             model=ModelFacts.from_json_object(model) if model else None,
             model_problem=problem_from_json(problem) if problem else None,
@@ -107,6 +102,7 @@ class PlanningInputs:
             calibrations=tuple(
                 map(Calibration.from_json_object, document.get("calibrations") or ())
             ),
+            tuned=Tuned.from_json_object(tuned) if tuned else None,
         )
 
     def fingerprint(self) -> str:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
-from vllm_operator.api import later
 from vllm_operator.api.pod import EnvironmentVariable
 from vllm_operator.api.v1alpha1 import Engine, VLLMServer, VLLMServerSpec
 from vllm_operator.engine import defaults
@@ -29,6 +28,7 @@ from .features import Features, read_features
 from .inputs import PlanningInputs
 from .repairs import Repair
 from .storage import Volume, room_problems, storage_problems, volume_of
+from .tuned import UNTUNED, Tuned
 from .version_support import model_problems, value_problems, with_length_of
 from .workload import ExpectedLoad, expected_load, load_problems
 
@@ -43,6 +43,8 @@ NOT_LOADED: Final = "dummy"
 """The format with which no weights are downloaded (0.33.0 ``model_loader/dummy_loader.py``)."""
 DATA_FLAG: Final = "--data-parallel-size"
 EXPERT_FLAG: Final = "--enable-expert-parallel"
+ACTIVE_FLAG: Final = "--max-num-active-seqs"
+"""How many requests are admitted at once (0.32.0 ``config/scheduler.py``)."""
 
 Result = TypeVar("Result")
 
@@ -71,6 +73,8 @@ class Asked:
     """Bounds of what is not pinned, from engines that did not start."""
     calibrations: tuple[Calibration, ...] = ()
     """What running engines of this model have measured."""
+    tuned: Tuned = UNTUNED
+    """What a trial has proven of what is not pinned."""
     features: Features = dataclasses.field(default_factory=Features)
     """What is asked for beside plain generation; ``architecture`` has its draft."""
 
@@ -100,7 +104,7 @@ def read_specification(
     """What is asked, or every independent problem that stops a plan of it."""
     spec = server.spec
     engine = spec.engine or Engine()
-    problems: list[PlanningError] = list(later.refused_fields(spec))
+    problems: list[PlanningError] = []
     problems.extend(_environment_problems(engine.env or [], volume_of(spec)))
     problems.extend(storage_problems(spec, inputs.host_path_prefixes))
     version, image = None, engine.image or inputs.default_image
@@ -161,6 +165,7 @@ def read_specification(
         features=features,
         repairs=inputs.repairs,
         calibrations=inputs.calibrations,
+        tuned=inputs.tuned or UNTUNED,
     )
     return asked, []
 
@@ -258,6 +263,18 @@ def _pin_problems(
     if version is None:
         return
     yield from value_problems(engine, version, architecture)
+    active = engine.max_num_active_seqs
+    if active is not None and not defaults.has_flag(ACTIVE_FLAG, version):
+        yield IllegalPin(
+            "spec.engine.maxNumActiveSeqs",
+            f"needs {ACTIVE_FLAG}, which vLLM {version} does not have; set spec.engine.maxNumSeqs",
+        )
+    if active is not None and seqs is not None and active > seqs:
+        yield IllegalPin(
+            "spec.engine.maxNumActiveSeqs",
+            f"is {active}, more than spec.engine.maxNumSeqs {seqs}, of which it is a part; set it "
+            f"to at most {seqs}",
+        )
     for attribute, field, flag in SWITCHES:
         value = getattr(engine, attribute)
         name = flag if value else flag.replace("--", "--no-", 1)

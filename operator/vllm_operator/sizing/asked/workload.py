@@ -96,7 +96,11 @@ def load_problems(
     if asked is None:
         return
     ranks = f" over {data} data-parallel ranks" if data > 1 else ""
-    for field, pin in (("maxNumSeqs", engine.max_num_seqs), ("maxNumBatchedTokens", tokens)):
+    for field, pin in (
+        ("maxNumSeqs", engine.max_num_seqs),
+        ("maxNumActiveSeqs", engine.max_num_active_seqs),
+        ("maxNumBatchedTokens", tokens),
+    ):
         if pin is not None and pin < asked:
             yield IllegalPin(
                 f"spec.engine.{field}",

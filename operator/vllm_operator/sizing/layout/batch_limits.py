@@ -15,12 +15,12 @@ from vllm_operator.engine import defaults
 from vllm_operator.engine.first_engine import Setup, first_engine_because, prefills_whole_prompts
 from vllm_operator.errors import IllegalPin
 from vllm_operator.sizing.asked.gpu_candidates import GPUCandidate
-from vllm_operator.sizing.asked.specification import Asked
+from vllm_operator.sizing.asked.specification import ACTIVE_FLAG, Asked
 from vllm_operator.sizing.asked.workload_profiles import Profile
 from vllm_operator.sizing.memory.accounting import Load
 from vllm_operator.sizing.split.parallelism import Parallelism
 
-from .knobs import Knob, repaired
+from .knobs import Knob, repaired, tuned
 from .v0_setup import setup_of
 
 SMALLEST_MAX_NUM_SEQS: Final = 64
@@ -51,6 +51,33 @@ class BatchLimits:
     def at_once(self) -> int:
         """Requests at once that are asked for."""
         return self.asked.load.concurrency or 0
+
+    @property
+    def fewest(self) -> int:
+        """Sequences below which none are taken away: those at once that are asked or pinned."""
+        return max(self.at_once, self.asked.engine.max_num_active_seqs or 0)
+
+    @property
+    def settled_seqs(self) -> bool:
+        """Whether the sequences do not follow from the expected load: pinned, or proven better."""
+        return self.seqs.pinned or self.asked.tuned.max_num_seqs is not None
+
+    @property
+    def active(self) -> Knob[int] | None:
+        """``max-num-active-seqs``; None where all sequences are admitted.
+
+        One that is pinned stays as it is, also above the sequences. Who pins the sequences says
+        how many run at once, whatever a trial has proven.
+        """
+        pin, proven = self.asked.engine.max_num_active_seqs, self.asked.tuned
+        if pin is not None:
+            return Knob.starting(pin, "maxNumActiveSeqs", pin, "")
+        if self.seqs.pinned or not defaults.has_flag(ACTIVE_FLAG, self.asked.version):
+            return None
+        all_of_them = Knob(self.seqs.value, "all sequences")
+        knob = tuned(all_of_them, proven.max_num_active_seqs, proven.reason)
+        knob = knob.at_least(self.at_once, "spec.workload.concurrency")
+        return knob if knob.value < self.seqs.value else None
 
     @property
     def each(self) -> int:
@@ -141,10 +168,13 @@ class BatchLimits:
 
     def fewer_seqs(self) -> BatchLimits | None:
         """Half the sequences, down to what is asked for; None where no fewer may be taken."""
-        floor, seqs = self.at_once or SMALLEST_MAX_NUM_SEQS, self.seqs
+        floor, seqs = self.fewest or SMALLEST_MAX_NUM_SEQS, self.seqs
         if seqs.pinned or seqs.value <= floor:
             return None
-        why = f"{ROOM}, down to spec.workload.concurrency" if self.at_once else ROOM
+        why = ROOM
+        if self.fewest:
+            wanted = "workload.concurrency" if self.at_once == floor else "engine.maxNumActiveSeqs"
+            why = f"{ROOM}, down to spec.{wanted}"
         return self._with(seqs.at_most(max(floor, seqs.value // 2), why), self.tokens, self.length)
 
     def fewer_tokens(self) -> BatchLimits | None:
@@ -173,14 +203,14 @@ class BatchLimits:
         ``first`` are the limits before any followed. None where no limit changes.
         """
         load, seqs, tokens = self.asked.load, self.seqs, self.tokens
-        most = max(1, held, self.at_once)
-        if most < seqs.value:
+        most = max(1, held, self.fewest)
+        if most < seqs.value and not self.settled_seqs:
             requests = f"request{'s' * (held != 1)} of {load.request} ({load.source})"
             seqs = first.seqs.at_most(most, f"the KV cache surely holds {held} {requests}")
         prompts = seqs.value * load.prompt_tokens
         rounded = -(-prompts // TOKENS_STEP) * TOKENS_STEP
         needed = max(self._tokens_floor, seqs.value * self.each, rounded)
-        if self.chunked:
+        if self.chunked and self.asked.tuned.max_num_batched_tokens is None:
             why = (
                 f"no step has more to compute: {seqs.value} prompts of {load.prompt_tokens} "
                 f"tokens ({load.source}) are {prompts}"
@@ -224,6 +254,7 @@ def first_limits(
 ) -> BatchLimits:
     """What the search starts from."""
     engine, profile, offer = asked.engine, asked.features.profile, gpu.offer
+    proven, active = asked.tuned, asked.engine.max_num_active_seqs or 0
     default = defaults.batch_defaults(asked.version, offer.memory_bytes, offer.product)
     at_once, each = asked.load.concurrency or 0, asked.features.step_tokens
     setup = setup_of(asked, gpu, parallelism, element_bytes)
@@ -231,14 +262,19 @@ def first_limits(
     length = Knob.starting(engine.max_model_len, "maxModelLen", context, "the model's own limit")
     start = _start(default.max_num_seqs, profile.most_seqs, profile, default.reason)
     seqs = Knob.starting(engine.max_num_seqs, "maxNumSeqs", *start)
+    seqs = tuned(seqs, proven.max_num_seqs, proven.reason)
     start = _start(default.max_num_batched_tokens, profile.most_tokens, profile, default.reason)
     tokens = Knob.starting(engine.max_num_batched_tokens, "maxNumBatchedTokens", *start)
+    tokens = tuned(tokens, proven.max_num_batched_tokens, proven.reason)
     # vLLM refuses fewer tokens a step than sequences.
     field = "spec.engine.maxNumSeqs" if engine.max_num_seqs else "spec.workload.concurrency"
     taken = "one token" if each == 1 else f"{each} tokens"
     why = f"raised to {field}, {taken} a sequence{DRAFTED * (each > 1)}"
     tokens = tokens.at_least((engine.max_num_seqs or at_once) * each, why, source=True)
     seqs = seqs.at_least(at_once, "spec.workload.concurrency")
+    seqs = seqs.at_least(active, "spec.engine.maxNumActiveSeqs")
+    if proven.max_model_len is not None:
+        length = length.at_most(proven.max_model_len, "as before it was tuned", source=True)
     length = repaired(length, asked.repairs, "shorterMaxModelLen")
     first_engine = first_engine_because(asked.version, setup)
     limits = BatchLimits(asked, element_bytes, setup, first_engine, seqs, tokens, length)

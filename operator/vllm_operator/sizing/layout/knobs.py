@@ -66,6 +66,14 @@ class Knob(Generic[N]):
         return before if before.value == value else Knob(value, why, before, source)
 
 
+def tuned(knob: Knob[N], value: float | None, reason: str) -> Knob[N]:
+    """The value that a trial has proven, where there is one and nothing is pinned."""
+    if value is None or knob.pinned or value == knob.value:
+        return knob
+    why = f"tuned from {knob.value:g} to {value:g}: {reason}"
+    return Knob(type(knob.value)(value), why, knob)
+
+
 def repaired(knob: Knob[N], repairs: Collection[Repair], kind: RepairKind) -> Knob[N]:
     """No larger than any repair of that kind has it."""
     for repair in repairs:

@@ -42,6 +42,8 @@ class Layout:
     max_model_len: Knob[int]
     max_num_seqs: Knob[int]
     max_num_batched_tokens: Knob[int]
+    max_num_active_seqs: Knob[int] | None
+    """None where all sequences are admitted at once."""
     block_size: int
     footprint: Footprint
     whole_context: bool
@@ -56,6 +58,12 @@ class Layout:
     """Whether it has more GPUs than it needs, to answer faster."""
     draft: Draft | None = None
     """What is loaded to speculate; part of the weights."""
+
+    @property
+    def admitted(self) -> int:
+        """Requests that run at once on one engine."""
+        active = self.max_num_active_seqs
+        return self.max_num_seqs.value if active is None else active.value
 
     @property
     def parallelism(self) -> Parallelism:
@@ -263,6 +271,7 @@ class _Search:
             max_model_len=limits.longest(length),
             max_num_seqs=limits.seqs,
             max_num_batched_tokens=limits.tokens,
+            max_num_active_seqs=limits.active,
             block_size=fit.cache.block_size,
             footprint=fit.footprint,
             whole_context=length == limits.length.start.value,
@@ -291,7 +300,7 @@ class _Search:
             possible = possible and self._has_states(followed, limits)
             if not possible or held < limits.at_once:
                 break
-            if held >= limits.seqs.value or limits.seqs.pinned:
+            if held >= limits.seqs.value or limits.settled_seqs:
                 self.limits = limits
                 return followed
         return fit

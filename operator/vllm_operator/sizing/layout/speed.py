@@ -28,7 +28,7 @@ def estimated(
         kv_element_bytes=layout.kv_element_bits / 8,
         version=asked.version,
         max_num_batched_tokens=layout.max_num_batched_tokens.value,
-        max_num_seqs=layout.max_num_seqs.value,
+        max_num_seqs=layout.admitted,
         enforce_eager=not asked.captures_graphs,
         prompt_tokens=prompt,
         output_tokens=output,

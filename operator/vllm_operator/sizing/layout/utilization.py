@@ -21,7 +21,7 @@ from vllm_operator.sizing.asked.speculation import rejection_bytes
 from vllm_operator.sizing.memory.accounting import Footprint, budget_of, runner_of
 
 from .batch_limits import BatchLimits
-from .knobs import Knob, repaired
+from .knobs import Knob, repaired, tuned
 
 SMALLEST: Final = 0.05
 """Below this the GPU holds no engine at all."""
@@ -122,10 +122,11 @@ def unprofiled_of(asked: Asked, seqs: int, tokens: int, *, rocm: bool = False) -
 
 
 def wanted_utilization(asked: Asked) -> Knob[float]:
-    """The pin, else vLLM's default, no larger than what was learned."""
+    """The pin, else what a trial has proven or vLLM's default, no larger than what was learned."""
     pin, default = asked.engine.gpu_memory_utilization, f"default of vLLM {asked.version}"
     start = defaults.gpu_memory_utilization(asked.version)
     knob = Knob.starting(pin, "gpuMemoryUtilization", start, default)
+    knob = tuned(knob, asked.tuned.gpu_memory_utilization, asked.tuned.reason)
     return repaired(knob, asked.repairs, "lowerUtilization")
 
 

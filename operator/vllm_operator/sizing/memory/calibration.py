@@ -27,7 +27,14 @@ UNPROFILED: Final = ("--num-gpu-blocks-override", "--kv-cache-memory-bytes", "--
 
 ELSEWHERE: Final = frozenset(
     {
-        *("image", "version", "maxModelLen", "maxNumSeqs", "maxNumBatchedTokens"),
+        *(
+            "image",
+            "version",
+            "maxModelLen",
+            "maxNumSeqs",
+            "maxNumActiveSeqs",
+            "maxNumBatchedTokens",
+        ),
         *("gpuMemoryUtilization", "toolCallParser", "reasoningParser", "apiKeySecretRef"),
     }
 )

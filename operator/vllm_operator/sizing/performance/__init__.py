@@ -1,7 +1,8 @@
 """How fast a server is: a roofline of every matrix, and continuous batching on top of it.
 
 ``work`` says what a model asks of each rank, ``step`` how long a step of it takes on a GPU,
-``server`` what comes of it under a load; ``estimate`` is all of it in one call. What hardware
-reaches of its datasheet stands in ``coefficients.csv``, fitted by
-``tools/fitting/fit_performance.py``. Times are in seconds, sizes in bytes.
+``multipliers`` how much longer its parts take here, ``server`` what comes of it under a load;
+``estimate`` is all of it in one call. What hardware reaches of its datasheet stands in
+``coefficients.csv``, fitted by ``tools/fitting/fit_performance.py``. Times are in seconds, sizes in
+bytes.
 """

@@ -17,6 +17,7 @@ from vllm_operator.hardware.performance import GPUPerformance
 
 from .coefficients import Coefficients, coefficients
 from .lengths import running_out_alone, share_among_prompts
+from .multipliers import Multipliers, scaled
 from .step import Times, times_of
 from .work import Work
 
@@ -115,6 +116,10 @@ class Server:
     found: Coefficients
     limits: Limits
     bandwidth: float
+
+    def scaled(self, multipliers: Multipliers) -> Server:
+        """This server with steps whose parts take as much longer."""
+        return replace(self, times=scaled(self.times, multipliers))
 
     def _placed(self, requests: float) -> tuple[float, float]:
         """Micro-batches in flight and requests in each, of ``requests`` on one rank.

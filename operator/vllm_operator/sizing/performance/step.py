@@ -15,7 +15,7 @@ from vllm_operator.hardware.performance import GPUPerformance
 
 from .coefficients import Coefficients
 from .links import Links
-from .work import ACTIVATION_BYTES, Multiplication, Stage, Work
+from .work import ACTIVATION_BYTES, Attention, Multiplication, Stage, Work
 
 LOGIT_PASSES: Final = 4
 """Times that the sampler reads or writes the float32 logits (vllm 0.33.0 ``v1/sample``): gather,
@@ -220,8 +220,6 @@ def _stage_times(
     eager: bool,
 ) -> StageTimes:
     memory = gpu.memory_bandwidth * found.bandwidth
-    attention = gpu.flops_16bit * found.attention_compute
-    cache = gpu.memory_bandwidth * found.cache_bandwidth
     linears = []
     experts = []
     timed = _timer(gpu, found, memory)
@@ -248,22 +246,27 @@ def _stage_times(
     return StageTimes(
         linears=tuple(linears),
         experts=tuple(experts),
-        attention=tuple(
-            (
-                kind.prompt_flops / attention,
-                kind.decode_flops / attention,
-                kind.cache_bytes / cache,
-                kind.window,
-                kind.index_bytes / cache,
-                kind.state_bytes / cache,
-            )
-            for kind in stage.attention
-        ),
+        attention=tuple(_attention_times(kind, gpu, found) for kind in stage.attention),
         head=timed(stage.head) if stage.head else None,
         token_seconds=token,
         shared_seconds=shared,
         fixed_seconds=fixed,
         sample_seconds=LOGIT_PASSES * 4 * work.vocabulary_size / memory,
+    )
+
+
+def _attention_times(
+    kind: Attention, gpu: GPUPerformance, found: Coefficients
+) -> tuple[float, float, float, int | None, float, float]:
+    speed = gpu.flops_16bit * found.attention_compute
+    cache = gpu.memory_bandwidth * found.cache_bandwidth
+    return (
+        kind.prompt_flops / speed,
+        kind.decode_flops / speed,
+        kind.cache_bytes / cache,
+        kind.window,
+        kind.index_bytes / cache,
+        kind.state_bytes / cache,
     )
 
 

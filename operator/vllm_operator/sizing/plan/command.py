@@ -12,11 +12,13 @@ from vllm_operator.engine.environment import OFFLINE
 from vllm_operator.engine.flags import VALUES, serve_flags
 from vllm_operator.engine.tables import does
 from vllm_operator.engine.versions import Version, version_note
+from vllm_operator.errors import IllegalPin
 from vllm_operator.models.reader import RUNNER
 from vllm_operator.sizing.asked.extra_arguments import ASYNC
 from vllm_operator.sizing.asked.features import feature_flags
-from vllm_operator.sizing.asked.specification import SWITCHES, Asked
+from vllm_operator.sizing.asked.specification import ACTIVE_FLAG, SWITCHES, Asked
 from vllm_operator.sizing.asked.storage import volume_of
+from vllm_operator.sizing.layout.knobs import Knob
 from vllm_operator.sizing.layout.search import Layout
 
 from .node_flags import node_flags
@@ -120,18 +122,33 @@ def _naming(asked: Asked) -> list[Flag]:
 def _sizes(asked: Asked, layout: Layout) -> list[Flag]:
     note = version_note(asked.version)
     suffix = f" ({note})" if note else ""
+    knobs: tuple[tuple[str, Knob[int] | Knob[float] | None], ...] = (
+        ("--max-model-len", layout.max_model_len),
+        ("--max-num-seqs", layout.max_num_seqs),
+        (ACTIVE_FLAG, layout.max_num_active_seqs),
+        ("--max-num-batched-tokens", layout.max_num_batched_tokens),
+        ("--gpu-memory-utilization", layout.utilization),
+    )
     return [
         *parallel_flags(asked, layout),
         *(
             Flag(name=name, value=str(knob.value), reason=(knob.reason + suffix)[:512])
-            for name, knob in (
-                ("--max-model-len", layout.max_model_len),
-                ("--max-num-seqs", layout.max_num_seqs),
-                ("--max-num-batched-tokens", layout.max_num_batched_tokens),
-                ("--gpu-memory-utilization", layout.utilization),
-            )
+            for name, knob in knobs
+            if knob is not None
         ),
     ]
+
+
+def active_problem(layout: Layout) -> IllegalPin | None:
+    """Why vLLM refuses a pinned ``max-num-active-seqs``: there are fewer sequences in all."""
+    active, seqs = layout.max_num_active_seqs, layout.max_num_seqs
+    if active is None or active.value <= seqs.value:
+        return None
+    return IllegalPin(
+        "spec.engine.maxNumActiveSeqs",
+        f"is {active.value}, and --max-num-seqs is {seqs.value}, {seqs.reason}; set it to at most "
+        f"{seqs.value}",
+    )
 
 
 def _kinds(asked: Asked, layout: Layout) -> list[Flag]:

@@ -31,6 +31,16 @@ def plan_difference(old: Plan, new: Plan | Unplanned) -> str | None:
     return "; ".join(found[:SHOWN]) + (f"; and {rest} more" if rest > 0 else "")
 
 
+def is_a_tie(old: Plan, new: Plan) -> bool:
+    """Whether a plan is as good as another one, on other GPUs: no reason to move."""
+    before, after = old.placement, new.placement
+    return (
+        before.gpu != after.gpu
+        and before.gpus_per_replica == after.gpus_per_replica
+        and old.capacity.max_model_len == new.capacity.max_model_len
+    )
+
+
 def _differences(old: Plan, new: Plan) -> Iterator[str]:
     yield from _placement(old, new)
     yield from _engine(old, new)

@@ -81,7 +81,7 @@ def expected_performance(asked: Asked, layout: Layout, ledger: MemoryLedger) -> 
     output = min(load.output_tokens, max(1, length // 2)) if not load.stated else load.output_tokens
     prompt = max(1, min(load.prompt_tokens, length - output))
     _, held = layout.cache.printed(ledger.kv_cache.low, prompt + output)
-    held_at_once = max(1, min(layout.max_num_seqs.value, int(held)))
+    held_at_once = max(1, min(layout.admitted, int(held)))
     workload = asked.spec.workload
     concurrency = (workload.concurrency if workload else None) or held_at_once * ranks
     found = estimated(asked, layout, gpu, prompt, output, concurrency)

@@ -36,8 +36,9 @@ from .node_flags import ranks_problem
 from .startup import fingerprint as startup_fingerprint
 from .startup import startup
 
-NOT_PLANNED: Final = ("replicas", "paused", "pod")
-"""Parts of a specification that no plan depends on; of the pod only the room on the node's disk."""
+NOT_PLANNED: Final = ("replicas", "paused", "pod", "autotune")
+"""Parts of a specification that no plan depends on, beside the objective of its workload; of the
+pod only the room on the node's disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,11 @@ def size(server: VLLMServer, inputs: PlanningInputs) -> Sized | Unplanned:
     if isinstance(layout, PlanningError):
         return unplanned(server, inputs, [layout], choice.rejected)
     spread = spread_problem(server.spec, inputs.claim, layout.division.nodes)
-    stopped = [problem for problem in (spread, ranks_problem(layout)) if problem is not None]
+    stopped = [
+        problem
+        for problem in (spread, ranks_problem(layout), command.active_problem(layout))
+        if problem is not None
+    ]
     if stopped:
         return unplanned(server, inputs, stopped, choice.rejected)
     return Sized(_plan(asked, layout, inputs, choice.rejected), layout.gpu.offer)
@@ -84,6 +89,9 @@ def inputs_hash(server: VLLMServer, inputs: PlanningInputs) -> str:
     spec = server.spec.to_json_object()
     for name in NOT_PLANNED:
         spec.pop(name, None)
+    workload = spec.get("workload", {})
+    if workload.pop("slo", None) and not workload:
+        spec.pop("workload")
     document = [
         SCHEMA_VERSION,
         server.metadata.namespace,

@@ -1,0 +1,238 @@
+"""Tuning's edge: reads engines' metrics from time to time, and answers visits from what it read.
+
+One task asks Prometheus for the pods of all servers together. A visit never waits for it: it is
+answered from what was read last, and each server is visited again when there is something new.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+from vllm_operator.api.conditions import ConditionDraft, truncate
+from vllm_operator.engine.versions import Version
+from vllm_operator.lifecycle.intent import World
+from vllm_operator.lifecycle.notes import Note
+from vllm_operator.lifecycle.records import Key
+from vllm_operator.lifecycle.trial import Wanted
+from vllm_operator.lifecycle.tuned import facts_of, scene_of, wanted_of, with_revision
+from vllm_operator.tuning import story
+from vllm_operator.tuning.durations import Durations
+from vllm_operator.tuning.edges import HELD
+from vllm_operator.tuning.knobs import Objective
+from vllm_operator.tuning.quality import Held, held
+from vllm_operator.tuning.standing import Mode
+from vllm_operator.tuning.tuner import Facts, Look, Tuner
+
+from .settings import OperatorSettings
+from .sources.prometheus import Prometheus
+from .sources.prometheus import Wanted as Asked
+from .trials import Told
+
+LOG: Final = logging.getLogger("vllm_operator")
+
+READ_INTERVALS: Final = 4
+"""Intervals between two reads."""
+OVERLAP_INTERVALS: Final = 28
+"""Intervals that each read asks for: a read that fails, or is late, loses none."""
+FIRST_BLOCKS: Final = 4
+"""Blocks of time that the first read of a server asks for."""
+CONCURRENT_TRIALS: Final = 3
+"""Trials of all servers at once."""
+
+
+@dataclass(slots=True)
+class _Server:
+    """What is kept of a server that is tuned."""
+
+    tuner: Tuner
+    plan: str = ""
+    """Name of the revision that the facts are of."""
+    facts: Facts | None = None
+    spec: object = None
+    pods: frozenset[str] = frozenset()
+    version: Version | None = None
+    objective: Objective | None = None
+    read: bool = False
+    """Whether the pods were read once."""
+    look: Look | None = None
+    held: bool = False
+    """Whether it has a trial."""
+    refused: str = ""
+    news: bool = False
+    """Whether the last look took an edge that was not told yet."""
+
+    def notes(self) -> tuple[Note, ...]:
+        """The event of the edge that was taken, once."""
+        look = self.look
+        if look is None or look.step.edge is None or look.tuning is None or not self.news:
+            return ()
+        self.news = False
+        edge, said = look.step.edge, truncate(story.tuned(look.tuning).message)
+        if edge.verdict == "RolledBack":
+            return (("Warning", edge.tells, "Tune", said),)
+        return (("Normal", edge.tells, "Tune", said),)
+
+
+@dataclass(slots=True)
+class Autotuner:
+    """The tuners of all servers. ``queue`` asks for a visit."""
+
+    settings: OperatorSettings
+    clock: Callable[[], datetime]
+    queue: Callable[[Key], None]
+    prometheus: Prometheus | None = None
+    durations: Durations = field(default_factory=Durations)
+    _servers: dict[Key, _Server] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        settings: OperatorSettings,
+        clock: Callable[[], datetime],
+        queue: Callable[[Key], None],
+    ) -> Autotuner:
+        """As the operator's settings have it."""
+        if settings.prometheus is None:
+            return cls(settings, clock, queue)
+        source = Prometheus(settings.prometheus)
+        return cls(settings, clock, queue, source, Durations(settings.prometheus.interval))
+
+    def wants(self, key: Key, world: World) -> Wanted:
+        """What is asked for of a server that is visited."""
+        autotune = world.server.spec.autotune
+        mode = Mode(autotune.mode or "Disabled") if autotune else Mode.DISABLED
+        tuning = with_revision(world)
+        if mode is Mode.DISABLED and tuning is None:
+            self._servers.pop(key, None)
+            return Wanted()
+        kept = self._servers.get(key)
+        if kept is None:
+            kept = self._servers[key] = _Server(Tuner(self.durations))
+        assert world.in_force is not None
+        if kept.plan != world.in_force.name or kept.spec != world.server.spec:
+            kept.facts = facts_of(world.server, world.in_force)
+            kept.plan, kept.spec = world.in_force.name, world.server.spec
+            kept.refused = ""
+        if world.in_force.plan is None or kept.facts is None:
+            kept.look = None
+            return Wanted()
+        kept.objective = kept.facts.objective
+        kept.version = Version.parse(world.in_force.plan.engine.version)
+        permit = sum(one.held for one in self._servers.values()) < CONCURRENT_TRIALS
+        scene = scene_of(
+            world,
+            self.durations,
+            permit=(permit or kept.held) and not kept.refused,
+            preempts=False,
+            describable=True,
+        )
+        kept.pods = scene.pods | ({scene.trial_pod} if scene.trial_pod else set())
+        look = kept.tuner.look(tuning, kept.facts, scene, world.now.timestamp())
+        kept.look, kept.held = look, look.step.standing.state in HELD
+        kept.news = look.step.edge is not None
+        return wanted_of(look, world, kept.facts)
+
+    def refused(self, key: Key, why: str) -> None:
+        """Told where what was asked for cannot be planned; nothing is tried until another plan."""
+        LOG.warning("a setting cannot be tried", extra={"server": key[1], "error": why})
+        if key in self._servers:
+            self._servers[key].refused = why
+
+    def told(self, key: Key, world: World) -> Told:
+        """What the status says; what it said before where the server was not looked at."""
+        before = world.remembered.status.tuning
+        kept = self._servers.get(key)
+        autotune = world.server.spec.autotune
+        if autotune is None or (autotune.mode or "Disabled") == "Disabled":
+            return Told()
+        if kept is None or kept.look is None:
+            described = kept is None or world.in_force is None
+            why = "the operator has no Prometheus: set prometheus.url in its chart"
+            if not described:
+                why = "tuning does not describe this server: several engines, stages, drafts, "
+                why += "pictures, or a GPU of which nothing is known"
+            return Told(before, (_unavailable("NotConfigured", why),))
+        look = kept.look
+        tuning = look.tuning
+        if self.prometheus is None:
+            why = "the operator has no Prometheus: set prometheus.url in its chart"
+            metrics = _unavailable("NotConfigured", why)
+        else:
+            metrics = _metrics(look.held, read=kept.read)
+        conditions = [metrics]
+        if tuning is not None and tuning.state != "Disabled":
+            conditions.append(story.tuned(tuning))
+        return Told(tuning, tuple(conditions), kept.notes())
+
+    def forget(self, key: Key) -> None:
+        """Keep nothing of a server that is gone."""
+        self._servers.pop(key, None)
+
+    async def run(self) -> None:
+        """Read, and ask for visits, until cancelled."""
+        if self.prometheus is None:
+            return
+        try:
+            while True:
+                await asyncio.sleep(READ_INTERVALS * self.durations.interval)
+                await self.read()
+        finally:
+            self.prometheus.close()
+
+    async def read(self) -> None:
+        """Read all servers' pods once."""
+        assert self.prometheus is not None
+        asked = []
+        for key, kept in self._servers.items():
+            seconds = OVERLAP_INTERVALS * self.durations.interval
+            if not kept.read:
+                seconds = FIRST_BLOCKS * self.durations.block
+            if kept.version is not None:
+                asked += [
+                    Asked(key[0], pod, kept.version, seconds, kept.objective) for pod in kept.pods
+                ]
+        answers = await self.prometheus.read(asked, self.durations)
+        now = self.clock().timestamp()
+        for key, kept in list(self._servers.items()):
+            mine = [answers[key[0], pod] for pod in kept.pods if (key[0], pod) in answers]
+            if kept.pods and not mine:
+                continue
+            problem = next((one.problem for one in mine if one.problem), None)
+            readings = [one.reading for one in mine]
+            kept.tuner.learn(readings, held(readings, now, self.durations, problem), now)
+            kept.read = True
+            self.queue(key)
+
+
+def _metrics(found: Held | None, *, read: bool) -> ConditionDraft:
+    if not read:
+        return ConditionDraft(
+            type="MetricsAvailable",
+            status="Unknown",
+            reason="NoSeries",
+            message="the server's pods were not read yet",
+        )
+    if found is None:
+        return ConditionDraft(
+            type="MetricsAvailable",
+            status="True",
+            reason="Available",
+            message="the metrics of all pods are there and fresh",
+        )
+    return _unavailable(found.reason.value, _without_figures(found))
+
+
+def _unavailable(reason: str, message: str) -> ConditionDraft:
+    return ConditionDraft(
+        type="MetricsAvailable", status="False", reason=reason, message=truncate(message)
+    )
+
+
+def _without_figures(found: Held) -> str:
+    """What it means: ages and counts move at each look, and nothing in the status does."""
+    return found.reason.sentence

@@ -1,0 +1,60 @@
+"""What a failed start is taken for, beyond the words of its log. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from vllm_operator.engine.failures import Failure, known_failure
+from vllm_operator.engine.versions import Version
+
+from .records import ChildRecord, PodRecord
+from .revisions import Pinned
+from .rollout import is_lagging, is_settled
+
+
+def failure_of_objects(
+    in_force: Pinned, workload: ChildRecord | None, pods: Sequence[PodRecord], version: Version
+) -> Failure | None:
+    """What stops a plan where no container of its pods tells it: their node, or the API server."""
+    if workload is None:
+        return None
+    lost = None if is_settled(workload) else lost_pod(in_force, pods)
+    found = known_failure("failed", lost.failure, version) if lost is not None else None
+    if found is None and not is_lagging(workload):
+        found = known_failure("deployment", workload.message, version)
+    return found
+
+
+def lost_pod(in_force: Pinned, pods: Sequence[PodRecord]) -> PodRecord | None:
+    """The newest pod of the plan that its node ended as a whole (evicted, not taken).
+
+    Such pods stay as objects. They are no news where one of the plan is ready that was made after
+    them, or from a time when the plan was in force before.
+    """
+    mine = [pod for pod in pods if pod.template == in_force.template]
+    lost = [pod for pod in mine if pod.failure and pod.created_at >= in_force.created_at]
+    newest = max(lost, key=lambda pod: (pod.created_at, pod.name), default=None)
+    if newest is None or any(pod.ready and pod.created_at >= newest.created_at for pod in mine):
+        return None
+    return newest
+
+
+def crashed(failure: Failure) -> Failure:
+    """The failure of an engine that had served: its plan works, so it is started again as it is."""
+    return replace(
+        failure,
+        reason="EngineCrashed" if failure.reason == "EngineFailed" else failure.reason,
+        means=f"the engine crashed while it served: {failure.means}",
+        passes=True,
+        repair="none",
+    )
+
+
+def is_news(failure: Failure, said: Failure) -> bool:
+    """Whether a failure says more than what was said of the same plan before.
+
+    Numbers differ a little from start to start, and the end of one start may disturb the next:
+    neither is news.
+    """
+    return said.reason != failure.reason and (said.passes or not failure.passes)

@@ -1,0 +1,388 @@
+"""What a visit tells tuning of one server, and what tuning's answer means for it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Final
+
+from vllm_operator.api.canonical import digest
+from vllm_operator.api.ledger import Tuning
+from vllm_operator.api.plan import Plan
+from vllm_operator.api.v1alpha1 import VLLMServer
+from vllm_operator.engine.versions import Version
+from vllm_operator.manifests.pod import surge_timeout_seconds
+from vllm_operator.manifests.render import DEPLOYMENT
+from vllm_operator.sizing.asked.inputs import PlanningInputs
+from vllm_operator.sizing.asked.tuned import Tuned
+from vllm_operator.sizing.plan.planner import make_plan
+from vllm_operator.sizing.plan.speed import Described, described
+from vllm_operator.tuning.candidates import LARGEST_GRAPH, Range, Rules, has_active_seqs
+from vllm_operator.tuning.choice import Planned, Refused
+from vllm_operator.tuning.durations import Durations
+from vllm_operator.tuning.edges import HELD, PROMOTED
+from vllm_operator.tuning.knobs import Knobs, Objective
+from vllm_operator.tuning.ledger import TrialRevision, knobs_of, seconds_of
+from vllm_operator.tuning.standing import (
+    Candidate,
+    Change,
+    Desired,
+    Halt,
+    Mode,
+    Stable,
+    State,
+    Wants,
+)
+from vllm_operator.tuning.story import change
+from vllm_operator.tuning.tuner import Facts, Look, Scene
+from vllm_operator.tuning.window import Window
+
+from .intent import World
+from .records import PodRecord
+from .revisions import Pinned, Relation, planned_fields
+from .rollout import is_settled
+from .trial import End, Wanted
+from .trials import Candidate as Tried
+from .trials import Trial, retune_request
+
+TRIALS_A_DAY: Final = 2
+DEFAULT_PERCENTILE: Final = 95
+UNSAFE: Final = "a request may end the engine"
+"""What a plan says of a utilization that leaves no room for what is not profiled."""
+CHANGES: Final = {
+    End.DISTURBED: Change.DISTURBED,
+    End.SCALED: Change.SCALED,
+    End.REPLANNED: Change.REPLANNED,
+    End.FORBIDDEN: Change.DISTURBED,
+}
+PART: Final = tuple(state.value for state in (*HELD, *PROMOTED, State.ROLLING_BACK))
+
+
+def objective_of(server: VLLMServer) -> Objective | None:
+    """``spec.workload.slo`` in seconds; None where no latency is named."""
+    slo = server.spec.workload.slo if server.spec.workload else None
+    if slo is None:
+        return None
+    first, gap = slo.time_to_first_token_milliseconds, slo.inter_token_latency_milliseconds
+    if first is None and gap is None:
+        return None
+    return Objective(
+        time_to_first_token=None if first is None else first / 1000,
+        inter_token_latency=None if gap is None else gap / 1000,
+        percentile=float(slo.percentile or DEFAULT_PERCENTILE),
+    )
+
+
+def knobs_in_force(plan: Plan) -> Knobs:
+    """The setting of a plan."""
+    active = next((flag.value for flag in plan.flags if flag.name == "--max-num-active-seqs"), None)
+    return Knobs(
+        plan.capacity.max_num_seqs,
+        plan.capacity.max_num_batched_tokens,
+        plan.memory.utilization,
+        int(active) if active else None,
+    )
+
+
+def tuned_of(now: Knobs, then: Knobs, before: Tuned | None, reason: str) -> Tuned:
+    """The values of a setting: those that differ, beside those that are tuned already."""
+    kept = before or Tuned("")
+    active = then.max_num_active_seqs
+    return replace(
+        kept,
+        reason=reason,
+        max_num_seqs=then.max_num_seqs
+        if then.max_num_seqs != now.max_num_seqs
+        else kept.max_num_seqs,
+        max_num_active_seqs=active,
+        max_num_batched_tokens=then.max_num_batched_tokens
+        if then.max_num_batched_tokens != now.max_num_batched_tokens
+        else kept.max_num_batched_tokens,
+        gpu_memory_utilization=then.gpu_memory_utilization
+        if then.gpu_memory_utilization != now.gpu_memory_utilization
+        else kept.gpu_memory_utilization,
+    )
+
+
+def facts_of(server: VLLMServer, in_force: Pinned) -> Facts | None:
+    """What tuning knows of the plan in force; None where the performance model does not describe
+    it."""
+    plan = in_force.plan
+    if plan is None or in_force.workload != DEPLOYMENT:
+        return None
+    inputs = PlanningInputs.from_json_object(in_force.inputs)
+    inputs = replace(inputs, preferred_product=plan.placement.gpu)
+    found = described(server, inputs)
+    if found is None:
+        return None
+    now = knobs_in_force(plan)
+    cold = plan.startup.seconds
+    return Facts(
+        knobs=now,
+        server_at=lambda knobs: found.at(knobs.cap, knobs.max_num_batched_tokens),
+        plan_at=_planner(server, inputs, now, plan),
+        rules=_rules(server, plan, found, cold),
+        objective=objective_of(server),
+        pod_kv_tokens=float(plan.capacity.kv_tokens.expected),
+    )
+
+
+def _rules(server: VLLMServer, plan: Plan, found: Described, seconds: float) -> Rules:
+    pins, autotune = server.spec.engine, server.spec.autotune
+    bounds = autotune.bounds if autotune else None
+    seqs = bounds.max_num_seqs if bounds else None
+    tokens = bounds.max_num_batched_tokens if bounds else None
+    utilization = bounds.gpu_memory_utilization if bounds else None
+    return Rules(
+        active_seqs=has_active_seqs(Version.parse(plan.engine.version)),
+        pinned_seqs=pins is not None
+        and (pins.max_num_seqs is not None or pins.max_num_active_seqs is not None),
+        pinned_tokens=pins is not None and pins.max_num_batched_tokens is not None,
+        pinned_utilization=pins is not None and pins.gpu_memory_utilization is not None,
+        seqs=Range(seqs.min, seqs.max) if seqs else Range(),
+        tokens=Range(tokens.min, tokens.max) if tokens else Range(),
+        utilization=Range(utilization.min, utilization.max) if utilization else Range(),
+        largest_graph=LARGEST_GRAPH * (2 if found.blackwell else 1),
+        cold_seconds=seconds,
+        warm_seconds=seconds,
+    )
+
+
+def _planner(
+    server: VLLMServer, inputs: PlanningInputs, now: Knobs, plan: Plan
+) -> Callable[[Knobs], Planned | Refused]:
+    """The planner's word on a setting, with the inputs that are pinned."""
+
+    def planned(knobs: Knobs) -> Plan | str:
+        tuned = tuned_of(now, knobs, inputs.tuned, "tried")
+        tuned = replace(tuned, max_model_len=plan.capacity.max_model_len)
+        found = make_plan(server, replace(inputs, tuned=tuned))
+        if not isinstance(found, Plan):
+            return found.problems[0].message
+        got = knobs_in_force(found)
+        if got.cap != knobs.cap or got.max_num_batched_tokens != knobs.max_num_batched_tokens:
+            return "memory or a stated load bounds it"
+        return found
+
+    ceilings: list[float] = []
+
+    def ceiling() -> float:
+        """The largest utilization that leaves room for what is not profiled, in hundredths."""
+        if not ceilings:
+            least = round(now.gpu_memory_utilization * 100)
+            safe = now.gpu_memory_utilization
+            for hundredths in range(98, least, -1):
+                tried = planned(replace(now, gpu_memory_utilization=hundredths / 100))
+                sound = isinstance(tried, Plan) and not any(
+                    UNSAFE in flag.reason for flag in tried.flags
+                )
+                if sound:
+                    safe = hundredths / 100
+                    break
+            ceilings.append(safe)
+        return ceilings[0]
+
+    def plan_at(knobs: Knobs) -> Planned | Refused:
+        found = plan if knobs == now else planned(knobs)
+        if isinstance(found, str):
+            return Refused(found)
+        return Planned(float(found.capacity.kv_tokens.low), ceiling())
+
+    return plan_at
+
+
+def kind_of(server: VLLMServer, plan: Plan) -> str:
+    """Of what a trial says something: model, image, GPU, split, workload, objective, and the
+    annotation that asks to tune again."""
+    fields = planned_fields(server.spec)
+    workload = server.spec.workload
+    return digest(
+        [
+            fields["model"],
+            plan.engine.image,
+            plan.placement.to_json_object(),
+            workload.to_json_object() if workload else None,
+            retune_request(server),
+        ],
+        16,
+    )
+
+
+def scene_of(
+    world: World, durations: Durations, *, permit: bool, preempts: bool, describable: bool
+) -> Scene:
+    """What is seen of a server for tuning. ``preempts``: whether a trial may preempt others."""
+    server, in_force = world.server, world.in_force
+    assert in_force is not None
+    assert in_force.plan is not None
+    autotune, tuning = server.spec.autotune, world.remembered.status.tuning
+    mode = Mode(autotune.mode or "Disabled") if autotune else Mode.DISABLED
+    halt = Halt.STOPPED if server.spec.replicas == 0 else Halt.NONE
+    mine = [pod for pod in world.pods if pod.template == in_force.template and not _going(pod)]
+    serving = [pod for pod in mine if pod.serves]
+    trial = next((pod for pod in world.trial.pods if pod.serves), None)
+    pod = trial or next(iter(world.trial.pods), None)
+    priority = server.spec.pod is not None and server.spec.pod.priority_class_name is not None
+    forbids = autotune is None or autotune.disruption != "Allow"
+    start = surge_timeout_seconds(server.spec) + in_force.plan.startup.budget_seconds
+    return Scene(
+        desired=Desired(mode, halt),
+        pods=frozenset(one.name for one in serving),
+        stable=_stable(world, serving),
+        trial_pod=trial.name if trial else None,
+        trial_ready=_ready_at(trial) if trial else None,
+        candidate=_candidate(world, pod, mine, tuning),
+        change=_change(world, tuning),
+        in_place=bool(world.trial.mark and world.trial.mark.in_place) and server.spec.replicas == 1,
+        start_seconds=start,
+        kind=kind_of(server, in_force.plan),
+        revisions=[_revision(world, one) for one in world.revisions.trials],
+        describable=describable and not (priority and forbids and not preempts),
+        settled_since=_settled_since(world, serving),
+        starts_allowed=TRIALS_A_DAY
+        if autotune is None or autotune.max_trials_per_day is None
+        else autotune.max_trials_per_day,
+        window=_window(server),
+        permit=permit,
+    )
+
+
+def wanted_of(look: Look, world: World, facts: Facts) -> Wanted:
+    """What is asked for of the server's Deployment."""
+    tuning, in_force = look.tuning, world.in_force
+    trial = tuning.trial if tuning else None
+    if trial is None or in_force is None:
+        return Wanted()
+    state = look.step.standing.state
+    name = trial.revision or ""
+    if look.wants is Wants.PROMOTED:
+        return Wanted(Wants.PROMOTED, name)
+    if look.wants is Wants.STABLE:
+        return Wanted(Wants.STABLE, name) if state is State.ROLLING_BACK else Wanted()
+    if name and world.trial.held is not None:
+        return Wanted(Wants.TRIAL, name)
+    if state is not State.STARTING or trial.replaced:
+        return Wanted(Wants.TRIAL, name) if name else Wanted()
+    assert in_force.plan is not None
+    reason = f"{change(trial.source, trial.to)}: {trial.trigger}"
+    before = PlanningInputs.from_json_object(in_force.inputs).tuned
+    tuned = tuned_of(facts.knobs, knobs_of(trial.to), before, reason)
+    candidate = Tried(
+        tuned=tuned,
+        trigger=trial.diagnosis,
+        evidence={
+            "kind": kind_of(world.server, in_force.plan),
+            **(trial.evidence.to_json_object() if trial.evidence else {}),
+        },
+        predicted=trial.predicted.to_json_object() if trial.predicted else {},
+        proposed_at=trial.proposed_at,
+    )
+    return Wanted(Wants.TRIAL, candidate=candidate)
+
+
+def with_revision(world: World) -> Tuning | None:
+    """The status with the name of the trial that was begun: it is pinned after the status says
+    that one begins."""
+    tuning = world.remembered.status.tuning
+    if tuning is None or tuning.trial is None or tuning.state not in PART:
+        return tuning
+    if tuning.trial.revision is not None:
+        return tuning
+    since = tuning.trial.proposed_at
+    known = [one for one in world.revisions.trials if one.pinned.created_at >= since]
+    if not known:
+        return tuning
+    named = {"revision": known[-1].name, "parent": known[-1].parent}
+    return tuning.model_copy(update={"trial": tuning.trial.model_copy(update=named)})
+
+
+def _going(pod: PodRecord) -> bool:
+    return pod.deleting or pod.failed
+
+
+def _ready_at(pod: PodRecord) -> float:
+    return datetime.fromisoformat(pod.ready_since or pod.created_at).timestamp()
+
+
+def _stable(world: World, serving: Sequence[PodRecord]) -> Stable:
+    replicas, deployment = world.server.spec.replicas, world.deployment
+    if world.relation is Relation.STANDS_IN:
+        return Stable.FAILED
+    held = world.trial.held is not None
+    in_place = held and world.trial.mark is not None and bool(world.trial.mark.in_place)
+    if len(serving) < replicas - (1 if in_place else 0):
+        return Stable.SHORT
+    if held:
+        return Stable.SETTLED
+    if deployment is None or world.trial.mark is not None or not is_settled(deployment):
+        return Stable.ROLLING
+    return Stable.SETTLED
+
+
+def _settled_since(world: World, serving: Sequence[PodRecord]) -> float | None:
+    if world.obstacle is not None or not serving:
+        return None
+    return max(map(_ready_at, serving))
+
+
+def _candidate(
+    world: World, pod: PodRecord | None, mine: Sequence[PodRecord], tuning: Tuning | None
+) -> Candidate:
+    if tuning is not None and tuning.state in (State.PROMOTING, State.VERIFYING):
+        worst = [one for one in mine if one.ending is not None or one.restarts]
+        return _ended(worst[0]) if worst else Candidate.READY
+    if world.trial.end in (End.NO_ROOM,):
+        return Candidate.NO_ROOM
+    if pod is None:
+        held = world.trial.held is not None
+        return Candidate.PENDING if held else Candidate.ABSENT
+    if not pod.scheduled:
+        return Candidate.PENDING
+    if pod.restarts or pod.waiting_reason == "CrashLoopBackOff":
+        return _ended(pod)
+    if pod.serves:
+        return Candidate.READY
+    was_ready = tuning is not None and tuning.trial is not None and tuning.trial.pod == pod.name
+    return Candidate.UNREADY if was_ready else Candidate.RUNNING
+
+
+def _ended(pod: PodRecord) -> Candidate:
+    return Candidate.OUT_OF_MEMORY if "OOM" in pod.last_exit else Candidate.CRASHED
+
+
+def _change(world: World, tuning: Tuning | None) -> Change:
+    trial = tuning.trial if tuning else None
+    if world.trial.end is not None and world.trial.end in CHANGES:
+        return CHANGES[world.trial.end]
+    if tuning is None or trial is None or world.in_force is None:
+        return Change.NONE
+    if tuning.state in HELD:
+        planned = world.relation is Relation.CURRENT
+        same = trial.parent is None or world.in_force.name == trial.parent
+        return Change.NONE if planned and same else Change.REPLANNED
+    if tuning.state in PROMOTED:
+        known = world.revisions.trial(trial.revision or "")
+        new = known is not None and known.is_in_force(world.in_force)
+        old = world.in_force.name == trial.parent
+        return Change.NONE if new or old else Change.REPLANNED
+    return Change.NONE
+
+
+def _revision(world: World, trial: Trial) -> TrialRevision:
+    return TrialRevision(
+        name=trial.name,
+        started=seconds_of(trial.pinned.created_at),
+        kind=str(trial.evidence.get("kind", "")),
+        promoted=world.revisions.promoted(trial),
+    )
+
+
+def _window(server: VLLMServer) -> Window | None:
+    asked = server.spec.autotune.window if server.spec.autotune else None
+    if asked is None:
+        return None
+    try:
+        return Window.read(asked.schedule, asked.duration_minutes, asked.time_zone)
+    except ValueError:
+        return Window.read("0 0 1 1 *", 1)  # one that is as good as never: it is told nowhere yet

@@ -1,0 +1,275 @@
+"""The verdict of a trial: whether a setting keeps its promise, at equal load.
+
+A candidate and the stable pods never get the same load, so the time between their tokens is not
+compared as it is: one curve is fitted to all of them, with an effect of each moment that they
+share, and the candidate's distance from it is what is judged. No evidence never promotes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final
+
+from .comparison import SURE, Estimate, contrast, e_value
+from .durations import Durations
+from .equalload import slower
+from .intervals import Interval
+from .objectives import Kept, Share, shares
+from .trial import FAIR, Compared, Trial, compared, offered, starved
+
+TOLERANCE: Final = 0.05
+"""By which a candidate may be slower at equal load and still be the same."""
+TOLERANCE_IN_PLACE: Final = 0.10
+LEAST_INTERVALS: Final = 16
+LEAST_FINISHED: Final = 100.0
+LEAST_BLOCKS_BEFORE: Final = 6
+LEAST_BLOCKS_AFTER: Final = 3
+GAIN: Final = 0.02
+"""Of the tokens a second that a promotion is worth."""
+QUEUE: Final = 0.9
+"""Of the time in the queue, below which it is shorter."""
+WAITING: Final = 0.5
+"""Of the intervals in which requests wait in both, from which on both are saturated."""
+GUARD: Final = 2.0
+"""Times the time between tokens that a server without an objective may grow to."""
+
+
+class Verdict(StrEnum):
+    """What becomes of the trial."""
+
+    GO_ON = "GoOn"
+    GOOD = "Good"
+    BAD = "Bad"
+    INCONCLUSIVE = "Inconclusive"
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A verdict and its numbers; None where there were none yet. Differences are logarithms."""
+
+    verdict: Verdict
+    reason: str
+    """A sentence with its numbers."""
+    intervals: int = 0
+    """In which both were seen."""
+    finished: float = 0.0
+    """Requests that the candidate finished."""
+    slower: float | None = None
+    """By how much the candidate's steps take longer at equal load."""
+    half_width: float | None = None
+    same: bool = False
+    """Whether it surely is not slower by more than is tolerated."""
+    slow_gaps: Share | None = None
+    slow_first_tokens: Share | None = None
+    tokens: Estimate | None = None
+    """Tokens a second over those of a stable pod, where both are saturated."""
+    starved: bool = False
+
+
+def judge(
+    trial: Trial, now: float, durations: Durations | None = None, failure: str | None = None
+) -> Judgement:
+    """The verdict so far, at ``now``; ``failure`` is what ends a trial at once, in words."""
+    durations = durations or Durations()
+    if failure:
+        return Judgement(Verdict.BAD, failure)
+    seen = compared(trial, durations)
+    evidence = _Evidence(trial, seen, durations)
+    hungry = starved(trial, now, durations)
+    told = replace(evidence.judged(), starved=hungry)
+    if told.verdict is Verdict.GO_ON and now - trial.ready >= _limit(trial, durations):
+        why = "it got less than 30 % of a fair share of requests" if hungry else told.reason
+        return replace(told, verdict=Verdict.INCONCLUSIVE, reason=f"time is over: {why}")
+    return told
+
+
+def _limit(trial: Trial, durations: Durations) -> float:
+    own = offered([one for one in trial.candidate.intervals if one.end > trial.ready])
+    quiet = own * 4 * durations.interval < 1.0
+    return durations.quiet_trial if quiet else durations.trial
+
+
+class _Evidence:
+    """What the compared intervals say."""
+
+    def __init__(self, trial: Trial, seen: Compared, durations: Durations) -> None:
+        self.trial, self.seen, self.durations = trial, seen, durations
+        self.own = list(seen.candidate.values())
+        self.others = [one for ones in seen.stable.values() for one in ones]
+        self.tolerance = TOLERANCE_IN_PLACE if trial.in_place else TOLERANCE
+
+    def judged(self) -> Judgement:
+        """The verdict, time apart."""
+        seen, trial = self.seen, self.trial
+        number = len(seen.candidate) if trial.in_place else len(seen.paired)
+        told = Judgement(Verdict.GO_ON, "", number, seen.finished)
+        errors = self._errors()
+        if errors:
+            return replace(told, verdict=Verdict.BAD, reason=errors)
+        lacking = self._lacking(number)
+        if lacking:
+            return replace(told, reason=lacking)
+        found = slower(trial, seen, number, self.durations)
+        if found is None:
+            return replace(told, reason="no interval says something of the time of a step")
+        told = replace(
+            told,
+            slower=found.by.value,
+            half_width=found.by.half_width,
+            same=found.most < self.tolerance,
+            tokens=self._tokens() if self._saturated() else None,
+        )
+        kept = shares(trial, seen, fair=self._equal())
+        told = replace(told, slow_gaps=kept.gaps, slow_first_tokens=kept.first_tokens)
+        said = f"{_percent(found.by)} slower at equal load"
+        more = told.tokens is not None and told.tokens.low > GAIN
+        return self._decided(
+            told,
+            kept.all,
+            said,
+            bad=self._bad(found.by, found.floor, kept.all, said, more=more and trial.other_cap),
+            gain=self._gain(told, kept.all),
+        )
+
+    def _decided(
+        self,
+        told: Judgement,
+        kept: Sequence[Share],
+        said: str,
+        *,
+        bad: str | None,
+        gain: str | None,
+    ) -> Judgement:
+        if bad:
+            return replace(told, verdict=Verdict.BAD, reason=bad)
+        # At other batches a curve is not compared with itself: that it holds there was asked above.
+        if not (told.same or self.trial.other_cap):
+            within = f"{self.tolerance:.0%}"
+            return replace(told, reason=f"{said}, which may be more than {within}")
+        undecided = [str(one) for one in kept if one.kept is Kept.OPEN]
+        if undecided:
+            return replace(told, reason=f"{said}; undecided: {undecided[0]}")
+        if gain:
+            words = "; ".join([said, gain, *map(str, kept)])
+            return replace(told, verdict=Verdict.GOOD, reason=words)
+        if told.tokens is not None and told.tokens.high < GAIN:
+            words = f"{said}; no more tokens a second: {_percent(told.tokens)}"
+            return replace(told, verdict=Verdict.INCONCLUSIVE, reason=words)
+        return replace(told, reason=f"{said}; no gain is shown")
+
+    def _lacking(self, number: int) -> str | None:
+        if self.trial.in_place:
+            before, after = self._blocks(self.others), self._blocks(self.own)
+            if before < LEAST_BLOCKS_BEFORE or self.trial.posterior.blocks < LEAST_BLOCKS_BEFORE:
+                return f"{before} of {LEAST_BLOCKS_BEFORE} blocks of time before the trial"
+            if after < LEAST_BLOCKS_AFTER:
+                return f"{after} of {LEAST_BLOCKS_AFTER} blocks of time in the trial"
+        if number < LEAST_INTERVALS:
+            return f"{number} of {LEAST_INTERVALS} intervals"
+        if self.seen.finished < LEAST_FINISHED:
+            return f"{self.seen.finished:.0f} of {LEAST_FINISHED:.0f} finished requests"
+        return None
+
+    def _blocks(self, intervals: Sequence[Interval]) -> int:
+        """Whole ones."""
+        return int(sum(one.seconds for one in intervals) / self.durations.block + 1e-6)
+
+    def _errors(self) -> str | None:
+        failed = sum(one.failed for one in self.own)
+        of = failed + sum(one.failed for one in self.others)
+        requests = sum(one.finished for one in self.own)
+        whole = requests + sum(one.finished for one in self.others)
+        if whole <= 0 or e_value(failed, of, requests / whole) <= SURE:
+            return None
+        share = requests / whole
+        return f"{failed:.0f} of {of:.0f} failed requests are its, with {share:.0%} of all requests"
+
+    def _fair(self) -> bool:
+        """Whether the candidate gets about as many requests as a stable pod."""
+        if self.trial.in_place:
+            return True
+        by_pod = [offered([one for one in self.others if one.pod == pod]) for pod in self.seen.pods]
+        return offered(self.own) >= FAIR * sum(by_pod) / max(1, len(by_pod))
+
+    def _saturated(self) -> bool:
+        """Whether requests wait on both sides, so that each does what it can."""
+        return all(
+            sum(one.waiting > 0 for one in ones) > WAITING * len(ones)
+            for ones in (self.own, self.others)
+        )
+
+    def _equal(self) -> bool:
+        """Whether both sides do what their settings let them, not what their loads are."""
+        return self._saturated() or self._fair()
+
+    def _contrast(self, value: Callable[[Interval], float | None]) -> Estimate | None:
+        """The candidate's value over that of stable pods, by moments or, in place, by blocks."""
+        per = 1
+        if self.trial.in_place:
+            per = round(self.durations.block / self.durations.interval)
+
+        def sides(intervals: dict[int, list[Interval]]) -> dict[int, float]:
+            found: dict[int, list[float]] = defaultdict(list)
+            for slot, ones in intervals.items():
+                found[slot // per] += [one for one in map(value, ones) if one is not None]
+            return {slot: sum(some) / len(some) for slot, some in found.items() if some}
+
+        return contrast(
+            sides(self.seen.own), sides(self.seen.stable), paired=not self.trial.in_place
+        )
+
+    def _tokens(self) -> Estimate | None:
+        return self._contrast(lambda one: math.log(max(1.0, one.generated_tokens) / one.seconds))
+
+    def _gain(self, told: Judgement, kept: Sequence[Share]) -> str | None:
+        """What the candidate does better, if anything."""
+        if told.tokens is not None and told.tokens.low > GAIN:
+            return f"{_percent(told.tokens)} more tokens a second"
+        if not self._fair():
+            return None
+        better = [str(one) for one in kept if one.better]
+        if better:
+            return f"better: {better[0]}"
+        return self._queue()
+
+    def _queue(self) -> str | None:
+        found = self._contrast(
+            lambda one: one.queue_seconds / one.finished if one.finished > 0 else None
+        )
+        own, before = (
+            sum(one.queue_seconds for one in ones) / max(1.0, sum(one.finished for one in ones))
+            for ones in (self.own, self.others)
+        )
+        if found is None or found.value + found.half_width >= 0 or own >= QUEUE * before:
+            return None
+        return f"requests wait {own:.3g} s in the queue in place of {before:.3g} s"
+
+    def _bad(
+        self, by: Estimate, floor: float, kept: Sequence[Share], said: str, *, more: bool
+    ) -> str | None:
+        beyond = by.value - max(by.half_width, floor)
+        if beyond > 0 and by.value > self.tolerance / 2 and not more:
+            words = f"; stable pods differ by {floor:.1%}" if floor else ""
+            return said + words
+        broken = [str(one) for one in kept if one.kept is Kept.BROKEN]
+        if broken:
+            return broken[0]
+        if self.trial.objective is not None or not self.trial.other_cap or not self._equal():
+            return None
+        own, before = (
+            sum(one.gap_seconds for one in ones) / max(1.0, sum(one.gaps for one in ones))
+            for ones in (self.own, self.others)
+        )
+        if own > GUARD * before:
+            return f"{own * 1000:.0f} ms between tokens in place of {before * 1000:.0f} ms"
+        return None
+
+
+def _percent(of: Estimate) -> str:
+    """A logarithm as a share, with its bounds."""
+    low, high = math.expm1(of.low), math.expm1(of.high)
+    return f"{math.expm1(of.value):+.1%} ({low:+.1%} to {high:+.1%})"

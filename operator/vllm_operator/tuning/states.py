@@ -1,0 +1,272 @@
+"""What an engine does while n requests are in it: how fast they end, and how late tokens are."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+from vllm_operator.sizing.performance.server import Server
+
+from .curve import Point, Posterior
+from .distributions import gamma, normal
+from .load import Load
+
+JITTER: Final = 0.03
+"""Relative standard deviation of equal steps, and of the contexts in them."""
+GROWTH: Final = 1.25
+"""Between two batches for which times are computed; between them they are interpolated."""
+PROMPTS: Final = (0, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
+"""Prompt tokens of a step for which times are computed."""
+ROUNDS: Final = 16
+
+
+def ladder(most: int) -> tuple[int, ...]:
+    """Whole numbers from 1 to ``most``, each a quarter more than the one before at most, or 1."""
+    steps = [1]
+    while steps[-1] < most:
+        steps.append(min(most, max(steps[-1] + 1, int(steps[-1] * GROWTH))))
+    return tuple(steps)
+
+
+class Steps:
+    """Times of steps under a load, each computed once: tens of microseconds otherwise."""
+
+    def __init__(self, server: Server, posterior: Posterior, load: Load) -> None:
+        """``server`` as planned: what was learned of it is applied here."""
+        self.server = server
+        self.posterior = posterior
+        self.load = load
+        self.times = server.scaled(posterior.today).times
+        self.ranks = server.work.split.data
+        self.stages = server.work.split.pipeline
+        self.request_seconds = server.found.request_seconds
+        self.later = max(0.0, load.output - 1.0)
+        self.context = load.full_prompt + load.output_square / (2.0 * load.output)
+        self._batches = ladder(4096)
+        self._rows: dict[int, tuple[float, ...]] = {}
+        self._deviations: dict[int, tuple[float, float]] = {}
+
+    def _row(self, batch: int) -> tuple[float, ...]:
+        row = self._rows.get(batch)
+        if row is None:
+            seen = self.load.cached + self.load.prompt / 2
+            row = tuple(
+                self.times.step(batch, self.context, prompt, seen, in_flight=float(self.stages))
+                for prompt in PROMPTS
+            )
+            self._rows[batch] = row
+        return row
+
+    def of(self, batch: float) -> Sequence[float]:
+        """Seconds of a step of ``batch`` generated tokens, for each of ``PROMPTS``."""
+        batch = min(max(batch, 1.0), float(self._batches[-1]))
+        above = bisect_right(self._batches, batch)
+        low = self._batches[above - 1]
+        if above == len(self._batches) or low == batch:
+            return self._row(low)
+        high = self._batches[above]
+        part = (batch - low) / (high - low)
+        pairs = zip(self._row(low), self._row(high), strict=True)
+        return [one + part * (other - one) for one, other in pairs]
+
+    def deviations(self, batch: float) -> tuple[float, float]:
+        """Standard deviations of the logarithm of the time of a mean step, and of one with a whole
+        prompt; between powers of four in proportion to ln batch."""
+        power = math.log(max(1.0, batch), 4)
+        low = int(power)
+        pairs = zip(self._deviations_at(low), self._deviations_at(low + 1), strict=True)
+        mean, mixed = (near + (power - low) * (far - near) for near, far in pairs)
+        return mean, mixed
+
+    def _deviations_at(self, power: int) -> tuple[float, float]:
+        found = self._deviations.get(power)
+        if found is None:
+            batch, prompt = 4.0**power, self.load.prompt
+            started = batch / max(1.0, self.later)
+            seen = self.load.cached + prompt / 2
+            mean = Point(batch, started * prompt, started, self.context, seen)
+            # So many starts that every step has a piece of a prompt, and no more tokens than one.
+            mixed = Point(batch, prompt, 50.0, self.context, seen)
+            of = self.posterior.deviation
+            found = self._deviations[power] = of(self.server, mean), of(self.server, mixed)
+        return found
+
+
+def seconds_of(row: Sequence[float], prompt: float) -> float:
+    """Seconds of a step with ``prompt`` tokens of prompts; beyond the last, as its last piece."""
+    at = min(max(1, bisect_right(PROMPTS, prompt)), len(PROMPTS) - 1)
+    low, high = PROMPTS[at - 1], PROMPTS[at]
+    return row[at - 1] + (prompt - low) / (high - low) * (row[at] - row[at - 1])
+
+
+def prompt_of(row: Sequence[float], seconds: float) -> float:
+    """The most prompt tokens of a step that is done in ``seconds``; negative where none is."""
+    at = min(max(1, bisect_right(row, seconds)), len(PROMPTS) - 1)
+    low, high = PROMPTS[at - 1], PROMPTS[at]
+    slope = (row[at] - row[at - 1]) / (high - low)
+    return low + (seconds - row[at - 1]) / slope if slope > 0 else math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """One rank with n requests in it that all have a place."""
+
+    requests: int
+    started: float
+    """Requests that start, and end, in a step."""
+    decodes: float
+    """Generated tokens of a step."""
+    preparing: float
+    """Requests whose prompt is computed or next in line."""
+    busy: float
+    """Share of the tokens of a step that prompts may have which they have."""
+    room: float
+    """Tokens of a step that are left for prompts."""
+    prompt: float
+    """Prompt tokens that are computed for a request."""
+    variation: float
+    """Variance of its length over the mean's square."""
+    pieces: float
+    """Steps that a prompt takes, in the mean."""
+    mixed: float
+    """Share of steps with a piece of a prompt on any rank that this one waits for."""
+    alone_seconds: float
+    mixed_seconds: float
+    row: Sequence[float]
+    rate: float
+    """Requests that end in a second."""
+    deviation: float
+    """Standard deviation of the logarithm of a mean step's time, as far as the fit knows."""
+    mixed_deviation: float
+    """The same of a step with a prompt."""
+    request_seconds: float
+
+    @property
+    def step(self) -> float:
+        """Mean seconds of a step."""
+        return self.mixed * self.mixed_seconds + (1.0 - self.mixed) * self.alone_seconds
+
+    @property
+    def latency(self) -> float:
+        """Mean seconds between two tokens; a request does not wait for its own prompt then."""
+        mixed = self.mixed * (1.0 - 1.0 / self.requests)
+        return mixed * self.mixed_seconds + (1.0 - mixed) * self.alone_seconds
+
+    def gaps_within(self, seconds: float, z: float = 0.0) -> float:
+        """Share of gaps between tokens that are at most so long, at ``z`` deviations above.
+
+        Of a prompt that is longer than a step has room for, all pieces but the last fill the step.
+        The last pieces of a step are a compound Poisson number of tokens, none with a probability
+        of its own, else taken for gamma distributed with the mean and variance of the sum.
+        """
+        slower = math.exp(z * self.deviation)
+        alone = normal(math.log(seconds / (slower * self.alone_seconds)) / JITTER)
+        mixed = self.mixed * (1.0 - 1.0 / self.requests)
+        if mixed <= 0.0:
+            return alone
+        seconds /= math.exp(z * self.mixed_deviation)
+        filled = normal(math.log(seconds / seconds_of(self.row, self.room)) / JITTER)
+        last = max(1.0, self.prompt - (self.pieces - 1.0) * self.room)
+        some = -math.expm1(-self.started)
+        mean = self.started * last / some
+        square = self.started * last * last * (1.0 + self.variation + self.started) / some
+        fits = min(prompt_of(self.row, seconds), self.room)
+        within = max(filled, gamma(fits, mean, max(0.0, square - mean * mean)))
+        within = (within + (self.pieces - 1.0) * filled) / self.pieces
+        return (1.0 - mixed) * alone + mixed * min(within, alone)
+
+    def first_tokens_within(self, seconds: float, z: float = 0.0) -> float:
+        """Share of first tokens that take at most so long, for requests that find a place.
+
+        The rest of the step that runs, then the prompt and those before it, gamma distributed.
+        """
+        squares = self.mixed * self.mixed_seconds**2 + (1.0 - self.mixed) * self.alone_seconds**2
+        slower = math.exp(z * self.mixed_deviation)
+        left = (seconds - self.request_seconds) / slower - squares / (2.0 * self.step)
+        full = seconds_of(self.row, self.room)
+        fits = prompt_of(self.row, left) if left < full else self.room * left / full
+        ahead = self.preparing
+        mean = self.prompt * (1.0 + ahead)
+        each = self.variation + ahead * (1.0 + self.variation + self.busy * ahead)
+        return gamma(fits, mean, self.prompt * self.prompt * each)
+
+
+class States:
+    """The states of one rank under a load, at one ``--max-num-batched-tokens``."""
+
+    def __init__(self, steps: Steps, tokens: int, *, bound: bool = False) -> None:
+        """``bound``: the KV cache is what limits, so that prompts are computed again."""
+        self.steps = steps
+        self.tokens = tokens
+        again = steps.server.found.recompute * steps.later if bound else 0.0
+        self.prompt = max(1.0, steps.load.prompt + again)
+        self._found: dict[int, State] = {}
+
+    @cached_property
+    def most_started(self) -> float:
+        """Requests that can start in a step for which its tokens are all that limits."""
+        return self.tokens / (self.prompt + self.steps.later)
+
+    def at(self, requests: int) -> State:
+        """With so many requests, at least 1."""
+        found = self._found.get(requests)
+        if found is None:
+            found = self._found[requests] = self._state(requests)
+        return found
+
+    def _preparing(self, started: float) -> tuple[float, float, float]:
+        """Requests before their first token, share of the room that is taken, and the room.
+
+        Each is there for a step; where prompts queue for the tokens of steps, as in M/M/1.
+        """
+        room = max(1.0, self.tokens - started * self.steps.later)
+        busy = min(1.0 - 1e-9, started * self.prompt / room)
+        return max(started, busy / (1.0 - busy)), busy, room
+
+    def _state(self, requests: int) -> State:
+        steps, later = self.steps, self.steps.later
+        batch = requests / steps.stages
+        # One step of prompts at least is in each stay.
+        low, high = 0.0, min(batch / (later + 1.0), self.most_started)
+        for _ in range(ROUNDS):
+            started = (low + high) / 2
+            if started * later + self._preparing(started)[0] > batch:
+                high = started
+            else:
+                low = started
+        started = (low + high) / 2
+        preparing, busy, room = self._preparing(started)
+        decodes = started * later
+        # Of lengths that are exponentially distributed.
+        pieces = -1.0 / math.expm1(-room / self.prompt)
+        share = min(1.0, max(1.0 - math.exp(-started * pieces), busy))
+        row = steps.of(decodes)
+        mixed_seconds = seconds_of(row, min(room, started * self.prompt / share))
+        ranks = steps.times.ranks
+        mixed = 1.0 - (1.0 - share) ** ranks
+        step = mixed * mixed_seconds + (1.0 - mixed) * row[0]
+        rate = min(started * steps.stages / step, 1.0 / max(steps.request_seconds, 1e-9))
+        deviation, mixed_deviation = steps.deviations(decodes)
+        return State(
+            requests=requests,
+            started=started,
+            decodes=decodes,
+            preparing=preparing,
+            busy=busy,
+            room=room,
+            prompt=self.prompt,
+            variation=steps.load.prompt_variation,
+            pieces=pieces,
+            mixed=mixed,
+            alone_seconds=row[0],
+            mixed_seconds=mixed_seconds,
+            row=row,
+            rate=rate,
+            deviation=deviation,
+            mixed_deviation=mixed_deviation,
+            request_seconds=steps.request_seconds,
+        )

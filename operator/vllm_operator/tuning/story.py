@@ -1,0 +1,181 @@
+"""Tuning in sentences: for the condition, events and ``vllm-operator explain``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from vllm_operator.api.conditions import ConditionDraft, ConditionStatus, truncate
+from vllm_operator.api.ledger import (
+    Figures,
+    TunedSetting,
+    Tuning,
+    TuningEntry,
+    TuningEvidence,
+    TuningMeasurement,
+    TuningShares,
+    TuningTrial,
+    Verdict,
+)
+
+from .edges import FOUND, LEAVES
+from .ledger import seconds_of
+
+ENDS: Final[dict[Verdict, str]] = {
+    "Promoted": "was promoted",
+    "RolledBack": "was taken back",
+    "Inconclusive": "told nothing",
+    "Interrupted": "was interrupted",
+    "NoRoom": "found no room",
+}
+
+
+WAITS: Final = dict(LEAVES.values()) | {"Proposed": "a better setting was found"}
+"""Of a proposal, by reason; several waits are told alike."""
+
+STATUSES: Final[dict[str, ConditionStatus]] = {
+    **dict.fromkeys(("Settled", "CapNotBinding", "Pinned", "Promoted"), "True"),
+    **dict.fromkeys(("Observing", "InCanary", "Interrupted"), "Unknown"),
+}
+"""Of the condition ``Tuned`` by its reason; False for all others."""
+
+HELD: Final = {
+    "Starting": "a pod with another setting starts",
+    "Warming": "a pod with another setting serves and warms up",
+    "Judging": "a pod with another setting is compared with the others",
+    "Promoting": "the other replicas get the setting that proved better",
+    "Verifying": "all replicas have the setting that proved better, and are watched",
+}
+
+
+def tuned(tuning: Tuning) -> ConditionDraft:
+    """The condition ``Tuned``: a function of the status alone, so that it moves only with it."""
+    return ConditionDraft(
+        type="Tuned",
+        status=STATUSES.get(tuning.reason, "False"),
+        reason=tuning.reason,
+        message=truncate("; ".join(_message(tuning))),
+    )
+
+
+def _message(tuning: Tuning) -> Iterator[str]:
+    trial = tuning.trial
+    last = tuning.history[0] if tuning.history else None
+    match tuning.state:
+        case "Proposed":
+            yield WAITS.get(tuning.reason, WAITS["Proposed"])
+            if trial:
+                yield proposed(trial)
+        case "Settled":
+            found = {kind.value: sentence for kind, sentence in FOUND.items()}
+            yield found.get(tuning.reason, "every flag that could be tuned is pinned")
+        case "Starting" | "Warming" | "Judging" | "Promoting" | "Verifying" as state:
+            yield HELD[state]
+            if trial:
+                yield proposed(trial)
+        case "RollingBack":
+            yield "the plan before the trial is restored"
+            if last:
+                yield told(last)
+        case "CoolingDown":
+            yield f"nothing is tried until {tuning.until}"
+            if last:
+                yield told(last)
+        case "Suspended":
+            yield "three of the last five trials were taken back"
+            if last:
+                yield told(last)
+        case _:
+            yield "evidence is gathered"
+            if tuning.reason == "Promoted" and last:
+                yield told(last)
+
+
+def change(source: TunedSetting, to: TunedSetting) -> str:
+    """The flags that differ, as ``max-num-seqs 256 -> 96``."""
+    flags = (
+        ("max-num-seqs", source.max_num_seqs, to.max_num_seqs),
+        ("max-num-active-seqs", source.max_num_active_seqs, to.max_num_active_seqs),
+        ("max-num-batched-tokens", source.max_num_batched_tokens, to.max_num_batched_tokens),
+        ("gpu-memory-utilization", source.gpu_memory_utilization, to.gpu_memory_utilization),
+    )
+    changed = [f"{flag} {_set(old)} -> {_set(new)}" for flag, old, new in flags if old != new]
+    return ", ".join(changed) or "nothing"
+
+
+def proposed(trial: TuningTrial) -> str:
+    """What is proposed, why, what it should give, and what that rests on."""
+    parts = [f"{change(trial.source, trial.to)}, as {trial.diagnosis} bounds the server"]
+    if trial.predicted:
+        parts.append(f"predicted {shares(trial.predicted)}")
+    if trial.evidence:
+        parts.append(f"from {evidence(trial.evidence)}")
+    return "; ".join(parts)
+
+
+def told(entry: TuningEntry) -> str:
+    """A trial that ended: how, after how long, why, and what was measured beside the prediction."""
+    began = entry.started_at or entry.proposed_at
+    minutes = max(round((seconds_of(entry.ended_at) - seconds_of(began)) / 60), 0)
+    parts = [
+        f"{change(entry.source, entry.to)} {ENDS[entry.verdict]} after {minutes} minutes: "
+        f"{entry.reason}"
+    ]
+    if entry.measured:
+        parts.append(f"measured {measurement(entry.measured)}")
+    if entry.predicted and entry.measured:
+        parts.append(f"predicted {shares(entry.predicted)}")
+    return "; ".join(parts)
+
+
+def evidence(found: TuningEvidence) -> str:
+    """What a proposal rests on."""
+    return (
+        f"{found.intervals} intervals with {found.requests} requests, {found.batch_low} to "
+        f"{found.batch_high} of them in a step, durations of steps known to "
+        f"{_percent(found.deviation_per_mille)}"
+    )
+
+
+def shares(found: TuningShares) -> str:
+    """What a setting gives, or should give."""
+    return ", ".join(_shares(found)) or "nothing"
+
+
+def measurement(found: TuningMeasurement) -> str:
+    """What a trial gave."""
+    parts = [f"over {found.minutes} minutes with {found.requests} requests"]
+    if found.slower_per_mille is not None:
+        slower = found.slower_per_mille
+        off = "" if found.plus_minus_per_mille is None else (
+            f" (give or take {_percent(found.plus_minus_per_mille)})"
+        )  # fmt: skip
+        word = "slower" if slower >= 0 else "faster"
+        parts.append(f"steps {_percent(abs(slower))} {word} at equal load{off}")
+    return ", ".join([*parts, *_shares(found)])
+
+
+def _shares(found: TuningShares) -> Iterator[str]:
+    if found.output_tokens_per_second:
+        yield f"{_range(found.output_tokens_per_second)} output tokens a second"
+    if found.inter_token_latency_per_mille:
+        yield f"{_kept(found.inter_token_latency_per_mille)} of gaps between tokens in time"
+    if found.time_to_first_token_per_mille:
+        yield f"{_kept(found.time_to_first_token_per_mille)} of first tokens in time"
+
+
+def _range(figures: Figures) -> str:
+    return f"{figures.expected} ({figures.low} to {figures.high})"
+
+
+def _kept(figures: Figures) -> str:
+    low, high = _percent(figures.low), _percent(figures.high)
+    return f"{_percent(figures.expected)} ({low} to {high})"
+
+
+def _percent(per_mille: int) -> str:
+    return f"{per_mille / 10:g} %"
+
+
+def _set(value: float | None) -> str:
+    return "unset" if value is None else f"{value:g}"

@@ -1,0 +1,89 @@
+"""Servers, curves and loads for the tests of forecasts and choices."""
+
+from dataclasses import replace
+
+from vllm_operator.engine.versions import Version
+from vllm_operator.hardware import performance as gpus
+from vllm_operator.models import catalogue
+from vllm_operator.models.architecture import architecture_from_config
+from vllm_operator.sizing.performance.multipliers import Multipliers
+from vllm_operator.sizing.performance.server import Server, server
+from vllm_operator.sizing.performance.work import work_of
+from vllm_operator.tuning.curve import Posterior
+from vllm_operator.tuning.load import Load
+
+
+def llama(seqs: int = 256, tokens: int = 8192) -> Server:
+    """Llama-3.1-8B on an H100."""
+    facts = catalogue.find("meta-llama/Llama-3.1-8B-Instruct")
+    gpu = gpus.find("NVIDIA-H100-80GB-HBM3")
+    assert facts is not None
+    assert gpu is not None
+    return server(
+        work_of(architecture_from_config(facts.config)),
+        gpu,
+        version=Version((0, 32, 0)),
+        max_num_batched_tokens=tokens,
+        max_num_seqs=seqs,
+    )
+
+
+def learned(deviation: float = 0.01, batch: float = 64.0, **given: object) -> Posterior:
+    """The coefficients as they are shipped, each of its four known to ``deviation``."""
+    square = deviation * deviation
+    found = Posterior(
+        mean=Multipliers(),
+        covariance=tuple(
+            tuple(square if row == column else 0.0 for column in range(4)) for row in range(4)
+        ),
+        level=0.0,
+        level_deviation=0.0,
+        centre=(0.0,) * 4,
+        noise=0.03,
+        batch=batch,
+        intervals=240,
+        blocks=6,
+        excitation=0.2,
+        correlation=0.0,
+        drift=0.0,
+        unsteadiness=0.02,
+        identified=("overheads", "bandwidth", "compute", "cache_bandwidth"),
+    )
+    return replace(found, **given)
+
+
+CHAT = Load(
+    pods=1,
+    rate=9.0,
+    rates=((1.0, 9.0),),
+    prompt=800.0,
+    cached=0.0,
+    output=250.0,
+    output_square=90_000.0,
+    prompt_variation=1.0,
+    held=980.0,
+    in_flight=28.0,
+    dispersion=1.5,
+    waiting=0.0,
+    growth=0.0,
+    population=None,
+    disagreement=0.0,
+    tokens_per_second=2250.0,
+    latency=0.0125,
+    preemptions=0.0,
+    late_gaps=None,
+    late_first_tokens=None,
+    requests=16_200.0,
+    seconds=1800.0,
+)
+"""9 requests a second of 800 and 250 tokens, which the server keeps up with."""
+
+
+def offered(rate: float, **given: object) -> Load:
+    """The same with another rate."""
+    return replace(CHAT, rate=rate, rates=((1.0, rate),), **given)
+
+
+def clients(number: float, **given: object) -> Load:
+    """So many that ask again at once."""
+    return replace(CHAT, population=number, in_flight=number, dispersion=0.0, **given)

@@ -1,0 +1,38 @@
+"""When another plan is a reason to move, and when it is as good as the one before."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from support.builders import make_plan
+from vllm_operator.api.plan import Plan
+from vllm_operator.sizing.plan.difference import is_a_tie
+
+BEFORE = make_plan()
+
+
+def plan_with(capacity: dict[str, Any] | None = None, **placement: Any) -> Plan:
+    document = BEFORE.to_json_object()
+    return make_plan(
+        placement=document["placement"] | placement,
+        capacity=document["capacity"] | (capacity or {}),
+    )
+
+
+def test_as_many_gpus_of_another_product_for_requests_as_long_are_no_reason_to_move() -> None:
+    assert is_a_tie(BEFORE, plan_with(gpu="NVIDIA-H200"))
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        plan_with(),
+        plan_with(gpu="NVIDIA-H200", gpusPerReplica=1, tensor=1),
+        plan_with({"maxModelLen": 65536}, gpu="NVIDIA-H200"),
+    ],
+    ids=["the same product", "fewer GPUs", "longer requests"],
+)
+def test_what_differs_in_more_or_less_than_the_product_is_no_tie(after: Plan) -> None:
+    assert not is_a_tie(BEFORE, after)

@@ -1,0 +1,15 @@
+"""vLLM's scheduler and its metrics in virtual time, to tune against.
+
+``steps`` says how long a step takes, ``kernel`` which step comes next, ``engine`` holds one engine,
+``metrics`` shows what it counted as Prometheus would have scraped it, ``load`` draws arrivals,
+``service`` puts several pods behind one Service, ``planned`` asks the planner what a setting gives,
+``session`` lets a tuner act on such a server.
+
+It shares no code with ``vllm_operator.tuning`` but ``sizing.performance``, and its steps have what
+that does not know: padding to the sizes of CUDA graphs, steps too large for any of them, factors on
+each part of a step's time, a bend, jitter and disturbances.
+
+What it leaves out: pipeline and data parallelism, speculative decoding, adapters, the priority
+policy, and asynchronous scheduling's look ahead (a request that arrives in a step is scheduled in
+the next, where vLLM on a GPU takes the one after).
+"""
