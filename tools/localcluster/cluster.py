@@ -238,6 +238,21 @@ class Cluster(Access):
 
         wait_until(usable, f"node {name} to be Ready", timeout)
 
+    # Prometheus
+
+    def start_prometheus(self, scrape_seconds: float = 1.0) -> str:
+        """Starts a Prometheus that scrapes the engines of the operator's servers; its URL.
+
+        Its binary is built when it is first asked for. Data and port stay when it is stopped and
+        started again. Raises BuildError or StartError.
+        """
+        binary = binaries.ensure("prometheus")["prometheus"]
+        return self._plane.start_prometheus(binary, scrape_seconds)
+
+    def stop_prometheus(self, kill: bool = False) -> None:
+        """Ends Prometheus, at once with `kill`."""
+        self._plane.processes.stop("prometheus", timeout=0 if kill else 10)
+
     # Faults
 
     def start_api_server(self) -> None:

@@ -185,6 +185,48 @@ def dns(binary: Path, corefile: Path) -> list[str]:
     return [str(binary), "-conf", str(corefile)]
 
 
+def prometheus(binary: Path, configuration: Path, data: Path, port: int) -> list[str]:
+    """Prometheus, on loopback."""
+    return [
+        str(binary),
+        f"--config.file={configuration}",
+        f"--storage.tsdb.path={data}",
+        f"--web.listen-address={LOOPBACK}:{port}",
+        "--log.level=warn",
+    ]
+
+
+def prometheus_configuration(kubeconfig: Path, scrape_seconds: float) -> dict[str, Any]:
+    """Scrapes the operator's engines, found as pods; JSON is YAML."""
+    pod, milliseconds = "__meta_kubernetes_pod", f"{round(scrape_seconds * 1000)}ms"
+    kept = {
+        f"{pod}_label_app_kubernetes_io_component": "engine",
+        f"{pod}_label_app_kubernetes_io_managed_by": "vllm-operator",
+        f"{pod}_container_port_name": "http",
+        f"{pod}_phase": "Running",
+    }
+    renamed = {"__meta_kubernetes_namespace": "namespace", f"{pod}_name": "pod"}
+    return {
+        "global": {"scrape_interval": milliseconds, "scrape_timeout": milliseconds},
+        "scrape_configs": [
+            {
+                "job_name": "engines",
+                "kubernetes_sd_configs": [{"role": "pod", "kubeconfig_file": str(kubeconfig)}],
+                "relabel_configs": [
+                    *(
+                        {"source_labels": [label], "regex": value, "action": "keep"}
+                        for label, value in kept.items()
+                    ),
+                    *(
+                        {"source_labels": [label], "target_label": target}
+                        for label, target in renamed.items()
+                    ),
+                ],
+            }
+        ],
+    }
+
+
 def kubeconfig(server: str, authority_pem: bytes, user: str, token: str, namespace: str) -> str:
     """A kubeconfig file's text, JSON being YAML; the CA goes in, so that the file may travel."""
     content = {

@@ -99,6 +99,7 @@ class ControlPlane:
             lease_seconds=10.0 if node_loss_seconds is None else node_loss_seconds / 4,
         )
         self.real_nodes: dict[str, RealNode] = {}
+        self._prometheus_port: ReservedPort | None = None
         self.client = ApiClient(address, self.layout.server_port, authority, identities[0].token)
 
     def close(self) -> None:
@@ -132,7 +133,7 @@ class ControlPlane:
     def start_etcd(self) -> None:
         """Starts etcd and waits until it serves. Raises StartError, as all starts here."""
         self.processes.start("etcd", components.etcd(self._binaries["etcd"], self.layout))
-        self._wait("etcd", self._etcd_is_healthy)
+        self._wait("etcd", lambda: _is_ready(self.layout.etcd_port, "/readyz"))
 
     def start_api_server(self) -> None:
         """Starts the API server and waits until it is ready; a second time on the same data."""
@@ -178,6 +179,20 @@ class ControlPlane:
         corefile = self.layout.directory / "Corefile"
         corefile.write_text(configuration.corefile(self.network.addresses, self.kubeconfig("dns")))
         self.processes.start("dns", components.dns(self._binaries["dns"], corefile))
+
+    def start_prometheus(self, binary: Path, scrape_seconds: float) -> str:
+        """Starts Prometheus, a second time on its former port and data; its URL. StartError."""
+        if self._prometheus_port is None:
+            self._prometheus_port = ReservedPort()
+            self._ports.append(self._prometheus_port)
+        port, directory = self._prometheus_port.number, self.layout.directory
+        configuration = directory / "prometheus.json"
+        content = components.prometheus_configuration(self.kubeconfig("admin"), scrape_seconds)
+        configuration.write_text(json.dumps(content))
+        command = components.prometheus(binary, configuration, directory / "prometheus", port)
+        self.processes.start("prometheus", command)
+        self._wait("prometheus", lambda: _is_ready(port, "/-/ready"))
+        return f"http://{LOOPBACK}:{port}"
 
     def add_real_node(self, shape: Shape) -> RealNode:
         """Starts one more node with the real kubelet. Raises StartError."""
@@ -230,22 +245,23 @@ class ControlPlane:
     def _failure(self, component: str, what: str) -> str:
         return f"{component} {what}; logs: {self.keep_logs()}\n{self.processes.tail(component)}"
 
-    def _etcd_is_healthy(self) -> bool:
-        connection = http.client.HTTPConnection(LOOPBACK, self.layout.etcd_port, timeout=5)
-        try:
-            connection.request("GET", "/readyz")
-            return connection.getresponse().status == 200
-        except OSError:
-            return False
-        finally:
-            connection.close()
-
     def _answers(self, path: str) -> bool:
         try:
             self.client.request("GET", path, timeout=5)
         except (ApiError, OSError):
             return False
         return True
+
+
+def _is_ready(port: int, path: str) -> bool:
+    connection = http.client.HTTPConnection(LOOPBACK, port, timeout=5)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        connection.close()
 
 
 def _network(directory: Path, logs: Path) -> Network:
