@@ -298,8 +298,6 @@ RULE_EXAMPLES = (
     }), tuple(f"spec.autotune.bounds.{name}.min" for name in (
         "maxNumSeqs", "maxNumBatchedTokens", "gpuMemoryUtilization"
     ))),
-    Example("a bound of nothing", _autotune(bounds={"gpuMemoryUtilization": {"max": 0}}),
-            ("spec.autotune.bounds.gpuMemoryUtilization.max",)),
     Example("bounds of a batch that holds the sequences", _autotune(bounds={
         "maxNumSeqs": {"min": 512}, "maxNumBatchedTokens": {"max": 512}
     })),
