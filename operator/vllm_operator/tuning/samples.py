@@ -90,7 +90,8 @@ class Reading:
     newest: float | None = None
     """When the newest sample was taken; None without samples."""
     scrape: float | None = None
-    """Seconds between two scrapes, mostly; None where no two distances agree."""
+    """Seconds between two scrapes, mostly; None where too few distances
+    agree."""
     missing: tuple[str, ...] = ()
     """Meanings without which there is no interval, and of which there is no series."""
     scrapers: tuple[str, ...] = ()
@@ -196,11 +197,11 @@ def _lines(series: Iterable[Series]) -> tuple[list[_Line], tuple[str, ...]]:
 
 
 def _scrape(stamps: Sequence[float]) -> float | None:
-    """The usual distance, which a single one may not be."""
+    """The usual distance: that of at least two, and of half of all."""
     distances = [after - before for before, after in pairwise(stamps)]
     usual = median_low(distances) if distances else 0.0
     agree = [one for one in distances if abs(one - usual) <= max(TOLERANCE * usual, JITTER)]
-    return usual if len(agree) > 1 else None
+    return usual if len(agree) > 1 and 2 * len(agree) >= len(distances) else None
 
 
 def _ends(stamps: Sequence[float], scrape: float, interval: float) -> Sequence[float]:
