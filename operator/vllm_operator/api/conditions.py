@@ -86,6 +86,7 @@ REASONS: Final[Mapping[str, Mapping[str, str]]] = {
         "Interrupted": "A trial ended before its verdict.",
         "CoolingDown": "Nothing is tried for a while.",
         "Suspended": "Three of the last five trials were taken back.",
+        "NotDescribed": "Nothing is known of how fast such a server is.",
     },
     "Reconciling": {
         "Settled": "The last good state is reached.",

@@ -43,6 +43,14 @@ FIRST_BLOCKS: Final = 4
 """Blocks of time that the first read of a server asks for."""
 CONCURRENT_TRIALS: Final = 3
 """Trials of all servers at once."""
+NOT_CONFIGURED: Final = "the operator has no Prometheus: set prometheus.url in its chart"
+NOT_DESCRIBED: Final = ConditionDraft(
+    type="Tuned",
+    status="False",
+    reason="NotDescribed",
+    message="a server of several engines, nodes or stages, with drafts or pictures, or on a GPU "
+    "of whose speed nothing is known, is not tuned",
+)
 
 
 @dataclass(slots=True)
@@ -103,7 +111,18 @@ class Autotuner:
         return cls(settings, clock, queue, source, Durations(settings.prometheus.interval))
 
     def wants(self, key: Key, world: World) -> Wanted:
-        """What is asked for of a server that is visited."""
+        """What is asked for of a server that is visited.
+
+        A defect here asks for nothing, which ends what is held: it stops no visit.
+        """
+        try:
+            return self._wants(key, world)
+        except Exception:
+            LOG.exception("tuning failed", extra={"namespace": key[0], "server": key[1]})
+            self._servers.pop(key, None)
+            return Wanted()
+
+    def _wants(self, key: Key, world: World) -> Wanted:
         autotune = world.server.spec.autotune
         mode = Mode(autotune.mode or "Disabled") if autotune else Mode.DISABLED
         tuning = with_revision(world)
@@ -150,24 +169,21 @@ class Autotuner:
         autotune = world.server.spec.autotune
         if autotune is None or (autotune.mode or "Disabled") == "Disabled":
             return Told()
-        if kept is None or kept.look is None:
-            described = kept is None or world.in_force is None
-            why = "the operator has no Prometheus: set prometheus.url in its chart"
-            if not described:
-                why = "tuning does not describe this server: several engines, stages, drafts, "
-                why += "pictures, or a GPU of which nothing is known"
-            return Told(before, (_unavailable("NotConfigured", why),))
-        look = kept.look
-        tuning = look.tuning
-        if self.prometheus is None:
-            why = "the operator has no Prometheus: set prometheus.url in its chart"
-            metrics = _unavailable("NotConfigured", why)
-        else:
-            metrics = _metrics(look.held, read=kept.read)
-        conditions = [metrics]
+        if kept is None:
+            return Told(before)
+        conditions = [self._available(kept)]
+        if kept.look is None:
+            conditions.append(NOT_DESCRIBED)
+            return Told(before, tuple(conditions))
+        tuning = kept.look.tuning
         if tuning is not None and tuning.state != "Disabled":
             conditions.append(story.tuned(tuning))
         return Told(tuning, tuple(conditions), kept.notes())
+
+    def _available(self, kept: _Server) -> ConditionDraft:
+        if self.prometheus is None:
+            return _unavailable("NotConfigured", NOT_CONFIGURED)
+        return _metrics(kept.tuner.held, read=kept.read)
 
     def forget(self, key: Key) -> None:
         """Keep nothing of a server that is gone."""

@@ -297,6 +297,7 @@ class Curve:
 def usable(interval: Interval) -> bool:
     """Whether an interval's mean says something of the curve."""
     enough = interval.steps >= LEAST_STEPS and interval.gaps >= LEAST_GAPS
+    enough = enough and interval.gap_seconds > 0
     return enough and interval.preemptions <= BURST * max(1.0, interval.running)
 
 

@@ -68,7 +68,7 @@ class Held:
 
 def usable(interval: Interval) -> bool:
     """Whether there is enough in it to learn from."""
-    return interval.steps >= STEPS and interval.gaps >= GAPS
+    return interval.steps >= STEPS and interval.gaps >= GAPS and interval.gap_seconds > 0
 
 
 def held(

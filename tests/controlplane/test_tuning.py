@@ -1,0 +1,75 @@
+"""The operator reads a real Prometheus that scrapes a server's engines, and says what it sees."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from localcluster import Cluster
+from support.fixtures import StartOperator
+from support.world import World
+
+# Its binary may have to be built first.
+pytestmark = pytest.mark.timeout(1800)
+
+
+@pytest.fixture
+def url(engines: Cluster) -> Iterator[str]:
+    yield engines.start_prometheus(scrape_seconds=1)
+    engines.stop_prometheus(kill=True)
+
+
+def generate(world: World) -> None:
+    for pod in world.list("Pod"):
+        body = json.dumps({"prompt": "two words", "max_tokens": 60}).encode()
+        address = f"http://{pod['status']['podIP']}:8000/v1/completions"
+        with urllib.request.urlopen(address, body, timeout=5) as answer:
+            answer.read()
+
+
+def condition(world: World, kind: str) -> dict[str, Any]:
+    found = world.status().get("conditions", [])
+    return next((one for one in found if one["type"] == kind), {})
+
+
+def test_a_tuned_server_says_what_is_in_the_way_of_learning_from_its_metrics_and_stays_ready(
+    engines: Cluster, engine_world: World, start_operator: StartOperator, url: str
+) -> None:
+    start_operator(engine_world, prometheus_url=url, prometheus_interval=1)
+    engine_world.apply(autotune={"mode": "Recommend"}, engine={"image": "scripted/vllm:v0.32.0"})
+    engine_world.wait_ready(timeout=60)
+    ready = condition(engine_world, "Ready")
+
+    def read() -> bool:
+        generate(engine_world)
+        return condition(engine_world, "MetricsAvailable").get("reason") == "TooLittleTraffic"
+
+    # A scripted engine answers at once: no time between tokens is not a rate to learn from.
+    engine_world.wait(read, "the engine's metrics to be read", timeout=60)
+    assert engine_world.status()["tuning"]["state"] == "Observing"
+    assert condition(engine_world, "Tuned")["reason"] == "Observing"
+
+    engines.stop_prometheus(kill=True)
+    engine_world.wait(
+        lambda: condition(engine_world, "MetricsAvailable").get("reason") == "Unreachable",
+        "the outage to be told",
+        timeout=60,
+    )
+    engines.start_prometheus(scrape_seconds=1)
+    engine_world.wait(read, "the metrics to be read again", timeout=60)
+    assert condition(engine_world, "Ready") == ready
+
+
+def test_a_server_whose_operator_has_no_prometheus_says_so(
+    engine_world: World, start_operator: StartOperator
+) -> None:
+    start_operator(engine_world)
+    engine_world.apply(autotune={"mode": "Recommend"}, engine={"image": "scripted/vllm:v0.32.0"})
+    engine_world.wait_ready(timeout=60)
+    found = condition(engine_world, "MetricsAvailable")
+    assert (found["status"], found["reason"]) == ("False", "NotConfigured")
+    assert "prometheus.url" in found["message"]
