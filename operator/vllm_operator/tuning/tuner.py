@@ -159,8 +159,12 @@ class _Agreement:
     at: float = float("-inf")
 
     def note(self, choice: Proposal | Rest, now: float) -> None:
-        if not _agree(self.choice, choice):
-            self.choice, self.since = choice, now
+        """A proposal stays what it was while the next ones are near it; a reason is the newest."""
+        agree = _agree(self.choice, choice)
+        if not agree:
+            self.since = now
+        if not agree or isinstance(choice, Rest):
+            self.choice = choice
         self.at = now
 
     def confirmed(self, durations: Durations) -> Proposal | Rest | None:
@@ -186,6 +190,8 @@ class Tuner:
     _first_latency: float | None = None
     _before: Load | None = None
     """The stable pods' load in the trial that was promoted."""
+    _judgement: Judgement | None = None
+    """The last one of the trial that is, or was promoted."""
 
     def learn(self, readings: Iterable[Reading], held: Held | None, now: float) -> None:
         """Takes what was read; ``held`` is why it may not be learned from."""
@@ -209,7 +215,9 @@ class Tuner:
         trial = self._trial(tuning, facts, scene, standing)
         verdict = None
         if trial is not None and standing.state is State.JUDGING:
-            verdict = judge(trial, now, self.durations)
+            verdict = self._judgement = judge(trial, now, self.durations)
+        elif standing.state not in (State.PROMOTING, State.VERIFYING):
+            self._judgement = None
         observed = Observed(
             change=scene.change,
             metrics=self._metrics(now),
@@ -226,7 +234,7 @@ class Tuner:
             rollbacks=count.rollbacks,
         )
         step = transition(standing, scene.desired, observed, now, self.durations)
-        news = self._news(facts, scene, load, verdict, now)
+        news = self._news(facts, scene, load, self._judgement, now)
         if step.edge is not None and step.standing.state is State.PROMOTING:
             self._before = load
         return Look(

@@ -1,0 +1,199 @@
+"""The tuner of one server: from what was scraped to what should exist, over hours."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from support.served import llama
+from support.stepping import Engine, Pod, Traffic, quiet
+from vllm_operator.api.ledger import Tuning
+from vllm_operator.tuning.candidates import Rules
+from vllm_operator.tuning.choice import Planned
+from vllm_operator.tuning.durations import Durations
+from vllm_operator.tuning.knobs import Knobs, Objective
+from vllm_operator.tuning.ledger import TrialRevision
+from vllm_operator.tuning.quality import Held, Hold
+from vllm_operator.tuning.samples import Reading
+from vllm_operator.tuning.standing import Candidate, Desired, Mode, Stable, State, Wants
+from vllm_operator.tuning.tuner import Facts, Look, Scene, Tuner
+
+SECONDS = 15.0
+BEGINNING = 1.7e9
+START_SECONDS = 60.0
+SMALL = Knobs(16, 8192, 0.9)
+
+
+@dataclass
+class Server:
+    """Two replicas that always have requests waiting, and a Deployment that does what is wanted."""
+
+    mode: Mode = Mode.AUTO
+    slower: float = 1.0
+    """Of a trial's steps."""
+    knobs: Knobs = SMALL
+    now: float = BEGINNING
+    tuning: Tuning | None = None
+    tried: Knobs | None = None
+    trial: Pod | None = None
+    ready: float = 0.0
+    states: list[str] = field(default_factory=list)
+    revisions: list[TrialRevision] = field(default_factory=list)
+    held: Held | None = None
+    generator: random.Random = field(default_factory=lambda: random.Random(7))
+    tuner: Tuner = field(default_factory=Tuner)
+
+    def __post_init__(self) -> None:
+        self.pods = [self.pod(name, self.knobs) for name in ("a", "b")]
+
+    def pod(self, name: str, knobs: Knobs, slower: float = 1.0) -> Pod:
+        traffic = Traffic(None, objective=0.060)
+        return Pod(name, self.generator, traffic, Engine(), cap=knobs.cap, slower=slower)
+
+    def facts(self) -> Facts:
+        return Facts(
+            knobs=self.knobs,
+            server_at=lambda knobs: llama(knobs.cap, knobs.max_num_batched_tokens),
+            plan_at=lambda knobs: Planned(400_000.0, knobs.gpu_memory_utilization),
+            rules=Rules(),
+            objective=Objective(inter_token_latency=0.060),
+        )
+
+    def scene(self) -> Scene:
+        candidate = Candidate.ABSENT
+        if self.tried is not None:
+            candidate = Candidate.READY if self.trial else Candidate.RUNNING
+        return Scene(
+            desired=Desired(self.mode),
+            pods=frozenset(pod.name for pod in self.pods),
+            stable=Stable.SETTLED,
+            trial_pod=self.trial.name if self.trial else None,
+            trial_ready=self.ready if self.trial else None,
+            candidate=candidate,
+            start_seconds=600.0,
+            revisions=self.revisions,
+            settled_since=BEGINNING if self.tried is None else None,
+            starts_allowed=2,
+        )
+
+    def scraped(self) -> None:
+        """An interval passes, and what the engines counted is read."""
+        self.now += SECONDS
+        if self.tried is not None and self.trial is None and self.now >= self.ready:
+            self.trial = self.pod("trial", self.tried, self.slower)
+        pods = [*self.pods, *([self.trial] if self.trial else [])]
+        told = []
+        for pod in pods:
+            seen = pod.interval(self.now, SECONDS, quiet)
+            # Of a tick the generator shows who is left after those that finished in it.
+            seen = replace(seen, running=seen.decoding)
+            told.append(Reading(pod.name, (seen,), self.now))
+        self.tuner.learn([] if self.held else told, self.held, self.now)
+
+    def looked(self) -> Look:
+        """A visit, and what it wants is made so."""
+        look = self.tuner.look(self.tuning, self.facts(), self.scene(), self.now)
+        self.tuning = look.tuning
+        state = look.step.standing.state
+        if look.step.edge is not None:
+            self.states.append(state.value)
+        if look.wants is Wants.TRIAL and self.tried is None:
+            self.tried, self.ready = look.knobs, self.now + START_SECONDS
+            self.revisions.append(TrialRevision("trial-1", self.now, "", promoted=False))
+            assert self.tuning is not None
+            assert self.tuning.trial is not None
+            named = self.tuning.trial.model_copy(update={"revision": "trial-1"})
+            self.tuning = self.tuning.model_copy(update={"trial": named})
+        elif look.wants is Wants.PROMOTED and self.trial is not None:
+            assert self.tried is not None
+            self.knobs = self.tried
+            self.pods = [self.trial, self.pod("c", self.knobs)]
+            self.trial = self.tried = None
+        elif look.wants is Wants.STABLE and self.tried is not None:
+            self.trial = self.tried = None
+        return look
+
+    def run(self, minutes: float, until: Callable[[], bool] = lambda: False) -> None:
+        """So long, or until something holds."""
+        end = self.now + 60 * minutes
+        while self.now < end and not until():
+            for _ in range(4):
+                self.scraped()
+            self.looked()
+
+    def is_in(self, state: State) -> bool:
+        return self.tuning is not None and self.tuning.state == state.value
+
+
+def test_a_larger_cap_is_found_tried_promoted_and_verified_with_one_start() -> None:
+    server = Server()
+    server.run(240, until=lambda: "Verifying" in server.states and server.is_in(State.OBSERVING))
+    assert (
+        server.states
+        == [
+            *("Observing", "Proposed", "Starting", "Warming", "Judging", "Promoting", "Verifying"),
+            "Observing",
+        ][-len(server.states) :]
+    )
+    assert server.knobs.cap > SMALL.cap
+    assert server.tuning is not None
+    [entry] = server.tuning.history
+    assert entry.verdict == "Promoted"
+    assert entry.measured is not None
+
+
+def test_a_trial_that_steps_half_as_fast_is_taken_back_and_nothing_else_changes() -> None:
+    server = Server(slower=2.0)
+    server.run(240, until=lambda: server.is_in(State.COOLING_DOWN))
+    assert server.states[-2:] == ["RollingBack", "CoolingDown"]
+    assert server.knobs == SMALL
+    assert server.tuning is not None
+    assert server.tuning.history[0].verdict == "RolledBack"
+
+
+def test_where_only_a_recommendation_is_asked_for_no_trial_begins() -> None:
+    server = Server(mode=Mode.RECOMMEND)
+    server.run(120)
+    assert server.is_in(State.PROPOSED)
+    assert server.revisions == []
+    assert server.tuning is not None
+    assert server.tuning.trial is not None
+    assert server.tuning.trial.to.max_num_seqs > SMALL.max_num_seqs
+
+
+def test_a_trial_whose_metrics_are_lost_ends_without_a_verdict_on_the_setting() -> None:
+    server = Server()
+    server.run(240, until=lambda: server.is_in(State.JUDGING) or server.is_in(State.WARMING))
+    server.held = Held(Hold.UNREACHABLE, "Prometheus does not answer.")
+    server.run(Durations().lost / 60 - 2)
+    assert server.tried is not None
+    server.run(10)
+    assert server.tuning is not None
+    assert server.tuning.history[0].verdict == "Inconclusive"
+    assert server.knobs == SMALL
+
+
+def test_without_evidence_nothing_is_proposed() -> None:
+    server = Server(held=Held(Hold.STALE, "The newest sample is too old."))
+    server.run(120)
+    assert server.is_in(State.OBSERVING) or server.tuning is None
+    assert "Proposed" not in server.states
+
+
+@pytest.mark.parametrize("knobs", [Knobs(16, 8192, 0.9), Knobs(24, 8192, 0.9)])
+def test_what_was_seen_of_another_setting_is_not_taken_for_this_one_s(knobs: Knobs) -> None:
+    server = Server()
+    server.run(25)
+    posterior = server.tuner.posterior
+    server.knobs = knobs
+    server.scraped()
+    server.looked()
+    if knobs == SMALL:
+        assert server.tuner.posterior is posterior
+    else:
+        assert server.tuner.posterior is None
+        assert posterior is not None
+        assert server.tuner.prior == posterior.prior()
