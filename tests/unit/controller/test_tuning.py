@@ -1,0 +1,156 @@
+"""Tuning beside the visits: what is asked of Prometheus, and what a server's status says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from support.intervals import intervals
+from vllm_operator.controller.settings import OperatorSettings
+from vllm_operator.controller.sources.prometheus import Answer, Wanted
+from vllm_operator.controller.tuning import Autotuner
+from vllm_operator.tuning.durations import Durations
+from vllm_operator.tuning.samples import Reading
+
+from .test_visits import KEY, START, World
+
+RECOMMEND = {"autotune": {"mode": "Recommend"}, "gpu": {"product": "H100"}}
+
+
+class Played:
+    """A Prometheus whose answers are given; it remembers what it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[list[Wanted]] = []
+        self.problem: str | None = None
+
+    async def read(self, wanted: Iterable[Wanted], durations: Durations) -> dict[Any, Answer]:
+        self.asked.append(list(wanted))
+        now = START.timestamp() + 600
+        seen = [replace(one, end=now - 15 * number) for number, one in enumerate(intervals(20))]
+        return {
+            one.key: Answer(
+                Reading(one.pod, tuple(reversed(seen)), newest=now, scrape=15.0), self.problem
+            )
+            for one in self.asked[-1]
+        }
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class Tuned:
+    """A server with ``spec.autotune``, its operator, and a Prometheus."""
+
+    def __init__(self, prometheus: Played | None = None, **spec: Any) -> None:
+        self.visits: list[Any] = []
+        self.tuner = Autotuner(
+            OperatorSettings(),
+            lambda: self.world.now,
+            self.visits.append,
+            prometheus,  # type: ignore[arg-type]
+        )
+        self.world = World(tuner=self.tuner, **{**RECOMMEND, **spec})
+
+    async def serves(self) -> None:
+        """Planned, rolled out and visited."""
+        await self.world.visit()
+        self.world.serves()
+        await self.world.visit()
+
+    def condition(self, kind: str) -> dict[str, Any]:
+        conditions = self.world.status["conditions"]
+        return next((one for one in conditions if one["type"] == kind), {})
+
+
+async def test_a_server_without_autotune_has_neither_a_condition_nor_a_status_of_it() -> None:
+    tuned = Tuned(Played(), autotune=None)
+    await tuned.serves()
+    assert "tuning" not in tuned.world.status
+    assert tuned.condition("Tuned") == tuned.condition("MetricsAvailable") == {}
+    await tuned.tuner.read()
+    assert tuned.visits == []
+
+
+async def test_without_a_prometheus_the_status_says_what_to_set() -> None:
+    tuned = Tuned()
+    await tuned.serves()
+    found = tuned.condition("MetricsAvailable")
+    assert (found["status"], found["reason"]) == ("False", "NotConfigured")
+    assert "prometheus.url" in found["message"]
+    assert tuned.condition("Ready")["status"] == "True"
+
+
+async def test_the_pods_that_serve_are_read_and_their_server_is_visited_again() -> None:
+    played = Played()
+    tuned = Tuned(played)
+    await tuned.serves()
+    assert tuned.condition("MetricsAvailable")["status"] == "Unknown"
+    tuned.world.now += timedelta(minutes=10)
+    await tuned.tuner.read()
+    assert [(one.namespace, one.pod) for one in played.asked[0]] == [("default", "old")]
+    assert tuned.visits == [KEY]
+    await tuned.world.visit()
+    assert tuned.condition("MetricsAvailable")["status"] == "True"
+    assert tuned.world.status["tuning"]["state"] == "Observing"
+
+
+async def test_the_first_read_asks_for_more_than_those_that_follow() -> None:
+    played = Played()
+    tuned = Tuned(played)
+    await tuned.serves()
+    await tuned.tuner.read()
+    await tuned.tuner.read()
+    assert [one.seconds for [one] in played.asked] == [2400.0, 420.0]
+
+
+async def test_a_prometheus_that_does_not_answer_is_told_and_changes_nothing_else() -> None:
+    played = Played()
+    tuned = Tuned(played)
+    await tuned.serves()
+    played.problem = "connection refused"
+    await tuned.tuner.read()
+    await tuned.world.visit()
+    assert tuned.condition("MetricsAvailable")["reason"] == "Unreachable"
+    assert tuned.condition("Ready")["status"] == "True"
+
+
+async def test_visits_that_see_the_same_write_nothing() -> None:
+    tuned = Tuned(Played())
+    await tuned.serves()
+    await tuned.world.visit()
+    before = tuned.world.status
+    written = len(tuned.world.memory.writes)
+    await tuned.world.visit()
+    assert tuned.world.status == before
+    assert len(tuned.world.memory.writes) == written
+
+
+async def test_a_server_that_the_performance_model_does_not_describe_says_so() -> None:
+    speculative = {"speculative": {"method": "ngram", "numSpeculativeTokens": 2}}
+    tuned = Tuned(Played(), engine=speculative)
+    await tuned.serves()
+    assert tuned.condition("Tuned")["reason"] == "NotDescribed"
+
+
+async def test_a_mode_that_is_switched_off_leaves_nothing_in_the_status() -> None:
+    tuned = Tuned(Played())
+    await tuned.serves()
+    assert "tuning" in tuned.world.status
+    tuned.world.edit(**{**RECOMMEND, "autotune": {"mode": "Disabled"}})
+    await tuned.world.visit()
+    await tuned.world.visit()
+    assert "tuning" not in tuned.world.status
+    assert tuned.condition("Tuned") == {}
+
+
+async def test_a_defect_of_tuning_stops_no_visit(caplog: Any) -> None:
+    tuned = Tuned(Played())
+    await tuned.serves()
+    tuned.tuner.durations = None  # type: ignore[assignment]
+    tuned.tuner.forget(KEY)
+    await tuned.world.visit()
+    assert tuned.condition("Ready")["status"] == "True"
+    assert "tuning failed" in caplog.text
