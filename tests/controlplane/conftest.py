@@ -33,7 +33,7 @@ def cluster() -> Iterator[Cluster]:
     """A cluster with two H100 nodes that the tests of a worker share, each in its namespace."""
     with Cluster(manifests=[CRDS]) as running:
         for number in range(2):
-            running.add_gpu_node(f"h100-{number}", H100, count=64)
+            running.add_gpu_node(f"h100-{number}", H100, count=64, cpu="512", memory="4Ti")
         yield running
 
 
@@ -73,9 +73,12 @@ def _namespace(cluster: Cluster, name: str) -> World:
 
 
 @pytest.fixture
-def world(cluster: Cluster) -> World:
-    """A namespace of the shared cluster."""
-    return _namespace(cluster, next(NAMES))
+def world(cluster: Cluster) -> Iterator[World]:
+    """A namespace of the shared cluster; what its servers hold of the nodes is free afterwards."""
+    found = _namespace(cluster, next(NAMES))
+    yield found
+    for server in found.list("VLLMServer"):
+        found.delete("VLLMServer", server["metadata"]["name"])
 
 
 @pytest.fixture
