@@ -32,7 +32,7 @@ class Circumstances:
     """``spec.autotune.maxTrialsPerDay``."""
     window: Window | None
     permit: bool
-    """Whether the operator has a trial to give (``tuning.maxConcurrentTrials``)."""
+    """Whether the operator has a trial to give: those of all servers are bounded."""
 
 
 def leave(found: Circumstances, now: float, durations: Durations | None = None) -> Leave:
