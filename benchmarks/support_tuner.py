@@ -17,8 +17,9 @@ from vllm_operator.tuning.knobs import Knobs, Objective
 from vllm_operator.tuning.ledger import TrialRevision
 from vllm_operator.tuning.quality import held
 from vllm_operator.tuning.samples import PARTS, Series, read
+from vllm_operator.tuning.scene import Facts, Scene
 from vllm_operator.tuning.standing import Candidate, Desired, Mode, Stable, State, Wants
-from vllm_operator.tuning.tuner import Facts, Scene, Tuner
+from vllm_operator.tuning.tuner import Tuner
 
 WINDOW: Final = 300.0
 """Seconds of samples that a look reads, as the operator asks for."""

@@ -6,9 +6,9 @@ from vllm_operator.engine.versions import Version
 from vllm_operator.hardware import performance as gpus
 from vllm_operator.models import catalogue
 from vllm_operator.models.architecture import architecture_from_config
-from vllm_operator.sizing.performance.multipliers import Multipliers
 from vllm_operator.sizing.performance.server import Server, server
 from vllm_operator.sizing.performance.work import work_of
+from vllm_operator.tuning.choice import assumed
 from vllm_operator.tuning.curve import Posterior
 from vllm_operator.tuning.load import Load
 
@@ -31,21 +31,16 @@ def llama(seqs: int = 256, tokens: int = 8192) -> Server:
 def learned(deviation: float = 0.01, batch: float = 64.0, **given: object) -> Posterior:
     """The coefficients as they are shipped, each of its four known to ``deviation``."""
     square = deviation * deviation
-    found = Posterior(
-        mean=Multipliers(),
-        covariance=tuple(
-            tuple(square if row == column else 0.0 for column in range(4)) for row in range(4)
-        ),
-        level=0.0,
-        level_deviation=0.0,
-        centre=(0.0,) * 4,
+    covariance = tuple(
+        tuple(square if row == column else 0.0 for column in range(4)) for row in range(4)
+    )
+    found = replace(
+        assumed(batch=batch),
+        covariance=covariance,
         noise=0.03,
-        batch=batch,
         intervals=240,
         blocks=6,
         excitation=0.2,
-        correlation=0.0,
-        drift=0.0,
         unsteadiness=0.02,
         identified=("overheads", "bandwidth", "compute", "cache_bandwidth"),
     )

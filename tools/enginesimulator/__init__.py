@@ -1,9 +1,10 @@
 """vLLM's scheduler and its metrics in virtual time, to tune against.
 
-``steps`` says how long a step takes, ``kernel`` which step comes next, ``engine`` holds one engine,
-``metrics`` shows what it counted as Prometheus would have scraped it, ``load`` draws arrivals,
-``service`` puts several pods behind one Service, ``planned`` asks the planner what a setting gives,
-``session`` lets a tuner act on such a server.
+``steps`` and ``seconds`` say how long a step takes, ``kernel`` which step comes next, ``blocks``
+who holds the KV cache, ``requests`` what becomes of a request, ``engine`` holds one engine,
+``counting`` counts and ``metrics`` shows it as Prometheus would have scraped it, ``load`` draws
+arrivals, ``service`` puts several pods behind one Service, ``planned`` asks the planner what a
+setting gives, ``session`` lets a tuner act on such a server.
 
 It shares no code with ``vllm_operator.tuning`` but ``sizing.performance``, and its steps have what
 that does not know: padding to the sizes of CUDA graphs, steps too large for any of them, factors on

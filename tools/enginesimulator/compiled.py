@@ -8,8 +8,10 @@ Plain, it takes about twenty times as long; what comes out is the same.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -17,6 +19,11 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 try:
     if os.environ.get("ENGINE_SIMULATOR_PLAIN"):
         raise ImportError
+    # What is kept of a function stays when one that it calls changes, so that each state of the
+    # sources has a folder of its own.
+    _sources = b"".join(one.read_bytes() for one in sorted(Path(__file__).parent.glob("*.py")))
+    _kept = Path("build/numba-cache", hashlib.sha256(_sources).hexdigest()[:16])
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(_kept.absolute()))
     import numba
     import numpy
 except ImportError:

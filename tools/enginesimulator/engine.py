@@ -8,8 +8,9 @@ from typing import Any, Final
 
 from . import state as at
 from .compiled import floats, integers
-from .kernel import NEVER, advance
+from .kernel import advance
 from .metrics import Buckets
+from .seconds import NEVER
 from .state import State
 from .steps import Disturbance, Hardware, Truth, jitters, slowdowns, step_table
 

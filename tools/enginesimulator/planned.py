@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final
+from typing import Any
 
 from vllm_operator.api.plan import Plan
 from vllm_operator.api.v1alpha1 import VLLMServer
@@ -14,6 +14,7 @@ from vllm_operator.engine.versions import Version
 from vllm_operator.hardware import catalogue as gpus
 from vllm_operator.hardware import performance
 from vllm_operator.hardware.nodes import GPUOffer
+from vllm_operator.hardware.performance import GPUPerformance
 from vllm_operator.models import catalogue
 from vllm_operator.sizing.asked.gpu_candidates import gpu_candidates
 from vllm_operator.sizing.asked.inputs import PlanningInputs
@@ -24,15 +25,12 @@ from vllm_operator.sizing.performance.coefficients import coefficients
 from vllm_operator.sizing.performance.server import Server as Shipped
 from vllm_operator.sizing.performance.server import server
 from vllm_operator.sizing.performance.step import times_of
-from vllm_operator.sizing.performance.work import work_of
+from vllm_operator.sizing.performance.work import Work, work_of
 from vllm_operator.sizing.plan.planner import make_plan
 from vllm_operator.sizing.plan.startup import figures
 from vllm_operator.tuning.knobs import Knobs
 
 from .steps import LARGEST_GRAPH, Hardware
-
-UNSAFE: Final = "a request may end the engine"
-"""What a plan says of a utilization that leaves no room for what is not profiled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,37 +74,15 @@ class Server:
             self._planned[knobs] = self._found(knobs)
         return self._planned[knobs]
 
-    @cached_property
+    @property
     def ceiling(self) -> float:
-        """The largest utilization that the planner calls safe, in hundredths; at least the
-        start's."""
-        start = self.start.gpu_memory_utilization
-        for hundredths in range(98, round(start * 100), -1):
-            pins = self._pins(
-                {
-                    "maxNumSeqs": self.start.max_num_seqs,
-                    "maxNumBatchedTokens": self.start.max_num_batched_tokens,
-                    "gpuMemoryUtilization": hundredths / 100,
-                }
-            )
-            plan = self._plan(pins, self.max_model_len)
-            if isinstance(plan, Plan) and not any(UNSAFE in flag.reason for flag in plan.flags):
-                return hundredths / 100
-        return start
+        """The largest utilization that the planner calls safe; at least the start's."""
+        return max(self.start.gpu_memory_utilization, self._laid_out[1].safe_utilization)
 
     @cached_property
     def hardware(self) -> Hardware:
         """How long its steps take by what the operator knows."""
-        asked, layout = self._laid_out
-        gpu = performance.find(self.told["gpu"])
-        if gpu is None:
-            raise ValueError(f"nothing is known of the performance of {self.told['gpu']}")
-        work = work_of(
-            asked.architecture,
-            layout.parallelism,
-            element_bytes=layout.element_bytes,
-            kv_element_bytes=layout.kv_element_bits / 8,
-        )
+        work, gpu = self._work
         found = coefficients(self.version, gpu.generation, gpu.link)
         ahead = does("schedules-ahead", self.version)
         graphs, eager = (
@@ -115,8 +91,8 @@ class Server:
         largest = 2 * LARGEST_GRAPH if gpu.generation == "blackwell" else LARGEST_GRAPH
         return Hardware(graphs, eager, found.request_seconds, largest)
 
-    def shipped(self, knobs: Knobs) -> Shipped:
-        """What the operator knows of its speed with a setting."""
+    @cached_property
+    def _work(self) -> tuple[Work, GPUPerformance]:
         asked, layout = self._laid_out
         gpu = performance.find(self.told["gpu"])
         if gpu is None:
@@ -127,6 +103,11 @@ class Server:
             element_bytes=layout.element_bytes,
             kv_element_bytes=layout.kv_element_bits / 8,
         )
+        return work, gpu
+
+    def shipped(self, knobs: Knobs) -> Shipped:
+        """What the operator knows of its speed with a setting."""
+        work, gpu = self._work
         return server(
             work,
             gpu,

@@ -12,10 +12,10 @@ from vllm_operator.tuning.knobs import Knobs, Objective
 
 from . import state as at
 from .engine import Batch, Engine, Request, Setting
-from .kernel import NEVER
 from .load import Arrival, Phase, dealt, phases
 from .metrics import Buckets
 from .planned import Server
+from .seconds import NEVER
 from .steps import Truth
 
 MINUTE = 60.0

@@ -13,9 +13,9 @@ from vllm_operator.tuning.knobs import Knobs
 
 from . import state as at
 from .engine import Batch
-from .kernel import NEVER
 from .load import Phase, phases
 from .planned import Server
+from .seconds import NEVER
 from .service import MINUTE, Minute, Service, objective_of
 
 SIZES: Final = (4, *range(8, 256, 8), *range(256, 1025, 16))

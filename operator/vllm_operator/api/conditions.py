@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Final, Literal
 
 from .base import ResourceModel
@@ -167,6 +168,11 @@ class ConditionDraft(ResourceModel):
     status: ConditionStatus
     reason: str
     message: str
+
+
+def timestamp(now: datetime) -> str:
+    """A time in UTC as Kubernetes writes it, in whole seconds."""
+    return now.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def truncate(message: str, limit: int = MESSAGE_LIMIT) -> str:

@@ -19,6 +19,7 @@ from typing import Any, Final
 import aiohttp
 
 from vllm_operator.api.base import PORT
+from vllm_operator.api.conditions import timestamp
 from vllm_operator.api.plan import Plan, TokenEstimate
 from vllm_operator.api.status import MeasuredCache
 from vllm_operator.api.v1alpha1 import Engine
@@ -170,7 +171,7 @@ class Calibrator:
         before = self._known.get(learned.key)
         if before is not None and before[1] == learned:
             return
-        now = self._clock().strftime("%Y-%m-%dT%H:%M:%SZ")
+        now = timestamp(self._clock())
         self._known[learned.key] = (now, learned)
         changed: dict[str, str | None] = {learned.key: _text(now, learned)}
         for old in sorted(self._known, key=lambda one: self._known[one][0])[:-KEPT]:

@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import partial
 from typing import Protocol
 
-from vllm_operator.api.conditions import ConditionDraft
+from vllm_operator.api.conditions import ConditionDraft, timestamp
 from vllm_operator.api.ledger import Tuning
 from vllm_operator.errors import Stale
 from vllm_operator.lifecycle.intent import BeginTrial, Hold, Promote, Restore, World
@@ -19,7 +19,6 @@ from vllm_operator.lifecycle.objections import Objection
 from vllm_operator.lifecycle.records import Key, child_record
 from vllm_operator.lifecycle.revisions import Pinned
 from vllm_operator.lifecycle.trial import (
-    STAMP,
     End,
     Shape,
     Wanted,
@@ -189,7 +188,7 @@ class Trials:
         mark = world.trial.mark
         assert mark is not None
         if displaces:
-            mark = mark.displacing(self._clock().strftime(STAMP))
+            mark = mark.displacing(timestamp(self._clock()))
         return holding(trial, mark, world.server.spec.replicas)
 
     def _restoration(self, world: World, trial: Trial) -> Build | Objection:

@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Final
 
 from vllm_operator.api.conditions import ConditionDraft, truncate
+from vllm_operator.api.v1alpha1 import VLLMServerSpec
 from vllm_operator.engine.versions import Version
 from vllm_operator.lifecycle.intent import World
 from vllm_operator.lifecycle.notes import Note
@@ -25,8 +26,9 @@ from vllm_operator.tuning.durations import Durations
 from vllm_operator.tuning.edges import HELD
 from vllm_operator.tuning.knobs import Objective
 from vllm_operator.tuning.quality import Held, held
+from vllm_operator.tuning.scene import Facts, Look
 from vllm_operator.tuning.standing import Mode
-from vllm_operator.tuning.tuner import Facts, Look, Tuner
+from vllm_operator.tuning.tuner import Tuner
 
 from .settings import OperatorSettings
 from .sources.prometheus import Prometheus
@@ -61,7 +63,7 @@ class _Server:
     plan: str = ""
     """Name of the revision that the facts are of."""
     facts: Facts | None = None
-    spec: object = None
+    spec: VLLMServerSpec | None = None
     pods: frozenset[str] = frozenset()
     version: Version | None = None
     objective: Objective | None = None
@@ -143,13 +145,7 @@ class Autotuner:
         kept.objective = kept.facts.objective
         kept.version = Version.parse(world.in_force.plan.engine.version)
         permit = sum(one.held for one in self._servers.values()) < CONCURRENT_TRIALS
-        scene = scene_of(
-            world,
-            self.durations,
-            permit=(permit or kept.held) and not kept.refused,
-            preempts=False,
-            describable=True,
-        )
+        scene = scene_of(world, permit=(permit or kept.held) and not kept.refused)
         kept.pods = scene.pods | ({scene.trial_pod} if scene.trial_pod else set())
         look = kept.tuner.look(tuning, kept.facts, scene, world.now.timestamp())
         kept.look, kept.held = look, look.step.standing.state in HELD

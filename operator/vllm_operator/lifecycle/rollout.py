@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from vllm_operator.api.canonical import digest
+from vllm_operator.api.conditions import timestamp
 from vllm_operator.api.v1alpha1 import VLLMServerSpec
 from vllm_operator.manifests import labels as names
 from vllm_operator.manifests.pod import surge_timeout_seconds
@@ -119,7 +120,7 @@ def choose_strategy(
             left = (deadline - now).total_seconds()
             return Strategy(SURGE, left if again is None else min(left, again), wake)
         placed = [p for p in pods if p.leads and p.scheduled and not p.deleting and not p.failed]
-        since = f"{len(placed)}/{spec.replicas} {_stamp(now)}"
+        since = f"{len(placed)}/{spec.replicas} {timestamp(now)}"
     if since is None:
         return Strategy(SURGE, again, wake)
     return Strategy(_in_place(spec, since), again, {**wake, names.IN_PLACE_SINCE: since})
@@ -208,11 +209,7 @@ def _wake(
         left = WAKE_SECONDS - (now - datetime.fromisoformat(at)).total_seconds()
     if count and (left > 0 or count >= WAKES):
         return {names.WOKEN: deployment.woken}, left if left > 0 and count < WAKES else None
-    return {names.WOKEN: f"{crowd} {_stamp(now)} {count + 1}"}, WAKE_SECONDS
-
-
-def _stamp(now: datetime) -> str:
-    return now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {names.WOKEN: f"{crowd} {timestamp(now)} {count + 1}"}, WAKE_SECONDS
 
 
 def held_up_since(

@@ -13,6 +13,7 @@ from vllm_operator.api.conditions import (
     START_FAILURES,
     ConditionDraft,
     merge_conditions,
+    timestamp,
     truncate,
 )
 from vllm_operator.api.plan import Plan
@@ -80,7 +81,7 @@ def fold(server: VLLMServer, remembered: Remembered, observed: Observed, now: da
             before.conditions,
             drafts,
             generation=metadata.generation,
-            now=now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            now=timestamp(now),
         ),
         problems=list(observed.problems),
         latest_ready_revision=observed.ready_revision or before.latest_ready_revision,

@@ -18,6 +18,7 @@ from enum import StrEnum
 from typing import Any, Final, Self
 
 from vllm_operator.api.canonical import canonical_json
+from vllm_operator.api.conditions import timestamp
 from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.manifests import labels as names
 from vllm_operator.manifests.fieldset import field_set, field_set_digest
@@ -41,8 +42,6 @@ from .records import ChildRecord, PodRecord
 from .revisions import Pinned
 from .rollout import is_lagging, is_settled
 from .trials import Candidate, Trial
-
-STAMP: Final = "%Y-%m-%dT%H:%M:%SZ"
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +241,7 @@ def begun(
     trial: Trial, deployment: ChildRecord, surroundings: str, now: datetime, *, in_place: bool
 ) -> Mark:
     """The mark of a trial that begins now over a Deployment as it is."""
-    stamp = now.strftime(STAMP)
+    stamp = timestamp(now)
     return Mark(
         trial=trial.name,
         parent=trial.parent,

@@ -7,10 +7,9 @@ better, the same plan is pinned once more, as any other.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, Final
 
 from vllm_operator.api.v1alpha1 import VLLMServer
@@ -185,9 +184,3 @@ def unlike(in_force: Pinned, planned: Planned) -> str | None:
 def retune_request(server: VLLMServer) -> str | None:
     """The value of the annotation by which a person asks that suspended tuning looks again."""
     return server.metadata.annotations.get(names.RETUNE_ANNOTATION)
-
-
-def begun_since(trials: Sequence[Trial], since: datetime) -> int:
-    """How many trials were begun since then; one that found no room is no longer there."""
-    times = [datetime.fromisoformat(one.pinned.created_at) for one in trials]
-    return sum(time >= since for time in times)

@@ -20,10 +20,10 @@ from vllm_operator.sizing.plan.planner import make_plan
 from vllm_operator.sizing.plan.speed import Described, described
 from vllm_operator.tuning.candidates import LARGEST_GRAPH, Range, Rules, has_active_seqs
 from vllm_operator.tuning.choice import Planned, Refused
-from vllm_operator.tuning.durations import Durations
 from vllm_operator.tuning.edges import HELD, PROMOTED
 from vllm_operator.tuning.knobs import Knobs, Objective
 from vllm_operator.tuning.ledger import TrialRevision, knobs_of, seconds_of
+from vllm_operator.tuning.scene import Facts, Look, Scene
 from vllm_operator.tuning.standing import (
     Candidate,
     Change,
@@ -35,8 +35,7 @@ from vllm_operator.tuning.standing import (
     Wants,
 )
 from vllm_operator.tuning.story import change
-from vllm_operator.tuning.tuner import Facts, Look, Scene
-from vllm_operator.tuning.window import Window
+from vllm_operator.tuning.window import NEVER, Window
 
 from .intent import World
 from .records import PodRecord
@@ -48,8 +47,6 @@ from .trials import Trial, retune_request
 
 TRIALS_A_DAY: Final = 2
 DEFAULT_PERCENTILE: Final = 95
-UNSAFE: Final = "a request may end the engine"
-"""What a plan says of a utilization that leaves no room for what is not profiled."""
 CHANGES: Final = {
     End.DISTURBED: Change.DISTURBED,
     End.SCALED: Change.SCALED,
@@ -117,18 +114,18 @@ def facts_of(server: VLLMServer, in_force: Pinned) -> Facts | None:
     if found is None:
         return None
     now = knobs_in_force(plan)
-    cold = plan.startup.seconds
+    ceiling = max(now.gpu_memory_utilization, found.safe_utilization)
     return Facts(
         knobs=now,
         server_at=lambda knobs: found.at(knobs.cap, knobs.max_num_batched_tokens),
-        plan_at=_planner(server, inputs, now, plan),
-        rules=_rules(server, plan, found, cold),
+        plan_at=_planner(server, inputs, now, plan, ceiling),
+        rules=_rules(server, plan, found),
         objective=objective_of(server),
         pod_kv_tokens=float(plan.capacity.kv_tokens.expected),
     )
 
 
-def _rules(server: VLLMServer, plan: Plan, found: Described, seconds: float) -> Rules:
+def _rules(server: VLLMServer, plan: Plan, found: Described) -> Rules:
     pins, autotune = server.spec.engine, server.spec.autotune
     bounds = autotune.bounds if autotune else None
     seqs = bounds.max_num_seqs if bounds else None
@@ -144,13 +141,13 @@ def _rules(server: VLLMServer, plan: Plan, found: Described, seconds: float) -> 
         tokens=Range(tokens.min, tokens.max) if tokens else Range(),
         utilization=Range(utilization.min, utilization.max) if utilization else Range(),
         largest_graph=LARGEST_GRAPH * (2 if found.blackwell else 1),
-        cold_seconds=seconds,
-        warm_seconds=seconds,
+        cold_seconds=plan.startup.seconds,
+        warm_seconds=plan.startup.seconds,
     )
 
 
 def _planner(
-    server: VLLMServer, inputs: PlanningInputs, now: Knobs, plan: Plan
+    server: VLLMServer, inputs: PlanningInputs, now: Knobs, plan: Plan, ceiling: float
 ) -> Callable[[Knobs], Planned | Refused]:
     """The planner's word on a setting, with the inputs that are pinned."""
 
@@ -165,29 +162,11 @@ def _planner(
             return "memory or a stated load bounds it"
         return found
 
-    ceilings: list[float] = []
-
-    def ceiling() -> float:
-        """The largest utilization that leaves room for what is not profiled, in hundredths."""
-        if not ceilings:
-            least = round(now.gpu_memory_utilization * 100)
-            safe = now.gpu_memory_utilization
-            for hundredths in range(98, least, -1):
-                tried = planned(replace(now, gpu_memory_utilization=hundredths / 100))
-                sound = isinstance(tried, Plan) and not any(
-                    UNSAFE in flag.reason for flag in tried.flags
-                )
-                if sound:
-                    safe = hundredths / 100
-                    break
-            ceilings.append(safe)
-        return ceilings[0]
-
     def plan_at(knobs: Knobs) -> Planned | Refused:
         found = plan if knobs == now else planned(knobs)
         if isinstance(found, str):
             return Refused(found)
-        return Planned(float(found.capacity.kv_tokens.low), ceiling())
+        return Planned(float(found.capacity.kv_tokens.low), ceiling)
 
     return plan_at
 
@@ -209,10 +188,11 @@ def kind_of(server: VLLMServer, plan: Plan) -> str:
     )
 
 
-def scene_of(
-    world: World, durations: Durations, *, permit: bool, preempts: bool, describable: bool
-) -> Scene:
-    """What is seen of a server for tuning. ``preempts``: whether a trial may preempt others."""
+def scene_of(world: World, *, permit: bool) -> Scene:
+    """What is seen of a server for tuning; ``permit`` is whether the operator has a trial to give.
+
+    A trial of a server with a priority class might preempt others' pods.
+    """
     server, in_force = world.server, world.in_force
     assert in_force is not None
     assert in_force.plan is not None
@@ -238,7 +218,7 @@ def scene_of(
         start_seconds=start,
         kind=kind_of(server, in_force.plan),
         revisions=[_revision(world, one) for one in world.revisions.trials],
-        describable=describable and not (priority and forbids and not preempts),
+        describable=not (priority and forbids),
         settled_since=_settled_since(world, serving),
         starts_allowed=TRIALS_A_DAY
         if autotune is None or autotune.max_trials_per_day is None
@@ -332,7 +312,7 @@ def _candidate(
     if tuning is not None and tuning.state in (State.PROMOTING, State.VERIFYING):
         worst = [one for one in mine if one.ending is not None or one.restarts]
         return _ended(worst[0]) if worst else Candidate.READY
-    if world.trial.end in (End.NO_ROOM,):
+    if world.trial.end is End.NO_ROOM:
         return Candidate.NO_ROOM
     if pod is None:
         held = world.trial.held is not None
@@ -385,4 +365,4 @@ def _window(server: VLLMServer) -> Window | None:
     try:
         return Window.read(asked.schedule, asked.duration_minutes, asked.time_zone)
     except ValueError:
-        return Window.read("0 0 1 1 *", 1)  # one that is as good as never: it is told nowhere yet
+        return NEVER

@@ -33,8 +33,6 @@ from .regression import (
     quadratic,
 )
 
-LEAST_STEPS: Final = 20
-LEAST_GAPS: Final = 50
 BURST: Final = 0.2
 """Preemptions of a running request from which on an interval shows their cost, not the curve's."""
 BLOCK_DEVIATION: Final = 0.15
@@ -296,9 +294,7 @@ class Curve:
 
 def usable(interval: Interval) -> bool:
     """Whether an interval's mean says something of the curve."""
-    enough = interval.steps >= LEAST_STEPS and interval.gaps >= LEAST_GAPS
-    enough = enough and interval.gap_seconds > 0
-    return enough and interval.preemptions <= BURST * max(1.0, interval.running)
+    return interval.is_enough and interval.preemptions <= BURST * max(1.0, interval.running)
 
 
 def fit(

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
+
+LEAST_STEPS: Final = 20
+LEAST_GAPS: Final = 50
+"""Of an interval from which is learned, at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +71,12 @@ class Interval:
     """Time from arrival to the last token of those that finished, summed."""
     finished_prompt_squares: float | None = None
     """Squares of the prompt lengths of those that finished, summed, as the buckets tell."""
+
+    @property
+    def is_enough(self) -> bool:
+        """Whether there is enough in it to learn from: an engine that answers without any time
+        between tokens says nothing of steps."""
+        return self.steps >= LEAST_STEPS and self.gaps >= LEAST_GAPS and self.gap_seconds > 0
 
     @property
     def latency(self) -> float:

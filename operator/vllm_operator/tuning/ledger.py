@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Literal
 
-from vllm_operator.api.conditions import truncate
+from vllm_operator.api.conditions import timestamp, truncate
 from vllm_operator.api.ledger import (
     HISTORY,
     TunedSetting,
@@ -87,7 +87,7 @@ class News:
 
 def time_of(seconds: float) -> str:
     """A time as the status has it, in whole seconds."""
-    return datetime.fromtimestamp(math.floor(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return timestamp(datetime.fromtimestamp(math.floor(seconds), UTC))
 
 
 def seconds_of(time: str) -> float:

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Final
 
 from .durations import Durations
-from .intervals import Interval
+from .intervals import LEAST_GAPS, LEAST_STEPS
 from .samples import Reading
 
 
@@ -47,10 +47,6 @@ _SENTENCES: Final = {
     Hold.TOO_LITTLE_TRAFFIC: "Too few requests to learn from.",
 }
 
-STEPS: Final = 20
-GAPS: Final = 50
-"""Of an interval from which is learned, at least."""
-
 IDENTITY: Final = 0.02
 """Largest relative difference of tokens by steps and by kind. It is 0 in every interval of a
 running engine (vLLM 0.32.0 on a CPU); a version before 0.16 counts hits of the prefix cache
@@ -64,11 +60,6 @@ class Held:
     reason: Hold
     message: str
     """One sentence or more, naming the pod where it is one pod's."""
-
-
-def usable(interval: Interval) -> bool:
-    """Whether there is enough in it to learn from."""
-    return interval.steps >= STEPS and interval.gaps >= GAPS and interval.gap_seconds > 0
 
 
 def held(
@@ -89,13 +80,14 @@ def held(
             if found is not None:
                 return Held(reason, f"{reason.sentence} {reading.pod}: {found}")
     if not any(
-        usable(interval)
+        interval.is_enough
         for reading in readings
         for interval in reading.intervals
         if interval.end > now - durations.window
     ):
         minutes = durations.window / 60
-        found = f"no interval of the last {minutes:.2g} minutes has {STEPS} steps and {GAPS} tokens"
+        least = f"{LEAST_STEPS} steps and {LEAST_GAPS} tokens"
+        found = f"no interval of the last {minutes:.2g} minutes has {least}"
         return Held(
             Hold.TOO_LITTLE_TRAFFIC, f"{Hold.TOO_LITTLE_TRAFFIC.sentence} All pods: {found}."
         )

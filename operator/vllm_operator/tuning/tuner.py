@@ -7,28 +7,26 @@ again; what may not be lost is in the status that ``look`` is given and gives ba
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from vllm_operator.api.ledger import Tuning
-from vllm_operator.sizing.performance.server import Server
 
-from .candidates import Rules
-from .choice import PlanAt, Proposal, Reason, Rest, choose
+from .agreement import Agreement
+from .choice import Proposal, Rest, choose
 from .curve import UNSEEN, Posterior, Prior, fit
 from .diagnosis import Diagnosis, diagnose
 from .durations import Durations
 from .edges import HELD
 from .entries import load_of, measurement_of, promise_of, proposal_of
 from .evidence import kept
-from .intervals import Interval
 from .judge import Judgement, Verdict, judge
 from .knobs import Knobs, Objective
 from .leave import Circumstances, leave
 from .ledger import (
     News,
     Tally,
-    TrialRevision,
     alike,
     knobs_of,
     rejected,
@@ -38,15 +36,14 @@ from .ledger import (
     tally,
 )
 from .load import Load, measured
-from .machine import Step, transition, wants
+from .machine import transition, wants
 from .quality import Held
 from .samples import Reading
+from .scene import Facts, Look, Scene
+from .seen import Seen
 from .standing import (
     Candidate,
-    Change,
-    Desired,
     Judged,
-    Metrics,
     Observed,
     Stable,
     Standing,
@@ -56,120 +53,15 @@ from .standing import (
 from .standing import Load as LoadSeen
 from .standing import Proposal as Found
 from .trial import Side, Trial, compared
-from .window import Window
 
-NEAR = 1.15
-"""Ratio of two caps up to which two looks propose the same."""
-STORED = 900
-"""Intervals of the setting in force from which on they are thinned."""
-STUCK = 8
-"""Intervals without a step, with requests running, from which on an engine hangs."""
-LATE = 1.2
+LATE: Final = 1.2
 """Times the share that may be late, from which on a promoted setting does not keep its promise."""
 
-FOUND = {
-    Reason.PINNED: Found.PINNED,
-    Reason.CAP_NOT_BINDING: Found.CAP_NOT_BINDING,
-    Reason.NOTHING_TO_GAIN: Found.SETTLED,
-    Reason.NOT_WORTH_A_START: Found.SETTLED,
-    Reason.SCALE_OUT: Found.SCALE_OUT,
-}
-"""Of why nothing is tried; the other reasons leave it open."""
-
-JUDGED = {
+JUDGED: Final = {
     Verdict.GOOD: Judged.GOOD,
     Verdict.BAD: Judged.BAD,
     Verdict.INCONCLUSIVE: Judged.INCONCLUSIVE,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What is known of the plan in force, beside its metrics."""
-
-    knobs: Knobs
-    server_at: Callable[[Knobs], Server]
-    """The server as shipped, with the limits of a setting."""
-    plan_at: PlanAt
-    rules: Rules
-    """Without what was rejected: the status has that."""
-    objective: Objective | None = None
-    pod_kv_tokens: float | None = None
-    """Tokens of one pod's KV cache, all ranks together."""
-
-
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """What is seen of a server, its pods and its trial. Times are seconds since the epoch."""
-
-    desired: Desired
-    pods: frozenset[str]
-    """Of the setting in force, that serve."""
-    stable: Stable
-    trial_pod: str | None = None
-    trial_ready: float | None = None
-    candidate: Candidate = Candidate.ABSENT
-    change: Change = Change.NONE
-    in_place: bool = False
-    """Whether the trial stands for the only replica."""
-    start_seconds: float = 0.0
-    kind: str = ""
-    revisions: Sequence[TrialRevision] = ()
-    describable: bool = True
-    scalings: Sequence[float] = ()
-    settled_since: float | None = None
-    starts_allowed: int = 0
-    window: Window | None = None
-    permit: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """What a visit comes to."""
-
-    tuning: Tuning | None
-    """The status; the same object where it did not change."""
-    step: Step
-    held: Held | None
-    """Why nothing is learned."""
-    diagnosis: Diagnosis | None
-    """What bounds the server, of the last window."""
-    choice: Proposal | Rest | None
-    """What was found the last time that was asked."""
-    judgement: Judgement | None = None
-
-    @property
-    def wants(self) -> Wants:
-        """What should exist."""
-        return self.step.wants
-
-    @property
-    def knobs(self) -> Knobs | None:
-        """The setting that is proposed or tried."""
-        trial = self.tuning.trial if self.tuning else None
-        return knobs_of(trial.to) if trial else None
-
-
-@dataclass(slots=True)
-class _Agreement:
-    """What looks for a better setting found, and since when they say the same."""
-
-    choice: Proposal | Rest | None = None
-    since: float = 0.0
-    at: float = float("-inf")
-
-    def note(self, choice: Proposal | Rest, now: float) -> None:
-        """A proposal stays what it was while the next ones are near it; a reason is the newest."""
-        agree = _agree(self.choice, choice)
-        if not agree:
-            self.since = now
-        if not agree or isinstance(choice, Rest):
-            self.choice = choice
-        self.at = now
-
-    def confirmed(self, durations: Durations) -> Proposal | Rest | None:
-        """What two looks, far enough apart, agree on."""
-        return self.choice if self.at - self.since >= durations.hysteresis else None
 
 
 @dataclass(slots=True)
@@ -180,35 +72,30 @@ class Tuner:
     prior: Prior = UNSEEN
     posterior: Posterior | None = None
     """Of the setting in force, at the last look."""
-    held: Held | None = None
-    _seen: dict[str, list[Interval]] = field(default_factory=dict)
-    """By pod."""
-    _sound: float | None = None
-    """When metrics were last sound."""
+    seen: Seen = field(default_factory=Seen)
     _knobs: Knobs | None = None
-    _agreement: _Agreement = field(default_factory=_Agreement)
+    _agreement: Agreement = field(default_factory=Agreement)
     _first_latency: float | None = None
     _before: Load | None = None
     """The stable pods' load in the trial that was promoted."""
     _judgement: Judgement | None = None
     """The last one of the trial that is, or was promoted."""
 
+    @property
+    def held(self) -> Held | None:
+        """Why nothing is learned."""
+        return self.seen.held
+
     def learn(self, readings: Iterable[Reading], held: Held | None, now: float) -> None:
         """Takes what was read; ``held`` is why it may not be learned from."""
-        self.held = held
-        if held is None or self._sound is None:
-            self._sound = now
-        for reading in readings:
-            known = self._seen.setdefault(reading.pod, [])
-            last = known[-1].end if known else float("-inf")
-            known.extend(one for one in reading.intervals if one.end > last)
+        self.seen.learn(readings, held, now)
 
     def look(self, tuning: Tuning | None, facts: Facts, scene: Scene, now: float) -> Look:
         """What should exist now, and what the status says of it."""
         standing = standing_of(tuning, scene.desired, now)
-        self._tidy(facts, scene, standing)
+        self._tidy(facts, scene, standing, now)
         count = tally(tuning, scene.revisions, scene.kind, now, self.durations)
-        recent = self._of(scene.pods, now - self.durations.window)
+        recent = self.seen.of(scene.pods, now - self.durations.window)
         load = measured(recent, kv_tokens=facts.pod_kv_tokens)
         diagnosis = diagnose(recent, facts.knobs, facts.objective)
         found = self._found(tuning, facts, scene, standing, load, diagnosis, now)
@@ -220,7 +107,7 @@ class Tuner:
             self._judgement = None
         observed = Observed(
             change=scene.change,
-            metrics=self._metrics(now),
+            metrics=self.seen.metrics(now, self.durations),
             proposal=found,
             candidate=self._candidate(scene),
             warm=trial is not None and bool(compared(trial, self.durations).candidate),
@@ -240,43 +127,25 @@ class Tuner:
         return Look(
             remember(tuning, step, now, news),
             step,
-            self.held,
+            self.seen.held,
             diagnosis,
             self._agreement.choice,
             verdict,
         )
 
-    def _tidy(self, facts: Facts, scene: Scene, standing: Standing) -> None:
-        """Forgets what is of another setting, or of pods that are gone.
+    def _tidy(self, facts: Facts, scene: Scene, standing: Standing, now: float) -> None:
+        """Forgets what is of another setting.
 
         The curve outlives a change of the knobs, as what is believed before anything is seen.
         """
         if self._knobs is not None and self._knobs != facts.knobs:
-            self._agreement = _Agreement()
+            self._agreement = Agreement()
             if self.posterior is not None:
                 self.prior, self.posterior = self.posterior.prior(), None
-            trial = scene.pods if wants(standing.state) is Wants.PROMOTED else frozenset()
-            self._seen = {pod: some for pod, some in self._seen.items() if pod in trial}
+            promoted = wants(standing.state) is Wants.PROMOTED
+            self.seen.keep_only(scene.pods if promoted else frozenset())
         self._knobs = facts.knobs
-        alive = scene.pods | {scene.trial_pod}
-        stored = sum(len(some) for pod, some in self._seen.items() if pod in scene.pods)
-        for pod, some in list(self._seen.items()):
-            # A pod that is gone had the setting in force too: its load may not come back.
-            if pod not in alive and not some:
-                del self._seen[pod]
-        if stored > STORED * max(1, len(scene.pods)):
-            thin = kept(one for pod in scene.pods for one in self._seen.get(pod, ()))
-            for pod in scene.pods:
-                self._seen[pod] = [one for one in thin if one.pod == pod]
-
-    def _of(self, pods: Iterable[str], since: float = float("-inf")) -> list[Interval]:
-        return [one for pod in pods for one in self._seen.get(pod, ()) if one.end > since]
-
-    def _metrics(self, now: float) -> Metrics:
-        if self.held is None and self._sound is not None:
-            return Metrics.OK
-        since = now if self._sound is None else self._sound
-        return Metrics.LOST if now - since > self.durations.lost else Metrics.HOLD
+        self.seen.thin(scene.pods, now - self.durations.history)
 
     def _found(
         self,
@@ -292,7 +161,7 @@ class Tuner:
         if facts.rules.all_pinned:
             return Found.PINNED
         looking = standing.state in (State.OBSERVING, State.PROPOSED, State.SETTLED)
-        sound = self.held is None and load is not None and diagnosis is not None
+        sound = self.seen.held is None and load is not None and diagnosis is not None
         settled = standing.state is State.SETTLED and standing.until is not None
         if settled and now < (standing.until or 0.0):
             return Found.UNDECIDED
@@ -301,14 +170,8 @@ class Tuner:
             assert load is not None
             assert diagnosis is not None
             self._agreement.note(self._chosen(tuning, facts, scene, load, diagnosis), now)
-        choice = self._agreement.confirmed(self.durations)
-        if isinstance(choice, Rest):
-            return FOUND.get(choice.reason, Found.UNDECIDED)
-        if choice is None:
-            return Found.UNDECIDED
         trial = tuning.trial if tuning else None
-        same = trial is not None and _near(knobs_of(trial.to), choice.knobs)
-        return Found.SAME if same else Found.OTHER
+        return self._agreement.found(knobs_of(trial.to) if trial else None, self.durations)
 
     def _chosen(
         self,
@@ -320,7 +183,7 @@ class Tuner:
     ) -> Proposal | Rest:
         if self._first_latency is None:
             self._first_latency = load.latency or None
-        stored = kept(self._of(scene.pods))
+        stored = kept(self.seen.of(scene.pods))
         server = facts.server_at(facts.knobs)
         self.posterior = fit(stored, server, self.prior, self.durations)
         history = tuning.history if tuning else []
@@ -349,14 +212,14 @@ class Tuner:
         if standing.state not in HELD or known is None or scene.trial_pod is None:
             return None
         server = facts.server_at(facts.knobs)
-        stable = self._of(scene.pods if not scene.in_place else self._seen.keys())
+        stable = self.seen.of(scene.pods if not scene.in_place else self.seen.pods)
         if self.posterior is None:
             self.posterior = fit(kept(stable), server, self.prior, self.durations)
         if self.posterior is None or scene.trial_ready is None:
             return None
         knobs = knobs_of(known.to)
         return Trial(
-            candidate=Side(facts.server_at(knobs), knobs, self._of([scene.trial_pod])),
+            candidate=Side(facts.server_at(knobs), knobs, self.seen.of([scene.trial_pod])),
             stable=Side(server, facts.knobs, stable),
             ready=scene.trial_ready,
             posterior=self.posterior,
@@ -368,9 +231,7 @@ class Tuner:
     def _candidate(self, scene: Scene) -> Candidate:
         if scene.candidate is not Candidate.READY or scene.trial_pod is None:
             return scene.candidate
-        last = self._of([scene.trial_pod])[-STUCK:]
-        hangs = len(last) == STUCK and all(one.running > 0 and not one.steps for one in last)
-        return Candidate.HUNG if hangs else Candidate.READY
+        return Candidate.HUNG if self.seen.hangs(scene.trial_pod) else Candidate.READY
 
     def _judged(
         self,
@@ -389,7 +250,7 @@ class Tuner:
         since = max(standing.since, now - self.durations.broken)
         if now - standing.since < self.durations.broken:
             return Judged.NONE
-        load = measured(self._of(scene.pods, since))
+        load = measured(self.seen.of(scene.pods, since))
         before = self._before
         late = load is not None and _late(load, facts.objective, LATE)
         as_before = before is not None and _late(before, facts.objective, 1.0)
@@ -403,13 +264,13 @@ class Tuner:
         standing: Standing,
         now: float,
     ) -> LoadSeen:
-        if standing.state is not State.SETTLED or tuning is None or self.held is not None:
+        if standing.state is not State.SETTLED or tuning is None or self.seen.held is not None:
             return LoadSeen.SAME
         known = tuning.load
-        load = measured(self._of(scene.pods, now - self.durations.drift))
+        load = measured(self.seen.of(scene.pods, now - self.durations.drift))
         if known is not None and load is not None and not alike(known, load_of(load)):
             return LoadSeen.DRIFTED
-        lately = measured(self._of(scene.pods, now - self.durations.broken))
+        lately = measured(self.seen.of(scene.pods, now - self.durations.broken))
         broken = (
             facts.objective is not None
             and lately is not None
@@ -428,7 +289,7 @@ class Tuner:
         choice = self._agreement.choice
         proposal = None
         if isinstance(choice, Proposal) and load is not None:
-            seen = self._of(scene.pods)
+            seen = self.seen.of(scene.pods)
             proposal = proposal_of(choice, setting_of(facts.knobs), load, self.posterior, seen, now)
         return News(
             proposal=proposal,
@@ -452,22 +313,6 @@ def _circumstances(scene: Scene, count: Tally) -> Circumstances:
         window=scene.window,
         permit=scene.permit,
     )
-
-
-def _agree(one: Proposal | Rest | None, other: Proposal | Rest) -> bool:
-    if isinstance(one, Proposal) and isinstance(other, Proposal):
-        return _near(one.knobs, other.knobs)
-    if isinstance(one, Rest) and isinstance(other, Rest):
-        return FOUND.get(one.reason) is FOUND.get(other.reason)
-    return False
-
-
-def _near(one: Knobs, other: Knobs) -> bool:
-    """Whether two settings differ by no more than noise moves a choice."""
-    caps = sorted((one.cap, other.cap))
-    rest = replace(one, max_num_seqs=1, max_num_active_seqs=None)
-    same = rest == replace(other, max_num_seqs=1, max_num_active_seqs=None)
-    return same and caps[1] <= NEAR * caps[0]
 
 
 def _late(load: Load, objective: Objective, margin: float) -> bool:

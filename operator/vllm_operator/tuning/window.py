@@ -58,3 +58,7 @@ class Window:
             # In the hour that winter time repeats, iteration goes by the clock on the wall.
             if found.timestamp() > after:
                 yield found.timestamp()
+
+
+NEVER = Window("0 0 1 1 *", timedelta(0), ZoneInfo("UTC"))
+"""One that is open for no time: of a schedule that cannot be read."""

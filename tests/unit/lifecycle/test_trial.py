@@ -36,10 +36,8 @@ from vllm_operator.lifecycle.trial import (
 from vllm_operator.lifecycle.trials import (
     Candidate,
     Trial,
-    begun_since,
     promoted,
     restored,
-    trial_of,
     trial_revision,
     unlike,
 )
@@ -150,14 +148,6 @@ def test_ten_trials_are_kept_beside_five_plans() -> None:
     ]
     kept = Revisions([*RECORDS, *tried])
     assert [one.revision for one in kept.expendable()] == [2, 3]
-
-
-def test_the_trials_of_a_day_are_counted_by_their_creation() -> None:
-    assert IN_FORCE is not None
-    body = trial_revision(SERVER, 2, INPUTS, TRIAL_PLAN, CANDIDATE, IN_FORCE)
-    times = ("2025-12-30T23:59:59Z", "2025-12-31T00:00:00Z", "2026-01-01T00:00:00Z")
-    trials = [found for at in times if (found := trial_of(pin(body, at)))]
-    assert begun_since(trials, NOW - timedelta(days=1)) == 2
 
 
 def test_a_promoted_trial_is_a_plan_with_the_same_objects_that_says_so_and_keeps_its_parent() -> (

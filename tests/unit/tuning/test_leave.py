@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import product
 from zoneinfo import ZoneInfo
 
@@ -12,7 +12,7 @@ import pytest
 from vllm_operator.tuning.durations import Durations
 from vllm_operator.tuning.leave import Circumstances, leave
 from vllm_operator.tuning.standing import Leave, Mode
-from vllm_operator.tuning.window import Window
+from vllm_operator.tuning.window import NEVER, Window
 
 BERLIN = "Europe/Berlin"
 
@@ -130,3 +130,8 @@ def test_a_window_that_cannot_be_read_says_which_part(
 ) -> None:
     with pytest.raises(ValueError, match=said):
         Window.read(schedule, 60, zone)
+
+
+def test_a_schedule_that_cannot_be_read_opens_never() -> None:
+    new_year = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
+    assert not any(NEVER.is_open(new_year + second) for second in (-1, 0, 1, 60))

@@ -8,7 +8,7 @@ import pytest
 
 from support.scrapes import Kept
 from vllm_operator.tuning.durations import Durations
-from vllm_operator.tuning.quality import Hold, held, usable
+from vllm_operator.tuning.quality import Hold, held
 from vllm_operator.tuning.samples import Reading, read
 
 DURATIONS = Durations(15)
@@ -93,7 +93,7 @@ def test_one_busy_pod_is_traffic() -> None:
 def test_an_interval_with_few_steps_or_tokens_is_not_learned_from(
     steps: float, gaps: float, enough: bool
 ) -> None:
-    assert usable(replace(sound().intervals[0], steps=steps, gaps=gaps)) is enough
+    assert replace(sound().intervals[0], steps=steps, gaps=gaps).is_enough is enough
 
 
 def test_a_clock_that_is_behind_prometheus_makes_nothing_stale() -> None:

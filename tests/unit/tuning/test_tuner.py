@@ -18,8 +18,9 @@ from vllm_operator.tuning.knobs import Knobs, Objective
 from vllm_operator.tuning.ledger import TrialRevision
 from vllm_operator.tuning.quality import Held, Hold
 from vllm_operator.tuning.samples import Reading
+from vllm_operator.tuning.scene import Facts, Look, Scene
 from vllm_operator.tuning.standing import Candidate, Desired, Mode, Stable, State, Wants
-from vllm_operator.tuning.tuner import Facts, Look, Scene, Tuner
+from vllm_operator.tuning.tuner import Tuner
 
 SECONDS = 15.0
 BEGINNING = 1.7e9

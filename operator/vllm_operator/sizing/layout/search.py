@@ -23,6 +23,8 @@ from .knobs import Knob
 from .suitability import element_bytes, unsuited_because
 from .utilization import gib
 
+LARGEST_UTILIZATION: Final = 0.98
+"""What is ever called safe: the rest of a GPU is the driver's and other programs'."""
 FOLLOWING_ROUNDS: Final = 4
 """Rounds in which limits and the KV cache that they leave come to terms."""
 
@@ -39,6 +41,8 @@ class Layout:
     kv_element_bits: float
     cache: CacheLayout
     utilization: Knob[float]
+    safe_utilization: float
+    """The largest that leaves room for what the profiling run does not count."""
     max_model_len: Knob[int]
     max_num_seqs: Knob[int]
     max_num_batched_tokens: Knob[int]
@@ -268,6 +272,7 @@ class _Search:
             kv_element_bits=self.fits.kv_element_bits,
             cache=fit.cache,
             utilization=fit.fraction.knob,
+            safe_utilization=min(fit.fraction.safe, LARGEST_UTILIZATION),
             max_model_len=limits.longest(length),
             max_num_seqs=limits.seqs,
             max_num_batched_tokens=limits.tokens,

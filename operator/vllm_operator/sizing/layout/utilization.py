@@ -67,6 +67,12 @@ class Utilization:
         return lowered and self.room and self.roomy < self.startable
 
     @property
+    def safe(self) -> float:
+        """The largest that leaves room for what the profiling run does not count, in hundredths;
+        0 where none does."""
+        return max(0.0, _rounded_down(self.roomy, self.total))
+
+    @property
     def _largest(self) -> int:
         return max(0, self.roomy if self.room else self.startable)
 
@@ -85,7 +91,7 @@ class Utilization:
             return wanted
         if not wanted.pinned:
             return wanted.noted(f"; no room is left: {self.unprofiled}")
-        safe = f"above {max(0.0, _rounded_down(self.roomy, self.total)):g}"
+        safe = f"above {self.safe:g}"
         ends = f"a request may end the engine: {self.unprofiled}, {uncounted}"
         return wanted.noted(f"; {safe} {ends}")
 

@@ -24,6 +24,8 @@ class Described:
     """With so many sequences at once and so many tokens in a step, of one engine."""
     blackwell: bool
     """Whether vLLM captures graphs of twice as many sequences there."""
+    safe_utilization: float
+    """The largest that leaves room for what the profiling run does not count."""
 
 
 def described(spec: VLLMServer, inputs: PlanningInputs) -> Described | None:
@@ -64,4 +66,4 @@ def described(spec: VLLMServer, inputs: PlanningInputs) -> Described | None:
             enforce_eager=not asked.captures_graphs,
         )
 
-    return Described(at, gpu.generation == "blackwell")
+    return Described(at, gpu.generation == "blackwell", layout.safe_utilization)
