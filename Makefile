@@ -41,7 +41,7 @@ check: $(VENV)/.installed ## The static part: format, lint, types, layers, gener
 	@diff -u crds/vllmservers.vllm-operator.io.yaml charts/vllm-operator/files/vllmservers.vllm-operator.io.yaml || { echo "the chart's CRD is out of date: run 'make generate'"; exit 1; }
 
 unit: $(VENV)/.installed ## Tests without a control plane
-	$(RUN) -m pytest -q tests/unit tests/properties
+	$(RUN) -m pytest -q $(if $(EXAMPLES),--hypothesis-profile '$(EXAMPLES)') tests/unit tests/properties
 
 test: check tools ## Everything but the engine: what CI runs
 	$(RUN) -m pytest -q -n $(WORKERS) --dist loadgroup --ignore tests/engine --ignore tests/e2e $(STORIES:%=--ignore %) tests
