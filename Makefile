@@ -75,7 +75,7 @@ lock: $(VENV)/.installed ## Resolve the hashed requirement locks afresh
 	$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url requirements.in -o requirements.txt
 	$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url requirements-dev.in -o requirements-dev.txt
 	for name in $(basename $(wildcard tools/realengine/locks/*.in)); do $(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --override tools/realengine/locks/overrides.txt $$name.in -o $$name.txt || exit; done
-	for name in aiconfigurator llm-d-planner simulator; do $(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url benchmarks/requirements-$$name.in -o benchmarks/requirements-$$name.txt || exit 1; done
+	for name in aiconfigurator llm-d-planner; do $(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url benchmarks/requirements-$$name.in -o benchmarks/requirements-$$name.txt || exit 1; done
 
 image: $(VENV)/.installed ## The operator's image in build/images, by Docker or else as root; TAG=name
 	@$(RUN) -m images operator $(if $(TAG),--tag '$(TAG)')

@@ -3,8 +3,7 @@
     PYTHONPATH=operator:tools python benchmarks/tuning_simulated.py [--workloads FILE]
 
 Reads a JSON array of workloads (docs/benchmarks.md says what each figure means), prints a table and
-writes build/benchmarks/tuning_simulated.json with one object a workload. With numba on the path
-(``tools/enginesimulator/compiled.py``) it takes about a twentieth of the time.
+writes build/benchmarks/tuning_simulated.json with one object a workload.
 """
 
 from __future__ import annotations
@@ -26,7 +25,6 @@ from rich.table import Table
 from support_tuner import operator
 
 from enginesimulator import sweep
-from enginesimulator.compiled import COMPILED
 from enginesimulator.planned import Server
 from enginesimulator.service import Minute
 from enginesimulator.session import Look, Session, Told, leave_alone
@@ -67,8 +65,7 @@ def judged(
     reached = _full(replays, final)
     ratio = reached.tokens / best if feasible and best else None
     kept = replays.kept(start)
-    needless = feasible and kept and start.tokens >= GOOD_ENOUGH * best
-    needed = 0 if needless or not feasible else 1
+    needed = 0 if feasible and kept and start.tokens >= GOOD_ENOUGH * best else 1
     settled = told.settled
     return {
         "name": workload["name"],
@@ -292,8 +289,6 @@ def workloads(files: Sequence[Path]) -> list[dict[str, Any]]:
 def main(files: tuple[Path, ...], tuner: str, processes: int) -> None:
     """Plays all workloads."""
     jobs = [(workload, tuner) for workload in workloads(files or FILES)]
-    if not COMPILED:
-        print("numba is not installed: this takes about twenty times as long", file=sys.stderr)
     begun = time.monotonic()
     rows: list[dict[str, Any]] = []
     RESULT.parent.mkdir(parents=True, exist_ok=True)

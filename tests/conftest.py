@@ -1,10 +1,15 @@
 """What holds for all tests, before any is imported."""
 
+import os
+
 import pytest
 from hypothesis import settings
 
 # Assertions of modules beside the tests explain themselves.
 pytest.register_assert_rewrite("stories.life", "stories.table", "support.crowd")
+
+# Seconds of a simulated engine take less than to compile it.
+os.environ.setdefault("ENGINE_SIMULATOR_PLAIN", "1")
 
 # Clusters that several modules share: one worker starts each, and has all of its tests.
 SHARED = ("chart_cluster", "engines")

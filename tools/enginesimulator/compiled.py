@@ -1,9 +1,7 @@
-"""The same code, compiled where numba is installed and plain where it is not.
+"""The same code, compiled by numba, or plain where ``ENGINE_SIMULATOR_PLAIN`` is set.
 
-    uv pip install --target build/numba -r benchmarks/requirements-simulator.txt
-    PYTHONPATH=build/numba:... python benchmarks/tuning_simulated.py
-
-Plain, it takes about twenty times as long; what comes out is the same.
+Compiled, hours of an engine take a twentieth of the time; plain, nothing is compiled first, which
+suits tests of seconds. What comes out is the same.
 """
 
 from __future__ import annotations
@@ -12,13 +10,13 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-try:
-    if os.environ.get("ENGINE_SIMULATOR_PLAIN"):
-        raise ImportError
+COMPILED = not os.environ.get("ENGINE_SIMULATOR_PLAIN")
+
+if COMPILED:
     # What is kept of a function stays when one that it calls changes, so that each state of the
     # sources has a folder of its own.
     _sources = b"".join(one.read_bytes() for one in sorted(Path(__file__).parent.glob("*.py")))
@@ -26,25 +24,20 @@ try:
     os.environ.setdefault("NUMBA_CACHE_DIR", str(_kept.absolute()))
     import numba
     import numpy
-except ImportError:
-    numba = numpy = None
-
-COMPILED = numba is not None
 
 
 def compiled(function: Function) -> Function:
-    """The function, compiled and kept on disk where that can be."""
-    if numba is None:
+    """The function, compiled and kept on disk."""
+    if not COMPILED:
         return function
-    made: Function = numba.njit(cache=True, nogil=True)(function)
-    return made
+    return cast("Function", numba.njit(cache=True, nogil=True)(function))
 
 
 def floats(values: Sequence[float]) -> Any:
-    """An array of floats that compiled code can index; a list where nothing is compiled."""
-    return list(values) if numpy is None else numpy.array(values, dtype=numpy.float64)
+    """An array of floats that compiled code can index; a list where nothing is."""
+    return numpy.array(values, dtype=numpy.float64) if COMPILED else list(values)
 
 
 def integers(values: Sequence[int]) -> Any:
     """The same of integers."""
-    return list(values) if numpy is None else numpy.array(values, dtype=numpy.int64)
+    return numpy.array(values, dtype=numpy.int64) if COMPILED else list(values)
