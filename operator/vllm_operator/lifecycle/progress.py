@@ -137,9 +137,10 @@ def _progressing(
     if deployment is None:
         return draft("True", "RollingOut", "creating the objects"), None
     wanted = server.spec.replicas
-    if _was_settled(server, remembered) and is_lagging(deployment):
+    served = sum(pod.ready for pod in observed.pods) >= wanted
+    if served and _was_settled(server, remembered) and is_lagging(deployment):
         # An annotation of somebody else's raises a Deployment's generation too. What counts shows
-        # in the replicas a moment later.
+        # in the replicas a moment later. After a change of the plan no pod is of it yet.
         deployment = replace(deployment, observed_generation=deployment.generation)
     if (
         not is_rolling(deployment)

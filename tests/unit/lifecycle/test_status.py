@@ -30,6 +30,7 @@ READY = Observed(
     deployment=DEPLOYMENT,
     pods=(),
 )
+SERVING = replace(READY, pods=(replace(POD, ready=True),))
 STARTING = replace(READY, deployment=replace(DEPLOYMENT, ready_replicas=0), pods=(POD,))
 
 
@@ -154,9 +155,19 @@ def test_a_server_scaled_to_zero_is_ready_and_not_available() -> None:
 
 
 def test_a_foreign_bump_of_the_deployment_s_generation_unsettles_nothing() -> None:
-    first = folded(READY).status
+    first = folded(SERVING).status
     bumped = replace(DEPLOYMENT, generation=2)
-    assert folded(replace(READY, deployment=bumped), previous=first).status == first
+    assert folded(replace(SERVING, deployment=bumped), previous=first).status == first
+
+
+def test_a_new_plan_that_nobody_edited_for_is_not_ready_in_the_status_that_calls_it_up_to_date() -> (
+    None
+):
+    before = folded(replace(SERVING, update="image: old -> new")).status
+    rolled = replace(SERVING, deployment=replace(DEPLOYMENT, generation=2), pods=())
+    seen = conditions(folded(rolled, previous=before).status)
+    assert seen["UpdateAvailable"] == ("False", "UpToDate")
+    assert seen["Ready"] == ("False", "RollingOut")
 
 
 def test_a_deployment_that_has_not_seen_our_edit_yet_is_rolling() -> None:
