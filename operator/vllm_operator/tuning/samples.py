@@ -64,7 +64,8 @@ TOLERANCE: Final = 0.05
 """By which share the time between two scrapes may differ from what it mostly is."""
 
 JITTER: Final = 0.25
-"""Seconds by which it may differ in any case: a busy Prometheus that scrapes every second."""
+"""Seconds by which it may differ in any case: a busy Prometheus that scrapes every second. Of one
+that scrapes more often, half of the time between: a scrape that is missing makes a whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,8 +201,12 @@ def _scrape(stamps: Sequence[float]) -> float | None:
     """The usual distance: that of at least two, and of half of all."""
     distances = [after - before for before, after in pairwise(stamps)]
     usual = median_low(distances) if distances else 0.0
-    agree = [one for one in distances if abs(one - usual) <= max(TOLERANCE * usual, JITTER)]
+    agree = [one for one in distances if abs(one - usual) <= _tolerance(usual)]
     return usual if len(agree) > 1 and 2 * len(agree) >= len(distances) else None
+
+
+def _tolerance(scrape: float) -> float:
+    return max(TOLERANCE * scrape, min(JITTER, scrape / 2))
 
 
 def _ends(stamps: Sequence[float], scrape: float, interval: float) -> Sequence[float]:
@@ -214,7 +219,7 @@ def _ends(stamps: Sequence[float], scrape: float, interval: float) -> Sequence[f
 
 def _gaps(stamps: Sequence[float], scrape: float) -> list[tuple[float, float]]:
     """Between which times a scrape is missing, or the clock jumped."""
-    tolerance = max(TOLERANCE * scrape, JITTER)
+    tolerance = _tolerance(scrape)
     return [
         (before, after)
         for before, after in pairwise(stamps)

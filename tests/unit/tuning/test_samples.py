@@ -141,6 +141,13 @@ def test_an_interval_in_which_a_scrape_is_missing_is_not_told() -> None:
     assert ends(told(scraped(0, 15, 45, 60))) == [(0, 15), (45, 60)]
 
 
+@pytest.mark.parametrize("every", [0.1, 0.25, 1.0, 15.0])
+def test_a_missing_scrape_is_seen_however_often_one_is_taken(every: float) -> None:
+    stamps = [100 + every * number for number in (0, 1, 2, 4, 5)]
+    told_of = [round((end - 100) / every) for _, end in ends(told(scraped(*stamps), every=every))]
+    assert told_of == [1, 2, 5]
+
+
 def test_a_missing_scrape_inside_a_longer_interval_costs_it_too() -> None:
     stamps = [stamp for stamp in range(0, 61, 5) if stamp != 20]
     assert ends(told(scraped(*stamps))) == [(25, 40), (40, 55)]
