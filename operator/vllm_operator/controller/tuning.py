@@ -46,6 +46,12 @@ FIRST_BLOCKS: Final = 4
 CONCURRENT_TRIALS: Final = 3
 """Trials of all servers at once."""
 NOT_CONFIGURED: Final = "the operator has no Prometheus: set prometheus.url in its chart"
+NOT_READ: Final = ConditionDraft(
+    type="MetricsAvailable",
+    status="Unknown",
+    reason="NoSeries",
+    message="the server's pods were not read yet",
+)
 NOT_DESCRIBED: Final = ConditionDraft(
     type="Tuned",
     status="False",
@@ -167,7 +173,7 @@ class Autotuner:
             return Told()
         if kept is None:
             return Told(before)
-        conditions = [self._available(kept)]
+        conditions = [self._available(kept, world)]
         if kept.look is None:
             conditions.append(NOT_DESCRIBED)
             return Told(before, tuple(conditions))
@@ -176,10 +182,19 @@ class Autotuner:
             conditions.append(story.tuned(tuning))
         return Told(tuning, tuple(conditions), kept.notes())
 
-    def _available(self, kept: _Server) -> ConditionDraft:
+    def _available(self, kept: _Server, world: World) -> ConditionDraft:
+        """Until the pods were read, what was said before: an operator that starts again has nothing
+        new to say."""
         if self.prometheus is None:
             return _unavailable("NotConfigured", NOT_CONFIGURED)
-        return _metrics(kept.tuner.held, read=kept.read)
+        if kept.read:
+            return _metrics(kept.tuner.held)
+        said = world.remembered.condition("MetricsAvailable")
+        if said is None or said.reason == "NotConfigured":
+            return NOT_READ
+        return ConditionDraft(
+            type=said.type, status=said.status, reason=said.reason, message=said.message
+        )
 
     def forget(self, key: Key) -> None:
         """Keep nothing of a server that is gone."""
@@ -221,14 +236,7 @@ class Autotuner:
             self.queue(key)
 
 
-def _metrics(found: Held | None, *, read: bool) -> ConditionDraft:
-    if not read:
-        return ConditionDraft(
-            type="MetricsAvailable",
-            status="Unknown",
-            reason="NoSeries",
-            message="the server's pods were not read yet",
-        )
+def _metrics(found: Held | None) -> ConditionDraft:
     if found is None:
         return ConditionDraft(
             type="MetricsAvailable",

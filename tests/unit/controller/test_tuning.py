@@ -154,3 +154,26 @@ async def test_a_defect_of_tuning_stops_no_visit(caplog: Any) -> None:
     await tuned.world.visit()
     assert tuned.condition("Ready")["status"] == "True"
     assert "tuning failed" in caplog.text
+
+
+async def test_an_operator_that_starts_again_says_nothing_new_of_the_metrics() -> None:
+    tuned = Tuned(Played())
+    await tuned.serves()
+    tuned.world.now += timedelta(minutes=10)
+    await tuned.tuner.read()
+    await tuned.world.visit()
+    before, written = tuned.world.status, len(tuned.world.memory.writes)
+    assert tuned.condition("MetricsAvailable")["status"] == "True"
+    tuned.tuner.forget(KEY)
+    await tuned.world.visit()
+    assert tuned.world.status == before
+    assert len(tuned.world.memory.writes) == written
+
+
+async def test_an_operator_that_is_given_a_prometheus_says_no_more_that_it_has_none() -> None:
+    tuned = Tuned()
+    await tuned.serves()
+    tuned.tuner.prometheus = Played()  # type: ignore[assignment]
+    tuned.tuner.forget(KEY)
+    await tuned.world.visit()
+    assert tuned.condition("MetricsAvailable")["reason"] == "NoSeries"
