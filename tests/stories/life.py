@@ -21,6 +21,7 @@ from stories.gate import Gate
 from stories.table import Row, row
 from support.operating import OperatorProcess
 from support.pods import PodPlace, pod_place
+from support.trials import DIRECTED
 from support.world import World
 
 H100 = "NVIDIA-H100-80GB-HBM3"
@@ -76,6 +77,12 @@ class Life:
             self.operator._options.update(options)
             self.operator.start(wait=False)
         wait_until(lambda: self.operator.get("/readyz") == "ok\n", "the operator", PATIENCE)
+
+    def obeys(self) -> None:
+        """Its tuner does from now on what an annotation says (``support.directed``)."""
+        self.operator_goes()
+        self.operator.become(**DIRECTED)
+        self.operator_comes()
 
     def wrote(self, what: str) -> bool:
         """Called after each write of an operator behind a gate; whether it may hear of it."""

@@ -14,10 +14,16 @@ from typing import Any
 import pytest
 
 from localcluster.cluster import Cluster
-from stories import test_changing, test_failing, test_starting, test_surviving
+from stories import test_changing, test_failing, test_starting, test_surviving, test_trials
 from stories.life import EACH, Life, living
 
-MODULES: tuple[ModuleType, ...] = (test_starting, test_changing, test_surviving, test_failing)
+MODULES: tuple[ModuleType, ...] = (
+    test_starting,
+    test_changing,
+    test_surviving,
+    test_failing,
+    test_trials,
+)
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,10 @@ class OperatorProcess:
             error.add_note(f"operator's log:\n{self.log.read_text()[-4000:]}")
         self.kill()
 
+    def become(self, module: str, environment: dict[str, str]) -> None:
+        """Run another module with these variables from its next start on."""
+        self._module, self._environment = module, environment
+
     def start(self, *, wait: bool = True) -> None:
         """Start it, and wait until it acts (or, of several, until it listens)."""
         flags = [

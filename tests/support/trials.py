@@ -51,10 +51,12 @@ def is_ready(pod: Object) -> bool:
     return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
 
-def try_out(world: World) -> Object:
+def try_out(world: World, timeout: float = 60) -> Object:
     """Begin a trial; its pod, ready."""
     direct(world, "TRIAL")
-    world.wait(lambda: [pod for pod in pods(world, TRIED) if is_ready(pod)], "the trial's pod", 60)
+    world.wait(
+        lambda: [pod for pod in pods(world, TRIED) if is_ready(pod)], "the trial's pod", timeout
+    )
     (pod,) = pods(world, TRIED)
     return pod
 
