@@ -9,12 +9,24 @@ from typing import Any
 
 import pytest
 
+from enginesimulator.live import Live
 from localcluster import Cluster
 from support.fixtures import StartOperator
+from support.loaded import (
+    INTERVAL,
+    SHORT_OF_SEQUENCES,
+    ready_in_trials,
+    server,
+    states,
+    versions,
+)
+from support.trials import uids
 from support.world import World
 
 # Its binary may have to be built first.
 pytestmark = pytest.mark.timeout(1800)
+PATIENCE = 240.0
+WAY = ["Observing", "Proposed", "Starting", "Warming", "Judging", "Promoting", "Verifying"]
 
 
 @pytest.fixture
@@ -73,3 +85,23 @@ def test_a_server_whose_operator_has_no_prometheus_says_so(
     found = condition(engine_world, "MetricsAvailable")
     assert (found["status"], found["reason"]) == ("False", "NotConfigured")
     assert "prometheus.url" in found["message"]
+
+
+def test_a_server_that_is_short_of_sequences_gets_more_by_a_trial_and_stays_ready_in_it(
+    engines: Cluster, engine_world: World, start_operator: StartOperator
+) -> None:
+    world = engine_world
+    url = engines.start_prometheus(scrape_seconds=INTERVAL)
+    start_operator(world, prometheus_url=url, prometheus_interval=INTERVAL)
+    with Live(SHORT_OF_SEQUENCES) as live:
+        world.apply(**server(live.url))
+        first = world.wait_ready(timeout=60)
+        before = uids(world, "14")
+        world.wait_condition("Tuned", "True", "Promoted", timeout=PATIENCE)
+    told = versions(world, first)
+    assert [*states(told)] == WAY
+    assert ready_in_trials(told)
+    assert len(before) == 2
+    assert uids(world, "14") == []
+    assert len(uids(world, "24")) == 2
+    engines.stop_prometheus(kill=True)

@@ -261,6 +261,14 @@ class Engine:
         for number in range(self.count(at.SAMPLES)):
             self.rows.append(list(self.state.samples[number * wide : (number + 1) * wide]))
 
+    def counted(self) -> list[float]:
+        """A sample of when the last step ended, without waiting for one that is due."""
+        state, ints = self.state, self.state.ints
+        waiting = ints[at.SEEN] - ints[at.HEAD] + ints[at.PREEMPTED]
+        usage = 1.0 - ints[at.FREE] / state.limits[at.BLOCKS]
+        gauges = [self.now, float(self.running), float(waiting), float(usage)]
+        return [*gauges, *(float(ints[one]) for one in at.COUNTED), *map(float, state.histograms)]
+
     def taken(self) -> list[Any]:
         """The samples since the last time."""
         rows, self.rows = self.rows, []

@@ -18,6 +18,8 @@ SCRIPTED_KV_TOKENS      tokens that its KV cache holds; a longer --max-model-len
 SCRIPTED_FREE_GIB       of 79.18 GiB; where --gpu-memory-utilization asks for more: `free-memory`
 SCRIPTED_MAX_SEQS       a larger --max-num-seqs is `oom-sampler`
 SCRIPTED_BAD_STARTS     a file and a number, `/cache/starts:2`: only the first two starts play
+SCRIPTED_LOAD           a URL of `enginesimulator.live`: it counts what an engine of its flags would
+                        under the load that is played there
 
 An argument that its version does not have is refused as vLLM's parser refuses it. While it serves,
 POST /scripted/NAME makes it do something: `hang` (health stays 200, requests run and nothing

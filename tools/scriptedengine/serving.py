@@ -1,6 +1,7 @@
 """The HTTP interface: health, version, models, metrics, and completions that say little."""
 
 import csv
+import http.client
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode, urlsplit
 
 from scriptedengine import plays
 
@@ -28,6 +30,28 @@ _DISTINGUISHED = {
     "requestsWaitingByReason": {"reason": "capacity"},
 }
 """The label that tells a meaning's series apart; one of them is played."""
+_OF_THE_PROCESS = ("cacheConfig", "processStart")
+"""Meanings that no load changes."""
+
+
+class Load:
+    """A load that is played elsewhere, asked over one connection as long as this engine lives."""
+
+    def __init__(self, url: str, flags: Mapping[str, str]) -> None:
+        self._path = f"/?{urlencode(flags)}"
+        self._connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=5)
+        self._lock = threading.Lock()
+        self.metrics()
+
+    def metrics(self) -> str:
+        """What this engine has counted under it."""
+        with self._lock:
+            self._connection.request("GET", self._path)
+            return self._connection.getresponse().read().decode()
+
+    def let_go(self) -> None:
+        """Have no part of it any more."""
+        self._connection.close()
 
 
 class Engine:
@@ -47,6 +71,8 @@ class Engine:
         self._lock = threading.Lock()
         self._running = 0
         self._prompt = self._generated = self._finished = self._steps = 0
+        url = variables.get("SCRIPTED_LOAD")
+        self.load = Load(url, {**command.flags, "--served-model-name": self.name}) if url else None
 
     def complete(self, prompt: int, wanted: int) -> list[str]:
         """So many words, and the counters that go with them. Never returns while it hangs."""
@@ -104,11 +130,12 @@ class Engine:
             "stepTokens": self._prompt + self._generated,
             "finishedRequests": self._finished,
         }
-        lines = []
+        lines = [] if self.load is None else self.load.metrics().splitlines()
         with _METRICS.open(newline="") as file:
             for row in csv.DictReader(file):
                 asked_for = row["meaning"].startswith(_ASKED_FOR)
-                if plays.in_span(row, self.version) and not asked_for:
+                elsewhere = self.load is not None and row["meaning"] not in _OF_THE_PROCESS
+                if plays.in_span(row, self.version) and not asked_for and not elsewhere:
                     labels = {"engine": "0", "model_name": self.name}
                     value = known.get(row["meaning"], 0)
                     if row["meaning"] == "cacheConfig":

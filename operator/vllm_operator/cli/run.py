@@ -74,7 +74,7 @@ def _give_home() -> None:
 @click.option("--prometheus-pod-label", default="pod", help="Label of pods.")
 @click.option(
     "--prometheus-interval",
-    type=click.FloatRange(1, 60),
+    type=click.FloatRange(0.1, 60),
     default=15.0,
     help="Seconds between samples that are learned from, at least.",
 )
