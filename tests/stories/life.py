@@ -20,6 +20,7 @@ from scriptedengine.images import scripted
 from stories.gate import Gate
 from stories.table import Row, row
 from support.operating import OperatorProcess
+from support.loaded import INTERVAL
 from support.pods import PodPlace, pod_place
 from support.trials import DIRECTED
 from support.world import World
@@ -59,6 +60,8 @@ class Life:
         self._seen: set[str] = set()
         self._guard = threading.RLock()
         self._wanted = True
+        self.patience = PATIENCE
+        """Seconds that the story waits for anything."""
         self.writes: list[str] = []
         self.killed_after: int | None = None
 
@@ -76,13 +79,21 @@ class Life:
             self._wanted = True
             self.operator._options.update(options)
             self.operator.start(wait=False)
-        wait_until(lambda: self.operator.get("/readyz") == "ok\n", "the operator", PATIENCE)
+        wait_until(lambda: self.operator.get("/readyz") == "ok\n", "the operator", self.patience)
 
     def obeys(self) -> None:
         """Its tuner does from now on what an annotation says (``support.directed``)."""
         self.operator_goes()
         self.operator.become(**DIRECTED)
         self.operator_comes()
+
+    def reads_metrics(self) -> None:
+        """It is given a Prometheus that scrapes the engines often; all then takes its time."""
+        url = self.cluster.start_prometheus(INTERVAL)
+        self._stack.callback(self.cluster.stop_prometheus, kill=True)
+        self.operator_goes()
+        self.operator_comes(prometheus_url=url, prometheus_interval=INTERVAL)
+        self.patience *= 10
 
     def wrote(self, what: str) -> bool:
         """Called after each write of an operator behind a gate; whether it may hear of it."""
@@ -106,7 +117,7 @@ class Life:
         **spec: Any,
     ) -> None:
         """Create the server, or replace its specification; ``play`` are the engine's variables."""
-        image = {"image": OLD}
+        image: dict[str, Any] = {"image": OLD}
         if play:
             image["env"] = [{"name": key, "value": value} for key, value in play.items()]
         rollout = {"drainSeconds": 1, **spec.pop("rollout", {})}
@@ -129,7 +140,7 @@ class Life:
 
     def ready(self, name: str = "qwen") -> None:
         """Wait for Ready of the newest generation."""
-        self.world.wait_ready(name, timeout=PATIENCE)
+        self.world.wait_ready(name, timeout=self.patience)
 
     def sees(self, condition: str, *words: str, name: str = "qwen") -> str:
         """Wait for ``Ready=True Ready`` with these words in its message, which is returned."""
@@ -145,7 +156,7 @@ class Life:
             message = str(found.get("message"))
             return message if fits and newest and all(word in message for word in words) else None
 
-        message: str = self.world.wait(said, f"{condition} with {words} of {name}", PATIENCE)
+        message: str = self.world.wait(said, f"{condition} with {words} of {name}", self.patience)
         return message
 
     def pods(self, name: str = "qwen") -> list[dict[str, Any]]:
@@ -195,6 +206,10 @@ class Life:
         self.cluster.agents.stop(name)
         self.cluster.remove_node(name, delete_pods=True)
 
+    def verdicts(self, name: str = "qwen") -> list[str]:
+        """On the trials that ended, the newest first."""
+        return [one["verdict"] for one in self.world.status(name)["tuning"]["history"]]
+
     # The end
 
     def ends_as_told(self, name: str = "qwen") -> None:
@@ -203,10 +218,10 @@ class Life:
         self.world.wait(
             lambda: self._told.finally_ <= self._conditions(name),
             f"{sorted(self._told.finally_)}",
-            PATIENCE,
+            self.patience,
         )
         told = dict(self._told.objects)
-        self.world.wait(lambda: self._objects() == told, f"the objects {told}", PATIENCE)
+        self.world.wait(lambda: self._objects() == told, f"the objects {told}", self.patience)
         if self.killed_after is None:  # one that was to follow the write is lost otherwise
             with suppress(TimeoutError):
                 self.world.wait(lambda: self._events() == self._told.events, "the events", 10)
@@ -265,6 +280,8 @@ def living(
         operator = OperatorProcess(cluster, kubeconfig, log, namespaces=place.namespace)
         life = Life(place, operator, told, stack)
         life.killed_after = killed_after
+        if killed_after == EACH:
+            life.patience *= 4  # each of a dozen starts of the operator takes its time
         lives.append(life)
         stack.callback(_without_servers, life)
         stack.enter_context(_noted(operator, life))

@@ -14,7 +14,14 @@ from typing import Any
 import pytest
 
 from localcluster.cluster import Cluster
-from stories import test_changing, test_failing, test_starting, test_surviving, test_trials
+from stories import (
+    test_changing,
+    test_failing,
+    test_starting,
+    test_surviving,
+    test_trials,
+    test_tuning,
+)
 from stories.life import EACH, Life, living
 
 MODULES: tuple[ModuleType, ...] = (
@@ -23,6 +30,7 @@ MODULES: tuple[ModuleType, ...] = (
     test_surviving,
     test_failing,
     test_trials,
+    test_tuning,
 )
 
 

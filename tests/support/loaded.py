@@ -11,7 +11,8 @@ from .world import Object, World, condition_of
 
 MODEL: Final = "meta-llama/Llama-3.1-8B-Instruct"
 INTERVAL: Final = 0.25
-"""Seconds between two scrapes, of which all that tuning waits for is a multiple."""
+"""Seconds between two scrapes, of which all that tuning waits for is a multiple: a minute in place
+of an hour. A machine with more to do than it can misses scrapes, and trials then tell nothing."""
 
 SHORT_OF_SEQUENCES: Final[dict[str, Any]] = {
     "name": "short-of-sequences",

@@ -36,6 +36,7 @@ class Live:
     ) -> None:
         self._clock = clock
         self._service = Service(Server(workload["server"]), workload, every=NEVER)
+        assert self._service.server.hardware  # computed once, and not while an engine waits for it
         self._lock = threading.Lock()
         self._began: float | None = None
         handler = type("BoundHandler", (_Handler,), {"live": self})

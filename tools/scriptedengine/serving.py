@@ -39,7 +39,7 @@ class Load:
 
     def __init__(self, url: str, flags: Mapping[str, str]) -> None:
         self._path = f"/?{urlencode(flags)}"
-        self._connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=5)
+        self._connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)
         self._lock = threading.Lock()
         self.metrics()
 
