@@ -20,7 +20,6 @@ from scriptedengine.images import scripted
 from stories.gate import Gate
 from stories.table import Row, row
 from support.operating import OperatorProcess
-from support.loaded import INTERVAL
 from support.pods import PodPlace, pod_place
 from support.trials import DIRECTED
 from support.world import World
@@ -87,12 +86,13 @@ class Life:
         self.operator.become(**DIRECTED)
         self.operator_comes()
 
-    def reads_metrics(self) -> None:
-        """It is given a Prometheus that scrapes the engines often; all then takes its time."""
-        url = self.cluster.start_prometheus(INTERVAL)
+    def reads_metrics(self, interval: float) -> None:
+        """It is given a Prometheus with so many seconds between two scrapes, of which what follows
+        takes hundreds."""
+        url = self.cluster.start_prometheus(interval)
         self._stack.callback(self.cluster.stop_prometheus, kill=True)
         self.operator_goes()
-        self.operator_comes(prometheus_url=url, prometheus_interval=INTERVAL)
+        self.operator_comes(prometheus_url=url, prometheus_interval=interval)
         self.patience *= 10
 
     def wrote(self, what: str) -> bool:

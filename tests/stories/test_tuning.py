@@ -10,25 +10,33 @@ import pytest
 
 from enginesimulator.live import Live
 from stories.life import Life
-from support.loaded import SHORT_OF_SEQUENCES, ready_in_trials, server, versions
+from support.loaded import INTERVAL, SHORT_OF_SEQUENCES, ready_in_trials, server, versions
 from support.trials import uids
 
 pytestmark = pytest.mark.timeout(1800)  # Prometheus may have to be built first
 
 FEW, MORE = "14", "24"
 """``--max-num-seqs`` of the plan, and of what is tried."""
-SLOWER = {**SHORT_OF_SEQUENCES, "truth": {"jitter": 0.03, "bend": {"batch": 16, "factor": 6.0}}}
-"""Steps of more sequences than now take six times as long: nothing that was seen said so."""
+SLOWER = {
+    **SHORT_OF_SEQUENCES,
+    "arrivals": [{"minutes": 60, "kind": "closed", "clients": 80}],
+    "truth": {"jitter": 0.03, "bend": {"batch": 16, "factor": 2.0}},
+}
+"""Steps of more sequences than now take twice as long: nothing that was seen said so. Of the
+clients the trial's pod has as many as it admits; an interval counts with twenty steps in it."""
 
 
 @contextmanager
 def short_of_sequences(
-    life: Life, workload: dict[str, Any] = SHORT_OF_SEQUENCES, **variables: str
+    life: Life,
+    workload: dict[str, Any] = SHORT_OF_SEQUENCES,
+    interval: float = INTERVAL,
+    **variables: str,
 ) -> Iterator[None]:
     """A server whose requests wait for a place while its GPU has room for more; it has to stay
     Ready in its trial."""
     with Live(workload) as live:
-        life.reads_metrics()
+        life.reads_metrics(interval)
         life.serve(**server(live.url, **variables))
         life.ready()
         first = life.world.get("VLLMServer")
@@ -55,7 +63,7 @@ def test_a_setting_whose_engine_runs_out_of_memory_is_taken_back(life: Life) -> 
 
 
 def test_a_setting_that_is_slower_is_taken_back(life: Life) -> None:
-    with short_of_sequences(life, SLOWER):
+    with short_of_sequences(life, SLOWER, 2 * INTERVAL):
         before = uids(life.world, FEW)
         life.sees("Tuned=Unknown InCanary")
         life.ends_as_told()
