@@ -15,6 +15,7 @@ from typing import Any
 
 from localcluster.chart import install_chart
 from localcluster.cluster import Cluster
+from localcluster.errors import LocalClusterError
 from localcluster.waiting import wait_until
 from scriptedengine.images import scripted
 from stories.gate import Gate
@@ -90,7 +91,7 @@ class Life:
         """It is given a Prometheus with so many seconds between two scrapes, of which what follows
         takes hundreds."""
         url = self.cluster.start_prometheus(interval)
-        self._stack.callback(self.cluster.stop_prometheus, kill=True)
+        self._stack.callback(self._without_prometheus)
         self.operator_goes()
         self.operator_comes(prometheus_url=url, prometheus_interval=interval)
         self.patience *= 10
@@ -201,6 +202,10 @@ class Life:
     def here(self) -> dict[str, str]:
         """The node selector of this story's own nodes."""
         return {"story": self.place.namespace}
+
+    def _without_prometheus(self) -> None:
+        with suppress(LocalClusterError):  # a story may have stopped it
+            self.cluster.stop_prometheus(kill=True)
 
     def _without_node(self, name: str) -> None:
         self.cluster.agents.stop(name)
