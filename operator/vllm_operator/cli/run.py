@@ -78,6 +78,18 @@ def _give_home() -> None:
     default=15.0,
     help="Seconds between samples that are learned from, at least.",
 )
+@click.option(
+    "--tuning-max-concurrent-trials",
+    type=click.IntRange(0, 1000),
+    default=3,
+    help="Trials of all servers at once.",
+)
+@click.option(
+    "--tuning-may-preempt",
+    type=bool,
+    default=False,
+    help="Try servers with a priority class, whose pods may preempt others', under Forbid too.",
+)
 @click.option("--resync-seconds", type=click.FloatRange(10), default=600.0, help="Live re-listing.")
 @click.option("--workers", type=click.IntRange(1, 64), default=24, help="Reconciles at once.")
 @click.option(

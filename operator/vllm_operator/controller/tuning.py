@@ -20,7 +20,13 @@ from vllm_operator.lifecycle.intent import World
 from vllm_operator.lifecycle.notes import Note
 from vllm_operator.lifecycle.records import Key
 from vllm_operator.lifecycle.trial import Wanted
-from vllm_operator.lifecycle.tuned import facts_of, scene_of, wanted_of, with_revision
+from vllm_operator.lifecycle.tuned import (
+    facts_of,
+    scene_of,
+    wanted_of,
+    window_problem,
+    with_revision,
+)
 from vllm_operator.tuning import story
 from vllm_operator.tuning.durations import Durations
 from vllm_operator.tuning.edges import HELD
@@ -43,8 +49,6 @@ OVERLAP_INTERVALS: Final = 28
 """Intervals that each read asks for: a read that fails, or is late, loses none."""
 FIRST_BLOCKS: Final = 4
 """Blocks of time that the first read of a server asks for."""
-CONCURRENT_TRIALS: Final = 3
-"""Trials of all servers at once."""
 NOT_CONFIGURED: Final = "the operator has no Prometheus: set prometheus.url in its chart"
 NOT_DESCRIBED: Final = ConditionDraft(
     type="Tuned",
@@ -64,6 +68,8 @@ class _Server:
     """Name of the revision that the facts are of."""
     facts: Facts | None = None
     spec: VLLMServerSpec | None = None
+    window: str = ""
+    """What is wrong with when trials may begin."""
     pods: frozenset[str] = frozenset()
     version: Version | None = None
     objective: Objective | None = None
@@ -138,14 +144,19 @@ class Autotuner:
         if kept.plan != world.in_force.name or kept.spec != world.server.spec:
             kept.facts = facts_of(world.server, world.in_force)
             kept.plan, kept.spec = world.in_force.name, world.server.spec
-            kept.refused = ""
+            kept.window, kept.refused = window_problem(world.server), ""
         if world.in_force.plan is None or kept.facts is None:
             kept.look = None
             return Wanted()
         kept.objective = kept.facts.objective
         kept.version = Version.parse(world.in_force.plan.engine.version)
-        permit = sum(one.held for one in self._servers.values()) < CONCURRENT_TRIALS
-        scene = scene_of(world, permit=(permit or kept.held) and not kept.refused)
+        held_trials = sum(one.held for one in self._servers.values())
+        permit = kept.held or held_trials < self.settings.tuning_max_concurrent_trials
+        scene = scene_of(
+            world,
+            permit=permit and not kept.refused,
+            may_preempt=self.settings.tuning_may_preempt,
+        )
         kept.pods = scene.pods | ({scene.trial_pod} if scene.trial_pod else set())
         look = kept.tuner.look(tuning, kept.facts, scene, world.now.timestamp())
         kept.look, kept.held = look, look.step.standing.state in HELD
@@ -173,7 +184,7 @@ class Autotuner:
             return Told(before, tuple(conditions))
         tuning = kept.look.tuning
         if tuning is not None and tuning.state != "Disabled":
-            conditions.append(story.tuned(tuning))
+            conditions.append(story.tuned(tuning, kept.window))
         return Told(tuning, tuple(conditions), kept.notes())
 
     def _available(self, kept: _Server) -> ConditionDraft:

@@ -48,13 +48,17 @@ HELD: Final = {
 }
 
 
-def tuned(tuning: Tuning) -> ConditionDraft:
-    """The condition ``Tuned``: a function of the status alone, so that it moves only with it."""
+def tuned(tuning: Tuning, window: str = "") -> ConditionDraft:
+    """The condition ``Tuned``: a function of the status and the specification alone, so that it
+    moves only with them.
+
+    ``window`` is what is wrong with when trials may begin; it comes first unless one runs.
+    """
+    reason, said = tuning.reason, "; ".join(_message(tuning))
+    if window and tuning.state not in HELD and tuning.state != "RollingBack":
+        reason, said = "WindowUnreadable", f"{window}; until then no trial begins; {said}"
     return ConditionDraft(
-        type="Tuned",
-        status=STATUSES.get(tuning.reason, "False"),
-        reason=tuning.reason,
-        message=truncate("; ".join(_message(tuning))),
+        type="Tuned", status=STATUSES.get(reason, "False"), reason=reason, message=truncate(said)
     )
 
 

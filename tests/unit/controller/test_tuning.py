@@ -7,12 +7,16 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from support.intervals import intervals
 from vllm_operator.controller.settings import OperatorSettings
 from vllm_operator.controller.sources.prometheus import Answer, Wanted
 from vllm_operator.controller.tuning import Autotuner
 from vllm_operator.tuning.durations import Durations
 from vllm_operator.tuning.samples import Reading
+from vllm_operator.tuning.scene import Look, Scene
+from vllm_operator.tuning.tuner import Tuner
 
 from .test_visits import KEY, START, World
 
@@ -44,10 +48,15 @@ class Played:
 class Tuned:
     """A server with ``spec.autotune``, its operator, and a Prometheus."""
 
-    def __init__(self, prometheus: Played | None = None, **spec: Any) -> None:
+    def __init__(
+        self,
+        prometheus: Played | None = None,
+        settings: OperatorSettings | None = None,
+        **spec: Any,
+    ) -> None:
         self.visits: list[Any] = []
         self.tuner = Autotuner(
-            OperatorSettings(),
+            settings or OperatorSettings(),
             lambda: self.world.now,
             self.visits.append,
             prometheus,  # type: ignore[arg-type]
@@ -144,6 +153,70 @@ async def test_a_mode_that_is_switched_off_leaves_nothing_in_the_status() -> Non
     await tuned.world.visit()
     assert "tuning" not in tuned.world.status
     assert tuned.condition("Tuned") == {}
+
+
+@pytest.fixture
+def scenes(monkeypatch: pytest.MonkeyPatch) -> list[Scene]:
+    """What each look was told."""
+    seen: list[Scene] = []
+    look = Tuner.look
+
+    def noted(tuner: Tuner, tuning: Any, facts: Any, scene: Scene, now: float) -> Look:
+        seen.append(scene)
+        return look(tuner, tuning, facts, scene, now)
+
+    monkeypatch.setattr(Tuner, "look", noted)
+    return seen
+
+
+@pytest.mark.parametrize(("most", "permit"), [(0, False), (1, True)])
+async def test_no_trial_begins_beyond_those_that_the_operator_may_have(
+    most: int, permit: bool, scenes: list[Scene]
+) -> None:
+    tuned = Tuned(Played(), OperatorSettings(tuning_max_concurrent_trials=most))
+    await tuned.serves()
+    assert scenes[-1].permit is permit
+
+
+@pytest.mark.parametrize("may_preempt", [False, True])
+async def test_a_server_with_a_priority_class_is_tried_only_where_trials_may_preempt(
+    may_preempt: bool, scenes: list[Scene]
+) -> None:
+    settings = OperatorSettings(tuning_may_preempt=may_preempt)
+    tuned = Tuned(Played(), settings, pod={"priorityClassName": "high"})
+    await tuned.serves()
+    assert scenes[-1].describable is may_preempt
+
+
+IMPOSSIBLE = [
+    ({"schedule": "0 2 30 2 *"}, "spec.autotune.window.schedule", "0 2 * * *"),
+    ({"timeZone": "Europe/Berlyn"}, "spec.autotune.window.timeZone", "write Europe/Berlin"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "field", "works"), IMPOSSIBLE)
+async def test_a_window_that_cannot_be_read_is_told_with_what_works_and_stops_nothing_else(
+    wrong: dict[str, Any], field: str, works: str
+) -> None:
+    window = {"schedule": "0 2 * * *", "durationMinutes": 60, **wrong}
+    tuned = Tuned(Played(), autotune={"mode": "Auto", "window": window})
+    await tuned.serves()
+    found = tuned.condition("Tuned")
+    assert (found["status"], found["reason"]) == ("False", "WindowUnreadable")
+    assert field in found["message"]
+    assert works in found["message"]
+    assert tuned.condition("Planned")["reason"] == "Sized"
+    assert tuned.condition("Ready")["status"] == "True"
+
+
+async def test_a_window_that_is_corrected_is_told_no_longer() -> None:
+    window = {"schedule": "0 2 30 2 *", "durationMinutes": 60}
+    tuned = Tuned(Played(), autotune={"mode": "Auto", "window": window})
+    await tuned.serves()
+    right = {**window, "schedule": "0 2 28 2 *"}
+    tuned.world.edit(**{**RECOMMEND, "autotune": {"mode": "Auto", "window": right}})
+    await tuned.world.visit()
+    assert tuned.condition("Tuned")["reason"] == "Observing"
 
 
 async def test_a_defect_of_tuning_stops_no_visit(caplog: Any) -> None:
