@@ -68,7 +68,7 @@ class Operator:
         self.calibrator = Calibrator(
             client, settings, metrics, lambda: datetime.now(UTC), self.queue.add
         )
-        self.autotuner = Autotuner.of(settings, lambda: datetime.now(UTC), self.queue.add)
+        self.autotuner = Autotuner.of(settings, lambda: datetime.now(UTC), self.queue.add, metrics)
         self.reconciler = Reconciler(
             client=client,
             store=self.store,

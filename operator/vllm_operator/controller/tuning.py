@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -36,6 +37,7 @@ from vllm_operator.tuning.scene import Facts, Look
 from vllm_operator.tuning.standing import Mode
 from vllm_operator.tuning.tuner import Tuner
 
+from .metrics import Metrics
 from .settings import OperatorSettings
 from .sources.prometheus import Prometheus
 from .sources.prometheus import Wanted as Asked
@@ -81,6 +83,8 @@ class _Server:
     refused: str = ""
     news: bool = False
     """Whether the last look took an edge that was not told yet."""
+    counted: str = ""
+    """When the trial was proposed whose end was counted last."""
 
     def notes(self) -> tuple[Note, ...]:
         """The event of the edge that was taken, once."""
@@ -103,6 +107,7 @@ class Autotuner:
     queue: Callable[[Key], None]
     prometheus: Prometheus | None = None
     durations: Durations = field(default_factory=Durations)
+    metrics: Metrics = field(default_factory=Metrics)
     _servers: dict[Key, _Server] = field(default_factory=dict)
 
     @classmethod
@@ -111,12 +116,14 @@ class Autotuner:
         settings: OperatorSettings,
         clock: Callable[[], datetime],
         queue: Callable[[Key], None],
+        metrics: Metrics,
     ) -> Autotuner:
         """As the operator's settings have it."""
         if settings.prometheus is None:
-            return cls(settings, clock, queue)
-        source = Prometheus(settings.prometheus)
-        return cls(settings, clock, queue, source, Durations(settings.prometheus.interval))
+            return cls(settings, clock, queue, metrics=metrics)
+        source = Prometheus(settings.prometheus, observe=metrics.prometheus_query)
+        durations = Durations(settings.prometheus.interval)
+        return cls(settings, clock, queue, source, durations, metrics)
 
     def wants(self, key: Key, world: World) -> Wanted:
         """What is asked for of a server that is visited.
@@ -158,10 +165,22 @@ class Autotuner:
             may_preempt=self.settings.tuning_may_preempt,
         )
         kept.pods = scene.pods | ({scene.trial_pod} if scene.trial_pod else set())
+        began = time.perf_counter()
         look = kept.tuner.look(tuning, kept.facts, scene, world.now.timestamp())
+        self.metrics.tuning_look_seconds.observe(time.perf_counter() - began)
         kept.look, kept.held = look, look.step.standing.state in HELD
         kept.news = look.step.edge is not None
+        self._count(kept, look)
         return wanted_of(look, world, kept.facts)
+
+    def _count(self, kept: _Server, look: Look) -> None:
+        """Counts a trial that ended, once: an edge whose status is not written is taken again."""
+        if look.step.edge is None or look.step.edge.verdict is None or look.tuning is None:
+            return
+        ended = next(iter(look.tuning.history), None)
+        if ended is not None and ended.proposed_at != kept.counted:
+            kept.counted = ended.proposed_at
+            self.metrics.tuning_trials.labels(ended.verdict).inc()
 
     def refused(self, key: Key, why: str) -> None:
         """Told where what was asked for cannot be planned; nothing is tried until another plan."""
@@ -171,6 +190,11 @@ class Autotuner:
 
     def told(self, key: Key, world: World) -> Told:
         """What the status says; what it said before where the server was not looked at."""
+        told = self._told(key, world)
+        self.metrics.set_tuning_state(*key, told.tuning.state if told.tuning else None)
+        return told
+
+    def _told(self, key: Key, world: World) -> Told:
         before = world.remembered.status.tuning
         kept = self._servers.get(key)
         autotune = world.server.spec.autotune
@@ -194,6 +218,7 @@ class Autotuner:
 
     def forget(self, key: Key) -> None:
         """Keep nothing of a server that is gone."""
+        self.metrics.set_tuning_state(*key, None)
         self._servers.pop(key, None)
 
     async def run(self) -> None:

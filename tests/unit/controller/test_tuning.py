@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import timedelta
@@ -13,6 +14,7 @@ from support.intervals import intervals
 from vllm_operator.controller.settings import OperatorSettings
 from vllm_operator.controller.sources.prometheus import Answer, Wanted
 from vllm_operator.controller.tuning import Autotuner
+from vllm_operator.lifecycle.kinds import SERVERS
 from vllm_operator.tuning.durations import Durations
 from vllm_operator.tuning.samples import Reading
 from vllm_operator.tuning.scene import Look, Scene
@@ -153,6 +155,48 @@ async def test_a_mode_that_is_switched_off_leaves_nothing_in_the_status() -> Non
     await tuned.world.visit()
     assert "tuning" not in tuned.world.status
     assert tuned.condition("Tuned") == {}
+
+
+def sample(tuned: Tuned, what: str, **labels: str) -> float | None:
+    return tuned.tuner.metrics.registry.get_sample_value(f"vllm_operator_{what}", labels)
+
+
+async def test_the_state_of_tuning_is_a_metric_until_the_server_is_gone() -> None:
+    tuned = Tuned(Played())
+    await tuned.serves()
+    labels = {"namespace": KEY[0], "name": KEY[1], "state": "Observing"}
+    assert sample(tuned, "tuning_state", **labels) == 1
+    looks = sample(tuned, "tuning_look_duration_seconds_count") or 0
+    assert looks >= 1
+    await tuned.world.visit()
+    assert sample(tuned, "tuning_look_duration_seconds_count") == looks + 1
+    tuned.tuner.forget(KEY)
+    assert sample(tuned, "tuning_state", **labels) is None
+
+
+async def test_a_trial_that_ended_is_counted_once_also_where_its_edge_is_taken_again() -> None:
+    tuned = Tuned(Played())
+    await tuned.serves()
+    setting = {"maxNumSeqs": 64, "maxNumBatchedTokens": 2048, "gpuMemoryUtilization": 0.9}
+    at = "2026-01-01T09:59:00Z"
+    live = tuned.world.memory.objects["vllmservers", "qwen"]
+    live["status"]["tuning"] = {
+        "state": "Judging",
+        "since": at,
+        "reason": "InCanary",
+        "trial": {
+            "proposedAt": at,
+            "trigger": "a",
+            "diagnosis": "Sequences",
+            "from": setting,
+            "to": {**setting, "maxNumSeqs": 96},
+        },
+    }
+    before = copy.deepcopy(live)
+    for _ in range(2):  # Recommend ends it
+        tuned.world.store.observe(SERVERS.kind, tuned.world.memory.keep("vllmservers", before))
+        await tuned.world.visit()
+    assert sample(tuned, "tuning_trials_total", verdict="Interrupted") == 1
 
 
 @pytest.fixture
