@@ -22,6 +22,7 @@ from vllm_operator.lifecycle.notes import Note
 from vllm_operator.lifecycle.records import Key
 from vllm_operator.lifecycle.trial import Wanted
 from vllm_operator.lifecycle.tuned import (
+    curve_key,
     facts_of,
     scene_of,
     wanted_of,
@@ -29,6 +30,7 @@ from vllm_operator.lifecycle.tuned import (
     with_revision,
 )
 from vllm_operator.tuning import story
+from vllm_operator.tuning.curve import UNSEEN
 from vllm_operator.tuning.durations import Durations
 from vllm_operator.tuning.edges import HELD
 from vllm_operator.tuning.knobs import Objective
@@ -37,6 +39,7 @@ from vllm_operator.tuning.scene import Facts, Look
 from vllm_operator.tuning.standing import Mode
 from vllm_operator.tuning.tuner import Tuner
 
+from .curves import Curves
 from .metrics import Metrics
 from .settings import OperatorSettings
 from .sources.prometheus import Prometheus
@@ -66,6 +69,8 @@ class _Server:
     """What is kept of a server that is tuned."""
 
     tuner: Tuner
+    kind: str = ""
+    """Of servers that have one curve."""
     plan: str = ""
     """Name of the revision that the facts are of."""
     facts: Facts | None = None
@@ -108,6 +113,7 @@ class Autotuner:
     prometheus: Prometheus | None = None
     durations: Durations = field(default_factory=Durations)
     metrics: Metrics = field(default_factory=Metrics)
+    curves: Curves | None = None
     _servers: dict[Key, _Server] = field(default_factory=dict)
 
     @classmethod
@@ -117,13 +123,14 @@ class Autotuner:
         clock: Callable[[], datetime],
         queue: Callable[[Key], None],
         metrics: Metrics,
+        curves: Curves,
     ) -> Autotuner:
         """As the operator's settings have it."""
         if settings.prometheus is None:
-            return cls(settings, clock, queue, metrics=metrics)
+            return cls(settings, clock, queue, metrics=metrics, curves=curves)
         source = Prometheus(settings.prometheus, observe=metrics.prometheus_query)
         durations = Durations(settings.prometheus.interval)
-        return cls(settings, clock, queue, source, durations, metrics)
+        return cls(settings, clock, queue, source, durations, metrics, curves)
 
     def wants(self, key: Key, world: World) -> Wanted:
         """What is asked for of a server that is visited.
@@ -144,10 +151,12 @@ class Autotuner:
         if mode is Mode.DISABLED and tuning is None:
             self._servers.pop(key, None)
             return Wanted()
-        kept = self._servers.get(key)
-        if kept is None:
-            kept = self._servers[key] = _Server(Tuner(self.durations))
         assert world.in_force is not None
+        kind = curve_key(world.in_force.plan) if world.in_force.plan else ""
+        kept = self._servers.get(key)
+        if kept is None or kept.kind != kind:
+            prior = UNSEEN if self.curves is None else self.curves.prior(kind)
+            kept = self._servers[key] = _Server(Tuner(self.durations, prior), kind)
         if kept.plan != world.in_force.name or kept.spec != world.server.spec:
             kept.facts = facts_of(world.server, world.in_force)
             kept.plan, kept.spec = world.in_force.name, world.server.spec
@@ -171,6 +180,9 @@ class Autotuner:
         kept.look, kept.held = look, look.step.standing.state in HELD
         kept.news = look.step.edge is not None
         self._count(kept, look)
+        posterior = kept.tuner.posterior
+        if kept.news and posterior is not None and self.curves is not None:
+            self.curves.learned(kind, posterior)
         return wanted_of(look, world, kept.facts)
 
     def _count(self, kept: _Server, look: Look) -> None:
@@ -255,6 +267,8 @@ class Autotuner:
             kept.tuner.learn(readings, held(readings, now, self.durations, problem), now)
             kept.read = True
             self.queue(key)
+        if self.curves is not None:
+            await self.curves.write()
 
 
 def _metrics(found: Held | None, *, read: bool) -> ConditionDraft:

@@ -20,6 +20,7 @@ from vllm_operator.sizing.plan.planner import make_plan
 from vllm_operator.sizing.plan.speed import Described, described
 from vllm_operator.tuning.candidates import LARGEST_GRAPH, Range, Rules, has_active_seqs
 from vllm_operator.tuning.choice import Planned, Refused
+from vllm_operator.tuning.curve import key
 from vllm_operator.tuning.edges import HELD, PROMOTED
 from vllm_operator.tuning.knobs import Knobs, Objective
 from vllm_operator.tuning.ledger import TrialRevision, knobs_of, seconds_of
@@ -169,6 +170,15 @@ def _planner(
         return Planned(float(found.capacity.kv_tokens.low), ceiling)
 
     return plan_at
+
+
+def curve_key(plan: Plan) -> str:
+    """Of servers whose steps take equally long: model, version, GPU, split, and data types."""
+    flags = {flag.name: flag.value for flag in plan.flags}
+    place = plan.placement
+    types = [flags.get(name) for name in ("--dtype", "--quantization", "--kv-cache-dtype")]
+    split = f"{place.tensor}x{place.pipeline}x{place.data}x{place.expert}"
+    return key(plan.model.id, plan.engine.version, place.gpu, split, str(types))
 
 
 def kind_of(server: VLLMServer, plan: Plan) -> str:

@@ -72,7 +72,12 @@ def _message(tuning: Tuning) -> Iterator[str]:
                 yield proposed(trial)
         case "Settled":
             found = {kind.value: sentence for kind, sentence in FOUND.items()}
-            yield found.get(tuning.reason, "every flag that could be tuned is pinned")
+            said = found.get(tuning.reason, "every flag that could be tuned is pinned")
+            if tuning.found and tuning.reason != "Pinned":
+                said = tuning.found
+            yield said
+            if tuning.diagnosis and tuning.diagnosis.message not in said:
+                yield tuning.diagnosis.message
         case "Starting" | "Warming" | "Judging" | "Promoting" | "Verifying" as state:
             yield HELD[state]
             if trial:

@@ -19,7 +19,7 @@ from .curve import UNSEEN, Posterior, Prior, fit
 from .diagnosis import Diagnosis, diagnose
 from .durations import Durations
 from .edges import HELD
-from .entries import load_of, measurement_of, promise_of, proposal_of
+from .entries import curve_of, diagnosis_of, load_of, measurement_of, promise_of, proposal_of
 from .evidence import kept
 from .judge import Judgement, Verdict, judge
 from .knobs import Knobs, Objective
@@ -121,7 +121,9 @@ class Tuner:
             rollbacks=count.rollbacks,
         )
         step = transition(standing, scene.desired, observed, now, self.durations)
-        news = self._news(facts, scene, load, self._judgement, now)
+        news = News()
+        if step.edge is not None:
+            news = self._news(facts, scene, load, diagnosis, now)
         if step.edge is not None and step.standing.state is State.PROMOTING:
             self._before = load
         return Look(
@@ -283,17 +285,25 @@ class Tuner:
         facts: Facts,
         scene: Scene,
         load: Load | None,
-        verdict: Judgement | None,
+        diagnosis: Diagnosis | None,
         now: float,
     ) -> News:
-        choice = self._agreement.choice
-        proposal = None
+        """What the status keeps of an edge; computed where one is taken."""
+        choice, verdict = self._agreement.choice, self._judgement
+        seen = self.seen.of(scene.pods)
+        proposal, most = None, facts.knobs.cap
         if isinstance(choice, Proposal) and load is not None:
-            seen = self.seen.of(scene.pods)
             proposal = proposal_of(choice, setting_of(facts.knobs), load, self.posterior, seen, now)
+            most = max(most, choice.knobs.cap)
+        curve = None
+        if self.posterior is not None and load is not None:
+            curve = curve_of(facts, self.posterior, load, seen, most)
         return News(
             proposal=proposal,
             load=load_of(load) if load is not None else None,
+            diagnosis=None if diagnosis is None else diagnosis_of(diagnosis),
+            found="" if choice is None else choice.message,
+            curve=curve,
             placement="InPlace" if scene.in_place else "Surge",
             pod=scene.trial_pod,
             measured=measurement_of(verdict, self.durations),

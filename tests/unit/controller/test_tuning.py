@@ -11,15 +11,19 @@ from typing import Any
 import pytest
 
 from support.intervals import intervals
+from vllm_operator.controller.curves import Curves
 from vllm_operator.controller.settings import OperatorSettings
 from vllm_operator.controller.sources.prometheus import Answer, Wanted
 from vllm_operator.controller.tuning import Autotuner
 from vllm_operator.lifecycle.kinds import SERVERS
+from vllm_operator.tuning.curve import UNSEEN
 from vllm_operator.tuning.durations import Durations
+from vllm_operator.tuning.edges import EDGES
 from vllm_operator.tuning.samples import Reading
 from vllm_operator.tuning.scene import Look, Scene
 from vllm_operator.tuning.tuner import Tuner
 
+from .test_curves import POSTERIOR
 from .test_visits import KEY, START, World
 
 RECOMMEND = {"autotune": {"mode": "Recommend"}, "gpu": {"product": "H100"}}
@@ -197,6 +201,33 @@ async def test_a_trial_that_ended_is_counted_once_also_where_its_edge_is_taken_a
         tuned.world.store.observe(SERVERS.kind, tuned.world.memory.keep("vllmservers", before))
         await tuned.world.visit()
     assert sample(tuned, "tuning_trials_total", verdict="Interrupted") == 1
+
+
+async def test_a_server_made_anew_begins_with_what_was_learned_of_its_kind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tuned = Tuned(Played())
+    tuned.tuner.curves = curves = Curves(lambda: tuned.world.now)
+    priors = []
+    look = Tuner.look
+
+    def noted(tuner: Tuner, *of: Any) -> Look:
+        priors.append(tuner.prior)
+        tuner.posterior = POSTERIOR
+        found = look(tuner, *of)
+        return replace(found, step=replace(found.step, edge=EDGES[0]))
+
+    monkeypatch.setattr(Tuner, "look", noted)
+    await tuned.serves()
+    assert priors[0] == UNSEEN
+    tuned.tuner.forget(KEY)
+    await tuned.world.visit()
+    assert priors[-1] == POSTERIOR.prior()
+    tuned.world.edit(**{**RECOMMEND, "model": {"id": "Qwen/Qwen3-4B"}})
+    await tuned.world.visit()
+    await tuned.world.visit()
+    assert priors[-1] == UNSEEN
+    assert len(curves._known) == 2
 
 
 @pytest.fixture

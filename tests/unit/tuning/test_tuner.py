@@ -146,6 +146,38 @@ def test_a_larger_cap_is_found_tried_promoted_and_verified_with_one_start() -> N
     assert entry.measured is not None
 
 
+def test_a_proposal_comes_with_what_bounds_the_server_and_the_curve_that_was_learned() -> None:
+    server = Server()
+    server.run(60, until=lambda: server.is_in(State.PROPOSED))
+    assert server.tuning is not None
+    assert server.tuning.trial is not None
+    assert server.tuning.diagnosis is not None
+    assert server.tuning.diagnosis.bound == server.tuning.trial.diagnosis
+    assert "max-num-seqs 16 ->" in (server.tuning.found or "")
+    curve = server.tuning.curve
+    assert curve is not None
+    assert (curve.setting.max_num_seqs, curve.percentile) == (16, 95)
+    requests = [one.requests for one in curve.points]
+    assert requests == [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64]
+    gaps = [one.microseconds for one in curve.points]
+    assert all(one.low <= one.expected <= one.high for one in gaps)
+    assert [one.expected for one in gaps] == sorted(one.expected for one in gaps)
+    seen = [one for pod in ("a", "b") for one in server.tuner.seen.of([pod])]
+    mean = sum(one.latency * one.gaps for one in seen) / sum(one.gaps for one in seen)
+    assert 0.8 * mean < gaps[requests.index(16)].expected / 1e6 < 2.0 * mean
+
+
+def test_the_curve_stays_as_it_was_until_a_setting_is_looked_for_again() -> None:
+    server = Server()
+    server.run(60, until=lambda: server.is_in(State.PROPOSED))
+    assert server.tuning is not None
+    curve = server.tuning.curve
+    server.run(10, until=lambda: server.is_in(State.WARMING))
+    assert server.is_in(State.WARMING)
+    assert server.tuning.curve == curve
+    assert (server.tuning.diagnosis, server.tuning.found) == (None, None)
+
+
 def test_a_trial_that_steps_half_as_fast_is_taken_back_and_nothing_else_changes() -> None:
     server = Server(slower=2.0)
     server.run(240, until=lambda: server.is_in(State.COOLING_DOWN))
