@@ -19,7 +19,7 @@ def _names(_context: click.Context, _option: click.Parameter, text: str) -> tupl
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-def _give_home() -> None:
+def give_home() -> None:
     """The home that container runtimes give to a user without one.
 
     ``kubernetes.aio`` asks for a home when it is imported, and ends where there is none.
@@ -105,7 +105,7 @@ def run_command(
 ) -> None:
     """Run the operator until SIGTERM."""
     # An option that is not among the parameters is the field of OperatorSettings of its name.
-    _give_home()
+    give_home()
     # Imported here: `plan` and `render` need neither Kopf nor a Kubernetes client.
     from vllm_operator.controller.process import run_operator
     from vllm_operator.controller.settings import OperatorSettings, PrometheusSettings
