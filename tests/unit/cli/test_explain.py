@@ -223,9 +223,7 @@ def test_the_svg_is_well_formed_and_draws_inside_of_itself(tmp_path: Path) -> No
     assert len(corners) == 3 * len(CURVE["points"])  # type: ignore[arg-type]
     assert all(0 <= x <= width and 0 <= y <= height for x, y in corners)
     before, proposed = root.findall("svg:circle", space)
-    dashed = next(
-        one for one in root.findall("svg:line", space) if one.get("stroke-dasharray")
-    )
+    dashed = next(one for one in root.findall("svg:line", space) if one.get("stroke-dasharray"))
     assert float(before.attrib["cx"]) < float(proposed.attrib["cx"])
     # Down is more: the objective is above both.
     assert float(dashed.attrib["y1"]) < float(proposed.attrib["cy"]) < float(before.attrib["cy"])
