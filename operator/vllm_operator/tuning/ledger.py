@@ -253,15 +253,16 @@ def tally(
     )
 
 
-def alike(one: TuningLoad, other: TuningLoad) -> bool:
-    """Whether what is known of one load holds of the other."""
+def alike(one: TuningLoad, other: TuningLoad, within: float = ALIKE) -> bool:
+    """Whether what is known of one load holds of the other: both differ by such a share at most."""
     pairs = (
         (one.requests_per_minute, other.requests_per_minute),
         (one.prompt_tokens, other.prompt_tokens),
         (one.output_tokens, other.output_tokens),
     )
-    near = all(abs(a - b) <= ALIKE * max(a, b) for a, b in pairs)
-    return near and abs(one.cached_per_mille - other.cached_per_mille) <= ALIKE_CACHED
+    near = all(abs(a - b) <= within * max(a, b) for a, b in pairs)
+    cached = abs(one.cached_per_mille - other.cached_per_mille)
+    return near and cached <= ALIKE_CACHED * within / ALIKE
 
 
 def rejected(history: Sequence[TuningEntry], load: TuningLoad) -> tuple[Knobs, ...]:

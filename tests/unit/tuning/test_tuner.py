@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,9 @@ from support.stepping import Engine, Pod, Traffic, quiet
 from vllm_operator.api.ledger import Tuning
 from vllm_operator.tuning.candidates import Rules
 from vllm_operator.tuning.choice import Planned
+from vllm_operator.tuning.curve import Posterior, fit
 from vllm_operator.tuning.durations import Durations
+from vllm_operator.tuning.intervals import Interval
 from vllm_operator.tuning.knobs import Knobs, Objective
 from vllm_operator.tuning.ledger import TrialRevision
 from vllm_operator.tuning.quality import Held, Hold
@@ -30,12 +33,14 @@ SMALL = Knobs(16, 8192, 0.9)
 
 @dataclass
 class Server:
-    """Two replicas that always have requests waiting, and a Deployment that does what is wanted."""
+    """Two replicas whose requests always wait, or come at a rate, and a Deployment that does what
+    is wanted."""
 
     mode: Mode = Mode.AUTO
     slower: float = 1.0
     """Of a trial's steps."""
     knobs: Knobs = SMALL
+    rate: float | None = None
     now: float = BEGINNING
     tuning: Tuning | None = None
     tried: Knobs | None = None
@@ -51,7 +56,7 @@ class Server:
         self.pods = [self.pod(name, self.knobs) for name in ("a", "b")]
 
     def pod(self, name: str, knobs: Knobs, slower: float = 1.0) -> Pod:
-        traffic = Traffic(None, objective=0.060)
+        traffic = Traffic(self.rate, objective=0.060)
         return Pod(name, self.generator, traffic, Engine(), cap=knobs.cap, slower=slower)
 
     def facts(self) -> Facts:
@@ -165,6 +170,49 @@ def test_a_proposal_comes_with_what_bounds_the_server_and_the_curve_that_was_lea
     seen = [one for pod in ("a", "b") for one in server.tuner.seen.of([pod])]
     mean = sum(one.latency * one.gaps for one in seen) / sum(one.gaps for one in seen)
     assert 0.8 * mean < gaps[requests.index(16)].expected / 1e6 < 2.0 * mean
+
+
+@pytest.fixture
+def fits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Intervals of each fit that is made."""
+    made: list[int] = []
+
+    def noted(intervals: Sequence[Interval], *of: Any) -> Posterior | None:
+        made.append(len(intervals))
+        return fit(intervals, *of)
+
+    monkeypatch.setattr("vllm_operator.tuning.tuner.fit", noted)
+    return made
+
+
+def test_a_settled_server_is_fitted_again_only_where_its_load_is_another_one(
+    fits: list[int],
+) -> None:
+    server = Server(mode=Mode.RECOMMEND, knobs=Knobs(256, 8192, 0.9), rate=2.0)
+    server.run(60, until=lambda: server.is_in(State.SETTLED))
+    assert server.is_in(State.SETTLED)
+    fits.clear()
+    server.run(60)
+    assert (server.is_in(State.SETTLED), fits) == (True, [])
+    for pod in server.pods:
+        pod.traffic = replace(pod.traffic, rate=4.0)
+    server.run(30, until=lambda: bool(fits))
+    assert fits
+
+
+def test_a_proposal_that_is_not_tried_is_looked_at_again_twice_an_hour(fits: list[int]) -> None:
+    server = Server(mode=Mode.RECOMMEND)
+    server.run(60, until=lambda: server.is_in(State.PROPOSED))
+    assert server.is_in(State.PROPOSED)
+    fits.clear()
+    server.run(60)
+    assert 1 <= len(fits) <= 2
+
+
+def test_too_few_requests_to_learn_from_are_not_fitted(fits: list[int]) -> None:
+    server = Server(mode=Mode.RECOMMEND, rate=0.02)
+    server.run(40)
+    assert (server.is_in(State.OBSERVING), fits) == (True, [])
 
 
 def test_the_curve_stays_as_it_was_until_a_setting_is_looked_for_again() -> None:
