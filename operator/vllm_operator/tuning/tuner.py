@@ -76,6 +76,8 @@ class Tuner:
     """Of the setting in force, at the last look."""
     seen: Seen = field(default_factory=Seen)
     _knobs: Knobs | None = None
+    _served: frozenset[str] = frozenset()
+    """Pods that had the setting in force: a trial in the place of one is compared with them."""
     _agreement: Agreement = field(default_factory=Agreement)
     _first_latency: float | None = None
     _before: Load | None = None
@@ -153,10 +155,12 @@ class Tuner:
             self._agreement = Agreement()
             if self.posterior is not None:
                 self.prior, self.posterior = self.posterior.prior(), None
+            self._served = frozenset()
             promoted = wants(standing.state) is Wants.PROMOTED
             self.seen.keep_only(scene.pods if promoted else frozenset())
         self._knobs = facts.knobs
         self.seen.thin(scene.pods, now - self.durations.history)
+        self._served = (self._served & self.seen.pods.keys()) | scene.pods
 
     def _found(
         self,
@@ -225,7 +229,7 @@ class Tuner:
         if standing.state not in HELD or known is None or scene.trial_pod is None:
             return None
         server = facts.server_at(facts.knobs)
-        stable = self.seen.of(scene.pods if not scene.in_place else self.seen.pods)
+        stable = self.seen.of(self._served if scene.in_place else scene.pods)
         if self.posterior is None:
             self.posterior = fit(kept(stable), server, self.prior, self.durations)
         if self.posterior is None or scene.trial_ready is None:

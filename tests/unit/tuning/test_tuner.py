@@ -37,6 +37,8 @@ class Server:
     is wanted."""
 
     mode: Mode = Mode.AUTO
+    alone: bool = False
+    """Whether there is one replica, in whose place a trial runs."""
     slower: float = 1.0
     """Of a trial's steps."""
     knobs: Knobs = SMALL
@@ -53,7 +55,7 @@ class Server:
     tuner: Tuner = field(default_factory=Tuner)
 
     def __post_init__(self) -> None:
-        self.pods = [self.pod(name, self.knobs) for name in ("a", "b")]
+        self.pods = [self.pod(name, self.knobs) for name in ("a", "b")[: 1 if self.alone else 2]]
 
     def pod(self, name: str, knobs: Knobs, slower: float = 1.0) -> Pod:
         traffic = Traffic(self.rate, objective=0.060)
@@ -74,23 +76,28 @@ class Server:
             candidate = Candidate.READY if self.trial else Candidate.RUNNING
         return Scene(
             desired=Desired(self.mode),
-            pods=frozenset(pod.name for pod in self.pods),
+            pods=frozenset(pod.name for pod in self.serving()),
             stable=Stable.SETTLED,
             trial_pod=self.trial.name if self.trial else None,
             trial_ready=self.ready if self.trial else None,
             candidate=candidate,
+            in_place=self.alone and self.tried is not None,
             start_seconds=600.0,
             revisions=self.revisions,
             settled_since=BEGINNING if self.tried is None else None,
             starts_allowed=2,
         )
 
+    def serving(self) -> list[Pod]:
+        """Pods of the setting in force."""
+        return [] if self.alone and self.tried is not None else self.pods
+
     def scraped(self) -> None:
         """An interval passes, and what the engines counted is read."""
         self.now += SECONDS
         if self.tried is not None and self.trial is None and self.now >= self.ready:
             self.trial = self.pod("trial", self.tried, self.slower)
-        pods = [*self.pods, *([self.trial] if self.trial else [])]
+        pods = [*self.serving(), *([self.trial] if self.trial else [])]
         told = []
         for pod in pods:
             seen = pod.interval(self.now, SECONDS, quiet)
@@ -224,6 +231,19 @@ def test_the_curve_stays_as_it_was_until_a_setting_is_looked_for_again() -> None
     assert server.is_in(State.WARMING)
     assert server.tuning.curve == curve
     assert (server.tuning.diagnosis, server.tuning.found) == (None, None)
+
+
+def test_a_trial_in_the_place_of_the_only_replica_is_compared_with_what_that_did_before() -> None:
+    server = Server(alone=True)
+    server.run(300, until=lambda: "Promoting" in server.states or "RollingBack" in server.states)
+    assert server.states[-1] == "Promoting"
+
+
+def test_a_trial_in_the_place_of_the_only_replica_is_not_compared_with_itself() -> None:
+    server = Server(alone=True, slower=1.3)
+    server.run(300, until=lambda: "Promoting" in server.states or "RollingBack" in server.states)
+    assert server.tuning is not None
+    assert [entry.verdict for entry in server.tuning.history] == ["RolledBack"]
 
 
 def test_a_trial_that_steps_half_as_fast_is_taken_back_and_nothing_else_changes() -> None:
