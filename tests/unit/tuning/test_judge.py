@@ -191,6 +191,17 @@ def test_an_objective_that_is_kept_where_it_was_broken_is_a_gain() -> None:
     assert found.slow_gaps.better
 
 
+def test_more_tokens_than_pods_that_are_full_are_a_gain_also_of_one_that_is_not() -> None:
+    found = told(pod("b", 64), pod("a", 16, **SATURATED), knobs=LARGER)
+    assert found.verdict is Verdict.GOOD
+    assert "more tokens a second" in found.reason
+
+
+def test_fewer_tokens_of_a_candidate_that_is_not_full_end_nothing() -> None:
+    found = told(pod("b", 8), pod("a", 16, **SATURATED))
+    assert found.verdict is Verdict.GO_ON
+
+
 @pytest.mark.parametrize(("own", "verdict"), [(1.0, Verdict.GOOD), (0.9, Verdict.BAD)])
 def test_an_objective_that_stable_pods_break_alike_does_not_stand_against_more_tokens(
     own, verdict
