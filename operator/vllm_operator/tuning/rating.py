@@ -34,7 +34,7 @@ class Rated:
     knobs: Knobs
     forecast: Forecast
     tier: int
-    """4 where the objective is kept with a margin by slower steps too, 3 as expected, 2 where the
+    """4 where the objective is kept with a margin, and by slower steps too, 3 as expected, 2 where the
     time between tokens is and demand is not met, 1 where nothing is."""
     slack: float
     """By how much the worse share, at slower steps, is above the objective."""
@@ -103,7 +103,7 @@ class Rating:
         slow = _worse(forecast.inter_token_share_low, forecast.time_to_first_share_low)
         expected = _worse(forecast.inter_token_share, forecast.time_to_first_share)
         gap = _worse(forecast.inter_token_share_low)
-        tier = 4 if slow >= self.least else 3 if expected >= self.least else 1
+        tier = 1 if expected < self.least else 3 if slow < self.objective.share else 4
         if tier == 1 and forecast.saturated and gap >= self.least:
             tier, slow = 2, gap
         return Rated(knobs, forecast, tier, slow - self.objective.share, promised)
