@@ -12,6 +12,7 @@ from vllm_operator.sizing.performance.server import Server
 from .candidates import TRUSTED, Rules, candidates, changed, is_cold, rejected
 from .curve import UNSEEN, Posterior, Prior
 from .diagnosis import Bound, Diagnosis
+from .durations import Durations
 from .forecast import Forecast, Forecasts
 from .knobs import Knobs, Objective
 from .load import Load
@@ -21,7 +22,6 @@ INTERVALS: Final = 60
 BLOCKS: Final = 3
 REQUESTS: Final = 300
 DRIFT: Final = 0.10
-DAY: Final = 86_400.0
 PLANS: Final = 12
 """Settings that the planner is asked about in one look."""
 
@@ -114,6 +114,7 @@ def choose(
     *,
     objective: Objective | None = None,
     rules: Rules | None = None,
+    durations: Durations | None = None,
 ) -> Proposal | Rest:
     """The setting that keeps the objective with the most tokens a second, where it is worth a try.
 
@@ -142,7 +143,8 @@ def choose(
         return Rest(Reason.NO_EVIDENCE, lacking, diagnosis)
     believed = posterior or assumed(batch=load.in_flight)
     forecasts = Forecasts(server, believed, load, objective, now=now, kv_tokens=planned.kv_tokens)
-    return _Choice(forecasts, diagnosis, now, planned, plan_at, rules, lacking).made()
+    day = (durations or Durations()).day
+    return _Choice(forecasts, diagnosis, now, planned, plan_at, rules, lacking, day).made()
 
 
 def _lacking(posterior: Posterior | None, load: Load) -> str | None:
@@ -175,7 +177,9 @@ class _Choice:
         plan_at: PlanAt,
         rules: Rules,
         lacking: str | None,
+        day: float,
     ) -> None:
+        self.day = day
         self.forecasts, self.objective = forecasts, forecasts.objective
         self.rating = Rating(forecasts, now, planned.kv_tokens, rules)
         self.diagnosis, self.now, self.planned = diagnosis, now, planned
@@ -194,7 +198,7 @@ class _Choice:
         if self.diagnosis.bound is Bound.UNEVEN:
             return self._rest(Reason.UNEVEN, self.diagnosis.first.message)
         cost, gain = self._cost(best.knobs), self._gain(best)
-        if not self.rating.broken and gain * DAY <= cost:
+        if not self.rating.broken and gain * self.day <= cost:
             return self._rest(
                 Reason.NOT_WORTH_A_START,
                 f"{self._moves(best)} would give {gain:.0f} tokens a second more, and the starts "

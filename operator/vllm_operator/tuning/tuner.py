@@ -202,6 +202,7 @@ class Tuner:
             facts.plan_at,
             objective=facts.objective,
             rules=rules,
+            durations=self.durations,
         )
 
     def _trial(
