@@ -10,7 +10,7 @@ Parts, each alone with `--part`:
     free       tuned from 4, without an objective
     objective  tuned from 4, with an inter-token objective
     same       an identical candidate with 30 % of the clients: not to be taken back
-    slower     an identical candidate that runs half of the time: to be taken back
+    slower     an identical candidate whose steps take twice as long: to be taken back
     dies       an identical candidate that is killed: to be taken back
 
 Prints a table and writes build/benchmarks/tuning_real_engine.json, where parts of earlier runs
@@ -23,17 +23,16 @@ import json
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
-from localcluster.tampering import Halved, engines_of, kill
-from localcluster.tuning_bed import START_SECONDS, TuningBed
+from localcluster.tampering import kill, slow
+from localcluster.tuning_bed import LIKE_A_GPU, START_SECONDS, Pace, TuningBed
 from realengine.clients import Clients, measured
-from realengine.environments import Environment, ensure
-from realengine.server import Server
+from realengine.environments import ensure
 
 RESULT: Final = Path("build/benchmarks/tuning_real_engine.json")
 SIZES: Final = (4, 8, 16, 32, 64, 128)
@@ -48,8 +47,10 @@ AT_REST: Final = ("Settled", "CoolingDown", "Suspended")
 class Bench:
     """All parts, with what the command line says."""
 
-    def __init__(self, clients: int, seconds: float, interval: float, limit: float) -> None:
-        self.environment: Environment = ensure()
+    def __init__(
+        self, clients: int, seconds: float, interval: float, limit: float, pace: Pace
+    ) -> None:
+        self.environment, self.pace = ensure(), pace
         self.clients, self.seconds = clients, seconds
         self.interval, self.limit = interval, limit
 
@@ -58,25 +59,17 @@ class Bench:
     def sweep(self) -> dict[str, Any]:
         """Every setting alone; one of them before, between and after the others."""
         half = len(SIZES) // 2
-        order = (REPEATED, *SIZES[:half], REPEATED, *SIZES[half:], REPEATED)
-        rows = [self.alone(size) for size in order]
+        rows = []
+        with TuningBed(self.environment, self.interval, self.pace) as bed:
+            for size in (REPEATED, *SIZES[:half], REPEATED, *SIZES[half:], REPEATED):
+                disabled = {"mode": "Disabled"}
+                bed.apply(bed.manifest(disabled, maxNumSeqs=size, maxNumBatchedTokens=TOKENS))
+                bed.wait_ready()
+                with Clients(self.clients, bed.ready_pods) as clients:
+                    rows.append({"maxNumSeqs": size, **self.seen(clients, bed.ready_pods())})
+                print(rows[-1], flush=True)
         again = [row["tokensPerSecond"] for row in rows if row["maxNumSeqs"] == REPEATED]
         return {"rows": rows, "noise": max(again) / min(again) - 1.0}
-
-    def alone(self, size: int) -> dict[str, Any]:
-        """One engine, as the operator would start it."""
-        command = ["vllm", "serve", str(self.environment.models() / "llama")]
-        command += ["--served-model-name", "tiny", "--max-model-len", "2048"]
-        command += ["--max-num-batched-tokens", str(TOKENS), "--max-num-seqs", str(size)]
-        command += ["--block-size", "32", "--dtype", "bfloat16", "--enforce-eager"]
-        command += ["--kv-cache-memory-bytes", str(1 << 30), "--disable-uvicorn-access-log"]
-        server = Server(self.environment, command)
-        with closing(server):
-            server.start(START_SECONDS)
-            with Clients(self.clients, lambda: {"alone": server.url}) as clients:
-                row = {"maxNumSeqs": size, **self.seen(clients, {"alone": server.url})}
-        print(row, flush=True)
-        return row
 
     def seen(self, clients: Clients, pods: Mapping[str, str]) -> dict[str, Any]:
         """Tokens a second, and the mean milliseconds between two of a request."""
@@ -130,7 +123,8 @@ class Bench:
 
     def slower(self) -> dict[str, Any]:
         """With as many clients as the other, from the moment on in which it serves."""
-        with self.trying() as bed, Halved(engines_of(youngest(bed))):
+        with self.trying() as bed:
+            slow(youngest(bed))
             return self.verdict(bed)
 
     def dies(self) -> dict[str, Any]:
@@ -164,7 +158,7 @@ class Bench:
         self, slo: dict[str, Any] | None, **poses: object
     ) -> Iterator[tuple[TuningBed, Clients]]:
         """A server that is tuned, under load."""
-        with TuningBed(self.environment, self.interval, **poses) as bed:
+        with TuningBed(self.environment, self.interval, self.pace, **poses) as bed:
             autotune = {"mode": "Auto", "maxTrialsPerDay": 10}
             bed.apply(bed.manifest(autotune, slo, maxNumBatchedTokens=TOKENS))
             bed.wait_ready()
@@ -228,6 +222,7 @@ def told(results: Mapping[str, Any]) -> None:
 @click.option("--seconds", default=30.0, show_default=True, help="Of one measurement.")
 @click.option("--interval", default=1.0, show_default=True, help="Seconds; 15 in a cluster.")
 @click.option("--limit", default=1500.0, show_default=True, help="Seconds of one tuning.")
+@click.option("--paced/--as-it-is", default=False, help="Steps as long as on a slow GPU.")
 @click.option("--milliseconds", default=40, show_default=True, help="The objective.")
 def main(
     parts: tuple[str, ...],
@@ -235,17 +230,18 @@ def main(
     seconds: float,
     interval: float,
     limit: float,
+    paced: bool,
     milliseconds: int,
 ) -> None:
     """Runs the parts."""
-    bench = Bench(clients, seconds, interval, limit)
+    bench = Bench(clients, seconds, interval, limit, LIKE_A_GPU if paced else Pace())
     results = json.loads(RESULT.read_text()) if RESULT.exists() else {}
     RESULT.parent.mkdir(parents=True, exist_ok=True)
     for name in parts:
         print(f"# {name}: every duration of tuning is a multiple of {interval:g} s", flush=True)
         arguments = (milliseconds,) if name == "objective" else ()
         results[name] = getattr(bench, name)(*arguments)
-        results[name]["interval"] = interval
+        results[name] |= {"interval": interval, "paced": paced}
         RESULT.write_text(json.dumps(results, indent=1) + "\n")
     told(results)
 

@@ -17,7 +17,7 @@ from localcluster import binaries
 from localcluster.demo import INTERRUPTED, ROOT
 from localcluster.demo_terminal import DemoError, Shell, Terminal
 from localcluster.errors import LocalClusterError
-from localcluster.tuning_bed import NAME, START_SECONDS, TuningBed
+from localcluster.tuning_bed import LIKE_A_GPU, NAME, START_SECONDS, TuningBed
 from realengine.clients import Clients, measured
 from realengine.environments import SERVING_VERSION, Environment, ensure
 from realengine.errors import RealEngineError
@@ -137,7 +137,15 @@ def introduce(terminal: Terminal, interval: float) -> None:
         f"  vLLM {SERVING_VERSION} in its CPU build, as processes that a node agent starts and "
         "probes."
     )
-    terminal.remark("Fake: that node's GPUs; the model's weights, which are random; the clients.")
+    terminal.remark(
+        "Fake: that node's GPUs; the model's weights, which are random; the clients; and a step of "
+        "the engine"
+    )
+    terminal.remark(
+        f"  takes at least {LIKE_A_GPU.step:g} ms and {LIKE_A_GPU.sequence:g} ms a sequence, as on "
+        "a slow GPU, so that two engines"
+    )
+    terminal.remark("  do not take two processors from each other.")
     terminal.remark(
         f"Every duration of tuning is a multiple of one interval. It is {interval:g} s here and 15 "
         "s in a cluster:"

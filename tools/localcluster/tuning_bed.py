@@ -7,7 +7,7 @@ What is shown by `make demo-tune`, measured by `benchmarks/tuning_real_engine.py
 import json
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -30,17 +30,36 @@ SERVERS = "/apis/vllm-operator.io/v1alpha1/namespaces/default/vllmservers"
 PODS = f"/api/v1/namespaces/default/pods?labelSelector=vllm-operator.io%2Fserver%3D{NAME}"
 
 
+@dataclass(frozen=True)
+class Pace:
+    """What a step takes at least, in milliseconds; 0 for what it takes on this machine."""
+
+    step: float = 0.0
+    sequence: float = 0.0
+    """What each sequence in it adds."""
+
+
+LIKE_A_GPU = Pace(20.0, 0.5)
+"""A slow one; two engines then leave a machine of two processors some time."""
+
+
 class TuningBed:
     """As a context manager: everything but the server is there.
 
     ``interval`` is in seconds; ``poses`` are variables of `posed`, such as ``begin_at=4``.
     """
 
-    def __init__(self, environment: Environment, interval: float = 1.0, **poses: object) -> None:
+    def __init__(
+        self,
+        environment: Environment,
+        interval: float = 1.0,
+        pace: Pace = LIKE_A_GPU,
+        **poses: object,
+    ) -> None:
         self.interval = interval
         """Seconds between two scrapes, of which every duration of tuning is a multiple."""
         self._poses = {name.upper(): str(value) for name, value in poses.items()}
-        self._environment = environment
+        self._environment, self._pace = environment, pace
         self._models = environment.models()
         self._exits = ExitStack()
         self.cluster = Cluster(kwok=False, manifests=[ROOT / "crds"])
@@ -49,7 +68,8 @@ class TuningBed:
         with ExitStack() as exits:
             exits.enter_context(self.cluster)
             # No faster than a kubelet: what the probes wait for is real.
-            self.cluster.add_agent_node("cpu-1", [_image(self._environment)], PRODUCT, speed=1)
+            image = _image(self._environment, self._pace)
+            self.cluster.add_agent_node("cpu-1", [image], PRODUCT, speed=1)
             claim(self.cluster, self._models)
             prometheus = self.cluster.start_prometheus(self.interval)
             exits.callback(self.cluster.stop_prometheus, kill=True)
@@ -131,8 +151,15 @@ class TuningBed:
         return {one["metadata"]["name"]: f"http://{one['status']['podIP']}:8000" for one in ready}
 
     def wait_ready(self, timeout: float = START_SECONDS) -> None:
-        """Until the server is Ready."""
-        wait_until(lambda: self.condition("Ready").get("status") == "True", "Ready", timeout)
+        """Until the server is Ready, of its newest specification."""
+
+        def ready() -> bool:
+            server = self.server()
+            seen = server.get("status", {}).get("observedGeneration")
+            newest = seen == server["metadata"]["generation"]
+            return newest and self.condition("Ready").get("status") == "True"
+
+        wait_until(ready, f"{NAME} to be Ready", timeout)
 
     def wait(
         self, reached: Callable[[dict[str, Any]], bool], what: str, timeout: float
@@ -146,11 +173,21 @@ class TuningBed:
         return wait_until(seen, what, timeout, interval=0.5)
 
 
-def _image(environment: Environment) -> Image:
+def _image(environment: Environment, pace: Pace) -> Image:
     """Engines of one thread each, so that two of them share a machine of two processors."""
     found = real(environment)
-    threads = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}
-    return replace(found, environment={**found.environment, **threads})
+    paced = f'exec {environment.vllm} "$@" --worker-cls pacedworker.Worker'
+    variables = {
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "OMP_NUM_THREADS": "1",
+        "PACED_MILLISECONDS": str(pace.step),
+        "PACED_SEQUENCE_MILLISECONDS": str(pace.sequence),
+    }
+    return replace(
+        found,
+        programs={**found.programs, "vllm": ["sh", "-c", paced, "vllm"]},
+        environment={**found.environment, **variables},
+    )
 
 
 def _is_ready(pod: dict[str, Any]) -> bool:
