@@ -137,15 +137,12 @@ def introduce(terminal: Terminal, interval: float) -> None:
         f"  vLLM {SERVING_VERSION} in its CPU build, as processes that a node agent starts and "
         "probes."
     )
+    terminal.remark("Fake: that node's GPUs; the model's weights, which are random; the clients.")
     terminal.remark(
-        "Fake: that node's GPUs; the model's weights, which are random; the clients; and a step of "
-        "the engine"
+        f"A step takes at least {LIKE_A_GPU.step:g} ms and {LIKE_A_GPU.sequence:g} ms a sequence, "
+        "as on a slow GPU, and leaves"
     )
-    terminal.remark(
-        f"  takes at least {LIKE_A_GPU.step:g} ms and {LIKE_A_GPU.sequence:g} ms a sequence, as on "
-        "a slow GPU, so that two engines"
-    )
-    terminal.remark("  do not take two processors from each other.")
+    terminal.remark("  the processors to others for the rest of it: two engines share them.")
     terminal.remark(
         f"Every duration of tuning is a multiple of one interval. It is {interval:g} s here and 15 "
         "s in a cluster:"

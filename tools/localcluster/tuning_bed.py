@@ -22,6 +22,9 @@ from realengine.environments import SERVING_VERSION, Environment
 from scriptedengine.images import real
 
 NAME = "tiny"
+IN_ONE_PROCESS = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
+"""The engine computes where it schedules: one process less to start, and none that asks ten
+thousand times a second for something to do."""
 PRODUCT = "NVIDIA-L4"
 """One of the slowest GPUs of which labels are known: the nearest to a CPU."""
 START_SECONDS = 600.0
@@ -183,7 +186,8 @@ def _image(environment: Environment, pace: Pace) -> Image:
     known = environment.directory / "cache" / "modelinfos"
     paced = (
         f'mkdir -p "$VLLM_CACHE_ROOT" && cp -r {known} "$VLLM_CACHE_ROOT"; '
-        f'exec {environment.vllm} "$@" --worker-cls pacedworker.Worker'
+        f'exec {environment.vllm} "$@" --worker-cls pacedworker.Worker '
+        f"--distributed-executor-backend {IN_ONE_PROCESS}"
     )
     variables = {
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
