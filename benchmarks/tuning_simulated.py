@@ -83,7 +83,7 @@ def judged(
             for before, after in told.promotions
         ),
         "promotedRegression": any(
-            _full(replays, after).tokens < REGRESSION * _full(replays, before).tokens
+            regressed(replays, _full(replays, before), _full(replays, after))
             for before, after in told.promotions
         ),
         "minutesToSettled": None if settled is None else round(settled / 60, 1),
@@ -97,6 +97,12 @@ def judged(
         },
         "verdicts": [asdict(one) for one in told.verdicts],
     }
+
+
+def regressed(replays: Replays, before: Outcome, after: Outcome) -> bool:
+    """Whether tokens were lost, and not for the sake of an objective that was broken before."""
+    mended = replays.kept(after) and not replays.kept(before)
+    return after.tokens < REGRESSION * before.tokens and not mended
 
 
 def caused(replays: Replays, start: Outcome, session: Session) -> int:

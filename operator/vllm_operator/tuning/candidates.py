@@ -28,8 +28,8 @@ TRUSTED: Final = 4.0
 NARROW: Final = 2.0
 """The same where the fit is less sure, or the curve was seen to have another shape."""
 NEAR_ENOUGH: Final = 1.05
-UNSURE: Final = 0.12
-TOO_UNSURE: Final = 0.20
+UNSURE: Final = 0.16
+TOO_UNSURE: Final = 0.25
 
 
 def captured_sizes() -> tuple[int, ...]:
@@ -185,11 +185,15 @@ def trusted(
     ``batch`` tokens would be generated in a step at most, where the standard deviation of the
     logarithm of its time is ``deviation``. Up to four times as many as were seen are trusted, twice
     where the fit is unsure; not beyond the largest CUDA graph, where another curve begins, unless
-    it was seen there. Tokens of a step likewise, upwards: smaller pieces of prompts than now are
-    among those that were seen. Only one of both by more than half of that.
+    it was seen there. Downwards to a quarter: where all places are taken all steps are alike, and
+    do not tell the reading of weights from the rest. Tokens of a step likewise, upwards: smaller
+    pieces of prompts than now are among those that were seen. Only one of both by more than half of
+    that.
     """
     wide = NARROW if posterior.shape_wrong or deviation > UNSURE else TRUSTED
     more = 1.0
+    if then.cap < now.cap and TRUSTED * NEAR_ENOUGH * batch < posterior.batch:
+        return False
     if then.cap > now.cap:
         more = max(1.0, batch / max(1.0, posterior.batch))
         beyond = batch > rules.largest_graph >= posterior.batch

@@ -14,12 +14,15 @@ from .curve import UNSEEN, Posterior, Prior
 from .diagnosis import Bound, Diagnosis
 from .durations import Durations
 from .forecast import Forecast, Forecasts
+from .judge import LEAST_BLOCKS_BEFORE
 from .knobs import Knobs, Objective
 from .load import Load
 from .rating import GAIN, Rated, Rating
 
 INTERVALS: Final = 60
 BLOCKS: Final = 3
+BLOCKS_ALONE: Final = LEAST_BLOCKS_BEFORE
+"""Of a single replica, whose trial may have to compare before and after."""
 REQUESTS: Final = 300
 DRIFT: Final = 0.10
 PLANS: Final = 12
@@ -156,10 +159,11 @@ def _lacking(posterior: Posterior | None, load: Load) -> str | None:
             f"gauges and counters contradict each other by {100 * load.disagreement:.0f} %: "
             "requests that run are not those that time was counted for"
         )
-    if posterior.intervals < INTERVALS or posterior.blocks < BLOCKS or load.requests < REQUESTS:
+    blocks = BLOCKS if load.pods > 1 else BLOCKS_ALONE
+    if posterior.intervals < INTERVALS or posterior.blocks < blocks or load.requests < REQUESTS:
         return (
             f"{posterior.intervals} intervals in {posterior.blocks} blocks and "
-            f"{load.requests:.0f} requests were seen, and {INTERVALS}, {BLOCKS} and {REQUESTS} "
+            f"{load.requests:.0f} requests were seen, and {INTERVALS}, {blocks} and {REQUESTS} "
             "are needed"
         )
     if abs(posterior.drift) > DRIFT:

@@ -33,8 +33,10 @@ from .regression import (
     quadratic,
 )
 
-BURST: Final = 0.2
-"""Preemptions of a running request from which on an interval shows their cost, not the curve's."""
+PROMPT_VARIATION: Final = 1.0
+"""Of prompts' lengths, where nothing tells: that of an exponential distribution."""
+LITTLE: Final = 0.05
+"""Of a step's prompt tokens, below which their spread changes no time."""
 BLOCK_DEVIATION: Final = 0.15
 TODAY: Final = 3
 """Blocks whose median effect is the level of today."""
@@ -66,6 +68,9 @@ class Lengths(NamedTuple):
     """Before a token that is generated at a random time: more than half of the mean output where
     lengths differ, as long ones are met more often."""
 
+    variation: float
+    """Variance of prompts' lengths over the square of their mean."""
+
     @property
     def context(self) -> float:
         """Tokens that a generated one attends to."""
@@ -85,7 +90,20 @@ def lengths(intervals: Iterable[Interval]) -> Lengths:
         computed=sum(one.prompt_tokens for one in ones) / started,
         cached=sum(one.cached_tokens for one in ones) / started,
         generated=squares / (2 * outputs) if outputs else 0.0,
+        variation=prompt_variation(ones),
     )
+
+
+def prompt_variation(intervals: Sequence[Interval]) -> float:
+    """Variance of prompts' lengths over the square of their mean: of whole prompts, and taken for
+    that of what is computed of them."""
+    squares = [one.finished_prompt_squares for one in intervals]
+    known = sum(square for square in squares if square is not None)
+    finished = sum(one.finished for one in intervals)
+    mean = sum(one.finished_prompt_tokens for one in intervals) / max(1.0, finished)
+    if None in squares or not finished or not mean:
+        return PROMPT_VARIATION
+    return max(0.0, known / finished / (mean * mean) - 1.0)
 
 
 class Point(NamedTuple):
@@ -101,6 +119,8 @@ class Point(NamedTuple):
     """Tokens that each generated one attends to."""
     prompt_context: float
     """Tokens that each of a prompt attends to."""
+    variation: float = 0.0
+    """Variance of prompts' lengths over the square of their mean."""
 
 
 def point(interval: Interval, mean: Lengths, cap: float) -> Point:
@@ -108,15 +128,17 @@ def point(interval: Interval, mean: Lengths, cap: float) -> Point:
 
     The mean of the time between tokens counts each step as often as it has requests. Where they
     arrive independently that is the time at one request more than the mean; where the batch is
-    full all steps are alike.
+    full all steps are alike. A prompt is computed again after each preemption, and no counter of
+    tokens tells; what was generated before is left out, as those that came last have hardly begun.
     """
-    batch = interval.batch
+    batch, again = interval.batch, interval.preemptions / interval.steps
     return Point(
-        batch=batch + max(0.0, 1.0 - batch / cap),
-        prompt=interval.prompt,
-        starts=interval.starts,
+        batch=batch if interval.preemptions else batch + max(0.0, 1.0 - batch / cap),
+        prompt=interval.prompt + again * (mean.computed + mean.cached),
+        starts=interval.starts + again,
         context=mean.context,
         prompt_context=mean.cached + mean.computed / 2,
+        variation=mean.variation,
     )
 
 
@@ -125,7 +147,8 @@ def seconds(server: Server, at: Point) -> float:
 
     Requests that start come independently, x in a step, and each stays for the pieces that its
     prompt is cut into, so 1 - exp(-x pieces) of the steps carry one. The mean of both kinds of
-    steps is not a step with the mean prompt, as the roofline bends between them.
+    steps is not a step with the mean prompt, as the roofline bends between them; nor is that of
+    steps with more and with less of prompts, which two of them stand for.
     """
     times = server.times
     in_flight = float(server.work.split.pipeline)
@@ -137,15 +160,33 @@ def seconds(server: Server, at: Point) -> float:
     # No step holds more than there is room for: where prompts queue, nearly all have a piece.
     share = max(share, min(1.0, at.prompt / room))
     anywhere = 1.0 - (1.0 - share) ** times.ranks
-    mixed = times.step(
-        at.batch,
-        at.context,
-        at.prompt / share,
-        at.prompt_context,
-        in_flight=in_flight,
-        prompting=times.ranks * share / anywhere,
-    )
-    return (1.0 - anywhere) * alone + anywhere * mixed
+    prompts = spread(at.prompt / share, at.starts, at.prompt / at.starts, at.variation, room)
+    mixed = [
+        times.step(
+            at.batch,
+            at.context,
+            prompt,
+            at.prompt_context,
+            in_flight=in_flight,
+            prompting=times.ranks * share / anywhere,
+        )
+        for prompt in prompts
+    ]
+    return (1.0 - anywhere) * alone + anywhere * sum(mixed) / len(mixed)
+
+
+def spread(
+    mean: float, starts: float, prompt: float, variation: float, room: float
+) -> tuple[float, ...]:
+    """Prompt tokens of steps that have any: two values with their mean and deviation, or the mean.
+
+    Of ``starts`` independent prompts in a step with ``prompt`` tokens each, at least one: E[x^2] =
+    starts prompt^2 (1 + variation + starts) / P(any). None is below 0 or above ``room``.
+    """
+    square = starts * prompt * prompt * (1.0 + variation + starts) / -math.expm1(-starts)
+    deviation = math.sqrt(max(0.0, square - mean * mean))
+    away = max(0.0, min(deviation, mean, room - mean))
+    return (mean,) if away <= LITTLE * mean else (mean - away, mean + away)
 
 
 class Prior(NamedTuple):
@@ -294,7 +335,7 @@ class Curve:
 
 def usable(interval: Interval) -> bool:
     """Whether an interval's mean says something of the curve."""
-    return interval.is_enough and interval.preemptions <= BURST * max(1.0, interval.running)
+    return interval.is_enough
 
 
 def fit(
@@ -306,7 +347,7 @@ def fit(
     """The multipliers that explain ``intervals`` best, whatever their order; None without any.
 
     Of one pod or of several, all with the knobs of ``server``. Intervals that ``usable`` refuses
-    are left out. ln of the mean time between tokens is fitted, maximum a posteriori, with an effect
+    are left out. ln of the mean time of a step is fitted, maximum a posteriori, with an effect
     for each pod and block, N(0, 0.15^2) with a heavy tail, and by Huber's weights.
     """
     ones = sorted(filter(usable, intervals), key=lambda one: (one.pod, one.end))
@@ -315,7 +356,7 @@ def fit(
     block = (durations or Durations()).block
     mean, cap = lengths(ones), server.limits.sequences
     points = [point(one, mean, cap) for one in ones]
-    observed = [math.log(one.latency) for one in ones]
+    observed = [math.log(one.step_seconds) for one in ones]
     first = min(one.end for one in ones)
     spans = [int((one.end - first) / block) for one in ones]
     places = [(one.pod, span) for one, span in zip(ones, spans, strict=True)]

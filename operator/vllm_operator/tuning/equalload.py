@@ -90,7 +90,7 @@ def slower(trial: Trial, seen: Compared, number: int, durations: Durations) -> S
     )
     solution = fitted(
         curve,
-        [math.log(one.latency) for _, _, one in rows],
+        [math.log(one.step_seconds) for _, _, one in rows],
         Groups([numbers[moment] for moment in moments], deviation),
         ((*posterior.today, 0.0), covariance),
     )

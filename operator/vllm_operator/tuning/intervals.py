@@ -84,6 +84,15 @@ class Interval:
         return self.gap_seconds / self.gaps
 
     @property
+    def step_seconds(self) -> float:
+        """Mean seconds of a step, as requests that generate meet it.
+
+        Where requests are preempted their gaps hold the time that they waited for the cache; an
+        engine that preempts is full and never rests, so that its time is that of its steps.
+        """
+        return self.seconds / self.steps if self.preemptions else self.latency
+
+    @property
     def decoding(self) -> float:
         """Requests that generate at once, averaged over time: exact, where gauges are points."""
         return self.gap_seconds / self.seconds

@@ -164,7 +164,8 @@ class _Evidence:
     def _lacking(self, number: int) -> str | None:
         if self.trial.in_place:
             before, after = self._blocks(self.others), self._blocks(self.own)
-            if before < LEAST_BLOCKS_BEFORE or self.trial.posterior.blocks < LEAST_BLOCKS_BEFORE:
+            before = min(before, self.trial.posterior.blocks)
+            if before < LEAST_BLOCKS_BEFORE:
                 return f"{before} of {LEAST_BLOCKS_BEFORE} blocks of time before the trial"
             if after < LEAST_BLOCKS_AFTER:
                 return f"{after} of {LEAST_BLOCKS_AFTER} blocks of time in the trial"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
+from .curve import prompt_variation
 from .intervals import Between, Interval
 
 CLOSED: Final = 0.35
@@ -28,8 +29,6 @@ PIECE: Final = 4
 CLASSES: Final = 4
 ALIKE: Final = 0.1
 """Relative standard deviation of rates below which they are one."""
-PROMPT_VARIATION: Final = 1.0
-"""Of prompts of whose lengths nothing but the mean is known: that of exponential ones."""
 SHIFT: Final = 1.25
 HIT_SHIFT: Final = 0.10
 
@@ -174,7 +173,7 @@ def measured(intervals: Iterable[Interval], *, kv_tokens: float | None = None) -
         cached=sum(one.cached_tokens for one in whole) / requests,
         output=output,
         output_square=spread * output * output,
-        prompt_variation=_variation(whole, finished),
+        prompt_variation=prompt_variation(whole),
         held=max(1.0, held),
         in_flight=in_flight,
         dispersion=dispersion,
@@ -271,16 +270,6 @@ def _disagreement(intervals: Sequence[Interval]) -> float:
     least = sum(one.gap_seconds for one in intervals) / seconds
     most = least + sum(one.first_token_seconds for one in intervals) / seconds
     return max(0.0, least / present - 1.0, 1.0 - most / running)
-
-
-def _variation(intervals: Sequence[Interval], finished: float) -> float:
-    """Of whole prompts, and taken for that of what is computed of them."""
-    squares = [one.finished_prompt_squares for one in intervals]
-    known = sum(square for square in squares if square is not None)
-    mean = sum(one.finished_prompt_tokens for one in intervals) / max(1.0, finished)
-    if None in squares or not finished or not mean:
-        return PROMPT_VARIATION
-    return max(0.0, known / finished / (mean * mean) - 1.0)
 
 
 def _share(counts: Sequence[Between | None], of: float) -> Between | None:

@@ -11,7 +11,7 @@ from typing import Final
 
 from vllm_operator.sizing.performance.server import Server
 
-from .curve import Point, Posterior
+from .curve import Point, Posterior, spread
 from .distributions import gamma, normal
 from .load import Load
 
@@ -88,7 +88,8 @@ class Steps:
             batch, prompt = 4.0**power, self.load.prompt
             started = batch / max(1.0, self.later)
             seen = self.load.cached + prompt / 2
-            mean = Point(batch, started * prompt, started, self.context, seen)
+            varies = self.load.prompt_variation
+            mean = Point(batch, started * prompt, started, self.context, seen, varies)
             # So many starts that every step has a piece of a prompt, and no more tokens than one.
             mixed = Point(batch, prompt, 50.0, self.context, seen)
             of = self.posterior.deviation
@@ -245,7 +246,9 @@ class States:
         pieces = -1.0 / math.expm1(-room / self.prompt)
         share = min(1.0, max(1.0 - math.exp(-started * pieces), busy))
         row = steps.of(decodes)
-        mixed_seconds = seconds_of(row, min(room, started * self.prompt / share))
+        mean = min(room, started * self.prompt / share)
+        prompts = spread(mean, started, self.prompt, steps.load.prompt_variation, room)
+        mixed_seconds = sum(seconds_of(row, prompt) for prompt in prompts) / len(prompts)
         ranks = steps.times.ranks
         mixed = 1.0 - (1.0 - share) ** ranks
         step = mixed * mixed_seconds + (1.0 - mixed) * row[0]

@@ -129,7 +129,9 @@ def _warm(trial: Trial, durations: Durations) -> list[Interval]:
     since = [one for one in trial.candidate.intervals if one.end - one.seconds >= trial.ready]
     since.sort(key=lambda one: one.end)
     finished = sum(one.finished for one in trial.stable.intervals)
-    stay = sum(one.request_seconds for one in trial.stable.intervals) / max(1.0, finished)
+    # Of a queue that grows the wait is no part of it: the candidate's begins empty.
+    inside = sum(one.request_seconds - one.queue_seconds for one in trial.stable.intervals)
+    stay = max(0.0, inside) / max(1.0, finished)
     warm_up = trial.ready + max(durations.warm_up, 2 * stay)
     usual = _hit_ratio(trial.stable.intervals) - HIT_RATIO
     done = 0.0

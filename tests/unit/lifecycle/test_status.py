@@ -160,9 +160,7 @@ def test_a_foreign_bump_of_the_deployment_s_generation_unsettles_nothing() -> No
     assert folded(replace(SERVING, deployment=bumped), previous=first).status == first
 
 
-def test_a_new_plan_that_nobody_edited_for_is_not_ready_in_the_status_that_calls_it_up_to_date() -> (
-    None
-):
+def test_a_replan_is_not_ready_in_the_status_that_calls_it_up_to_date() -> None:
     before = folded(replace(SERVING, update="image: old -> new")).status
     rolled = replace(SERVING, deployment=replace(DEPLOYMENT, generation=2), pods=())
     seen = conditions(folded(rolled, previous=before).status)

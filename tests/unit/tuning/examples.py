@@ -28,7 +28,7 @@ def shipped(tokens: int = 8192, seqs: int = 256) -> Server:
 
 def load(batch: float) -> Point:
     """As ``interval`` has it: prompts of 800 tokens, 240 generated, half of them so far."""
-    return Point(batch, 800 * batch / 240, batch / 240, 920.0, 400.0)
+    return Point(batch, 800 * batch / 240, batch / 240, 920.0, 400.0, 1.0)
 
 
 def interval(

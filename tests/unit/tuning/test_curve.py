@@ -18,6 +18,7 @@ from vllm_operator.tuning.curve import (
     point,
     quantile,
     seconds,
+    spread,
     usable,
 )
 from vllm_operator.tuning.durations import Durations
@@ -54,12 +55,13 @@ def test_a_step_without_prompts_is_one_step() -> None:
 
 
 def test_steps_with_prompts_are_as_many_as_independent_starts_make() -> None:
-    # 0.1 starts a step of a whole prompt each: 1 - e^-0.1 = 9.5 % of steps carry 840.7 tokens.
-    at = load(24)
+    # 0.1 starts a step of a whole prompt of 800 tokens each: 1 - e^-0.1 = 9.5 % of steps carry
+    # 840.7, with a deviation of 181.8 where prompts are equally long (0.1 * 1.1 * 800^2 / 0.0952).
+    at = load(24)._replace(variation=0.0)
     alone = shipped().times.step(24, 920, 0, 0)
-    mixed = shipped().times.step(24, 920, 840.667, 400)
+    mixed = [shipped().times.step(24, 920, 840.667 + one, 400) for one in (-181.839, 181.839)]
     assert at.starts == pytest.approx(0.1)
-    expected = 0.904837 * alone + 0.095163 * mixed
+    expected = 0.904837 * alone + 0.095163 * sum(mixed) / 2
     assert seconds(shipped(), at) == pytest.approx(expected, rel=1e-5)
 
 
@@ -195,10 +197,37 @@ def test_nothing_is_learned_from_nothing() -> None:
     assert fit([], shipped()) is None
 
 
-@pytest.mark.parametrize("given", [{"steps": 19.0}, {"gaps": 49.0}, {"preemptions": 4.0}])
+@pytest.mark.parametrize("given", [{"steps": 19.0}, {"gaps": 49.0}])
 def test_intervals_that_say_little_are_left_out(given) -> None:
     assert usable(interval(15, 16, 0.01))
     assert not usable(interval(15, 16, 0.01, **given))
+
+
+def test_the_wait_of_preempted_requests_is_no_part_of_a_step() -> None:
+    waited = interval(15, 16, 0.01, preemptions=4.0, gap_seconds=2400.0)
+    assert waited.step_seconds == waited.seconds / waited.steps
+    assert interval(15, 16, 0.01).step_seconds == 0.01
+
+
+def test_a_prompt_is_computed_again_after_each_preemption() -> None:
+    one = interval(15, 16, 0.01, preemptions=150.0)
+    mean = lengths([one])
+    plain = point(interval(15, 16, 0.01), mean, 256)
+    again = point(one, mean, 256)
+    assert again.starts == pytest.approx(plain.starts + 0.1)
+    assert again.prompt == pytest.approx(plain.prompt + 0.1 * (mean.computed + mean.cached))
+
+
+def test_steps_with_more_and_with_fewer_prompt_tokens_have_their_mean() -> None:
+    low, high = spread(300.0, 1.0, 250.0, 1.0, 8192)
+    assert (low + high) / 2 == pytest.approx(300)
+    # E[x^2] = 250^2 * 3 / (1 - 1/e) = 296,600; the deviation is 454.5, and none is below 0.
+    assert low == 0.0
+
+
+def test_no_step_has_more_prompt_tokens_than_room() -> None:
+    assert spread(4000.0, 1.0, 4000.0, 1.0, 4096) == (4000.0,)
+    assert spread(3000.0, 1.0, 3000.0, 1.0, 4096) == (1904.0, 4096.0)
 
 
 def test_what_is_remembered_is_plain_json() -> None:
