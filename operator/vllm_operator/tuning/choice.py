@@ -118,10 +118,12 @@ def choose(
     objective: Objective | None = None,
     rules: Rules | None = None,
     durations: Durations | None = None,
+    requests: float | None = None,
 ) -> Proposal | Rest:
     """The setting that keeps the objective with the most tokens a second, where it is worth a try.
 
-    ``server`` is as shipped, at the knobs of ``now``. In this order: what memory allows, that the
+    ``server`` is as shipped, at the knobs of ``now``; ``requests`` are those of the intervals that
+    the posterior rests on, None for those of the load. In this order: what memory allows, that the
     objective is kept with a margin, tokens a second, and of equals the fewest changed knobs, then
     the most slack, then the nearest. Where the objective is kept nothing is tried that might break
     it. Without an objective capacity is raised where requests wait, and the mean time between
@@ -141,7 +143,7 @@ def choose(
         return Rest(Reason.NO_EVIDENCE, said, diagnosis)
     if rules.all_pinned:
         return Rest(Reason.PINNED, "every knob is pinned in spec.engine", diagnosis)
-    lacking = _lacking(posterior, load)
+    lacking = _lacking(posterior, load, load.requests if requests is None else requests)
     if lacking is not None and not diagnosis.holds(Bound.KV_CACHE):
         return Rest(Reason.NO_EVIDENCE, lacking, diagnosis)
     believed = posterior or assumed(batch=load.in_flight)
@@ -150,7 +152,7 @@ def choose(
     return _Choice(forecasts, diagnosis, now, planned, plan_at, rules, lacking, day).made()
 
 
-def _lacking(posterior: Posterior | None, load: Load) -> str | None:
+def _lacking(posterior: Posterior | None, load: Load, requests: float) -> str | None:
     """What is missing to follow the fit; None where nothing is."""
     if posterior is None:
         return "no interval says how long a step takes"
@@ -160,10 +162,10 @@ def _lacking(posterior: Posterior | None, load: Load) -> str | None:
             "requests that run are not those that time was counted for"
         )
     blocks = BLOCKS if load.pods > 1 else BLOCKS_ALONE
-    if posterior.intervals < INTERVALS or posterior.blocks < blocks or load.requests < REQUESTS:
+    if posterior.intervals < INTERVALS or posterior.blocks < blocks or requests < REQUESTS:
         return (
             f"{posterior.intervals} intervals in {posterior.blocks} blocks and "
-            f"{load.requests:.0f} requests were seen, and {INTERVALS}, {blocks} and {REQUESTS} "
+            f"{requests:.0f} requests were seen, and {INTERVALS}, {blocks} and {REQUESTS} "
             "are needed"
         )
     if abs(posterior.drift) > DRIFT:

@@ -203,6 +203,7 @@ class Tuner:
             objective=facts.objective,
             rules=rules,
             durations=self.durations,
+            requests=sum(one.first_tokens for one in stored),
         )
 
     def _trial(

@@ -187,6 +187,14 @@ def test_too_little_evidence_changes_nothing(posterior, load):
     assert found.reason is Reason.NO_EVIDENCE
 
 
+def test_requests_are_counted_over_all_that_was_learned_from_and_not_over_the_last_window():
+    broken = replace(CHAT, requests=100.0, **LATE_GAPS)
+    few, enough_of_them = (chosen(broken, objective=CHATTY, requests=n) for n in (299.0, 300.0))
+    assert isinstance(few, Rest)
+    assert few.reason is Reason.NO_EVIDENCE
+    assert isinstance(enough_of_them, Proposal)
+
+
 def test_nothing_is_chosen_where_nothing_was_learned_or_answered():
     for load, posterior in ((CHAT, None), (None, learned())):
         found = choose(llama(), posterior, load, told(), knobs(), enough)
