@@ -72,8 +72,8 @@ class TuneDemo:
         interval = self._bed.interval
         self._say.heading("The operator reads the engine's metrics from Prometheus, and learns")
         self._say.remark(
-            f"At least 60 intervals in three blocks of 40, and 300 requests: {120 * interval:.0f} "
-            f"seconds here, 30 minutes in a cluster."
+            f"Of one replica at least six blocks of 40 intervals, and 300 requests: "
+            f"{240 * interval:.0f} seconds here, an hour in a cluster."
         )
         self._reach("Proposed", 900)
         self._shell.run(LOOK, expect=" Proposed")

@@ -31,7 +31,7 @@ class Clients:
         number: int,
         pods: Callable[[], Mapping[str, str]],
         prompt: int = 32,
-        output: int = 48,
+        output: int = 24,
         model: str = "tiny",
     ) -> None:
         self.share: float | None = None
