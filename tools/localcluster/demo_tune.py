@@ -24,6 +24,10 @@ from realengine.errors import RealEngineError
 
 BEGIN: Final = 4
 CLIENTS: Final = 32
+ORDER: Final = (
+    *("Observing", "Proposed", "Starting", "Warming", "Judging", "Promoting", "Verifying"),
+)
+TAKEN_BACK: Final = ("RollingBack", "CoolingDown", "Suspended")
 MEASURED_SECONDS: Final = 10.0
 LOOK: Final = f"kubectl get vllm {NAME} -o wide"
 TUNED: Final = (
@@ -76,7 +80,7 @@ class TuneDemo:
             f"{240 * interval:.0f} seconds here, an hour in a cluster."
         )
         self._reach("Proposed", 900)
-        self._shell.run(LOOK, expect=" Proposed")
+        self._shell.run(LOOK, expect=" (Proposed|Starting)")
 
     def propose(self) -> None:
         """What, and what it rests on."""
@@ -96,14 +100,9 @@ class TuneDemo:
         """Compared at equal load."""
         self._say.heading("Both serve; the new one is compared with the other at equal load")
         self._reach("Judging", 300)
-        self._shell.run(LOOK, expect=" (Judging|Promoting)")
-        found = self._bed.wait(
-            lambda tuning: tuning["state"] not in ("Warming", "Judging"), "a verdict", 900
-        )
+        self._shell.run(LOOK, expect=" (Judging|Promoting|Verifying)")
+        self._reach("Promoting", 900)
         self._shell.run(TUNED)
-        if found["state"] not in ("Promoting", "Verifying"):
-            self._shell.run(HISTORY)
-            raise DemoError("the trial", "a setting that proves better", json.dumps(found))
 
     def end(self, clients: Clients) -> None:
         """All replicas have it, and are watched."""
@@ -120,10 +119,12 @@ class TuneDemo:
         self._shell.run(f"kubectl delete vllm {NAME}", expect="deleted")
 
     def _reach(self, state: str, seconds: float) -> None:
-        """Waits for a state, or for one that only comes after it."""
-        order = ["Observing", "Proposed", "Starting", "Warming", "Judging", "Promoting"]
-        later = {*order[order.index(state) :], "Verifying"} if state in order else {state}
-        self._bed.wait(lambda tuning: tuning["state"] in later, f"tuning to be {state}", seconds)
+        """Waits for a state, or for one that only comes after it: they pass by themselves."""
+        later = {*ORDER[ORDER.index(state) :], *TAKEN_BACK}
+        found = self._bed.wait(lambda one: one["state"] in later, f"tuning to be {state}", seconds)
+        if found["state"] in TAKEN_BACK:
+            self._shell.run(HISTORY)
+            raise DemoError("the trial", "a setting that proves better", json.dumps(found))
 
 
 def introduce(terminal: Terminal, interval: float) -> None:
