@@ -72,7 +72,8 @@ MATRIX: dict[str, dict[str, Any]] = {
             "labels": {"namespace": "exported_namespace", "pod": "kubernetes_pod"},
             "intervalSeconds": 30,
             "podMonitor": {"enabled": True, "labels": {"team": "monitoring"}},
-        }
+        },
+        "tuning": {"maxConcurrentTrials": 10, "mayPreempt": True},
     },
     "scheduling": {
         "replicas": 2,

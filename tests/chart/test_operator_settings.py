@@ -97,6 +97,8 @@ def test_every_setting_arrives(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
             pod_label="kubernetes_pod",
             interval=30,
         ),
+        tuning_max_concurrent_trials=10,
+        tuning_may_preempt=True,
         resync_seconds=86400,
         workers=64,
     )

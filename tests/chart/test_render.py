@@ -49,6 +49,8 @@ OTHER: dict[str, tuple[Any, dict[str, Any]]] = {
         "5s",
         {"prometheus": {"podMonitor": {"enabled": True}}},
     ),
+    "tuning.maxConcurrentTrials": (0, {}),
+    "tuning.mayPreempt": (True, {}),
     "hub.enabled": (False, {}),
     "hub.endpoint": ("https://a.example", {}),
     "hub.tokenSecret.name": ("a", {}),
@@ -212,6 +214,8 @@ def test_values_reach_the_operator_as_its_environment() -> None:
         "VLLM_OPERATOR_WORKERS": "24",
         "VLLM_OPERATOR_CALIBRATION": "true",
         "VLLM_OPERATOR_HUB": "true",
+        "VLLM_OPERATOR_TUNING_MAX_CONCURRENT_TRIALS": "3",
+        "VLLM_OPERATOR_TUNING_MAY_PREEMPT": "false",
         "HF_HOME": "/tmp/huggingface",
     }
     quiet = environment(MATRIX["quiet"] | {"namespaces": ["team-a", "team-b"]})
@@ -325,6 +329,8 @@ def test_an_unknown_value_is_refused_at_every_level() -> None:
         ({"prometheus": {"token": "secret"}}, "token"),
         ({"prometheus": {"labels": {"pod": 'a"b'}}}, "pod"),
         ({"prometheus": {"intervalSeconds": 61}}, "intervalSeconds"),
+        ({"tuning": {"maxConcurrentTrials": -1}}, "maxConcurrentTrials"),
+        ({"tuning": {"maxTrials": 3}}, "maxTrials"),
     ],
 )
 def test_a_wrong_value_is_refused_by_its_name(values: dict[str, Any], field: str) -> None:

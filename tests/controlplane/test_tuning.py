@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from localcluster import Cluster
 from support.fixtures import StartOperator
 from support.world import World
+from vllm_operator.cli.main import main
 
 # Its binary may have to be built first.
 pytestmark = pytest.mark.timeout(1800)
@@ -73,3 +75,37 @@ def test_a_server_whose_operator_has_no_prometheus_says_so(
     found = condition(engine_world, "MetricsAvailable")
     assert (found["status"], found["reason"]) == ("False", "NotConfigured")
     assert "prometheus.url" in found["message"]
+
+
+SETTLED = {
+    "state": "Settled",
+    "since": "2026-01-01T10:00:00Z",
+    "reason": "CapNotBinding",
+    "diagnosis": {"bound": "Load", "message": "at most 12 of 256 places are asked for"},
+}
+
+
+@pytest.fixture
+def settled(world: World) -> World:
+    """A server whose tuning has settled, as its status says; no operator acts on it."""
+    world.apply(autotune={"mode": "Recommend"})
+    world.patch("VLLMServer", "qwen", {"status": {"tuning": SETTLED}}, "status")
+    return world
+
+
+def test_the_wide_list_shows_what_tuning_may_do_and_what_it_does(settled: World) -> None:
+    arguments = ("get", "vllm", "--namespace", settled.namespace, "-o", "wide")
+    head, row = settled.cluster.kubectl(*arguments).stdout.splitlines()
+    assert head.split()[-2:] == ["AUTOTUNE", "TUNING"]
+    assert row.split()[-2:] == ["Recommend", "Settled"]
+
+
+def test_a_server_of_a_cluster_is_explained(settled: World) -> None:
+    found = CliRunner().invoke(
+        main,
+        ["explain", "qwen", "-n", settled.namespace],
+        env={"KUBECONFIG": str(settled.cluster.kubeconfig), "COLUMNS": "120"},
+    )
+    assert found.exit_code == 0, found.output
+    assert "Settled since 2026-01-01T10:00:00Z" in found.output
+    assert "Load: at most 12 of 256 places are asked for" in found.output

@@ -77,6 +77,7 @@ REASONS: Final[Mapping[str, Mapping[str, str]]] = {
         "ScaleOut": "No flag helps; more replicas would.",
         "Proposed": "A better setting was found, and is not tried yet, or not at all.",
         "OutsideWindow": "A trial waits for spec.autotune.window.",
+        "WindowUnreadable": "spec.autotune.window names a time or zone that does not exist.",
         "BudgetSpent": "spec.autotune.maxTrialsPerDay was reached.",
         "OthersFirst": "A trial waits for those of other servers.",
         "ScaledTooOften": "The replicas change too often for a trial to reach its end.",

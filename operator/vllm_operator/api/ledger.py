@@ -15,6 +15,8 @@ from .fields import field, required
 HISTORY: Final = 10
 """Trials that are kept."""
 
+CURVE_POINTS: Final = 16
+
 DATE_TIME: Final = {"format": "date-time"}
 SHARE: Final = {"minimum": 0, "maximum": 1000}
 COUNT: Final = {"minimum": 0}
@@ -144,6 +146,40 @@ class TuningEntry(TuningTrial):
     reason: str = required("Why, in words.", max_length=MESSAGE_LIMIT)
 
 
+class TuningDiagnosis(ResourceModel):
+    """What bounds a server."""
+
+    bound: str = required("Its name.", max_length=64)
+    message: str = required("What was seen.", max_length=MESSAGE_LIMIT)
+
+
+class CurvePoint(ResourceModel):
+    """How long tokens take with so many requests at once."""
+
+    requests: int = required("Requests that one engine has at once.", schema={"minimum": 1})
+    microseconds: Figures = required(
+        "Between two tokens; nine in ten are expected below the upper end, and above the lower."
+    )
+
+
+class TuningCurve(ResourceModel):
+    """What was learned of how long a replica's tokens take, at the load that was seen."""
+
+    setting: TunedSetting = required("The setting that it was learned with.")
+    percentile: int | None = field(
+        "Of all gaps between tokens, those that are at most so long: the objective's share of "
+        "them. The mean gap where this is missing."
+    )
+    batch_low: int = required("Requests in a step: one interval in twenty has fewer.", schema=COUNT)
+    batch_high: int = required("Requests in a step: one interval in twenty has more.", schema=COUNT)
+    points: list[CurvePoint] = field(
+        "By requests at once, ascending.",
+        default=[],
+        max_length=CURVE_POINTS,
+        schema={"x-kubernetes-list-type": "atomic"},
+    )
+
+
 class Tuning(ResourceModel):
     """Where tuning is with a server."""
 
@@ -154,6 +190,13 @@ class Tuning(ResourceModel):
     load: TuningLoad | None = field(
         "The load for which nothing better was found; another one is looked at again."
     )
+    diagnosis: TuningDiagnosis | None = field(
+        "What bounds the server, while a setting is proposed or nothing better is known."
+    )
+    found: str | None = field(
+        "What looking for a better setting came to.", max_length=MESSAGE_LIMIT
+    )
+    curve: TuningCurve | None = field("What was learned when it was last looked for.")
     trial: TuningTrial | None = field("What is proposed or tried; none else.")
     history: list[TuningEntry] = field(
         f"The last {HISTORY} trials, the newest first.",

@@ -19,7 +19,7 @@ def _names(_context: click.Context, _option: click.Parameter, text: str) -> tupl
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-def _give_home() -> None:
+def give_home() -> None:
     """The home that container runtimes give to a user without one.
 
     ``kubernetes.aio`` asks for a home when it is imported, and ends where there is none.
@@ -78,6 +78,18 @@ def _give_home() -> None:
     default=15.0,
     help="Seconds between samples that are learned from, at least.",
 )
+@click.option(
+    "--tuning-max-concurrent-trials",
+    type=click.IntRange(0, 1000),
+    default=3,
+    help="Trials of all servers at once.",
+)
+@click.option(
+    "--tuning-may-preempt",
+    type=bool,
+    default=False,
+    help="Try servers with a priority class, whose pods may preempt others', under Forbid too.",
+)
 @click.option("--resync-seconds", type=click.FloatRange(10), default=600.0, help="Live re-listing.")
 @click.option("--workers", type=click.IntRange(1, 64), default=24, help="Reconciles at once.")
 @click.option(
@@ -93,7 +105,7 @@ def run_command(
 ) -> None:
     """Run the operator until SIGTERM."""
     # An option that is not among the parameters is the field of OperatorSettings of its name.
-    _give_home()
+    give_home()
     # Imported here: `plan` and `render` need neither Kopf nor a Kubernetes client.
     from vllm_operator.controller.process import run_operator
     from vllm_operator.controller.settings import OperatorSettings, PrometheusSettings

@@ -11,10 +11,10 @@ import asyncio
 import json
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 import aiohttp
 
@@ -25,20 +25,19 @@ from vllm_operator.api.status import MeasuredCache
 from vllm_operator.api.v1alpha1 import Engine
 from vllm_operator.engine.metrics import metrics as metric_names
 from vllm_operator.engine.versions import Version, version_differs
-from vllm_operator.errors import ApiError, TemporaryFailure
-from vllm_operator.lifecycle.kinds import CONFIG_MAPS
 from vllm_operator.lifecycle.records import Key, PodRecord
 from vllm_operator.lifecycle.revisions import Pinned, pods_of_plan
 from vllm_operator.sizing.asked.inputs import PlanningInputs
 from vllm_operator.sizing.memory.calibration import Calibration, measured
+from vllm_operator.tuning.curve import KEPT_AS as CURVES
 
 from .client import Client
 from .metrics import Metrics
 from .settings import OperatorSettings
+from .shelf import Shelf
 
 LOG: Final = logging.getLogger("vllm_operator")
 
-CONFIG_MAP: Final = "vllm-operator-calibration"
 KEPT: Final = 500
 """Measurements that are remembered; the oldest go first. About 250 bytes each."""
 
@@ -81,9 +80,8 @@ class Calibrator:
         clock: Callable[[], datetime],
         wake: Callable[[Key], None],
     ) -> None:
-        self._client = client
+        self._shelf = Shelf(client, settings.lease_namespace, metrics)
         self._enabled = settings.calibration
-        self._namespace = settings.lease_namespace
         self._metrics = metrics
         self._clock = clock
         self._wake = wake
@@ -93,18 +91,14 @@ class Calibrator:
         self._asked: dict[Key, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._reads = asyncio.Semaphore(READS_AT_ONCE)
-        self._writes = asyncio.Lock()
 
     async def load(self) -> None:
         """Take in what was remembered. What cannot be read is left out."""
         if not self._enabled:
             return
-        try:
-            found = await self._client.get(CONFIG_MAPS, self._namespace, CONFIG_MAP)
-        except (ApiError, TemporaryFailure) as error:
-            LOG.warning("no calibrations", extra={"error": str(error)})
-            return
-        for text in ((found or {}).get("data") or {}).values():
+        for key, text in (await self._shelf.read()).items():
+            if key.startswith(CURVES):
+                continue
             try:
                 document = json.loads(text)
                 calibration = Calibration.from_json_object(document)
@@ -177,24 +171,7 @@ class Calibrator:
         for old in sorted(self._known, key=lambda one: self._known[one][0])[:-KEPT]:
             del self._known[old]
             changed[old] = None
-        async with self._writes:
-            try:
-                await self._write(changed)
-            except (ApiError, TemporaryFailure) as error:
-                LOG.warning("a calibration is not kept", extra={"error": str(error)})
-
-    async def _write(self, changed: Mapping[str, str | None]) -> None:
-        body: dict[str, Any] = {"data": dict(changed)}
-        try:
-            await self._client.merge(CONFIG_MAPS, self._namespace, CONFIG_MAP, body)
-        except ApiError as error:
-            if error.code != 404:
-                raise
-            data = {key: text for key, text in changed.items() if text is not None}
-            metadata = {"name": CONFIG_MAP, "namespace": self._namespace}
-            body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
-            await self._client.create(CONFIG_MAPS, self._namespace, body)
-        self._metrics.writes.labels("ConfigMap").inc()
+        await self._shelf.write(changed)
 
 
 def compared(plan: Plan, blocks: int) -> MeasuredCache | None:

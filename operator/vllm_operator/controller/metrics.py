@@ -59,8 +59,24 @@ class Metrics:
         self.server_state = gauge(
             "server_state", "1 for the state that a server is in.", ["namespace", "name", "state"]
         )
+        self.tuning_state = gauge(
+            "tuning_state",
+            "1 for the state that tuning of a server is in.",
+            ["namespace", "name", "state"],
+        )
+        self.tuning_trials = counter("tuning_trials", "Trials that ended by verdict.", ["verdict"])
+        self.tuning_look_seconds = histogram(
+            "tuning_look_duration_seconds", "Duration of one look at what a server's metrics say."
+        )
+        self.prometheus_queries = counter(
+            "prometheus_queries", "Queries to Prometheus by result (success, error).", ["result"]
+        )
+        self.prometheus_seconds = histogram(
+            "prometheus_query_duration_seconds", "Duration of queries to Prometheus."
+        )
         self.leader = gauge("leader", "1 while this process acts on servers.")
         self._states: dict[tuple[str, str], str] = {}
+        self._tuning: dict[tuple[str, str], str] = {}
 
     def api_request(self, verb: str, code: str, seconds: float) -> None:
         """Count one request to the API server."""
@@ -69,17 +85,16 @@ class Metrics:
 
     def set_server_state(self, namespace: str, name: str, state: str | None) -> None:
         """Move a server to a state; None forgets the server."""
-        key = (namespace, name)
-        before = self._states.get(key)
-        if before == state:
-            return
-        if before is not None:
-            self.server_state.remove(namespace, name, before)
-        if state is None:
-            self._states.pop(key, None)
-            return
-        self._states[key] = state
-        self.server_state.labels(namespace, name, state).set(1)
+        _move(self.server_state, self._states, (namespace, name), state)
+
+    def set_tuning_state(self, namespace: str, name: str, state: str | None) -> None:
+        """Move tuning of a server to a state; None where it is not tuned, or gone."""
+        _move(self.tuning_state, self._tuning, (namespace, name), state)
+
+    def prometheus_query(self, result: str, seconds: float) -> None:
+        """Count one query to Prometheus."""
+        self.prometheus_queries.labels(result).inc()
+        self.prometheus_seconds.observe(seconds)
 
     def set_cache_error(self, namespace: str, name: str, error: float | None) -> None:
         """How far off a server's plan was; None forgets the server."""
@@ -91,3 +106,19 @@ class Metrics:
     def exposition(self) -> bytes:
         """The text that a scrape receives."""
         return generate_latest(self.registry)
+
+
+def _move(
+    gauge: Gauge, known: dict[tuple[str, str], str], key: tuple[str, str], state: str | None
+) -> None:
+    """The one series of a server to another state; None removes it."""
+    before = known.get(key)
+    if before == state:
+        return
+    if before is not None:
+        gauge.remove(*key, before)
+    if state is None:
+        known.pop(key, None)
+        return
+    known[key] = state
+    gauge.labels(*key, state).set(1)

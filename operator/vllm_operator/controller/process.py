@@ -19,6 +19,7 @@ from . import handlers, health
 from .apply import Applier
 from .calibrate import Calibrator
 from .client import Client, connect, load_configuration
+from .curves import Curves
 from .inputs import InputSource
 from .leader import lead
 from .metrics import Metrics
@@ -27,6 +28,7 @@ from .planning import Planner
 from .queue import WorkQueue
 from .reconcile import Reconciler
 from .settings import OperatorSettings
+from .shelf import Shelf
 from .store import Store
 from .trials import Tuner
 from .tuning import Autotuner
@@ -68,7 +70,11 @@ class Operator:
         self.calibrator = Calibrator(
             client, settings, metrics, lambda: datetime.now(UTC), self.queue.add
         )
-        self.autotuner = Autotuner.of(settings, lambda: datetime.now(UTC), self.queue.add)
+        kept = Shelf(client, settings.lease_namespace, metrics) if settings.calibration else None
+        self.curves = Curves(lambda: datetime.now(UTC), kept)
+        self.autotuner = Autotuner.of(
+            settings, lambda: datetime.now(UTC), self.queue.add, metrics, self.curves
+        )
         self.reconciler = Reconciler(
             client=client,
             store=self.store,
@@ -295,6 +301,7 @@ class Operator:
             try:
                 await self._leave_out_refused_namespaces()
                 await self.calibrator.load()
+                await self.curves.load()
                 await self.resync()
             except (ApiError, TemporaryFailure) as error:
                 if isinstance(error, ApiError) and error.code in (401, 403, 404):

@@ -60,6 +60,13 @@ class OperatorSettings:
     prometheus: PrometheusSettings | None = None
     """Where engines' metrics are read; None: nowhere, and nothing is tuned."""
 
+    tuning_max_concurrent_trials: int = 3
+    """Trials of all servers that run at once; 0: none begins."""
+
+    tuning_may_preempt: bool = False
+    """Whether servers with a priority class, whose trials may push others' pods off a node, are
+    tried where ``disruption`` is Forbid."""
+
     resync_seconds: float = 600.0
     """How often everything is listed live: deletions inside a watch gap are never delivered."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -20,8 +21,16 @@ from vllm_operator.lifecycle.intent import World
 from vllm_operator.lifecycle.notes import Note
 from vllm_operator.lifecycle.records import Key
 from vllm_operator.lifecycle.trial import Wanted
-from vllm_operator.lifecycle.tuned import facts_of, scene_of, wanted_of, with_revision
+from vllm_operator.lifecycle.tuned import (
+    curve_key,
+    facts_of,
+    scene_of,
+    wanted_of,
+    window_problem,
+    with_revision,
+)
 from vllm_operator.tuning import story
+from vllm_operator.tuning.curve import UNSEEN
 from vllm_operator.tuning.durations import Durations
 from vllm_operator.tuning.edges import HELD
 from vllm_operator.tuning.knobs import Objective
@@ -30,6 +39,8 @@ from vllm_operator.tuning.scene import Facts, Look
 from vllm_operator.tuning.standing import Mode
 from vllm_operator.tuning.tuner import Tuner
 
+from .curves import Curves
+from .metrics import Metrics
 from .settings import OperatorSettings
 from .sources.prometheus import Prometheus
 from .sources.prometheus import Wanted as Asked
@@ -43,8 +54,6 @@ OVERLAP_INTERVALS: Final = 28
 """Intervals that each read asks for: a read that fails, or is late, loses none."""
 FIRST_BLOCKS: Final = 4
 """Blocks of time that the first read of a server asks for."""
-CONCURRENT_TRIALS: Final = 3
-"""Trials of all servers at once."""
 NOT_CONFIGURED: Final = "the operator has no Prometheus: set prometheus.url in its chart"
 NOT_DESCRIBED: Final = ConditionDraft(
     type="Tuned",
@@ -60,10 +69,14 @@ class _Server:
     """What is kept of a server that is tuned."""
 
     tuner: Tuner
+    kind: str = ""
+    """Of servers that have one curve."""
     plan: str = ""
     """Name of the revision that the facts are of."""
     facts: Facts | None = None
     spec: VLLMServerSpec | None = None
+    window: str = ""
+    """What is wrong with when trials may begin."""
     pods: frozenset[str] = frozenset()
     version: Version | None = None
     objective: Objective | None = None
@@ -75,6 +88,8 @@ class _Server:
     refused: str = ""
     news: bool = False
     """Whether the last look took an edge that was not told yet."""
+    counted: str = ""
+    """When the trial was proposed whose end was counted last."""
 
     def notes(self) -> tuple[Note, ...]:
         """The event of the edge that was taken, once."""
@@ -97,6 +112,8 @@ class Autotuner:
     queue: Callable[[Key], None]
     prometheus: Prometheus | None = None
     durations: Durations = field(default_factory=Durations)
+    metrics: Metrics = field(default_factory=Metrics)
+    curves: Curves | None = None
     _servers: dict[Key, _Server] = field(default_factory=dict)
 
     @classmethod
@@ -105,12 +122,15 @@ class Autotuner:
         settings: OperatorSettings,
         clock: Callable[[], datetime],
         queue: Callable[[Key], None],
+        metrics: Metrics,
+        curves: Curves,
     ) -> Autotuner:
         """As the operator's settings have it."""
         if settings.prometheus is None:
-            return cls(settings, clock, queue)
-        source = Prometheus(settings.prometheus)
-        return cls(settings, clock, queue, source, Durations(settings.prometheus.interval))
+            return cls(settings, clock, queue, metrics=metrics, curves=curves)
+        source = Prometheus(settings.prometheus, observe=metrics.prometheus_query)
+        durations = Durations(settings.prometheus.interval)
+        return cls(settings, clock, queue, source, durations, metrics, curves)
 
     def wants(self, key: Key, world: World) -> Wanted:
         """What is asked for of a server that is visited.
@@ -131,26 +151,48 @@ class Autotuner:
         if mode is Mode.DISABLED and tuning is None:
             self._servers.pop(key, None)
             return Wanted()
-        kept = self._servers.get(key)
-        if kept is None:
-            kept = self._servers[key] = _Server(Tuner(self.durations))
         assert world.in_force is not None
+        kind = curve_key(world.in_force.plan) if world.in_force.plan else ""
+        kept = self._servers.get(key)
+        if kept is None or kept.kind != kind:
+            prior = UNSEEN if self.curves is None else self.curves.prior(kind)
+            kept = self._servers[key] = _Server(Tuner(self.durations, prior), kind)
         if kept.plan != world.in_force.name or kept.spec != world.server.spec:
             kept.facts = facts_of(world.server, world.in_force)
             kept.plan, kept.spec = world.in_force.name, world.server.spec
-            kept.refused = ""
+            kept.window, kept.refused = window_problem(world.server), ""
         if world.in_force.plan is None or kept.facts is None:
             kept.look = None
             return Wanted()
         kept.objective = kept.facts.objective
         kept.version = Version.parse(world.in_force.plan.engine.version)
-        permit = sum(one.held for one in self._servers.values()) < CONCURRENT_TRIALS
-        scene = scene_of(world, permit=(permit or kept.held) and not kept.refused)
+        held_trials = sum(one.held for one in self._servers.values())
+        permit = kept.held or held_trials < self.settings.tuning_max_concurrent_trials
+        scene = scene_of(
+            world,
+            permit=permit and not kept.refused,
+            may_preempt=self.settings.tuning_may_preempt,
+        )
         kept.pods = scene.pods | ({scene.trial_pod} if scene.trial_pod else set())
+        began = time.perf_counter()
         look = kept.tuner.look(tuning, kept.facts, scene, world.now.timestamp())
+        self.metrics.tuning_look_seconds.observe(time.perf_counter() - began)
         kept.look, kept.held = look, look.step.standing.state in HELD
         kept.news = look.step.edge is not None
+        self._count(kept, look)
+        posterior = kept.tuner.posterior
+        if kept.news and posterior is not None and self.curves is not None:
+            self.curves.learned(kind, posterior)
         return wanted_of(look, world, kept.facts)
+
+    def _count(self, kept: _Server, look: Look) -> None:
+        """Counts a trial that ended, once: an edge whose status is not written is taken again."""
+        if look.step.edge is None or look.step.edge.verdict is None or look.tuning is None:
+            return
+        ended = next(iter(look.tuning.history), None)
+        if ended is not None and ended.proposed_at != kept.counted:
+            kept.counted = ended.proposed_at
+            self.metrics.tuning_trials.labels(ended.verdict).inc()
 
     def refused(self, key: Key, why: str) -> None:
         """Told where what was asked for cannot be planned; nothing is tried until another plan."""
@@ -160,6 +202,11 @@ class Autotuner:
 
     def told(self, key: Key, world: World) -> Told:
         """What the status says; what it said before where the server was not looked at."""
+        told = self._told(key, world)
+        self.metrics.set_tuning_state(*key, told.tuning.state if told.tuning else None)
+        return told
+
+    def _told(self, key: Key, world: World) -> Told:
         before = world.remembered.status.tuning
         kept = self._servers.get(key)
         autotune = world.server.spec.autotune
@@ -173,7 +220,7 @@ class Autotuner:
             return Told(before, tuple(conditions))
         tuning = kept.look.tuning
         if tuning is not None and tuning.state != "Disabled":
-            conditions.append(story.tuned(tuning))
+            conditions.append(story.tuned(tuning, kept.window))
         return Told(tuning, tuple(conditions), kept.notes())
 
     def _available(self, kept: _Server) -> ConditionDraft:
@@ -183,6 +230,7 @@ class Autotuner:
 
     def forget(self, key: Key) -> None:
         """Keep nothing of a server that is gone."""
+        self.metrics.set_tuning_state(*key, None)
         self._servers.pop(key, None)
 
     async def run(self) -> None:
@@ -219,6 +267,8 @@ class Autotuner:
             kept.tuner.learn(readings, held(readings, now, self.durations, problem), now)
             kept.read = True
             self.queue(key)
+        if self.curves is not None:
+            await self.curves.write()
 
 
 def _metrics(found: Held | None, *, read: bool) -> ConditionDraft:

@@ -20,6 +20,7 @@ from vllm_operator.sizing.plan.planner import make_plan
 from vllm_operator.sizing.plan.speed import Described, described
 from vllm_operator.tuning.candidates import LARGEST_GRAPH, Range, Rules, has_active_seqs
 from vllm_operator.tuning.choice import Planned, Refused
+from vllm_operator.tuning.curve import key
 from vllm_operator.tuning.edges import HELD, PROMOTED
 from vllm_operator.tuning.knobs import Knobs, Objective
 from vllm_operator.tuning.ledger import TrialRevision, knobs_of, seconds_of
@@ -171,6 +172,15 @@ def _planner(
     return plan_at
 
 
+def curve_key(plan: Plan) -> str:
+    """Of servers whose steps take equally long: model, version, GPU, split, and data types."""
+    flags = {flag.name: flag.value for flag in plan.flags}
+    place = plan.placement
+    types = [flags.get(name) for name in ("--dtype", "--quantization", "--kv-cache-dtype")]
+    split = f"{place.tensor}x{place.pipeline}x{place.data}x{place.expert}"
+    return key(plan.model.id, plan.engine.version, place.gpu, split, str(types))
+
+
 def kind_of(server: VLLMServer, plan: Plan) -> str:
     """Of what a trial says something: model, image, GPU, split, workload, objective, and the
     annotation that asks to tune again."""
@@ -188,10 +198,10 @@ def kind_of(server: VLLMServer, plan: Plan) -> str:
     )
 
 
-def scene_of(world: World, *, permit: bool) -> Scene:
-    """What is seen of a server for tuning; ``permit`` is whether the operator has a trial to give.
-
-    A trial of a server with a priority class might preempt others' pods.
+def scene_of(world: World, *, permit: bool, may_preempt: bool = False) -> Scene:
+    """What is seen of a server for tuning; ``permit`` is whether the operator has a trial to give,
+    ``may_preempt`` whether a trial's pod may push others' pods off a node, as those of servers with
+    a priority class might.
     """
     server, in_force = world.server, world.in_force
     assert in_force is not None
@@ -218,7 +228,7 @@ def scene_of(world: World, *, permit: bool) -> Scene:
         start_seconds=start,
         kind=kind_of(server, in_force.plan),
         revisions=[_revision(world, one) for one in world.revisions.trials],
-        describable=not (priority and forbids),
+        describable=may_preempt or not (priority and forbids),
         settled_since=_settled_since(world, serving),
         starts_allowed=TRIALS_A_DAY
         if autotune is None or autotune.max_trials_per_day is None
@@ -358,11 +368,24 @@ def _revision(world: World, trial: Trial) -> TrialRevision:
     )
 
 
+def window_problem(server: VLLMServer) -> str:
+    """What is wrong with ``spec.autotune.window`` beyond its schema, with its path; empty where
+    nothing is."""
+    found = _window_asked(server)
+    return f"spec.autotune.window.{found}" if isinstance(found, str) else ""
+
+
 def _window(server: VLLMServer) -> Window | None:
+    found = _window_asked(server)
+    return NEVER if isinstance(found, str) else found
+
+
+def _window_asked(server: VLLMServer) -> Window | str | None:
+    """None where none is asked for, or what is wrong with it."""
     asked = server.spec.autotune.window if server.spec.autotune else None
     if asked is None:
         return None
     try:
         return Window.read(asked.schedule, asked.duration_minutes, asked.time_zone)
-    except ValueError:
-        return NEVER
+    except ValueError as error:
+        return str(error)

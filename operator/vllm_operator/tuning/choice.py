@@ -154,6 +154,8 @@ def choose(
 
 def _lacking(posterior: Posterior | None, load: Load, requests: float) -> str | None:
     """What is missing to follow the fit; None where nothing is."""
+    if posterior is None and requests < REQUESTS:
+        return f"{requests:.0f} requests were seen, and {REQUESTS} are needed"
     if posterior is None:
         return "no interval says how long a step takes"
     if not load.trusted:

@@ -53,6 +53,8 @@ BUMP: Final = 1e-4
 """Of a multiplier, for a derivative."""
 ALIKE: Final = 0.1
 """Change of all multipliers within which gradients are kept."""
+KEPT_AS: Final = "latency."
+"""How the keys of curves begin, beside others in a ConfigMap."""
 MEMORY: Final = 0.1
 """Standard deviation by which servers of one kind differ in each multiplier."""
 
@@ -292,7 +294,7 @@ class Posterior:
 
 def key(model: str, version: str, gpu: str, split: str, kv: str) -> str:
     """For what a posterior holds, as a key of a ConfigMap."""
-    return f"latency.{digest([model, version, gpu, split, kv], 32)}"
+    return f"{KEPT_AS}{digest([model, version, gpu, split, kv], 32)}"
 
 
 def linearised(server: Server, multipliers: Vector, points: Sequence[Point]) -> Linear:

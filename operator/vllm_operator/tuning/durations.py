@@ -26,7 +26,8 @@ class Durations:
 
     @property
     def window(self) -> float:
-        """Of which the diagnosis speaks; 30 minutes."""
+        """Of which the diagnosis speaks, and after which a proposal that may not be tried is looked
+        at again; 30 minutes."""
         return 120 * self.interval
 
     @property
@@ -109,7 +110,7 @@ class Durations:
     @property
     def drift(self) -> float:
         """For which a changed load makes a settled server look again; 30 minutes."""
-        return 120 * self.interval
+        return self.window
 
     @property
     def broken(self) -> float:

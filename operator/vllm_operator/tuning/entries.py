@@ -5,9 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from vllm_operator.api.conditions import truncate
 from vllm_operator.api.ledger import (
+    CURVE_POINTS,
+    CurvePoint,
     Figures,
     TunedSetting,
+    TuningCurve,
+    TuningDiagnosis,
     TuningEvidence,
     TuningLoad,
     TuningMeasurement,
@@ -15,17 +20,24 @@ from vllm_operator.api.ledger import (
     TuningTrial,
 )
 
+from .candidates import TRUSTED
 from .choice import Proposal
 from .curve import Posterior
+from .diagnosis import Diagnosis
 from .durations import Durations
-from .forecast import Forecast
+from .forecast import Forecast, Z
 from .intervals import Interval
 from .judge import Judgement
 from .ledger import setting_of, time_of
 from .load import Load
+from .scene import Facts
+from .states import State, States, Steps
 from .trial import Promise
 
 PER_MILLE = 1000
+MICROSECONDS = 1_000_000
+HALVINGS = 20
+"""Of a range of times within which a share of gaps is looked for."""
 
 
 def load_of(load: Load) -> TuningLoad:
@@ -48,13 +60,13 @@ def proposal_of(
     now: float,
 ) -> TuningTrial:
     """A setting that is proposed ``now``."""
-    batches = sorted(one.batch for one in seen if one.steps)
+    batch_low = _batch_low(seen)
     evidence = None
-    if posterior is not None and batches:
+    if posterior is not None and batch_low is not None:
         evidence = TuningEvidence(
             intervals=posterior.intervals,
             requests=round(sum(one.finished for one in seen)),
-            batch_low=round(batches[len(batches) // 20]),
+            batch_low=batch_low,
             batch_high=round(posterior.batch),
             deviation_per_mille=round(PER_MILLE * choice.predicted.deviation),
         )
@@ -70,6 +82,64 @@ def proposal_of(
             "predicted": shares_of(choice.predicted).to_json_object(),
         }
     )
+
+
+def diagnosis_of(found: Diagnosis) -> TuningDiagnosis:
+    """The first line that holds."""
+    return TuningDiagnosis(bound=found.bound.value, message=truncate(found.first.message))
+
+
+def curve_of(
+    facts: Facts, posterior: Posterior, load: Load, seen: Sequence[Interval], most: int
+) -> TuningCurve:
+    """The learned curve at the setting in force, up to ``most`` requests at once, and as far as the
+    fit may be followed.
+
+    Of the gaps between tokens the share that the objective asks for, or their mean; with the range
+    of ``Z`` deviations to either side.
+    """
+    gap = facts.objective and facts.objective.inter_token_latency
+    share = facts.objective.share if facts.objective and gap else None
+    steps = Steps(facts.server_at(facts.knobs), posterior, load)
+    states = States(steps, facts.knobs.max_num_batched_tokens)
+    most = max(most, round(TRUSTED * posterior.batch))
+    powers = [2**power for power in range(most.bit_length())]
+    between = [3 * power // 2 for power in powers if power > 1]
+    first, *more = sorted({one for one in (*powers, *between, most) if one <= most})
+    at = [first, *more[1 - CURVE_POINTS :]]
+    return TuningCurve(
+        setting=setting_of(facts.knobs),
+        percentile=None if share is None else round(100 * share),
+        batch_low=_batch_low(seen) or 0,
+        batch_high=round(posterior.batch),
+        points=[CurvePoint(requests=one, microseconds=_gap(states.at(one), share)) for one in at],
+    )
+
+
+def _gap(state: State, share: float | None) -> Figures:
+    low, expected, high = (round(MICROSECONDS * _gap_at(state, share, z)) for z in (-Z, 0.0, Z))
+    return Figures(low=min(low, expected), expected=expected, high=max(expected, high))
+
+
+def _gap_at(state: State, share: float | None, z: float) -> float:
+    """Seconds, ``z`` deviations above what is expected."""
+    if share is None:
+        return state.latency * math.exp(z * state.deviation)
+    slowest = max(state.alone_seconds, state.mixed_seconds, state.row[-1])
+    low, high = math.log(state.alone_seconds) - 3.0, math.log(slowest) + 3.0
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        if state.gaps_within(math.exp(middle), z) < share:
+            low = middle
+        else:
+            high = middle
+    return math.exp(high)
+
+
+def _batch_low(seen: Sequence[Interval]) -> int | None:
+    """Requests in a step, of which one interval in twenty has fewer."""
+    batches = sorted(one.batch for one in seen if one.steps)
+    return round(batches[len(batches) // 20]) if batches else None
 
 
 def shares_of(found: Forecast) -> TuningShares:

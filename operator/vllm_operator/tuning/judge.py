@@ -66,7 +66,7 @@ class Judgement:
     slow_gaps: Share | None = None
     slow_first_tokens: Share | None = None
     tokens: Estimate | None = None
-    """Tokens a second over those of a stable pod, where both are saturated."""
+    """Tokens a second over those of a stable pod that gives all that it can."""
     starved: bool = False
 
 
@@ -121,7 +121,7 @@ class _Evidence:
             slower=found.by.value,
             half_width=found.by.half_width,
             same=found.most < self.tolerance,
-            tokens=self._tokens() if self._saturated() else None,
+            tokens=self._tokens() if self._full(self.others) else None,
         )
         kept = shares(trial, seen, fair=self._equal())
         told = replace(told, slow_gaps=kept.gaps, slow_first_tokens=kept.first_tokens)
@@ -156,7 +156,7 @@ class _Evidence:
         if gain:
             words = "; ".join([said, gain, *map(str, kept)])
             return replace(told, verdict=Verdict.GOOD, reason=words)
-        if told.tokens is not None and told.tokens.high < GAIN:
+        if told.tokens is not None and told.tokens.high < GAIN and self._full(self.own):
             words = f"{said}; no more tokens a second: {_percent(told.tokens)}"
             return replace(told, verdict=Verdict.INCONCLUSIVE, reason=words)
         return replace(told, reason=f"{said}; no gain is shown")
@@ -196,12 +196,14 @@ class _Evidence:
         by_pod = [offered([one for one in self.others if one.pod == pod]) for pod in self.seen.pods]
         return offered(self.own) >= FAIR * sum(by_pod) / max(1, len(by_pod))
 
+    @staticmethod
+    def _full(ones: Sequence[Interval]) -> bool:
+        """Whether requests wait, so that pods do what they can."""
+        return sum(one.waiting > 0 for one in ones) > WAITING * len(ones)
+
     def _saturated(self) -> bool:
-        """Whether requests wait on both sides, so that each does what it can."""
-        return all(
-            sum(one.waiting > 0 for one in ones) > WAITING * len(ones)
-            for ones in (self.own, self.others)
-        )
+        """Whether both sides do what they can."""
+        return self._full(self.own) and self._full(self.others)
 
     def _equal(self) -> bool:
         """Whether both sides do what their settings let them, not what their loads are."""

@@ -17,6 +17,8 @@ from vllm_operator.api.ledger import (
     HISTORY,
     TunedSetting,
     Tuning,
+    TuningCurve,
+    TuningDiagnosis,
     TuningEntry,
     TuningLoad,
     TuningMeasurement,
@@ -73,6 +75,10 @@ class News:
     """Used where a setting is proposed."""
     load: TuningLoad | None = None
     """Used where nothing better was found."""
+    diagnosis: TuningDiagnosis | None = None
+    """These three in both cases."""
+    found: str = ""
+    curve: TuningCurve | None = None
     revision: str | None = None
     """These three where a trial begins."""
     parent: str | None = None
@@ -144,12 +150,19 @@ def remember(tuning: Tuning | None, step: Step, now: float, news: News) -> Tunin
     if edge is not None and edge.verdict is not None and trial is not None:
         reason = "; ".join(filter(None, (edge.sentence, news.detail)))
         history = ended(history, trial, now, edge.verdict, reason, news.measured)
+    looked = after.state in (State.SETTLED, State.PROPOSED)
+    curve = tuning.curve if tuning else None
     return Tuning(
         state=after.state.value,
         since=time_of(after.since),
         until=None if after.until is None else time_of(math.ceil(after.until)),
         reason=after.reason,
         load=news.load if after.state is State.SETTLED else None,
+        diagnosis=news.diagnosis if looked else None,
+        found=truncate(news.found) or None if looked else None,
+        curve=((news.curve if looked else None) or curve)
+        if after.state is not State.DISABLED
+        else None,
         trial=_trial(trial, after, now, news, begins=edge is not None and trial is not None
                      and edge.source is State.PROPOSED),
         history=history,
@@ -240,15 +253,16 @@ def tally(
     )
 
 
-def alike(one: TuningLoad, other: TuningLoad) -> bool:
-    """Whether what is known of one load holds of the other."""
+def alike(one: TuningLoad, other: TuningLoad, within: float = ALIKE) -> bool:
+    """Whether what is known of one load holds of the other: both differ by such a share at most."""
     pairs = (
         (one.requests_per_minute, other.requests_per_minute),
         (one.prompt_tokens, other.prompt_tokens),
         (one.output_tokens, other.output_tokens),
     )
-    near = all(abs(a - b) <= ALIKE * max(a, b) for a, b in pairs)
-    return near and abs(one.cached_per_mille - other.cached_per_mille) <= ALIKE_CACHED
+    near = all(abs(a - b) <= within * max(a, b) for a, b in pairs)
+    cached = abs(one.cached_per_mille - other.cached_per_mille)
+    return near and cached <= ALIKE_CACHED * within / ALIKE
 
 
 def rejected(history: Sequence[TuningEntry], load: TuningLoad) -> tuple[Knobs, ...]:

@@ -17,6 +17,9 @@ from .trial import Compared, Trial
 
 MARGIN: Final = 1.2
 """Times the share that may be slow, up to which an objective counts as kept."""
+ALIKE: Final = 0.02
+"""Of samples, by which more may be slow of a candidate than of stable pods that break an objective
+too: then it says nothing of which is better."""
 EXPECTED: Final = 10.0
 """Slow samples' worth of finished requests that it takes to decide."""
 
@@ -27,6 +30,7 @@ class Kept(StrEnum):
     KEPT = "kept"
     BY_MODEL = "kept by the model"
     BETTER = "better than before"
+    AS_BEFORE = "broken, as before"
     OPEN = "undecided"
     BROKEN = "broken"
 
@@ -110,14 +114,18 @@ class _Samples:
         before_low, before_high = self._bound(others, "low"), self._bound(others, "high")
         if low is None or high is None or before_low is None or before_high is None:
             return Share(self.of, Kept.OPEN, 0.0, 1.0, 0.0, allowed, better=False)
-        better = fair and before_high.high > limit and self._fewer(trial, seen)
+        above = self._apart(trial, seen, "high", "low")
+        below = self._apart(trial, seen, "low", "high")
+        better = fair and before_high.high > limit and above is not None and above.high < 0.0
+        broken = before_low.low > limit
         return Share(
             of=self.of,
             kept=self._kept(
                 low,
                 high,
                 limit,
-                worse=low.value >= before_low.value,
+                worse=below is not None and below.low > 0.0 if broken else True,
+                as_before=broken and fair and above is not None and above.high <= ALIKE,
                 better=better,
                 enough=seen.finished * allowed >= EXPECTED,
                 fair=fair,
@@ -137,6 +145,7 @@ class _Samples:
         limit: float,
         *,
         worse: bool,
+        as_before: bool,
         better: bool,
         enough: bool,
         fair: bool,
@@ -148,6 +157,8 @@ class _Samples:
             return Kept.KEPT
         if better:
             return Kept.BETTER
+        if enough and as_before:
+            return Kept.AS_BEFORE
         # Not where the measurement itself says no: only where edges or numbers cannot tell.
         unclear = low.high <= limit or not enough or not fair
         if promised is not None and promised <= limit and unclear and low.value <= limit:
@@ -162,8 +173,9 @@ class _Samples:
                 parts.append((float(getattr(slow, side)), self.all(one)))
         return share(parts)
 
-    def _fewer(self, trial: Trial, seen: Compared) -> bool:
-        """Whether surely fewer are slow: the candidate's upper bounds below the others' lower."""
+    def _apart(self, trial: Trial, seen: Compared, own: str, others: str) -> Estimate | None:
+        """By how much more of the candidate's are slow: its bounds of one side less the others' of
+        the other one, so that what surely is more, or fewer, shows."""
 
         def sides(intervals: dict[int, list[Interval]], side: str) -> dict[int, float]:
             found = {}
@@ -174,7 +186,6 @@ class _Samples:
                     found[slot] = sum(float(getattr(one, side)) for one in slow) / total
             return found
 
-        apart = contrast(
-            sides(seen.own, "high"), sides(seen.stable, "low"), paired=not trial.in_place, floor=0.0
+        return contrast(
+            sides(seen.own, own), sides(seen.stable, others), paired=not trial.in_place, floor=0.0
         )
-        return apart is not None and apart.high < 0.0

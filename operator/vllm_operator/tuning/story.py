@@ -48,13 +48,17 @@ HELD: Final = {
 }
 
 
-def tuned(tuning: Tuning) -> ConditionDraft:
-    """The condition ``Tuned``: a function of the status alone, so that it moves only with it."""
+def tuned(tuning: Tuning, window: str = "") -> ConditionDraft:
+    """The condition ``Tuned``: a function of the status and the specification alone, so that it
+    moves only with them.
+
+    ``window`` is what is wrong with when trials may begin; it comes first unless one runs.
+    """
+    reason, said = tuning.reason, "; ".join(_message(tuning))
+    if window and tuning.state not in HELD and tuning.state != "RollingBack":
+        reason, said = "WindowUnreadable", f"{window}; until then no trial begins; {said}"
     return ConditionDraft(
-        type="Tuned",
-        status=STATUSES.get(tuning.reason, "False"),
-        reason=tuning.reason,
-        message=truncate("; ".join(_message(tuning))),
+        type="Tuned", status=STATUSES.get(reason, "False"), reason=reason, message=truncate(said)
     )
 
 
@@ -68,7 +72,12 @@ def _message(tuning: Tuning) -> Iterator[str]:
                 yield proposed(trial)
         case "Settled":
             found = {kind.value: sentence for kind, sentence in FOUND.items()}
-            yield found.get(tuning.reason, "every flag that could be tuned is pinned")
+            said = found.get(tuning.reason, "every flag that could be tuned is pinned")
+            if tuning.found and tuning.reason != "Pinned":
+                said = tuning.found
+            yield said
+            if tuning.diagnosis and tuning.diagnosis.message not in said:
+                yield tuning.diagnosis.message
         case "Starting" | "Warming" | "Judging" | "Promoting" | "Verifying" as state:
             yield HELD[state]
             if trial:
@@ -115,6 +124,11 @@ def proposed(trial: TuningTrial) -> str:
 
 def told(entry: TuningEntry) -> str:
     """A trial that ended: how, after how long, why, and what was measured beside the prediction."""
+    return "; ".join(told_in_lines(entry))
+
+
+def told_in_lines(entry: TuningEntry) -> list[str]:
+    """The same, a line for each part."""
     began = entry.started_at or entry.proposed_at
     minutes = max(round((seconds_of(entry.ended_at) - seconds_of(began)) / 60), 0)
     parts = [
@@ -125,7 +139,7 @@ def told(entry: TuningEntry) -> str:
         parts.append(f"measured {measurement(entry.measured)}")
     if entry.predicted and entry.measured:
         parts.append(f"predicted {shares(entry.predicted)}")
-    return "; ".join(parts)
+    return parts
 
 
 def evidence(found: TuningEvidence) -> str:
@@ -179,3 +193,71 @@ def _percent(per_mille: int) -> str:
 
 def _set(value: float | None) -> str:
     return "unset" if value is None else f"{value:g}"
+
+
+WAITS_FOR: Final = {
+    "Observing": "enough intervals with requests, and two looks that agree on what they find",
+    "Settled": "another load, an objective that is not kept, or another plan",
+    "Proposed": "a trial to begin, or a better proposal",
+    "Starting": "the trial's pod, until it is ready with what was planned",
+    "Warming": "requests on the trial's pod, until its cache is warm",
+    "Judging": "a verdict",
+    "Promoting": "the rollout to all replicas",
+    "Verifying": "the new setting to keep what it promised for a while",
+    "RollingBack": "the end of the trial's pod, and all replicas ready with the plan before",
+    "CoolingDown": "time to pass",
+    "Suspended": "another plan, or you",
+}
+"""What tuning goes on with, by state."""
+
+ADVICE: Final = {
+    "Observing": "wait; where it lasts, the condition MetricsAvailable says what is missing",
+    "Settled": "nothing",
+    "CapNotBinding": "nothing; fewer replicas might do",
+    "Pinned": "remove a pin from spec.engine to have it tuned",
+    "Promoted": "nothing",
+    "ScaleOut": "raise spec.replicas",
+    "Proposed": "pin it in spec.engine, or set spec.autotune.mode to Auto to have it tried",
+    "OutsideWindow": "wait for spec.autotune.window, or change it",
+    "WindowUnreadable": "write spec.autotune.window as the condition Tuned says",
+    "BudgetSpent": "wait until a day after the last trials, or raise spec.autotune.maxTrialsPerDay",
+    "OthersFirst": "wait, or raise tuning.maxConcurrentTrials in the operator's chart",
+    "ScaledTooOften": "slow the autoscaler down, or pin what is proposed in spec.engine",
+    "InCanary": "wait, or end it: set spec.autotune.mode to Recommend",
+    "NoRoomForCanary": "free a GPU, or set spec.autotune.disruption to Allow",
+    "RolledBack": "nothing: it is not tried again at such a load",
+    "Inconclusive": "balance the load over the pods better; another value of the annotation "
+    "vllm-operator.io/retune asks again",
+    "Interrupted": "nothing",
+    "CoolingDown": "wait",
+    "Suspended": "read why the last trials were taken back, then ask again by another value of the "
+    "annotation vllm-operator.io/retune",
+    "NotDescribed": "nothing: it serves untuned",
+    "Disabled": "set spec.autotune.mode to Recommend or Auto",
+}
+"""What a person can do, by the reason of the condition ``Tuned``."""
+
+
+UNTIL: Final = {
+    "Settled": "looked at again from {} on",
+    "Proposed": "looked at again from {} on",
+    **dict.fromkeys(("Starting", "Warming", "Judging"), "until {} at most"),
+    **dict.fromkeys(("Verifying", "CoolingDown"), "until {}"),
+}
+"""What ``status.tuning.until`` is, by state."""
+
+
+def waits_for(tuning: Tuning) -> str:
+    """What tuning goes on with."""
+    waits = WAITS_FOR.get(tuning.state, "")
+    if tuning.state == "Proposed" and tuning.reason != "Proposed":
+        waits = WAITS.get(tuning.reason, waits)
+    until = UNTIL.get(tuning.state) if tuning.until else None
+    return f"{waits}; {until.format(tuning.until)}" if until else waits
+
+
+def advice(reason: str, mode: str) -> str:
+    """What a person can do about the reason of the condition ``Tuned``."""
+    if reason == "Proposed" and mode == "Auto":
+        return "nothing: it is tried once all replicas have been ready for a while"
+    return ADVICE.get(reason, "read the condition Tuned")

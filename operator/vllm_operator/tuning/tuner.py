@@ -14,17 +14,18 @@ from typing import Final
 from vllm_operator.api.ledger import Tuning
 
 from .agreement import Agreement
-from .choice import Proposal, Rest, choose
+from .choice import REQUESTS, Proposal, Rest, choose
 from .curve import UNSEEN, Posterior, Prior, fit
-from .diagnosis import Diagnosis, diagnose
+from .diagnosis import Bound, Diagnosis, diagnose
 from .durations import Durations
 from .edges import HELD
-from .entries import load_of, measurement_of, promise_of, proposal_of
+from .entries import curve_of, diagnosis_of, load_of, measurement_of, promise_of, proposal_of
 from .evidence import kept
 from .judge import Judgement, Verdict, judge
 from .knobs import Knobs, Objective
 from .leave import Circumstances, leave
 from .ledger import (
+    ALIKE,
     News,
     Tally,
     alike,
@@ -44,6 +45,7 @@ from .seen import Seen
 from .standing import (
     Candidate,
     Judged,
+    Leave,
     Observed,
     Stable,
     Standing,
@@ -74,6 +76,8 @@ class Tuner:
     """Of the setting in force, at the last look."""
     seen: Seen = field(default_factory=Seen)
     _knobs: Knobs | None = None
+    _served: frozenset[str] = frozenset()
+    """Pods that had the setting in force: a trial in the place of one is compared with them."""
     _agreement: Agreement = field(default_factory=Agreement)
     _first_latency: float | None = None
     _before: Load | None = None
@@ -98,7 +102,14 @@ class Tuner:
         recent = self.seen.of(scene.pods, now - self.durations.window)
         load = measured(recent, kv_tokens=facts.pod_kv_tokens)
         diagnosis = diagnose(recent, facts.knobs, facts.objective)
-        found = self._found(tuning, facts, scene, standing, load, diagnosis, now)
+        may = leave(_circumstances(scene, count), now, self.durations)
+        lately = self._lately(facts, scene, standing, now)
+        idle = self._idle(tuning, facts, standing, load, lately)
+        pause = self.durations.evaluation
+        if standing.state is State.PROPOSED and may is not Leave.GRANTED:
+            pause = self.durations.window
+        due = not idle and now - self._agreement.at >= pause
+        found = self._found(tuning, facts, scene, standing, load, diagnosis, now, due=due)
         trial = self._trial(tuning, facts, scene, standing)
         verdict = None
         if trial is not None and standing.state is State.JUDGING:
@@ -113,15 +124,17 @@ class Tuner:
             warm=trial is not None and bool(compared(trial, self.durations).candidate),
             judged=self._judged(verdict, facts, scene, standing, now),
             stable=scene.stable,
-            leave=leave(_circumstances(scene, count), now, self.durations),
-            load=self._drifted(tuning, facts, scene, standing, now),
+            leave=may,
+            load=self._drifted(tuning, facts, standing, load, lately),
             record=count.record,
             quiet=load is not None and load.rate * 4 * self.durations.interval < 1.0,
             start_seconds=scene.start_seconds,
             rollbacks=count.rollbacks,
         )
         step = transition(standing, scene.desired, observed, now, self.durations)
-        news = self._news(facts, scene, load, self._judgement, now)
+        news = News()
+        if step.edge is not None:
+            news = self._news(facts, scene, load, diagnosis, now)
         if step.edge is not None and step.standing.state is State.PROMOTING:
             self._before = load
         return Look(
@@ -142,10 +155,12 @@ class Tuner:
             self._agreement = Agreement()
             if self.posterior is not None:
                 self.prior, self.posterior = self.posterior.prior(), None
+            self._served = frozenset()
             promoted = wants(standing.state) is Wants.PROMOTED
             self.seen.keep_only(scene.pods if promoted else frozenset())
         self._knobs = facts.knobs
         self.seen.thin(scene.pods, now - self.durations.history)
+        self._served = (self._served & self.seen.pods.keys()) | scene.pods
 
     def _found(
         self,
@@ -156,8 +171,10 @@ class Tuner:
         load: Load | None,
         diagnosis: Diagnosis | None,
         now: float,
+        *,
+        due: bool,
     ) -> Found:
-        """What looking for a better setting came to; it is asked at most once an evaluation."""
+        """What looking for a better setting came to; it is asked again where that is ``due``."""
         if facts.rules.all_pinned:
             return Found.PINNED
         looking = standing.state in (State.OBSERVING, State.PROPOSED, State.SETTLED)
@@ -165,7 +182,6 @@ class Tuner:
         settled = standing.state is State.SETTLED and standing.until is not None
         if settled and now < (standing.until or 0.0):
             return Found.UNDECIDED
-        due = now - self._agreement.at >= self.durations.evaluation
         if looking and sound and due and scene.stable is Stable.SETTLED:
             assert load is not None
             assert diagnosis is not None
@@ -183,9 +199,11 @@ class Tuner:
     ) -> Proposal | Rest:
         if self._first_latency is None:
             self._first_latency = load.latency or None
-        stored = kept(self.seen.of(scene.pods))
         server = facts.server_at(facts.knobs)
-        self.posterior = fit(stored, server, self.prior, self.durations)
+        stored = kept(self.seen.of(scene.pods))
+        requests = sum(one.first_tokens for one in stored)
+        if requests >= REQUESTS or diagnosis.holds(Bound.KV_CACHE):
+            self.posterior = fit(stored, server, self.prior, self.durations)
         history = tuning.history if tuning else []
         lost = rejected(history, load_of(load))
         rules = replace(
@@ -203,7 +221,7 @@ class Tuner:
             objective=facts.objective,
             rules=rules,
             durations=self.durations,
-            requests=sum(one.first_tokens for one in stored),
+            requests=requests,
         )
 
     def _trial(
@@ -214,7 +232,7 @@ class Tuner:
         if standing.state not in HELD or known is None or scene.trial_pod is None:
             return None
         server = facts.server_at(facts.knobs)
-        stable = self.seen.of(scene.pods if not scene.in_place else self.seen.pods)
+        stable = self.seen.of(self._served if scene.in_place else scene.pods)
         if self.posterior is None:
             self.posterior = fit(kept(stable), server, self.prior, self.durations)
         if self.posterior is None or scene.trial_ready is None:
@@ -258,21 +276,40 @@ class Tuner:
         as_before = before is not None and _late(before, facts.objective, 1.0)
         return Judged.BAD if late and not as_before else Judged.NONE
 
+    def _lately(self, facts: Facts, scene: Scene, standing: Standing, now: float) -> Load | None:
+        """What a settled server's objective is held to."""
+        if standing.state is not State.SETTLED or facts.objective is None:
+            return None
+        return measured(self.seen.of(scene.pods, now - self.durations.broken))
+
+    def _idle(
+        self,
+        tuning: Tuning | None,
+        facts: Facts,
+        standing: Standing,
+        load: Load | None,
+        lately: Load | None,
+    ) -> bool:
+        """Whether a settled server is far from what it would look again for: a fit costs
+        hundreds of times what this does."""
+        if standing.state is not State.SETTLED or tuning is None or tuning.load is None:
+            return False
+        near = load is not None and alike(tuning.load, load_of(load), ALIKE / 2)
+        return near and not (lately and facts.objective and _may_be_late(lately, facts.objective))
+
     def _drifted(
         self,
         tuning: Tuning | None,
         facts: Facts,
-        scene: Scene,
         standing: Standing,
-        now: float,
+        load: Load | None,
+        lately: Load | None,
     ) -> LoadSeen:
         if standing.state is not State.SETTLED or tuning is None or self.seen.held is not None:
             return LoadSeen.SAME
         known = tuning.load
-        load = measured(self.seen.of(scene.pods, now - self.durations.drift))
         if known is not None and load is not None and not alike(known, load_of(load)):
             return LoadSeen.DRIFTED
-        lately = measured(self.seen.of(scene.pods, now - self.durations.broken))
         broken = (
             facts.objective is not None
             and lately is not None
@@ -285,17 +322,25 @@ class Tuner:
         facts: Facts,
         scene: Scene,
         load: Load | None,
-        verdict: Judgement | None,
+        diagnosis: Diagnosis | None,
         now: float,
     ) -> News:
-        choice = self._agreement.choice
-        proposal = None
+        """What the status keeps of an edge; computed where one is taken."""
+        choice, verdict = self._agreement.choice, self._judgement
+        seen = self.seen.of(scene.pods)
+        proposal, most = None, facts.knobs.cap
         if isinstance(choice, Proposal) and load is not None:
-            seen = self.seen.of(scene.pods)
             proposal = proposal_of(choice, setting_of(facts.knobs), load, self.posterior, seen, now)
+            most = max(most, choice.knobs.cap)
+        curve = None
+        if self.posterior is not None and load is not None:
+            curve = curve_of(facts, self.posterior, load, seen, most)
         return News(
             proposal=proposal,
             load=load_of(load) if load is not None else None,
+            diagnosis=None if diagnosis is None else diagnosis_of(diagnosis),
+            found="" if choice is None else choice.message,
+            curve=curve,
             placement="InPlace" if scene.in_place else "Surge",
             pod=scene.trial_pod,
             measured=measurement_of(verdict, self.durations),
@@ -322,4 +367,12 @@ def _late(load: Load, objective: Objective, margin: float) -> bool:
     allowed = margin * (1.0 - objective.share)
     return any(
         late is not None and late.low > allowed for late in (load.late_gaps, load.late_first_tokens)
+    )
+
+
+def _may_be_late(load: Load, objective: Objective) -> bool:
+    """Whether more may be late than may be."""
+    return any(
+        late is not None and late.high > 1.0 - objective.share
+        for late in (load.late_gaps, load.late_first_tokens)
     )

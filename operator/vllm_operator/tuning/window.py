@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from difflib import get_close_matches
 from typing import Self
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from cronsim import CronSim, CronSimError
 
@@ -27,21 +28,21 @@ class Window:
     def read(cls, schedule: str, minutes: int, zone: str | None = None) -> Self:
         """A window that is known to open some day; without a zone in UTC.
 
-        Raises ValueError, which names the part that is wrong.
+        Raises ValueError, which names the part that is wrong, and what works.
         """
         if len(schedule.split()) != 5:
             raise ValueError(f"schedule {schedule!r}: five fields are needed, as in 0 2 * * *")
         try:
             found = ZoneInfo(zone or "UTC")
         except (ZoneInfoNotFoundError, ValueError, OSError):
-            raise ValueError(f"timeZone {zone!r}: no such zone, write Europe/Berlin") from None
+            raise ValueError(f"timeZone {zone!r}: no such zone; write {_nearest(zone)}") from None
         window = cls(schedule, timedelta(minutes=minutes), found)
         try:
             opens = next(window._openings(datetime(2026, 1, 1, tzinfo=UTC).timestamp()), None)
         except CronSimError as error:
-            raise ValueError(f"schedule {schedule!r}: {error}") from None
+            raise ValueError(f"schedule {schedule!r}: {error}; write it as in 0 2 * * *") from None
         if opens is None:
-            raise ValueError(f"schedule {schedule!r}: it never comes")
+            raise ValueError(f"schedule {schedule!r}: it never comes; write it as in 0 2 * * *")
         return window
 
     def is_open(self, now: float) -> bool:
@@ -58,6 +59,11 @@ class Window:
             # In the hour that winter time repeats, iteration goes by the clock on the wall.
             if found.timestamp() > after:
                 yield found.timestamp()
+
+
+def _nearest(zone: str | None) -> str:
+    near = get_close_matches(zone or "", sorted(available_timezones()), 1)
+    return near[0] if near else "one as Europe/Berlin, or leave it out for UTC"
 
 
 NEVER = Window("0 0 1 1 *", timedelta(0), ZoneInfo("UTC"))

@@ -29,6 +29,7 @@ FLOATS = {
     "status.plan.startup.seconds": "seconds",
     "status.calibration.relativeError": "a ratio, as the metric",
     "status.plan.startup.budgetSeconds": "seconds",
+    "status.tuning.curve.setting.gpuMemoryUtilization": "the fraction above",
     "status.tuning.trial.from.gpuMemoryUtilization": "the fraction above",
     "status.tuning.trial.to.gpuMemoryUtilization": "the fraction above",
     "status.tuning.history[].from.gpuMemoryUtilization": "the fraction above",

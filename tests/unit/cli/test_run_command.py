@@ -56,6 +56,8 @@ DEFAULTS = {
     "calibration": False,
     "resync_seconds": 600.0,
     "workers": 24,
+    "tuning_max_concurrent_trials": 3,
+    "tuning_may_preempt": False,
     "drain_seconds": 20.0,
 }
 
@@ -113,6 +115,8 @@ def test_without_options_it_runs_as_documented(runs: Runs) -> None:
         ("--calibration=true", {"calibration": True}),
         ("--resync-seconds=10", {"resync_seconds": 10.0}),
         ("--workers=1", {"workers": 1}),
+        ("--tuning-max-concurrent-trials=0", {"tuning_max_concurrent_trials": 0}),
+        ("--tuning-may-preempt=true", {"tuning_may_preempt": True}),
         ("--workers=64", {"workers": 64}),
     ],
 )
@@ -126,7 +130,8 @@ def test_an_option_sets_what_it_says_and_nothing_else(
 @pytest.mark.parametrize(
     "option",
     ["--lease-seconds=2", "--lease-seconds=301", "--resync-seconds=9", "--workers=0",
-     "--workers=65", "--log-format=xml", "--log-level=trace", "--hub-token-file=/no/such/file"],
+     "--workers=65", "--tuning-max-concurrent-trials=-1", "--log-format=xml",
+     "--log-level=trace", "--hub-token-file=/no/such/file"],
 )  # fmt: skip
 def test_an_option_out_of_bounds_is_refused(runs: Runs, option: str) -> None:
     assert runs.with_options(option).exit_code == 2

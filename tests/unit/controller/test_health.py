@@ -47,6 +47,17 @@ def value(metrics: Metrics, sample: str, **labels: str) -> float | None:
     return metrics.registry.get_sample_value(f"vllm_operator_{sample}", labels)
 
 
+def test_tuning_of_a_server_is_in_one_state_at_a_time() -> None:
+    metrics = Metrics()
+    one = {"namespace": "default", "name": "qwen"}
+    metrics.set_tuning_state("default", "qwen", "Observing")
+    metrics.set_tuning_state("default", "qwen", "Settled")
+    assert value(metrics, "tuning_state", **one, state="Observing") is None
+    assert value(metrics, "tuning_state", **one, state="Settled") == 1
+    metrics.set_tuning_state("default", "qwen", None)
+    assert value(metrics, "tuning_state", **one, state="Settled") is None
+
+
 def test_a_server_is_in_one_state_at_a_time() -> None:
     metrics = Metrics()
     one = {"namespace": "default", "name": "qwen"}

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from support.intervals import intervals
+from vllm_operator.controller.curves import Curves
 from vllm_operator.controller.settings import OperatorSettings
 from vllm_operator.controller.sources.prometheus import Answer, Wanted
 from vllm_operator.controller.tuning import Autotuner
+from vllm_operator.lifecycle.kinds import SERVERS
+from vllm_operator.tuning.curve import UNSEEN
 from vllm_operator.tuning.durations import Durations
+from vllm_operator.tuning.edges import EDGES
 from vllm_operator.tuning.samples import Reading
+from vllm_operator.tuning.scene import Look, Scene
+from vllm_operator.tuning.tuner import Tuner
 
+from .test_curves import POSTERIOR
 from .test_visits import KEY, START, World
 
 RECOMMEND = {"autotune": {"mode": "Recommend"}, "gpu": {"product": "H100"}}
@@ -44,10 +54,15 @@ class Played:
 class Tuned:
     """A server with ``spec.autotune``, its operator, and a Prometheus."""
 
-    def __init__(self, prometheus: Played | None = None, **spec: Any) -> None:
+    def __init__(
+        self,
+        prometheus: Played | None = None,
+        settings: OperatorSettings | None = None,
+        **spec: Any,
+    ) -> None:
         self.visits: list[Any] = []
         self.tuner = Autotuner(
-            OperatorSettings(),
+            settings or OperatorSettings(),
             lambda: self.world.now,
             self.visits.append,
             prometheus,  # type: ignore[arg-type]
@@ -144,6 +159,139 @@ async def test_a_mode_that_is_switched_off_leaves_nothing_in_the_status() -> Non
     await tuned.world.visit()
     assert "tuning" not in tuned.world.status
     assert tuned.condition("Tuned") == {}
+
+
+def sample(tuned: Tuned, what: str, **labels: str) -> float | None:
+    return tuned.tuner.metrics.registry.get_sample_value(f"vllm_operator_{what}", labels)
+
+
+async def test_the_state_of_tuning_is_a_metric_until_the_server_is_gone() -> None:
+    tuned = Tuned(Played())
+    await tuned.serves()
+    labels = {"namespace": KEY[0], "name": KEY[1], "state": "Observing"}
+    assert sample(tuned, "tuning_state", **labels) == 1
+    looks = sample(tuned, "tuning_look_duration_seconds_count") or 0
+    assert looks >= 1
+    await tuned.world.visit()
+    assert sample(tuned, "tuning_look_duration_seconds_count") == looks + 1
+    tuned.tuner.forget(KEY)
+    assert sample(tuned, "tuning_state", **labels) is None
+
+
+async def test_a_trial_that_ended_is_counted_once_also_where_its_edge_is_taken_again() -> None:
+    tuned = Tuned(Played())
+    await tuned.serves()
+    setting = {"maxNumSeqs": 64, "maxNumBatchedTokens": 2048, "gpuMemoryUtilization": 0.9}
+    at = "2026-01-01T09:59:00Z"
+    live = tuned.world.memory.objects["vllmservers", "qwen"]
+    live["status"]["tuning"] = {
+        "state": "Judging",
+        "since": at,
+        "reason": "InCanary",
+        "trial": {
+            "proposedAt": at,
+            "trigger": "a",
+            "diagnosis": "Sequences",
+            "from": setting,
+            "to": {**setting, "maxNumSeqs": 96},
+        },
+    }
+    before = copy.deepcopy(live)
+    for _ in range(2):  # Recommend ends it
+        tuned.world.store.observe(SERVERS.kind, tuned.world.memory.keep("vllmservers", before))
+        await tuned.world.visit()
+    assert sample(tuned, "tuning_trials_total", verdict="Interrupted") == 1
+
+
+async def test_a_server_made_anew_begins_with_what_was_learned_of_its_kind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tuned = Tuned(Played())
+    tuned.tuner.curves = curves = Curves(lambda: tuned.world.now)
+    priors = []
+    look = Tuner.look
+
+    def noted(tuner: Tuner, *of: Any) -> Look:
+        priors.append(tuner.prior)
+        tuner.posterior = POSTERIOR
+        found = look(tuner, *of)
+        return replace(found, step=replace(found.step, edge=EDGES[0]))
+
+    monkeypatch.setattr(Tuner, "look", noted)
+    await tuned.serves()
+    assert priors[0] == UNSEEN
+    tuned.tuner.forget(KEY)
+    await tuned.world.visit()
+    assert priors[-1] == POSTERIOR.prior()
+    tuned.world.edit(**{**RECOMMEND, "model": {"id": "Qwen/Qwen3-4B"}})
+    await tuned.world.visit()
+    await tuned.world.visit()
+    assert priors[-1] == UNSEEN
+    assert len(curves._known) == 2
+
+
+@pytest.fixture
+def scenes(monkeypatch: pytest.MonkeyPatch) -> list[Scene]:
+    """What each look was told."""
+    seen: list[Scene] = []
+    look = Tuner.look
+
+    def noted(tuner: Tuner, tuning: Any, facts: Any, scene: Scene, now: float) -> Look:
+        seen.append(scene)
+        return look(tuner, tuning, facts, scene, now)
+
+    monkeypatch.setattr(Tuner, "look", noted)
+    return seen
+
+
+@pytest.mark.parametrize(("most", "permit"), [(0, False), (1, True)])
+async def test_no_trial_begins_beyond_those_that_the_operator_may_have(
+    most: int, permit: bool, scenes: list[Scene]
+) -> None:
+    tuned = Tuned(Played(), OperatorSettings(tuning_max_concurrent_trials=most))
+    await tuned.serves()
+    assert scenes[-1].permit is permit
+
+
+@pytest.mark.parametrize("may_preempt", [False, True])
+async def test_a_server_with_a_priority_class_is_tried_only_where_trials_may_preempt(
+    may_preempt: bool, scenes: list[Scene]
+) -> None:
+    settings = OperatorSettings(tuning_may_preempt=may_preempt)
+    tuned = Tuned(Played(), settings, pod={"priorityClassName": "high"})
+    await tuned.serves()
+    assert scenes[-1].describable is may_preempt
+
+
+IMPOSSIBLE = [
+    ({"schedule": "0 2 30 2 *"}, "spec.autotune.window.schedule", "0 2 * * *"),
+    ({"timeZone": "Europe/Berlyn"}, "spec.autotune.window.timeZone", "write Europe/Berlin"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "field", "works"), IMPOSSIBLE)
+async def test_a_window_that_cannot_be_read_is_told_with_what_works_and_stops_nothing_else(
+    wrong: dict[str, Any], field: str, works: str
+) -> None:
+    window = {"schedule": "0 2 * * *", "durationMinutes": 60, **wrong}
+    tuned = Tuned(Played(), autotune={"mode": "Auto", "window": window})
+    await tuned.serves()
+    found = tuned.condition("Tuned")
+    assert (found["status"], found["reason"]) == ("False", "WindowUnreadable")
+    assert field in found["message"]
+    assert works in found["message"]
+    assert tuned.condition("Planned")["reason"] == "Sized"
+    assert tuned.condition("Ready")["status"] == "True"
+
+
+async def test_a_window_that_is_corrected_is_told_no_longer() -> None:
+    window = {"schedule": "0 2 30 2 *", "durationMinutes": 60}
+    tuned = Tuned(Played(), autotune={"mode": "Auto", "window": window})
+    await tuned.serves()
+    right = {**window, "schedule": "0 2 28 2 *"}
+    tuned.world.edit(**{**RECOMMEND, "autotune": {"mode": "Auto", "window": right}})
+    await tuned.world.visit()
+    assert tuned.condition("Tuned")["reason"] == "Observing"
 
 
 async def test_a_defect_of_tuning_stops_no_visit(caplog: Any) -> None:

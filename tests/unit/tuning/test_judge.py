@@ -191,6 +191,40 @@ def test_an_objective_that_is_kept_where_it_was_broken_is_a_gain() -> None:
     assert found.slow_gaps.better
 
 
+def test_more_tokens_than_pods_that_are_full_are_a_gain_also_of_one_that_is_not() -> None:
+    found = told(pod("b", 64), pod("a", 16, **SATURATED), knobs=LARGER)
+    assert found.verdict is Verdict.GOOD
+    assert "more tokens a second" in found.reason
+
+
+def test_fewer_tokens_of_a_candidate_that_is_not_full_end_nothing() -> None:
+    found = told(pod("b", 8), pod("a", 16, **SATURATED))
+    assert found.verdict is Verdict.GO_ON
+
+
+@pytest.mark.parametrize(("own", "verdict"), [(1.0, Verdict.GOOD), (0.9, Verdict.BAD)])
+def test_an_objective_that_stable_pods_break_alike_does_not_stand_against_more_tokens(
+    own, verdict
+) -> None:
+    slow = {"b": own, "a": own - (0.0 if verdict is Verdict.GOOD else 0.3)}
+    candidate, stable = (
+        [
+            replace(one, slow_gaps=exact(slow[name] * one.gaps))
+            for one in pod(name, batch, **SATURATED)
+        ]
+        for name, batch in (("b", 64), ("a", 16))
+    )
+    assert told(candidate, stable, knobs=LARGER, objective=ASKED).verdict is verdict
+
+
+def test_the_wait_in_a_queue_that_grows_is_no_part_of_the_warm_up() -> None:
+    queued = [
+        replace(one, request_seconds=1000.0 * one.finished, queue_seconds=996.0 * one.finished)
+        for one in pod("a", 16)
+    ]
+    assert told(pod("b", 16), queued).intervals == 52
+
+
 def test_an_objective_that_is_kept_with_half_of_the_load_shows_nothing() -> None:
     candidate = [replace(one, slow_gaps=exact(0.01 * one.gaps)) for one in pod("b", 10)]
     stable = [replace(one, slow_gaps=exact(0.3 * one.gaps)) for one in pod("a", 24)]

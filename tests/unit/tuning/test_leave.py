@@ -119,9 +119,9 @@ def test_a_window_in_the_hour_that_winter_time_repeats_opens_once_and_lasts_no_l
         ("0 2 * *", None, "five fields"),
         ("0 0 2 * * *", None, "five fields"),
         ("61 2 * * *", None, "Bad minute"),
-        ("0 2 30 2 *", None, "Bad day-of-month"),
+        ("0 2 30 2 *", None, "Bad day-of-month; write it as in 0 2"),
         ("*/0 2 * * *", None, "Bad minute"),
-        ("0 2 * * *", "Europe/Nowhere", "no such zone"),
+        ("0 2 * * *", "Europe/Berlyn", "no such zone; write Europe/Berlin"),
         ("0 2 * * *", "../etc/passwd", "no such zone"),
     ],
 )

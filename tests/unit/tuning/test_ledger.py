@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from vllm_operator.api.conditions import REASONS
-from vllm_operator.api.ledger import Tuning, TuningEntry, TuningLoad, TuningMeasurement, TuningTrial
+from vllm_operator.api.ledger import (
+    Tuning,
+    TuningEntry,
+    TuningLoad,
+    TuningMeasurement,
+    TuningState,
+    TuningTrial,
+)
 from vllm_operator.tuning.edges import EDGES
 from vllm_operator.tuning.knobs import Knobs
 from vllm_operator.tuning.ledger import (
@@ -42,7 +49,7 @@ from vllm_operator.tuning.standing import (
     Standing,
     State,
 )
-from vllm_operator.tuning.story import change, proposed, told, tuned
+from vllm_operator.tuning.story import ADVICE, WAITS_FOR, change, proposed, told, tuned
 
 NOW = 1_780_000_000.0
 DAY = 86_400.0
@@ -382,6 +389,12 @@ def test_after_every_edge_the_condition_tells_its_reason_and_a_sentence(edge: An
     assert (draft.type, draft.reason) == ("Tuned", edge.tells)
     assert len(draft.message) > 15
     assert draft.status in ("True", "False", "Unknown")
+
+
+def test_every_state_waits_for_something_and_every_reason_has_its_advice() -> None:
+    tuned_states = set(get_args(TuningState)) - {"Disabled"}
+    assert set(WAITS_FOR) == tuned_states
+    assert set(ADVICE) == {*REASONS["Tuned"], "Disabled"}
 
 
 def test_the_condition_is_true_where_nothing_better_is_known() -> None:

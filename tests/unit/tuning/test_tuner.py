@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,7 +15,9 @@ from vllm_operator.api.ledger import Tuning
 from vllm_operator.tuning import tuner
 from vllm_operator.tuning.candidates import Rules
 from vllm_operator.tuning.choice import Planned, Reason, Rest
+from vllm_operator.tuning.curve import Posterior, fit
 from vllm_operator.tuning.durations import Durations
+from vllm_operator.tuning.intervals import Interval
 from vllm_operator.tuning.knobs import Knobs, Objective
 from vllm_operator.tuning.ledger import TrialRevision
 from vllm_operator.tuning.quality import Held, Hold
@@ -32,12 +34,16 @@ SMALL = Knobs(16, 8192, 0.9)
 
 @dataclass
 class Server:
-    """Two replicas that always have requests waiting, and a Deployment that does what is wanted."""
+    """Two replicas whose requests always wait, or come at a rate, and a Deployment that does what
+    is wanted."""
 
     mode: Mode = Mode.AUTO
+    alone: bool = False
+    """Whether there is one replica, in whose place a trial runs."""
     slower: float = 1.0
     """Of a trial's steps."""
     knobs: Knobs = SMALL
+    rate: float | None = None
     now: float = BEGINNING
     tuning: Tuning | None = None
     tried: Knobs | None = None
@@ -50,10 +56,10 @@ class Server:
     tuner: Tuner = field(default_factory=Tuner)
 
     def __post_init__(self) -> None:
-        self.pods = [self.pod(name, self.knobs) for name in ("a", "b")]
+        self.pods = [self.pod(name, self.knobs) for name in ("a", "b")[: 1 if self.alone else 2]]
 
     def pod(self, name: str, knobs: Knobs, slower: float = 1.0) -> Pod:
-        traffic = Traffic(None, objective=0.060)
+        traffic = Traffic(self.rate, objective=0.060)
         return Pod(name, self.generator, traffic, Engine(), cap=knobs.cap, slower=slower)
 
     def facts(self) -> Facts:
@@ -71,23 +77,28 @@ class Server:
             candidate = Candidate.READY if self.trial else Candidate.RUNNING
         return Scene(
             desired=Desired(self.mode),
-            pods=frozenset(pod.name for pod in self.pods),
+            pods=frozenset(pod.name for pod in self.serving()),
             stable=Stable.SETTLED,
             trial_pod=self.trial.name if self.trial else None,
             trial_ready=self.ready if self.trial else None,
             candidate=candidate,
+            in_place=self.alone and self.tried is not None,
             start_seconds=600.0,
             revisions=self.revisions,
             settled_since=BEGINNING if self.tried is None else None,
             starts_allowed=2,
         )
 
+    def serving(self) -> list[Pod]:
+        """Pods of the setting in force."""
+        return [] if self.alone and self.tried is not None else self.pods
+
     def scraped(self) -> None:
         """An interval passes, and what the engines counted is read."""
         self.now += SECONDS
         if self.tried is not None and self.trial is None and self.now >= self.ready:
             self.trial = self.pod("trial", self.tried, self.slower)
-        pods = [*self.pods, *([self.trial] if self.trial else [])]
+        pods = [*self.serving(), *([self.trial] if self.trial else [])]
         told = []
         for pod in pods:
             seen = pod.interval(self.now, SECONDS, quiet)
@@ -146,6 +157,94 @@ def test_a_larger_cap_is_found_tried_promoted_and_verified_with_one_start() -> N
     [entry] = server.tuning.history
     assert entry.verdict == "Promoted"
     assert entry.measured is not None
+
+
+def test_a_proposal_comes_with_what_bounds_the_server_and_the_curve_that_was_learned() -> None:
+    server = Server()
+    server.run(60, until=lambda: server.is_in(State.PROPOSED))
+    assert server.tuning is not None
+    assert server.tuning.trial is not None
+    assert server.tuning.diagnosis is not None
+    assert server.tuning.diagnosis.bound == server.tuning.trial.diagnosis
+    assert "max-num-seqs 16 ->" in (server.tuning.found or "")
+    curve = server.tuning.curve
+    assert curve is not None
+    assert (curve.setting.max_num_seqs, curve.percentile) == (16, 95)
+    requests = [one.requests for one in curve.points]
+    assert requests == [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64]
+    gaps = [one.microseconds for one in curve.points]
+    assert all(one.low <= one.expected <= one.high for one in gaps)
+    assert [one.expected for one in gaps] == sorted(one.expected for one in gaps)
+    seen = [one for pod in ("a", "b") for one in server.tuner.seen.of([pod])]
+    mean = sum(one.latency * one.gaps for one in seen) / sum(one.gaps for one in seen)
+    assert 0.8 * mean < gaps[requests.index(16)].expected / 1e6 < 2.0 * mean
+
+
+@pytest.fixture
+def fits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Intervals of each fit that is made."""
+    made: list[int] = []
+
+    def noted(intervals: Sequence[Interval], *of: Any) -> Posterior | None:
+        made.append(len(intervals))
+        return fit(intervals, *of)
+
+    monkeypatch.setattr("vllm_operator.tuning.tuner.fit", noted)
+    return made
+
+
+def test_a_settled_server_is_fitted_again_only_where_its_load_is_another_one(
+    fits: list[int],
+) -> None:
+    server = Server(mode=Mode.RECOMMEND, knobs=Knobs(256, 8192, 0.9), rate=2.0)
+    server.run(60, until=lambda: server.is_in(State.SETTLED))
+    assert server.is_in(State.SETTLED)
+    fits.clear()
+    server.run(60)
+    assert (server.is_in(State.SETTLED), fits) == (True, [])
+    for pod in server.pods:
+        pod.traffic = replace(pod.traffic, rate=4.0)
+    server.run(30, until=lambda: bool(fits))
+    assert fits
+
+
+def test_a_proposal_that_is_not_tried_is_looked_at_again_twice_an_hour(fits: list[int]) -> None:
+    server = Server(mode=Mode.RECOMMEND)
+    server.run(60, until=lambda: server.is_in(State.PROPOSED))
+    assert server.is_in(State.PROPOSED)
+    fits.clear()
+    server.run(60)
+    assert 1 <= len(fits) <= 2
+
+
+def test_too_few_requests_to_learn_from_are_not_fitted(fits: list[int]) -> None:
+    server = Server(mode=Mode.RECOMMEND, rate=0.02)
+    server.run(40)
+    assert (server.is_in(State.OBSERVING), fits) == (True, [])
+
+
+def test_the_curve_stays_as_it_was_until_a_setting_is_looked_for_again() -> None:
+    server = Server()
+    server.run(60, until=lambda: server.is_in(State.PROPOSED))
+    assert server.tuning is not None
+    curve = server.tuning.curve
+    server.run(10, until=lambda: server.is_in(State.WARMING))
+    assert server.is_in(State.WARMING)
+    assert server.tuning.curve == curve
+    assert (server.tuning.diagnosis, server.tuning.found) == (None, None)
+
+
+def test_a_trial_in_the_place_of_the_only_replica_is_compared_with_what_that_did_before() -> None:
+    server = Server(alone=True)
+    server.run(300, until=lambda: "Promoting" in server.states or "RollingBack" in server.states)
+    assert server.states[-1] == "Promoting"
+
+
+def test_a_trial_in_the_place_of_the_only_replica_is_not_compared_with_itself() -> None:
+    server = Server(alone=True, slower=1.3)
+    server.run(300, until=lambda: "Promoting" in server.states or "RollingBack" in server.states)
+    assert server.tuning is not None
+    assert [entry.verdict for entry in server.tuning.history] == ["RolledBack"]
 
 
 def test_a_trial_that_steps_half_as_fast_is_taken_back_and_nothing_else_changes() -> None:

@@ -11,7 +11,7 @@ import asyncio
 import re
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
@@ -67,11 +67,18 @@ class Answer:
 class Prometheus:
     """One Prometheus, for all servers. Not to be read by two tasks at once."""
 
-    def __init__(self, settings: PrometheusSettings, timeout: float = TIMEOUT_SECONDS) -> None:
+    def __init__(
+        self,
+        settings: PrometheusSettings,
+        timeout: float = TIMEOUT_SECONDS,
+        observe: Callable[[str, float], None] = lambda result, seconds: None,
+    ) -> None:
+        """``observe`` is told of each query: ``success`` or ``error``, and seconds."""
         self.settings = settings
+        self._observe = observe
         self._timeout = timeout
         self._thread = ThreadPoolExecutor(1, "prometheus")
-        self._unanswered: Future[Any] | None = None
+        self._unanswered: Future[dict[tuple[str, str], Answer]] | None = None
         self.queries = 0
         """How many were sent."""
 
@@ -115,11 +122,16 @@ class Prometheus:
         self._unanswered = self._thread.submit(self._read, chunk, durations)
         # Longer than the thread's own limits; a resolver of names has none.
         limit = 3 * self._timeout
+        began, result = time.monotonic(), "error"
         try:
             answer = asyncio.shield(asyncio.wrap_future(self._unanswered))
-            return await asyncio.wait_for(answer, limit)
+            found = await asyncio.wait_for(answer, limit)
+            result = "success"
+            return found
         except TimeoutError:
             raise Unanswered(f"no answer within {limit:g} s") from None
+        finally:
+            self._observe(result, time.monotonic() - began)
 
     def _read(self, chunk: Sequence[Wanted], durations: Durations) -> dict[tuple[str, str], Answer]:
         self.queries += 1

@@ -334,3 +334,16 @@ async def test_a_secret_that_cannot_be_read_is_told(fake: Fake, tmp_path: Path) 
     (answer,) = (await answers(fake.url, wanted(), secrets=tmp_path)).values()
     assert answer.problem
     assert fake.asked == []
+
+
+async def test_each_query_is_observed_with_what_came_of_it(fake: Fake) -> None:
+    seen: list[tuple[str, float]] = []
+    source = Prometheus(
+        PrometheusSettings(fake.url), observe=lambda result, took: seen.append((result, took))
+    )
+    await source.read(wanted(), Durations(15))
+    fake.plays(lambda handler, form: handler.say(b"", 500))
+    await source.read(wanted(), Durations(15))
+    source.close()
+    assert [result for result, _ in seen] == ["success", "error"]
+    assert all(0 < took < 5 for _, took in seen)
