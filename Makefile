@@ -8,7 +8,7 @@ WORKERS ?= 2
 STORIES := $(filter-out tests/stories/test_sample.py,$(wildcard tests/stories/test_*.py)) tests/controlplane/test_crowd.py
 export PYTHONPATH := operator:tools:tests
 
-.PHONY: help image e2e release demo demo-engine test test-stories test-stories-single test-engine engine check unit bench cluster tools generate lock clean
+.PHONY: help image e2e release demo demo-engine demo-tune test test-stories test-stories-single test-engine engine check unit bench cluster tools generate lock clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -27,6 +27,9 @@ demo: $(VENV)/.installed tools ## Show the whole way on a local cluster with fak
 
 demo-engine: $(VENV)/.installed tools engine ## The same with the real vLLM, on this machine's CPU
 	@$(RUN) -m localcluster.demo_engine
+
+demo-tune: $(VENV)/.installed tools engine ## Flags of a live vLLM tuned from its metrics, on this machine's CPU
+	@$(RUN) -m localcluster.demo_tune
 
 cluster: $(VENV)/.installed tools ## Keep a local cluster until Ctrl-C
 	@$(RUN) -m localcluster up

@@ -10,7 +10,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -48,19 +48,27 @@ class Operator:
     """The operator as a process of this machine, with the rights of its chart's account.
 
     Started by a supervisor of its own, so that it ends with this script, however that ends.
+    ``module`` is run in place of ``vllm_operator``, with the same command line.
     """
 
-    def __init__(self, kubeconfig: Path, logs: Path) -> None:
+    def __init__(
+        self,
+        kubeconfig: Path,
+        logs: Path,
+        module: str = "vllm_operator",
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
         self._port = ReservedPort()
         folder = Path(tempfile.mkdtemp(prefix="vllm-operator-demo-"))
         self._processes = Processes(folder, logs)
         self._command = [
             "/usr/bin/env",
             f"KUBECONFIG={kubeconfig}",
-            f"PYTHONPATH={ROOT / 'operator'}",
+            f"PYTHONPATH={ROOT / 'operator'}:{ROOT / 'tools'}",
             # The Kubernetes client writes the CA into a file, and a kill leaves it behind.
             f"TMPDIR={folder}",
-            *(sys.executable, "-m", "vllm_operator", "run"),
+            *(f"{name}={value}" for name, value in (variables or {}).items()),
+            *(sys.executable, "-m", module, "run"),
             f"--listen={LOOPBACK}:{self._port.number}",
             *("--hub=false", "--log-format=text"),
         ]

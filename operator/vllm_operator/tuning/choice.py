@@ -12,6 +12,7 @@ from vllm_operator.sizing.performance.server import Server
 from .candidates import TRUSTED, Rules, candidates, changed, is_cold, rejected
 from .curve import UNSEEN, Posterior, Prior
 from .diagnosis import Bound, Diagnosis
+from .durations import Durations
 from .forecast import Forecast, Forecasts
 from .judge import LEAST_BLOCKS_BEFORE
 from .knobs import Knobs, Objective
@@ -24,7 +25,6 @@ BLOCKS_ALONE: Final = LEAST_BLOCKS_BEFORE
 """Of a single replica, whose trial may have to compare before and after."""
 REQUESTS: Final = 300
 DRIFT: Final = 0.10
-DAY: Final = 86_400.0
 PLANS: Final = 12
 """Settings that the planner is asked about in one look."""
 
@@ -117,10 +117,13 @@ def choose(
     *,
     objective: Objective | None = None,
     rules: Rules | None = None,
+    durations: Durations | None = None,
+    requests: float | None = None,
 ) -> Proposal | Rest:
     """The setting that keeps the objective with the most tokens a second, where it is worth a try.
 
-    ``server`` is as shipped, at the knobs of ``now``. In this order: what memory allows, that the
+    ``server`` is as shipped, at the knobs of ``now``; ``requests`` are those of the intervals that
+    the posterior rests on, None for those of the load. In this order: what memory allows, that the
     objective is kept with a margin, tokens a second, and of equals the fewest changed knobs, then
     the most slack, then the nearest. Where the objective is kept nothing is tried that might break
     it. Without an objective capacity is raised where requests wait, and the mean time between
@@ -140,18 +143,19 @@ def choose(
         return Rest(Reason.NO_EVIDENCE, said, diagnosis)
     if rules.all_pinned:
         return Rest(Reason.PINNED, "every knob is pinned in spec.engine", diagnosis)
-    lacking = _lacking(posterior, load)
+    lacking = _lacking(posterior, load, load.requests if requests is None else requests)
     if lacking is not None and not diagnosis.holds(Bound.KV_CACHE):
         return Rest(Reason.NO_EVIDENCE, lacking, diagnosis)
     believed = posterior or assumed(batch=load.in_flight)
     forecasts = Forecasts(server, believed, load, objective, now=now, kv_tokens=planned.kv_tokens)
-    return _Choice(forecasts, diagnosis, now, planned, plan_at, rules, lacking).made()
+    day = (durations or Durations()).day
+    return _Choice(forecasts, diagnosis, now, planned, plan_at, rules, lacking, day).made()
 
 
-def _lacking(posterior: Posterior | None, load: Load) -> str | None:
+def _lacking(posterior: Posterior | None, load: Load, requests: float) -> str | None:
     """What is missing to follow the fit; None where nothing is."""
-    if posterior is None and load.requests < REQUESTS:
-        return f"{load.requests:.0f} requests were seen, and {REQUESTS} are needed"
+    if posterior is None and requests < REQUESTS:
+        return f"{requests:.0f} requests were seen, and {REQUESTS} are needed"
     if posterior is None:
         return "no interval says how long a step takes"
     if not load.trusted:
@@ -160,10 +164,10 @@ def _lacking(posterior: Posterior | None, load: Load) -> str | None:
             "requests that run are not those that time was counted for"
         )
     blocks = BLOCKS if load.pods > 1 else BLOCKS_ALONE
-    if posterior.intervals < INTERVALS or posterior.blocks < blocks or load.requests < REQUESTS:
+    if posterior.intervals < INTERVALS or posterior.blocks < blocks or requests < REQUESTS:
         return (
             f"{posterior.intervals} intervals in {posterior.blocks} blocks and "
-            f"{load.requests:.0f} requests were seen, and {INTERVALS}, {blocks} and {REQUESTS} "
+            f"{requests:.0f} requests were seen, and {INTERVALS}, {blocks} and {REQUESTS} "
             "are needed"
         )
     if abs(posterior.drift) > DRIFT:
@@ -181,7 +185,9 @@ class _Choice:
         plan_at: PlanAt,
         rules: Rules,
         lacking: str | None,
+        day: float,
     ) -> None:
+        self.day = day
         self.forecasts, self.objective = forecasts, forecasts.objective
         self.rating = Rating(forecasts, now, planned.kv_tokens, rules)
         self.diagnosis, self.now, self.planned = diagnosis, now, planned
@@ -200,7 +206,7 @@ class _Choice:
         if self.diagnosis.bound is Bound.UNEVEN:
             return self._rest(Reason.UNEVEN, self.diagnosis.first.message)
         cost, gain = self._cost(best.knobs), self._gain(best)
-        if not self.rating.broken and gain * DAY <= cost:
+        if not self.rating.broken and gain * self.day <= cost:
             return self._rest(
                 Reason.NOT_WORTH_A_START,
                 f"{self._moves(best)} would give {gain:.0f} tokens a second more, and the starts "

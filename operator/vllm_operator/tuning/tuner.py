@@ -200,8 +200,9 @@ class Tuner:
         if self._first_latency is None:
             self._first_latency = load.latency or None
         server = facts.server_at(facts.knobs)
-        if load.requests >= REQUESTS or diagnosis.holds(Bound.KV_CACHE):
-            stored = kept(self.seen.of(scene.pods))
+        stored = kept(self.seen.of(scene.pods))
+        requests = sum(one.first_tokens for one in stored)
+        if requests >= REQUESTS or diagnosis.holds(Bound.KV_CACHE):
             self.posterior = fit(stored, server, self.prior, self.durations)
         history = tuning.history if tuning else []
         lost = rejected(history, load_of(load))
@@ -219,6 +220,8 @@ class Tuner:
             facts.plan_at,
             objective=facts.objective,
             rules=rules,
+            durations=self.durations,
+            requests=requests,
         )
 
     def _trial(

@@ -17,6 +17,7 @@ from vllm_operator.tuning.candidates import (
 )
 from vllm_operator.tuning.choice import Planned, Proposal, Reason, Refused, Rest, choose
 from vllm_operator.tuning.diagnosis import Bound, Diagnosis, Row, diagnose
+from vllm_operator.tuning.durations import Durations
 from vllm_operator.tuning.intervals import Between
 from vllm_operator.tuning.knobs import Knobs, Objective
 
@@ -186,6 +187,14 @@ def test_too_little_evidence_changes_nothing(posterior, load):
     assert found.reason is Reason.NO_EVIDENCE
 
 
+def test_requests_are_counted_over_all_that_was_learned_from_and_not_over_the_last_window():
+    broken = replace(CHAT, requests=100.0, **LATE_GAPS)
+    few, enough_of_them = (chosen(broken, objective=CHATTY, requests=n) for n in (299.0, 300.0))
+    assert isinstance(few, Rest)
+    assert few.reason is Reason.NO_EVIDENCE
+    assert isinstance(enough_of_them, Proposal)
+
+
 def test_nothing_is_chosen_where_nothing_was_learned_or_answered():
     for load, posterior in ((CHAT, None), (None, learned())):
         found = choose(llama(), posterior, load, told(), knobs(), enough)
@@ -349,3 +358,11 @@ def test_bounds_are_kept():
     )
     assert isinstance(found, Proposal)
     assert found.knobs.cap <= 24
+
+
+@pytest.mark.parametrize(("interval", "worth"), [(15.0, True), (1.0, False)])
+def test_a_day_of_a_gain_is_as_many_intervals_as_any_other_day_of_tuning(interval, worth):
+    load = offered(30.0, latency=0.0175, **BEHIND)
+    given = {"posterior": learned(batch=52.0), "durations": Durations(interval)}
+    found = chosen(load, knobs(56), rules=Rules(cold_seconds=2_700.0), **given)
+    assert isinstance(found, Proposal) is worth

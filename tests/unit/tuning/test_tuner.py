@@ -12,8 +12,9 @@ import pytest
 from support.served import llama
 from support.stepping import Engine, Pod, Traffic, quiet
 from vllm_operator.api.ledger import Tuning
+from vllm_operator.tuning import tuner
 from vllm_operator.tuning.candidates import Rules
-from vllm_operator.tuning.choice import Planned
+from vllm_operator.tuning.choice import Planned, Reason, Rest
 from vllm_operator.tuning.curve import Posterior, fit
 from vllm_operator.tuning.durations import Durations
 from vllm_operator.tuning.intervals import Interval
@@ -298,3 +299,18 @@ def test_what_was_seen_of_another_setting_is_not_taken_for_this_one_s(knobs: Kno
         assert server.tuner.posterior is None
         assert posterior is not None
         assert server.tuner.prior == posterior.prior()
+
+
+def test_a_server_that_is_asked_seldom_has_enough_requests_in_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counted = []
+
+    def choose(*given: Any, **named: Any) -> Rest:
+        counted.append((given[2].requests, named["requests"]))
+        return Rest(Reason.NO_EVIDENCE, "not yet", given[3])
+
+    monkeypatch.setattr(tuner, "choose", choose)
+    Server().run(90)
+    of_the_window, of_all = counted[-1]
+    assert of_all > 2 * of_the_window
