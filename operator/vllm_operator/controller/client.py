@@ -7,6 +7,7 @@ sent. Every request is counted by verb and code.
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
@@ -240,7 +241,10 @@ async def load_configuration() -> Configuration:
     try:
         kubernetes_config.load_incluster_config(client_configuration=configuration)
     except kubernetes_config.ConfigException:
-        await kubernetes_config.load_kube_config(client_configuration=configuration)
+        # The library looks at the variable once, when it is imported.
+        await kubernetes_config.load_kube_config(
+            os.environ.get("KUBECONFIG"), client_configuration=configuration
+        )
     return configuration
 
 

@@ -6,6 +6,7 @@ import json
 import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,8 @@ from aiohttp import web
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 
-from vllm_operator.controller.client import Client, last_bytes
+from localcluster.components import kubeconfig
+from vllm_operator.controller.client import Client, last_bytes, load_configuration
 from vllm_operator.controller.metrics import Metrics
 from vllm_operator.errors import ApiError, TemporaryFailure
 from vllm_operator.lifecycle.kinds import DEPLOYMENTS, LEADER_WORKER_SETS, LEASES, NODES
@@ -263,3 +265,13 @@ async def test_whether_a_kind_is_there_is_not_guessed_where_the_api_server_fails
     wire.says(500, {})
     with pytest.raises(ApiError):
         await wire.client.serves(LEADER_WORKER_SETS)
+
+
+async def test_the_kubeconfig_is_the_one_that_is_named_when_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one", "two"):
+        path = tmp_path / name
+        path.write_text(kubeconfig(f"https://{name}", b"", "user", "token", "default"))
+        monkeypatch.setenv("KUBECONFIG", str(path))
+        assert (await load_configuration()).host == f"https://{name}"
