@@ -21,6 +21,7 @@ from vllm_operator.sizing.performance.server import Server
 from .blocks import Cells, excitation_of, rank_correlation, split_where_sides_hold
 from .durations import Durations
 from .intervals import Interval
+from .points import Point, lengths, point, seconds
 from .regression import (
     LEAST_NOISE,
     Groups,
@@ -33,10 +34,6 @@ from .regression import (
     quadratic,
 )
 
-PROMPT_VARIATION: Final = 1.0
-"""Of prompts' lengths, where nothing tells: that of an exponential distribution."""
-LITTLE: Final = 0.05
-"""Of a step's prompt tokens, below which their spread changes no time."""
 BLOCK_DEVIATION: Final = 0.15
 TODAY: Final = 3
 """Blocks whose median effect is the level of today."""
@@ -57,138 +54,6 @@ KEPT_AS: Final = "latency."
 """How the keys of curves begin, beside others in a ConfigMap."""
 MEMORY: Final = 0.1
 """Standard deviation by which servers of one kind differ in each multiplier."""
-
-
-class Lengths(NamedTuple):
-    """Tokens of a mean request."""
-
-    computed: float
-    """Of its prompt, those not found in the prefix cache."""
-    cached: float
-    """Of its prompt, those found there."""
-    generated: float
-    """Before a token that is generated at a random time: more than half of the mean output where
-    lengths differ, as long ones are met more often."""
-
-    variation: float
-    """Variance of prompts' lengths over the square of their mean."""
-
-    @property
-    def context(self) -> float:
-        """Tokens that a generated one attends to."""
-        return self.computed + self.cached + self.generated
-
-
-def lengths(intervals: Iterable[Interval]) -> Lengths:
-    """Mean lengths over a window; the output's from requests that finished in it, E[o^2] / 2 E[o].
-
-    0 where none started or finished.
-    """
-    ones = list(intervals)
-    started = max(1.0, sum(one.first_tokens for one in ones))
-    outputs = sum(one.finished_output_tokens for one in ones)
-    squares = sum(one.finished_output_squares for one in ones)
-    return Lengths(
-        computed=sum(one.prompt_tokens for one in ones) / started,
-        cached=sum(one.cached_tokens for one in ones) / started,
-        generated=squares / (2 * outputs) if outputs else 0.0,
-        variation=prompt_variation(ones),
-    )
-
-
-def prompt_variation(intervals: Sequence[Interval]) -> float:
-    """Variance of prompts' lengths over the square of their mean: of whole prompts, and taken for
-    that of what is computed of them."""
-    squares = [one.finished_prompt_squares for one in intervals]
-    known = sum(square for square in squares if square is not None)
-    finished = sum(one.finished for one in intervals)
-    mean = sum(one.finished_prompt_tokens for one in intervals) / max(1.0, finished)
-    if None in squares or not finished or not mean:
-        return PROMPT_VARIATION
-    return max(0.0, known / finished / (mean * mean) - 1.0)
-
-
-class Point(NamedTuple):
-    """What a mean step of one engine carries."""
-
-    batch: float
-    """Generated tokens, as a request that generates meets them."""
-    prompt: float
-    """Prompt tokens that are computed."""
-    starts: float
-    """Requests that start."""
-    context: float
-    """Tokens that each generated one attends to."""
-    prompt_context: float
-    """Tokens that each of a prompt attends to."""
-    variation: float = 0.0
-    """Variance of prompts' lengths over the square of their mean."""
-
-
-def point(interval: Interval, mean: Lengths, cap: float) -> Point:
-    """What a mean step of ``interval`` carried; ``cap`` requests run at most.
-
-    The mean of the time between tokens counts each step as often as it has requests. Where they
-    arrive independently that is the time at one request more than the mean; where the batch is
-    full all steps are alike. A prompt is computed again after each preemption, and no counter of
-    tokens tells; what was generated before is left out, as those that came last have hardly begun.
-    """
-    batch, again = interval.batch, interval.preemptions / interval.steps
-    return Point(
-        batch=batch if interval.preemptions else batch + max(0.0, 1.0 - batch / cap),
-        prompt=interval.prompt + again * (mean.computed + mean.cached),
-        starts=interval.starts + again,
-        context=mean.context,
-        prompt_context=mean.cached + mean.computed / 2,
-        variation=mean.variation,
-    )
-
-
-def seconds(server: Server, at: Point) -> float:
-    """Mean seconds between two tokens of a request: of steps with pieces of prompts and without.
-
-    Requests that start come independently, x in a step, and each stays for the pieces that its
-    prompt is cut into, so 1 - exp(-x pieces) of the steps carry one. The mean of both kinds of
-    steps is not a step with the mean prompt, as the roofline bends between them; nor is that of
-    steps with more and with less of prompts, which two of them stand for.
-    """
-    times = server.times
-    in_flight = float(server.work.split.pipeline)
-    alone = times.step(at.batch, at.context, 0.0, 0.0, in_flight=in_flight)
-    if at.prompt <= 0.0 or at.starts <= 0.0:
-        return alone
-    room = max(1.0, server.limits.tokens - at.batch)
-    share = -math.expm1(-at.starts * max(1.0, at.prompt / at.starts / room))
-    # No step holds more than there is room for: where prompts queue, nearly all have a piece.
-    share = max(share, min(1.0, at.prompt / room))
-    anywhere = 1.0 - (1.0 - share) ** times.ranks
-    prompts = spread(at.prompt / share, at.starts, at.prompt / at.starts, at.variation, room)
-    mixed = [
-        times.step(
-            at.batch,
-            at.context,
-            prompt,
-            at.prompt_context,
-            in_flight=in_flight,
-            prompting=times.ranks * share / anywhere,
-        )
-        for prompt in prompts
-    ]
-    return (1.0 - anywhere) * alone + anywhere * sum(mixed) / len(mixed)
-
-
-def spread(
-    mean: float, starts: float, prompt: float, variation: float, room: float
-) -> tuple[float, ...]:
-    """Prompt tokens of steps that have any: two values with their mean and deviation, or the mean.
-
-    Of ``starts`` independent prompts in a step with ``prompt`` tokens each, at least one: E[x^2] =
-    starts prompt^2 (1 + variation + starts) / P(any). None is below 0 or above ``room``.
-    """
-    square = starts * prompt * prompt * (1.0 + variation + starts) / -math.expm1(-starts)
-    deviation = math.sqrt(max(0.0, square - mean * mean))
-    away = max(0.0, min(deviation, mean, room - mean))
-    return (mean,) if away <= LITTLE * mean else (mean - away, mean + away)
 
 
 class Prior(NamedTuple):

@@ -10,8 +10,9 @@ from typing import Final, NamedTuple
 from vllm_operator.sizing.performance.multipliers import Multipliers
 
 from .comparison import Estimate, inflation, width
-from .curve import Curve, Point, lengths, point, seconds
+from .curve import Curve
 from .durations import Durations
+from .points import Point, lengths, point, seconds
 from .regression import Groups, Linear, Solution, Vector, fitted
 from .trial import Compared, Row, Trial, usable_rows
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
-from .curve import prompt_variation
 from .intervals import Between, Interval
+from .points import prompt_variation
 
 CLOSED: Final = 0.35
 """Variance over mean of the requests in flight: below it their number is somebody's setting. It is

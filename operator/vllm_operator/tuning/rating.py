@@ -34,8 +34,9 @@ class Rated:
     knobs: Knobs
     forecast: Forecast
     tier: int
-    """4 where the objective is kept with a margin, and by slower steps too, 3 as expected, 2 where the
-    time between tokens is and demand is not met, 1 where nothing is."""
+    """4 where the objective is kept, with a margin as expected and by slower steps too; 3 with a
+    margin as expected; 2 where gaps between tokens are and demand is not met; 1 where nothing is.
+    """
     slack: float
     """By how much the worse share, at slower steps, is above the objective."""
     promised: float

@@ -11,9 +11,10 @@ from typing import Final
 
 from vllm_operator.sizing.performance.server import Server
 
-from .curve import Point, Posterior, spread
+from .curve import Posterior
 from .distributions import gamma, normal
 from .load import Load
+from .points import Point, spread
 
 JITTER: Final = 0.03
 """Relative standard deviation of equal steps, and of the contexts in them."""

@@ -12,8 +12,8 @@ from vllm_operator.models.architecture import architecture_from_config
 from vllm_operator.sizing.performance.multipliers import Multipliers
 from vllm_operator.sizing.performance.server import Server, server
 from vllm_operator.sizing.performance.work import work_of
-from vllm_operator.tuning.curve import Point, seconds
 from vllm_operator.tuning.intervals import Between, Interval
+from vllm_operator.tuning.points import Point, seconds
 
 
 @lru_cache

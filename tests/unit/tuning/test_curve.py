@@ -14,14 +14,11 @@ from vllm_operator.tuning.curve import (
     Posterior,
     fit,
     key,
-    lengths,
-    point,
     quantile,
-    seconds,
-    spread,
     usable,
 )
 from vllm_operator.tuning.durations import Durations
+from vllm_operator.tuning.points import lengths, point, seconds, spread
 
 TRUTH = Multipliers(0.2, -0.15, 0.1, 0.3)
 SHIFT = 1_000_000.0

@@ -3,7 +3,7 @@
 import pytest
 
 from support.served import llama
-from vllm_operator.tuning.curve import Point, seconds
+from vllm_operator.tuning.points import Point, seconds
 
 
 def test_where_prompts_take_all_room_every_step_is_a_full_one():

@@ -10,11 +10,12 @@ import pytest
 from support.stepping import Disturbances, Engine, Pod, Traffic
 from unit.tuning.examples import exact, hour, interval, load, shipped, wave
 from vllm_operator.sizing.performance.multipliers import Multipliers
-from vllm_operator.tuning.curve import Posterior, fit, seconds
+from vllm_operator.tuning.curve import Posterior, fit
 from vllm_operator.tuning.durations import Durations
 from vllm_operator.tuning.intervals import Between
 from vllm_operator.tuning.judge import Judgement, Verdict, judge
 from vllm_operator.tuning.knobs import Knobs, Objective
+from vllm_operator.tuning.points import seconds
 from vllm_operator.tuning.trial import Promise, Side, Trial
 
 READY = 15.0 * 244
