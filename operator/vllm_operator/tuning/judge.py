@@ -232,7 +232,8 @@ class _Evidence:
         """What the candidate does better, if anything."""
         if told.tokens is not None and told.tokens.low > GAIN:
             return f"{_percent(told.tokens)} more tokens a second"
-        if not self._fair():
+        # Where a part stays broken, as requests wait too long, only more of them answered helps.
+        if not self._fair() or any(one.kept is Kept.AS_BEFORE for one in kept):
             return None
         better = [str(one) for one in kept if one.better]
         if better:

@@ -218,6 +218,21 @@ def test_an_objective_that_stable_pods_break_alike_does_not_stand_against_more_t
     assert told(candidate, stable, knobs=LARGER, objective=ASKED).verdict is verdict
 
 
+def test_calmer_gaps_are_no_gain_where_first_tokens_stay_as_late() -> None:
+    def late(ones, gaps):
+        return [
+            replace(
+                one, slow_gaps=exact(gaps * one.gaps), slow_first_tokens=exact(one.first_tokens)
+            )
+            for one in ones
+        ]
+
+    both = Objective(time_to_first_token=0.3, inter_token_latency=0.025)
+    found = told(late(pod("b", 16), 0.01), late(pod("a", 16), 0.3), objective=both)
+    assert found.verdict is Verdict.GO_ON
+    assert found.slow_gaps.better
+
+
 def test_the_wait_in_a_queue_that_grows_is_no_part_of_the_warm_up() -> None:
     queued = [
         replace(one, request_seconds=1000.0 * one.finished, queue_seconds=996.0 * one.finished)
