@@ -21,6 +21,10 @@ from .rating import GAIN, Rated, Rating
 
 INTERVALS: Final = 60
 BLOCKS: Final = 3
+UNLIKE: Final = 2.0
+"""Times smaller than those seen a batch is of which a curve that promises nothing may be wrong."""
+FURTHEST: Final = 8.0
+"""Times smaller that is tried at most."""
 BLOCKS_ALONE: Final = LEAST_BLOCKS_BEFORE
 """Of a single replica, whose trial may have to compare before and after."""
 REQUESTS: Final = 300
@@ -202,15 +206,15 @@ class _Choice:
             return self._rest(Reason.NOTHING_TO_GAIN, self._kept())
         best = self._best(binds)
         if best is None:
-            return self._settled()
+            return self._probe() or self._settled()
         if self.diagnosis.bound is Bound.UNEVEN:
             return self._rest(Reason.UNEVEN, self.diagnosis.first.message)
         cost, gain = self._cost(best.knobs), self._gain(best)
         if not self.rating.broken and gain * self.day <= cost:
             return self._rest(
                 Reason.NOT_WORTH_A_START,
-                f"{self._moves(best)} would give {gain:.0f} tokens a second more, and the starts "
-                f"cost {cost:.0f} tokens, more than that in a day",
+                f"{self._moves(best.knobs)} would give {gain:.0f} tokens a second more, and the "
+                f"starts cost {cost:.0f} tokens, more than that in a day",
             )
         return Proposal(
             knobs=best.knobs,
@@ -218,7 +222,7 @@ class _Choice:
             now=self.rating.here,
             predicted=best.forecast,
             cold=is_cold(self.now, best.knobs),
-            message=f"{self._moves(best)}: {self._why(best)}",
+            message=f"{self._moves(best.knobs)}: {self._why(best)}",
         )
 
     def _best(self, binds: bool) -> Rated | None:
@@ -245,6 +249,47 @@ class _Choice:
             rated = None if raised else self.rating.rated(knobs, self.planned.kv_tokens)
             found.append((knobs, rated))
         return self._planned(found)
+
+    def _probe(self) -> Proposal | None:
+        """Where the gaps between tokens surely are too long and nothing is expected to mend them:
+        the most places with which the hardware's own figures say that half of what may be late
+        would be.
+
+        What was seen are large batches only, and a curve that bends between is taken for slow
+        hardware throughout. An eighth of those batches is the least, half of them, or of what was
+        tried in vain, the most.
+        """
+        rating, batch = self.rating, self.forecasts.posterior.batch
+        if self.lacking is not None or not rating.gaps_surely_broken:
+            return None
+        shipped = Forecasts(
+            self.forecasts.server, assumed(batch=batch), rating.load, self.objective
+        )
+        vain = (one.cap for one, load in self.rules.rejected if load.like(rating.load.fingerprint))
+        most = min([batch, *vain]) / UNLIKE
+        found = candidates(self.now, self.rules, ceiling=None, tokens=False, most=int(most))
+        for knobs in sorted(found, key=lambda one: one.cap, reverse=True):
+            if not batch / FURTHEST <= knobs.cap <= most:
+                continue
+            late = 1.0 - (shipped.at(knobs, self.planned.kv_tokens).inter_token_share or 0.0)
+            enough = late <= (1.0 - self.objective.share) / 2
+            planned = self.plan_at(knobs) if enough else None
+            if isinstance(planned, Planned):
+                return self._guessed(knobs, planned)
+        return None
+
+    def _guessed(self, knobs: Knobs, planned: Planned) -> Proposal:
+        seen = self.forecasts.posterior.batch
+        return Proposal(
+            knobs=knobs,
+            diagnosis=self.diagnosis,
+            now=self.rating.here,
+            predicted=self.forecasts.at(knobs, planned.kv_tokens),
+            cold=is_cold(self.now, knobs),
+            message=f"{self._moves(knobs)}: by the hardware's figures gaps between tokens would be "
+            f"kept; by what was learned from {seen:.0f} requests at once nothing would keep them, "
+            "and fewer were not seen",
+        )
 
     def _planned(self, found: Sequence[tuple[Knobs, Rated | None]]) -> Rated | None:
         open_ones = {knobs: rated for knobs, rated in found if rated is not None}
@@ -317,9 +362,9 @@ class _Choice:
             said = f"no setting gives {100 * GAIN:.0f} % more tokens a second"
         return f"{said}, and the objective is kept" if self.rating.asked else said
 
-    def _moves(self, one: Rated) -> str:
+    def _moves(self, then: Knobs) -> str:
         """What is changed, in vLLM's words."""
-        now, then = self.now, one.knobs
+        now = self.now
         said = []
         if then.max_num_seqs != now.max_num_seqs:
             said.append(f"max-num-seqs {now.max_num_seqs} -> {then.max_num_seqs}")

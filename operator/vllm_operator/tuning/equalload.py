@@ -103,7 +103,7 @@ def slower(trial: Trial, seen: Compared, number: int, durations: Durations) -> S
     )
     left = [one for one, flag in zip(solution.residuals, flags, strict=True) if flag]
     half = width(number, math.sqrt(solution.covariance[4][4]), correlated=inflation(left))
-    if trial.other_cap and own.batch > posterior.batch:
+    if trial.other_places and own.batch > posterior.batch:
         half += 2 * posterior.deviation(trial.candidate.server, own)
     trusted = BLAME if posterior.shape_wrong else TRUST
     corrected = abs(here - there)

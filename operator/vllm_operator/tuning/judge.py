@@ -18,7 +18,7 @@ from .comparison import SURE, Estimate, contrast, e_value
 from .durations import Durations
 from .equalload import slower
 from .intervals import Interval
-from .objectives import Kept, Share, shares
+from .objectives import MARGIN, Kept, Share, samples, shares
 from .trial import FAIR, Compared, Trial, compared, offered, starved
 
 TOLERANCE: Final = 0.05
@@ -123,7 +123,8 @@ class _Evidence:
             same=found.most < self.tolerance,
             tokens=self._tokens() if self._full(self.others) else None,
         )
-        kept = shares(trial, seen, fair=self._equal())
+        full = self._full(self.own)
+        kept = shares(trial, seen, fair=self._equal(), full=full, durations=self.durations)
         told = replace(told, slow_gaps=kept.gaps, slow_first_tokens=kept.first_tokens)
         said = f"{_percent(found.by)} slower at equal load"
         more = told.tokens is not None and told.tokens.low > GAIN
@@ -131,7 +132,7 @@ class _Evidence:
             told,
             kept.all,
             said,
-            bad=self._bad(found.by, found.floor, kept.all, said, more=more and trial.other_cap),
+            bad=self._bad(found.by, found.floor, kept.all, said, more=more and trial.other_places),
             gain=self._gain(told, kept.all),
         )
 
@@ -147,7 +148,7 @@ class _Evidence:
         if bad:
             return replace(told, verdict=Verdict.BAD, reason=bad)
         # At other batches a curve is not compared with itself: that it holds there was asked above.
-        if not (told.same or self.trial.other_cap):
+        if not (told.same or self.trial.other_places):
             within = f"{self.tolerance:.0%}"
             return replace(told, reason=f"{said}, which may be more than {within}")
         undecided = [str(one) for one in kept if one.kept is Kept.OPEN]
@@ -233,12 +234,12 @@ class _Evidence:
         if told.tokens is not None and told.tokens.low > GAIN:
             return f"{_percent(told.tokens)} more tokens a second"
         # Where a part stays broken, as requests wait too long, only more of them answered helps.
-        if not self._fair() or any(one.kept is Kept.AS_BEFORE for one in kept):
+        if any(one.kept is Kept.AS_BEFORE for one in kept):
             return None
         better = [str(one) for one in kept if one.better]
         if better:
             return f"better: {better[0]}"
-        return self._queue()
+        return self._queue() or self._relieved(told) if self._fair() else None
 
     def _queue(self) -> str | None:
         found = self._contrast(
@@ -252,6 +253,28 @@ class _Evidence:
             return None
         return f"requests wait {own:.3g} s in the queue in place of {before:.3g} s"
 
+    def _relieved(self, told: Judgement) -> str | None:
+        """What the setting broke until the trial's own pod took a share of the load, so that nobody
+        sees it now, and the candidate would keep: by the curve, which the trial confirmed."""
+        trial, durations = self.trial, self.durations
+        short = told.intervals * durations.interval < LEAST_BLOCKS_AFTER * durations.block
+        if trial.objective is None or trial.in_place or not told.same or short:
+            return None
+        since = trial.ready - durations.window
+        before = [one for one in trial.stable.intervals if since < one.end <= trial.ready]
+        for one, now in zip(samples(trial), (told.slow_gaps, told.slow_first_tokens), strict=True):
+            if now is None or now.kept not in (Kept.KEPT, Kept.BY_MODEL):
+                continue
+            limit = MARGIN * now.allowed
+            slow = one.bound(before, "low")
+            promised = one.promised is not None and one.promised <= now.allowed
+            if slow is not None and slow.low > limit and now.stable <= limit and promised:
+                return (
+                    f"{slow.value:.1%} of {now.of} were slow before the trial's pod took its share,"
+                    f" and {one.promised:.1%} would be with this setting"
+                )
+        return None
+
     def _bad(
         self, by: Estimate, floor: float, kept: Sequence[Share], said: str, *, more: bool
     ) -> str | None:
@@ -262,7 +285,7 @@ class _Evidence:
         broken = [str(one) for one in kept if one.kept is Kept.BROKEN]
         if broken:
             return broken[0]
-        if self.trial.objective is not None or not self.trial.other_cap or not self._equal():
+        if self.trial.objective is not None or not self.trial.other_places or not self._equal():
             return None
         own, before = (
             sum(one.gap_seconds for one in ones) / max(1.0, sum(one.gaps for one in ones))

@@ -1,18 +1,23 @@
 """Whether a candidate keeps the latencies that were asked for: shares of samples, not percentiles.
 
 Buckets tell a share exactly only at their edges; between them it has two bounds, and where these
-disagree nothing is decided by measurement.
+disagree nothing is decided by measurement: then by what was promised or, where the promise was
+another, by the curve that the candidate itself has shown.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 from .comparison import Estimate, contrast, share
+from .curve import fit
+from .durations import Durations
+from .forecast import Forecast, forecast
 from .intervals import Between, Interval
+from .load import measured
 from .trial import Compared, Trial
 
 MARGIN: Final = 1.2
@@ -75,62 +80,114 @@ class Shares:
         return [one for one in (self.gaps, self.first_tokens) if one is not None]
 
 
-def shares(trial: Trial, seen: Compared, *, fair: bool) -> Shares:
+def shares(
+    trial: Trial,
+    seen: Compared,
+    *,
+    fair: bool,
+    full: bool = False,
+    durations: Durations | None = None,
+) -> Shares:
     """How the candidate keeps the trial's objectives; ``fair``: whether it has its full load.
 
-    With less than that it shows nothing by keeping them.
+    With less than that it shows nothing by keeping them. Where its places are ``full`` more load
+    would change nothing of the gaps between tokens, only of the wait before the first.
     """
     asked = trial.objective
     if asked is None:
         return Shares(None, None)
-    gaps = _Samples("gaps between tokens", lambda one: one.slow_gaps, lambda one: one.gaps)
-    first = _Samples(
-        "first tokens", lambda one: one.slow_first_tokens, lambda one: one.first_tokens
-    )
-    promise = trial.promise
+    gaps, first = samples(trial)
+
+    def shown() -> Forecast | None:
+        return _shown(trial, seen, durations or Durations())
+
     return Shares(
         None
         if asked.inter_token_latency is None
-        else gaps.share(trial, seen, promise.slow_gaps, fair=fair),
-        None
-        if asked.time_to_first_token is None
-        else first.share(trial, seen, promise.slow_first_tokens, fair=fair),
+        else gaps.share(trial, seen, shown, fair=fair or full),
+        None if asked.time_to_first_token is None else first.share(trial, seen, shown, fair=fair),
     )
 
 
+def samples(trial: Trial) -> tuple[Samples, Samples]:
+    """Gaps between tokens and first tokens, with what was promised of both."""
+    return (
+        Samples(
+            "gaps between tokens",
+            lambda one: one.slow_gaps,
+            lambda one: one.gaps,
+            trial.promise.slow_gaps,
+            lambda said: said.inter_token_share,
+        ),
+        Samples(
+            "first tokens",
+            lambda one: one.slow_first_tokens,
+            lambda one: one.first_tokens,
+            trial.promise.slow_first_tokens,
+            lambda said: said.time_to_first_share,
+        ),
+    )
+
+
+def _shown(trial: Trial, seen: Compared, durations: Durations) -> Forecast | None:
+    """What the curve says of the candidate at its own load, once its own intervals are learned: a
+    promise rests on other batches than those that it has."""
+    own, side = list(seen.candidate.values()), trial.candidate
+    posterior = fit(own, side.server, trial.posterior.prior(), durations)
+    load = measured(own)
+    if posterior is None or load is None:
+        return None
+    return forecast(side.server, posterior, load, side.knobs, objective=trial.objective)
+
+
 @dataclass(frozen=True, slots=True)
-class _Samples:
+class Samples:
+    """Of one objective."""
+
     of: str
     slow: Callable[[Interval], Between | None]
     all: Callable[[Interval], float]
+    promised: float | None
+    """The share that may be slow as it was forecast."""
+    kept: Callable[[Forecast], float | None]
+    """The share within the objective that a forecast says."""
 
-    def share(self, trial: Trial, seen: Compared, promised: float | None, *, fair: bool) -> Share:
+    def share(
+        self, trial: Trial, seen: Compared, shown: Callable[[], Forecast | None], *, fair: bool
+    ) -> Share:
+        """How the candidate stands; ``shown`` is its forecast by what it has shown itself."""
         asked = trial.objective
         allowed = 1.0 - asked.share if asked else 1.0
         limit = MARGIN * allowed
         own = list(seen.candidate.values())
         others = [one for ones in seen.stable.values() for one in ones]
-        low, high = self._bound(own, "low"), self._bound(own, "high")
-        before_low, before_high = self._bound(others, "low"), self._bound(others, "high")
+        low, high = self.bound(own, "low"), self.bound(own, "high")
+        before_low, before_high = self.bound(others, "low"), self.bound(others, "high")
         if low is None or high is None or before_low is None or before_high is None:
             return Share(self.of, Kept.OPEN, 0.0, 1.0, 0.0, allowed, better=False)
         above = self._apart(trial, seen, "high", "low")
         below = self._apart(trial, seen, "low", "high")
         better = fair and before_high.high > limit and above is not None and above.high < 0.0
         broken = before_low.low > limit
+        kept = self._kept(
+            low,
+            high,
+            limit,
+            worse=below is not None and below.low > 0.0 if broken else True,
+            as_before=broken and fair and above is not None and above.high <= ALIKE,
+            better=better,
+            enough=seen.finished * allowed >= EXPECTED,
+            fair=fair,
+        )
+        # Only where edges cannot tell, and nothing else speaks for it.
+        straddled = fair and kept is Kept.OPEN and low.high <= limit < high.high
+        if straddled and self._says(shown(), limit):
+            kept = Kept.BY_MODEL
+        # At the slower edge the candidate surely has fewer.
+        better = better or (kept is Kept.BY_MODEL and fair and broken and low.high <= limit)
         return Share(
             of=self.of,
-            kept=self._kept(
-                low,
-                high,
-                limit,
-                worse=below is not None and below.low > 0.0 if broken else True,
-                as_before=broken and fair and above is not None and above.high <= ALIKE,
-                better=better,
-                enough=seen.finished * allowed >= EXPECTED,
-                fair=fair,
-                promised=promised,
-            ),
+            kept=kept,
             low=low.value,
             high=high.value,
             stable=(before_low.value + before_high.value) / 2,
@@ -138,8 +195,13 @@ class _Samples:
             better=better,
         )
 
-    @staticmethod
+    def _says(self, said: Forecast | None, limit: float) -> bool:
+        """Whether a forecast keeps the objective."""
+        within = None if said is None else self.kept(said)
+        return within is not None and 1.0 - within <= limit
+
     def _kept(
+        self,
         low: Estimate,
         high: Estimate,
         limit: float,
@@ -149,7 +211,6 @@ class _Samples:
         better: bool,
         enough: bool,
         fair: bool,
-        promised: float | None,
     ) -> Kept:
         if enough and low.low > limit and worse:
             return Kept.BROKEN
@@ -161,11 +222,13 @@ class _Samples:
             return Kept.AS_BEFORE
         # Not where the measurement itself says no: only where edges or numbers cannot tell.
         unclear = low.high <= limit or not enough or not fair
-        if promised is not None and promised <= limit and unclear and low.value <= limit:
+        promised = self.promised is not None and self.promised <= limit
+        if promised and unclear and low.value <= limit:
             return Kept.BY_MODEL
         return Kept.OPEN
 
-    def _bound(self, intervals: list[Interval], side: str) -> Estimate | None:
+    def bound(self, intervals: Sequence[Interval], side: str) -> Estimate | None:
+        """The share that is slow by one edge of its bucket; None where none was seen."""
         parts = []
         for one in intervals:
             slow = self.slow(one)

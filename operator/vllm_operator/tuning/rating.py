@@ -152,6 +152,12 @@ class Rating:
     def _utilization(self) -> float:
         return self.now.gpu_memory_utilization
 
+    @property
+    def gaps_surely_broken(self) -> bool:
+        """Whether more gaps between tokens were seen late than may be, whatever is expected."""
+        late = self.load.late_gaps
+        return late is not None and late.low > 1.0 - self.objective.share
+
     def _gaps_broken(self) -> bool:
         share = self.here.inter_token_share
         return share is not None and _is_broken(self.load.late_gaps, share, self.objective.share)

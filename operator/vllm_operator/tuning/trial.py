@@ -72,9 +72,11 @@ class Trial:
     """Whether the candidate stands for the only replica, so that nothing runs beside it."""
 
     @property
-    def other_cap(self) -> bool:
-        """Whether the candidate runs another number of requests at once."""
-        return self.candidate.knobs.cap != self.stable.knobs.cap
+    def other_places(self) -> bool:
+        """Whether the candidate may run another number of requests at once: by another cap, or
+        another KV cache."""
+        one, other = self.candidate.knobs, self.stable.knobs
+        return (one.cap, one.gpu_memory_utilization) != (other.cap, other.gpu_memory_utilization)
 
 
 @dataclass(frozen=True, slots=True)

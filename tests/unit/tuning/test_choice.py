@@ -7,6 +7,7 @@ import pytest
 from support.intervals import intervals
 from support.served import CHAT, clients, learned, llama, offered
 from vllm_operator.engine.versions import Version
+from vllm_operator.sizing.performance.multipliers import Multipliers
 from vllm_operator.tuning.candidates import (
     Range,
     Rules,
@@ -50,6 +51,10 @@ def chosen(load, now=None, *bounds, plan_at=enough, posterior=None, seen=None, *
         plan_at,
         **given,
     )
+
+
+def only_256(then: Knobs) -> Planned | Refused:
+    return enough(then) if then.cap == 256 else Refused("no room")
 
 
 BEHIND = {"waiting": 1.0, "growth": 3.0}
@@ -239,6 +244,60 @@ def test_a_setting_that_was_taken_back_is_not_tried_again_under_such_a_load():
         found = chosen(load, objective=CHATTY, rules=rules)
         tried = isinstance(found, Proposal) and found.knobs == knobs(tokens=512)
         assert tried is again
+
+
+LATE = clients(
+    250.0, prompt=20.0, output=1000.0, output_square=1.4e6, held=700.0, late_gaps=Between(1, 1)
+)
+"""Hardly any prompts, and all gaps late."""
+
+
+def bent(**given):
+    """Steps of 250 sequences took twice what the hardware's figures say, and smaller ones are taken
+    for as slow."""
+    slow = learned(batch=250.0, mean=Multipliers(0.7, 0.7, 0.7, 0.7))
+    asked = Objective(inter_token_latency=0.013)
+    return chosen(
+        LATE,
+        None,
+        Bound.DECODE_LATENCY,
+        **{"posterior": slow, "objective": asked, "rules": Rules(active_seqs=True)} | given,
+    )
+
+
+def test_where_the_curve_promises_nothing_the_hardwares_figures_are_tried_far_from_what_was_seen():
+    found = bent()
+    assert isinstance(found, Proposal)
+    assert 250 / 8 <= found.knobs.cap <= 250 / 2
+    assert llama().times.step(found.knobs.cap, 720, 0, 0) < 0.013
+    assert found.predicted.inter_token_share < 0.5
+    assert found.message == (
+        f"max-num-active-seqs 256 -> {found.knobs.cap}: by the hardware's figures gaps between "
+        "tokens would be kept; by what was learned from 250 requests at once nothing would keep "
+        "them, and fewer were not seen"
+    )
+
+
+def test_after_a_try_in_vain_the_next_one_is_at_most_half():
+    first = bent()
+    assert isinstance(first, Proposal)
+    rejected = ((knobs(active=first.knobs.cap), LATE.fingerprint),)
+    second = bent(rules=Rules(active_seqs=True, rejected=rejected))
+    assert isinstance(second, Proposal)
+    assert 250 / 8 <= second.knobs.cap <= first.knobs.cap / 2
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        pytest.param({"objective": Objective(inter_token_latency=0.003)}, id="no hardware does it"),
+        pytest.param({"posterior": learned(batch=250.0, intervals=30)}, id="too little was seen"),
+        pytest.param({"rules": Rules(pinned_seqs=True)}, id="sequences are pinned"),
+        pytest.param({"plan_at": only_256}, id="the planner takes none"),
+    ],
+)
+def test_nothing_is_guessed(given):
+    assert isinstance(bent(**given), Rest)
 
 
 def test_all_pinned_is_told():

@@ -15,6 +15,7 @@ from vllm_operator.tuning.durations import Durations
 from vllm_operator.tuning.intervals import Between
 from vllm_operator.tuning.judge import Judgement, Verdict, judge
 from vllm_operator.tuning.knobs import Knobs, Objective
+from vllm_operator.tuning.objectives import Kept
 from vllm_operator.tuning.points import seconds
 from vllm_operator.tuning.trial import Promise, Side, Trial
 
@@ -247,21 +248,83 @@ def test_an_objective_that_is_kept_with_half_of_the_load_shows_nothing() -> None
     assert told(candidate, stable, objective=ASKED).verdict is Verdict.GO_ON
 
 
-@pytest.mark.parametrize(
-    ("promised", "verdict"), [(None, Verdict.GO_ON), (0.02, Verdict.GOOD), (0.2, Verdict.GO_ON)]
-)
-def test_where_buckets_cannot_tell_the_forecast_does(promised, verdict) -> None:
-    # Between 1 % and 30 % are slow: the edges of the bucket lie on both sides of the objective.
-    def unclear(ones):
-        return [replace(one, slow_gaps=Between(0.01 * one.gaps, 0.3 * one.gaps)) for one in ones]
+def unclear(ones: list) -> list:
+    """Between 1 % and 30 % are slow: the edges of the bucket lie on both sides of the objective."""
+    return [replace(one, slow_gaps=Between(0.01 * one.gaps, 0.3 * one.gaps)) for one in ones]
 
+
+@pytest.mark.parametrize(
+    ("milliseconds", "promised", "verdict"),
+    [
+        # Steps take 14.5 ms: the candidate's own curve says that 25 ms are kept and 14 are not,
+        (25, None, Verdict.GOOD),
+        (25, 0.2, Verdict.GOOD),
+        (14, None, Verdict.GO_ON),
+        # where the forecast from before the trial did not say so already.
+        (14, 0.02, Verdict.GOOD),
+    ],
+)
+def test_where_buckets_cannot_tell_the_curve_does(milliseconds, promised, verdict) -> None:
     found = told(
         unclear(pod("b", 16, 1 / 1.1, **SATURATED)),
         unclear(pod("a", 16, **SATURATED)),
-        objective=ASKED,
+        objective=Objective(inter_token_latency=milliseconds / 1000),
         promise=Promise(slow_gaps=promised),
     )
     assert found.verdict is verdict
+
+
+def test_by_the_curve_it_is_better_where_the_others_surely_break_the_objective() -> None:
+    broken = [
+        replace(one, slow_gaps=Between(0.2 * one.gaps, 0.9 * one.gaps)) for one in pod("a", 16)
+    ]
+    found = told(unclear(pod("b", 16, 1 / 1.1)), broken, objective=ASKED)
+    assert (found.verdict, found.slow_gaps.kept) == (Verdict.GOOD, Kept.BY_MODEL)
+    assert found.reason.split("; ")[1].startswith("better: 1.0% to 30.0% of gaps")
+
+
+def test_a_larger_cache_is_not_blamed_for_the_larger_batches_that_it_lets_run() -> None:
+    candidate, stable = pod("b", 120, 1.04, **SATURATED), pod("a", 60, **SATURATED)
+    larger = replace(SAME, gpu_memory_utilization=0.95)
+    assert told(candidate, stable, knobs=larger).verdict is Verdict.GOOD
+    assert told(pod("b", 60, 1.3, **SATURATED), stable, knobs=larger).verdict is Verdict.BAD
+
+
+def relieved(share: float, promised: float, **given) -> Judgement:
+    """Of all gaps ``share`` were slow until the trial's pod was ready, and hardly any are since."""
+
+    def late(ones: list, share: float) -> list:
+        return [replace(one, slow_gaps=exact(share * one.gaps)) for one in ones]
+
+    before = pod("a", 40, start=READY - 15.0 * 60)
+    given = {"objective": ASKED, "promise": Promise(slow_gaps=promised), "number": 160} | given
+    number = given.pop("number")
+    since = pod("a", 16, number=number)
+    return told(
+        late(pod("b", 16, number=number), 0.01),
+        [*late(before, share), *late(since, 0.01)],
+        knobs=Knobs(256, 8192, 0.9, max_num_active_seqs=32),
+        **given,
+    )
+
+
+def test_what_the_trials_own_pod_has_eased_is_decided_by_the_curve_that_it_confirmed() -> None:
+    found = relieved(0.3, 0.02)
+    assert found.verdict is Verdict.GOOD
+    said = "30.0% of gaps between tokens were slow before the trial's pod took its share"
+    assert f"{said}, and 2.0% would be with this setting" in found.reason
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        pytest.param({"share": 0.03}, id="where nothing was slow before"),
+        pytest.param({"promised": 0.08}, id="where the curve does not promise it"),
+        pytest.param({"number": 100}, id="before half an hour was seen"),
+    ],
+)
+def test_nothing_is_eased(given) -> None:
+    assert relieved(**({"share": 0.3, "promised": 0.02} | given)).verdict is Verdict.GO_ON
 
 
 def test_errors_of_the_candidate_alone_are_bad() -> None:
