@@ -56,6 +56,7 @@ MATRIX: dict[str, dict[str, Any]] = {
             "from": [{"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}],
         }
     },
+    "openshift": {"openshift": True},
     "the platform chooses the user": {"securityContext": {"runAsUser": None, "runAsGroup": None}},
     "hub token": {
         "hub": {

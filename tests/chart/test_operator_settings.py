@@ -74,6 +74,7 @@ def test_every_setting_arrives(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
         "watchNodes": False,
         "leaderElection": False,
         "hostPathPrefixes": ["/mnt/models", "/data"],
+        "openshift": True,
         "calibration": {"enabled": False},
         "hub": {"enabled": False, **MATRIX["hub token"]["hub"]},
         **MATRIX["prometheus"],
@@ -89,6 +90,7 @@ def test_every_setting_arrives(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
         hub_token="hf_secret",
         hub_token_namespaces=("team-a", "team-b"),
         host_path_prefixes=("/mnt/models", "/data"),
+        pod_identity="Platform",
         prometheus=PrometheusSettings(
             url="https://prometheus.example/tenants",
             secrets=tmp_path,

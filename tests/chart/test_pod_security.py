@@ -115,9 +115,10 @@ def test_the_container_has_no_privilege_and_writes_only_to_its_temporary_folder(
 def test_the_process_runs_as_65532_unless_the_platform_chooses() -> None:
     context = pod_spec({})["securityContext"]
     assert (context["runAsUser"], context["runAsGroup"], context["fsGroup"]) == (65532,) * 3
-    chosen = pod_spec(MATRIX["the platform chooses the user"])["securityContext"]
-    assert not {"runAsUser", "runAsGroup", "fsGroup"} & set(chosen)
-    assert chosen["runAsNonRoot"] is True
+    for values in ("the platform chooses the user", "openshift"):
+        chosen = pod_spec(MATRIX[values])["securityContext"]
+        assert not {"runAsUser", "runAsGroup", "fsGroup"} & set(chosen)
+        assert chosen["runAsNonRoot"] is True
 
 
 def test_requests_and_a_memory_limit_are_set_and_both_probes_have_their_path() -> None:

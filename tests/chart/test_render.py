@@ -34,6 +34,7 @@ OTHER: dict[str, tuple[Any, dict[str, Any]]] = {
     "defaultImage": ("a:v0.30.0", {}),
     "resyncSeconds": (60, {}),
     "hostPathPrefixes": (["/mnt/models"], {}),
+    "openshift": (True, {}),
     "workers": (1, {}),
     "calibration.enabled": (False, {}),
     "prometheus.url": ("http://a", {}),

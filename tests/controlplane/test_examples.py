@@ -1,6 +1,7 @@
 """Every example, as a person uses it: applied with kubectl to a real cluster, Ready, no difference.
 
-One cluster and one operator for all of them, and a namespace for each example and way to apply it.
+One cluster and one operator for all of them, and a namespace for each example and way to apply it,
+which enforces restricted Pod Security.
 """
 
 from __future__ import annotations
@@ -67,7 +68,10 @@ def add_volumes(cluster: Cluster, example: Path, namespace: str) -> None:
 
 def apply(cluster: Cluster, example: Path, way: str) -> Applied:
     namespace = f"{way}-{example.stem}"
-    body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
+    modes = ("enforce", "warn")
+    labels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in modes}
+    metadata = {"name": namespace, "labels": labels}
+    body = {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
     cluster.api("POST", "/api/v1/namespaces", body)
     add_volumes(cluster, example, namespace)
     ended = cluster.kubectl("apply", *WAYS[way], "-n", namespace, "-f", str(example), check=False)

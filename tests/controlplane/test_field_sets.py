@@ -51,6 +51,9 @@ SPECS: list[tuple[str, dict[str, Any]]] = [
                 "runtimeClassName": "nvidia",
                 "priorityClassName": "system-node-critical",
                 "shmSize": "1Gi",
+                "securityContext": {"supplementalGroups": [44, 109]},
+                "serviceAccountName": "reader",
+                "schedulerName": "volcano",
             }
         },
     ),

@@ -19,9 +19,14 @@ Quantity = (
     | Annotated[int, Field(ge=0, le=2**53 - 1)]
 )
 
+GroupId = Annotated[int, Field(ge=0, le=2**31 - 1)]
+
 Labels = Annotated[dict[str, LabelValue], BeforeValidator(without_nulls)]
 Annotations = Annotated[dict[str, AnnotationValue], BeforeValidator(without_nulls)]
 Amounts = Annotated[dict[str, Quantity], BeforeValidator(without_nulls)]
+
+Identity = Literal["Fixed", "Platform"]
+"""Who says the user and the groups of the pods."""
 
 
 class NamedReference(ResourceModel):
@@ -108,6 +113,36 @@ class EnvironmentVariable(ResourceModel):
     config_map_key_ref: KeyReference | None = field("Take the value from a ConfigMap.")
 
 
+class SecurityContext(ResourceModel):
+    """What Kubernetes' own security contexts of pod and container say, as far as it may be chosen.
+
+    The rest is what restricted Pod Security wants, and no field changes it.
+    """
+
+    run_as_user: int | None = field(
+        "User of the processes; by default as spec.pod.identity says.", ge=1, le=2**31 - 1
+    )
+    run_as_group: int | None = field(
+        "Group of the processes; by default as spec.pod.identity says.", ge=0, le=2**31 - 1
+    )
+    fs_group: int | None = field(
+        "Group that the volumes' files get; by default as spec.pod.identity says.",
+        ge=0,
+        le=2**31 - 1,
+    )
+    supplemental_groups: list[GroupId] | None = field(
+        "Further groups of the processes, by number, such as that of /dev/kfd on nodes with AMD "
+        "GPUs (render).",
+        max_length=16,
+        schema={"x-kubernetes-list-type": "atomic"},
+    )
+    read_only_root_filesystem: bool | None = field(
+        "Whether the containers' root file systems are read-only; true by default. The engine "
+        "writes to volumes: /cache, /tmp (its home) and /dev/shm. False is for an image that "
+        "writes elsewhere."
+    )
+
+
 class PodSpec(ResourceModel):
     """Scheduling, labels and resources of the engine's pods."""
 
@@ -152,6 +187,27 @@ class PodSpec(ResourceModel):
         },
     )
     resources: Resources | None = field("CPU and memory of the engine's container.")
+    identity: Identity | None = field(
+        "Who says the pods' user, group and fsGroup where spec.pod.securityContext does not. "
+        "Fixed: they are 65532, which no image defines. Platform: they are left out, for a "
+        "platform that assigns them (OpenShift). By default as the operator's chart value "
+        "openshift says: Fixed, unless it is true."
+    )
+    security_context: SecurityContext | None = field(
+        "Users, groups and file systems of the containers, where they may be chosen."
+    )
+    service_account_name: str | None = field(
+        "ServiceAccount of the pods, such as one that a cloud gives rights on a bucket; the "
+        "namespace's own by default.",
+        max_length=253,
+        pattern=NAME,
+    )
+    automount_service_account_token: bool | None = field(
+        "Whether the pods get the account's token for the API server; false by default."
+    )
+    scheduler_name: str | None = field(
+        "Scheduler of the pods, where it is not Kubernetes' own.", max_length=253, pattern=NAME
+    )
     priority_class_name: str | None = field(
         "PriorityClass of the pods.", max_length=253, pattern=NAME
     )
@@ -174,10 +230,12 @@ class PodSpec(ResourceModel):
 
 __all__ = [
     "EnvironmentVariable",
+    "Identity",
     "KeyReference",
     "NamedReference",
     "PodSpec",
     "Resources",
+    "SecurityContext",
     "Toleration",
     "TopologySpreadConstraint",
 ]

@@ -60,6 +60,12 @@ def give_home() -> None:
     help="Folders of nodes that servers may use, by commas.",
 )
 @click.option(
+    "--pod-identity",
+    type=click.Choice(["Fixed", "Platform"]),
+    default="Fixed",
+    help="Who says the user and the groups of pods whose server does not.",
+)
+@click.option(
     "--calibration", type=bool, default=False, help="Ask engines what they are and measured."
 )
 @click.option("--prometheus-url", default="", help="Prometheus with the engines' metrics.")

@@ -120,6 +120,7 @@ class InputSource:
             max_nodes=LARGEST_GROUP if self.groups else 1,
             claim=claim,
             host_path_prefixes=self._settings.host_path_prefixes,
+            identity=self._settings.pod_identity,
         )
 
     async def _claim(self, server: VLLMServer) -> ClaimFacts | None:

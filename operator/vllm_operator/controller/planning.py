@@ -239,6 +239,8 @@ class Planner:
             if difference is not None:
                 return difference
         if template_of(found.objects) != in_force.template:
+            if now.identity != pinned.identity:
+                return f"the operator's default of spec.pod.identity is {now.identity} now"
             return f"release {RELEASE} renders the pod template otherwise"
         return None
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from vllm_operator.api.pod import Identity
+
 
 @dataclass(frozen=True)
 class PrometheusSettings:
@@ -53,6 +55,9 @@ class OperatorSettings:
 
     host_path_prefixes: tuple[str, ...] = ()
     """Folders of nodes that servers may use as storage; empty: none."""
+
+    pod_identity: Identity = "Fixed"
+    """Who says the user and the groups of pods whose server does not."""
 
     calibration: bool = False
     """Whether engines are asked for the KV cache that they measured, for the next plan."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from vllm_operator.api.pod import PodSpec
+from vllm_operator.api.v1alpha1 import VLLMServerSpec
 from vllm_operator.errors import IllegalPin
+from vllm_operator.sizing.asked.storage import volume_of
 
 
-def check_pod(template: Mapping[str, Any], host_path: str | None) -> None:
+def check_pod(template: Mapping[str, Any], spec: VLLMServerSpec) -> None:
     """Raise where a rendered pod template breaks a promise.
-
-    ``host_path`` is the folder of the node that the specification names, if any.
 
     Raises IllegalPin for what a specification can cause (two variables of one name), and
     AssertionError for what only a broken template can.
@@ -29,10 +30,13 @@ def check_pod(template: Mapping[str, Any], host_path: str | None) -> None:
         seen.add(name)
     if not all(isinstance(argument, str) for argument in container["command"]):
         raise AssertionError("an argument of the command is not a string")
-    if pod["automountServiceAccountToken"] or pod["enableServiceLinks"]:
+    asked, volume = spec.pod or PodSpec(), volume_of(spec)
+    token = bool(asked.automount_service_account_token)
+    if pod["automountServiceAccountToken"] != token or pod["enableServiceLinks"]:
         raise AssertionError("the pod would get a token or service links")
-    if "serviceAccountName" in pod:
+    if pod.get("serviceAccountName") != asked.service_account_name:
         raise AssertionError("the pod would get an account")
+    host_path = volume.source if volume.kind == "HostPath" else None
     folders = [volume["hostPath"]["path"] for volume in pod["volumes"] if "hostPath" in volume]
     if folders != ([] if host_path is None else [host_path]):
         raise AssertionError("the pod would get a folder of the node that nobody asked for")

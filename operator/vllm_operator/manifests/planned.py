@@ -32,6 +32,7 @@ def planned(server: VLLMServer, inputs: PlanningInputs) -> Planned | Unplanned:
 def rendered(server: VLLMServer, inputs: PlanningInputs, sized: Sized) -> Planned | Unplanned:
     """A plan with the objects of the server as it stands: none where they would be refused."""
     try:
-        return Planned(sized.plan, sized.gpu, render(server, sized.plan, sized.gpu))
+        objects = render(server, sized.plan, sized.gpu, inputs.identity)
+        return Planned(sized.plan, sized.gpu, objects)
     except PlanningError as error:
         return unplanned(server, inputs, [error])

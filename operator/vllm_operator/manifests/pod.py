@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from vllm_operator.api.base import PORT
 from vllm_operator.api.plan import Plan
-from vllm_operator.api.pod import EnvironmentVariable, KeyReference, PodSpec
+from vllm_operator.api.pod import EnvironmentVariable, Identity, KeyReference, PodSpec
 from vllm_operator.api.v1alpha1 import DEFAULT_DRAIN_SECONDS, VLLMServerSpec
 from vllm_operator.errors import IllegalPin
 from vllm_operator.hardware.nodes import GPUOffer
@@ -17,11 +17,9 @@ from vllm_operator.sizing.asked.storage import volume_of
 
 from . import labels as names
 from .probes import DEFAULT_LIVENESS_BUDGET_SECONDS, probes
+from .security import container_security_context, pod_security_context
 from .stopping import grace_seconds, pre_stop
 from .volumes import volume_mounts, volumes
-
-RUN_AS_USER: Final = 65532
-"""An unprivileged user that no image defines; USER and HOME are set, so nothing looks it up."""
 
 DEFAULT_SURGE_TIMEOUT_SECONDS: Final = 120
 PROGRESS_MARGIN_SECONDS: Final = 300
@@ -31,7 +29,9 @@ AFFINITY: Final = "spec.pod.affinity"
 REQUIRED: Final = "requiredDuringSchedulingIgnoredDuringExecution"
 
 
-def pod_values(spec: VLLMServerSpec, plan: Plan, gpu: GPUOffer, server_name: str) -> dict[str, Any]:
+def pod_values(
+    spec: VLLMServerSpec, plan: Plan, gpu: GPUOffer, server_name: str, identity: Identity
+) -> dict[str, Any]:
     """Values for the pod template of one node, in Kubernetes' own shapes."""
     pod = spec.pod or PodSpec()
     drain = drain_seconds(spec)
@@ -44,7 +44,11 @@ def pod_values(spec: VLLMServerSpec, plan: Plan, gpu: GPUOffer, server_name: str
         "lifecycle": {"preStop": pre_stop(plan.engine.version, PORT, drain)},
         "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
         **probes(plan.engine.version, PORT, budget, liveness_budget_seconds(spec)),
-        "run_as_user": RUN_AS_USER,
+        "security_context": pod_security_context(pod, identity),
+        "container_security_context": container_security_context(pod),
+        "service_account_name": pod.service_account_name,
+        "token": bool(pod.automount_service_account_token),
+        "scheduler_name": pod.scheduler_name,
         "affinity": with_node_labels(pod.affinity, gpu.node_labels),
         "node_selector": pod.node_selector or None,
         "tolerations": _tolerations(pod, gpu.resource_name),

@@ -12,9 +12,9 @@ import jinja2
 from vllm_operator.api.base import API_VERSION, KIND, PORT
 from vllm_operator.api.canonical import digest
 from vllm_operator.api.plan import Plan
+from vllm_operator.api.pod import Identity
 from vllm_operator.api.v1alpha1 import VLLMServer, VLLMServerSpec
 from vllm_operator.hardware.nodes import GPUOffer
-from vllm_operator.sizing.asked.storage import volume_of
 
 from . import labels as names
 from .checks import check_pod
@@ -60,18 +60,21 @@ def owner_reference(server: VLLMServer) -> Object:
     }
 
 
-def render(server: VLLMServer, plan: Plan, gpu: GPUOffer) -> tuple[Object, ...]:
+def render(
+    server: VLLMServer, plan: Plan, gpu: GPUOffer, identity: Identity = "Fixed"
+) -> tuple[Object, ...]:
     """The workload and the Service of a plan, in the order of their application.
 
     The workload is a Deployment, and a LeaderWorkerSet for replicas on several nodes. Its
     ``spec.replicas`` and rollout strategy are those of a new server; the
-    controller sets both at each visit (``with_live_fields``).
+    controller sets both at each visit (``with_live_fields``). ``identity`` is that of pods that say
+    nothing of it.
 
     Raises IllegalPin where the specification would give an object that the API server refuses.
     """
     common = _common(server)
     name = server.metadata.name
-    values = pod_values(server.spec, plan, gpu, name)
+    values = pod_values(server.spec, plan, gpu, name, identity)
     common["replicas"], common["rolling_update"] = server.spec.replicas, SURGE
     if plan.placement.nodes == 1:
         workload = _document(
@@ -98,8 +101,7 @@ def render(server: VLLMServer, plan: Plan, gpu: GPUOffer) -> tuple[Object, ...]:
 def _pod(server: VLLMServer, values: Mapping[str, Any]) -> Object:
     """A pod template, checked."""
     template = _document("pod.json.j2", **values)
-    volume = volume_of(server.spec)
-    check_pod(template, volume.source if volume.kind == "HostPath" else None)
+    check_pod(template, server.spec)
     return template
 
 

@@ -544,6 +544,23 @@ TEXTS = [
         "PermissionDenied",
         "/cache/vllm is on a read-only volume",
     ),
+    *(
+        Said(
+            "log",
+            "0.32.0",
+            text,
+            "PermissionDenied",
+            "/app/cache is in the container's root file system, which is read-only; let the image "
+            "write below /tmp or /cache instead, or set "
+            "spec.pod.securityContext.readOnlyRootFilesystem to false",
+        )
+        for text in (
+            "OSError: [Errno 30] Read-only file system: '/app/cache'",
+            "filesystem error: cannot create directories: Read-only file system [/app/cache]",
+            "mkdir: cannot create directory '/app/cache': Read-only file system",
+            "sh: 1: cannot create /app/cache: Read-only file system",
+        )
+    ),
     Said(
         "log",
         "0.20.0",
@@ -695,6 +712,15 @@ TEXTS = [
         "requests.nvidia.com/gpu=8",
         "QuotaExceeded",
         "used requests.nvidia.com/gpu=7, limited to requests.nvidia.com/gpu=8",
+    ),
+    Said(
+        "deployment",
+        "0.20.0",
+        'pods "qwen-7d-" is forbidden: unable to validate against any security context constraint: '
+        '[provider "restricted-v2": .spec.securityContext.fsGroup: Invalid value: []int64{65532}: '
+        "65532 is not an allowed group]",
+        "PodRefused",
+        "leave them to the platform with spec.pod.identity: Platform",
     ),
     Said(
         "deployment",

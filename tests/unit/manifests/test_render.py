@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from support.builders import OFFER, make_plan, make_server
 from unit.sizing.examples import H100, inputs_for
 from vllm_operator.api.canonical import digest
+from vllm_operator.api.pod import Identity
 from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.engine.versions import NEWEST_KNOWN
 from vllm_operator.errors import IllegalPin
@@ -85,6 +86,73 @@ def test_the_pod_gets_no_token_no_links_and_no_privilege() -> None:
     assert spec["enableServiceLinks"] is False
     assert spec["securityContext"]["runAsNonRoot"] is True
     assert engine()["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+
+
+def test_pods_run_as_a_user_and_groups_that_no_image_defines_unless_it_is_said_otherwise() -> None:
+    context = pod()["securityContext"]
+    assert [context[name] for name in ("runAsUser", "runAsGroup", "fsGroup")] == [65532] * 3
+    said = {"runAsUser": 1000, "runAsGroup": 0, "fsGroup": 2000, "supplementalGroups": [44, 109]}
+    context = pod(pod={"securityContext": said})["securityContext"]
+    assert {name: context[name] for name in said} == said
+
+
+@pytest.mark.parametrize(
+    ("of_the_server", "of_the_operator", "user"),
+    [
+        (None, "Platform", None),
+        ("Platform", "Fixed", None),
+        ("Fixed", "Platform", 65532),
+    ],
+)
+def test_a_platform_that_says_users_and_groups_finds_none_in_the_pod(
+    of_the_server: str | None, of_the_operator: Identity, user: int | None
+) -> None:
+    server = make_server(pod={"identity": of_the_server})
+    deployment, _ = render.render(server, make_plan(), OFFER, of_the_operator)
+    context = deployment["spec"]["template"]["spec"]["securityContext"]
+    assert {context.get(name) for name in ("runAsUser", "runAsGroup", "fsGroup")} == {user}
+    assert context["runAsNonRoot"] is True
+
+
+def test_what_a_server_says_of_its_user_stands_where_the_platform_says_the_rest() -> None:
+    said = {"identity": "Platform", "securityContext": {"fsGroup": 2000}}
+    context = pod(pod=said)["securityContext"]
+    assert (context.get("runAsUser"), context["fsGroup"]) == (None, 2000)
+
+
+def test_an_account_comes_without_its_token_unless_it_is_asked_for() -> None:
+    spec = pod(pod={"serviceAccountName": "reader"})
+    assert (spec["serviceAccountName"], spec["automountServiceAccountToken"]) == ("reader", False)
+    asked = {"serviceAccountName": "reader", "automountServiceAccountToken": True}
+    assert pod(pod=asked)["automountServiceAccountToken"] is True
+
+
+def test_a_scheduler_is_named_only_where_the_server_names_one() -> None:
+    assert "schedulerName" not in pod()
+    assert pod(pod={"schedulerName": "volcano"})["schedulerName"] == "volcano"
+
+
+def test_the_engine_s_root_file_system_is_read_only_unless_it_is_said_otherwise() -> None:
+    assert engine()["securityContext"]["readOnlyRootFilesystem"] is True
+    allowed = engine(pod={"securityContext": {"readOnlyRootFilesystem": False}})
+    assert allowed["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "readOnlyRootFilesystem": False,
+    }
+
+
+def test_all_that_vllm_and_its_libraries_write_by_default_lies_in_a_writable_volume() -> None:
+    # Torch and Ray write to the temporary folder; Triton, FlashInfer, XDG's caches and settings
+    # below the home; nobody is told another place.
+    server = make_server(gpu=H100)
+    plan = make_real_plan(server, inputs_for(server))
+    container = render.render(server, plan, OFFER)[0]["spec"]["template"]["spec"]["containers"][0]
+    written = {one["name"]: one["value"] for one in container["env"]}
+    assert (written["HOME"], written["VLLM_CACHE_ROOT"]) == ("/tmp", "/cache/vllm")
+    assert written["HF_HOME"] == "/cache/huggingface"
+    writable = {one["mountPath"] for one in container["volumeMounts"] if not one.get("readOnly")}
+    assert writable == {"/cache", "/dev/shm", "/tmp"}
 
 
 def test_the_startup_budget_covers_the_plan_s() -> None:
@@ -212,7 +280,7 @@ def test_a_folder_of_the_node_that_nobody_asked_for_is_never_rendered() -> None:
     template = deployment["spec"]["template"]
     template["spec"]["volumes"].append({"name": "etc", "hostPath": {"path": "/etc"}})
     with pytest.raises(AssertionError, match="a folder of the node"):
-        check_pod(template, None)
+        check_pod(template, make_server().spec)
 
 
 def test_the_gpu_s_nodes_are_required_in_every_alternative_of_the_user_s() -> None:
@@ -257,10 +325,10 @@ def test_an_affinity_that_is_not_shaped_like_one_is_refused_also_beside_one_that
 )
 def test_a_template_that_would_break_a_promise_is_never_applied(change: Any, message: str) -> None:
     template = rendered()[0]["spec"]["template"]
-    check_pod(template, None)
+    check_pod(template, make_server().spec)
     change(template["spec"])
     with pytest.raises(AssertionError, match=message):
-        check_pod(template, None)
+        check_pod(template, make_server().spec)
 
 
 def test_labels_of_the_user_never_replace_the_operator_s() -> None:

@@ -16,8 +16,15 @@ from vllm_operator.sizing.plan.planner import inputs_hash, make_plan
 
 def test_inputs_survive_a_round_trip_through_json():
     planned = server()
-    inputs = inputs_for(planned, offers=(offer("NVIDIA-L4", 22),), nodes_visible=True, max_nodes=3)
+    inputs = inputs_for(
+        planned,
+        offers=(offer("NVIDIA-L4", 22),),
+        nodes_visible=True,
+        max_nodes=3,
+        identity="Platform",
+    )
     restored = PlanningInputs.from_json_object(inputs.to_json_object())
+    assert restored.identity == "Platform"
     assert restored.fingerprint() == inputs.fingerprint()
     assert make_plan(planned, restored) == make_plan(planned, inputs)
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from vllm_operator import errors
 from vllm_operator.api.canonical import canonical_json
+from vllm_operator.api.pod import Identity
 from vllm_operator.hardware.nodes import GPUOffer
 from vllm_operator.models.facts import ModelFacts
 from vllm_operator.sizing.memory.calibration import Calibration
@@ -55,6 +56,8 @@ class PlanningInputs:
     """The PersistentVolumeClaim that the specification names, where it was read."""
     host_path_prefixes: tuple[str, ...] | None = None
     """Folders of nodes that servers may use; None where no operator's settings are known."""
+    identity: Identity = "Fixed"
+    """Who says the user of pods whose specification does not."""
     repairs: tuple[Repair, ...] = ()
     """What engines of this specification that did not start have taught."""
     calibrations: tuple[Calibration, ...] = ()
@@ -65,6 +68,7 @@ class PlanningInputs:
     def to_json_object(self) -> dict[str, Any]:
         """The inputs as plain JSON, for pinning."""
         tuned = {} if self.tuned is None else {"tuned": self.tuned.to_json_object()}
+        identity = {} if self.identity == "Fixed" else {"identity": self.identity}
         return {
             "model": self.model.to_json_object() if self.model else None,
             "modelProblem": problem_to_json(self.model_problem) if self.model_problem else None,
@@ -78,7 +82,9 @@ class PlanningInputs:
             "hostPathPrefixes": _listed(self.host_path_prefixes),
             "repairs": [repair.to_json_object() for repair in self.repairs],
             "calibrations": [one.to_json_object() for one in self.calibrations],
-            **tuned,  # not where there are none: the hash of such a plan stays what it was
+            # Not where they say nothing: the hash of such a plan stays what it was.
+            **identity,
+            **tuned,
         }
 
     @classmethod
@@ -98,6 +104,7 @@ class PlanningInputs:
             max_nodes=document.get("maxNodes", 1),  # absent in what earlier releases pinned
             claim=ClaimFacts.from_json_object(claim) if claim else None,
             host_path_prefixes=None if prefixes is None else tuple(prefixes),
+            identity=document.get("identity", "Fixed"),
             repairs=tuple(map(Repair.from_json_object, document.get("repairs") or ())),
             calibrations=tuple(
                 map(Calibration.from_json_object, document.get("calibrations") or ())

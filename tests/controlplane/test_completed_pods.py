@@ -1,0 +1,179 @@
+"""What a pod needs on other people's clusters, beside what follows from the plan.
+
+The namespace enforces restricted Pod Security throughout: what completes a pod does not weaken it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from localcluster.client import ApiError
+from support.fixtures import StartOperator
+from support.operating import OperatorProcess
+from support.world import World, container
+
+POLICIES = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
+RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
+
+
+@pytest.fixture(autouse=True)
+def restricted(world: World) -> None:
+    labels = {"metadata": {"labels": RESTRICTED}}
+    path = f"/api/v1/namespaces/{world.namespace}"
+    world.cluster.api("PATCH", path, labels, "application/merge-patch+json")
+
+
+def enforce(world: World, expression: str, message: str, refused: dict[str, Any]) -> None:
+    """Refuse the namespace's pods for which ``expression`` is false, as ``refused`` is."""
+    rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"]}
+    name = f"policy-{world.namespace}"
+    policy = {
+        "metadata": {"name": name},
+        "spec": {
+            "matchConstraints": {"resourceRules": [{**rule, "resources": ["pods"]}]},
+            "validations": [{"expression": expression, "message": message}],
+        },
+    }
+    place = {"matchLabels": {"kubernetes.io/metadata.name": world.namespace}}
+    binding = {
+        "metadata": {"name": name},
+        "spec": {
+            "policyName": name,
+            "validationActions": ["Deny"],
+            "matchResources": {"namespaceSelector": place},
+        },
+    }
+    world.cluster.api("POST", POLICIES, policy)
+    world.cluster.api("POST", POLICIES.replace("policies", "policybindings"), binding)
+    world.wait(lambda: message in refusal(world, refused), "the policy to be in force")
+
+
+def refusal(world: World, spec: dict[str, Any]) -> str:
+    """Why the API server refuses such a pod; empty where it does not."""
+    body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "tried"}, "spec": spec}
+    try:
+        world.cluster.api("POST", f"{world.path('Pod')}?dryRun=All", body)
+    except ApiError as error:
+        return error.message
+    return ""
+
+
+def pod_of(world: World) -> dict[str, Any]:
+    (found,) = world.list("Pod")
+    return dict(found["spec"])
+
+
+def hardened(**context: Any) -> dict[str, Any]:
+    """A pod that passes restricted Pod Security, with that security context of its container."""
+    inside = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, **context}
+    return {
+        "automountServiceAccountToken": False,
+        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [{"name": "a", "image": "a", "securityContext": inside}],
+    }
+
+
+def test_where_root_file_systems_must_be_read_only_a_server_serves_as_it_is(
+    world: World, operator: OperatorProcess
+) -> None:
+    enforce(
+        world,
+        "object.spec.containers.all(c, has(c.securityContext.readOnlyRootFilesystem) && "
+        "c.securityContext.readOnlyRootFilesystem)",
+        "root file systems must be read-only",
+        hardened(),
+    )
+    world.apply()
+    world.wait_ready()
+
+
+def test_an_image_that_writes_into_itself_gets_a_root_file_system_that_may_be_written(
+    world: World, operator: OperatorProcess
+) -> None:
+    world.apply(pod={"securityContext": {"readOnlyRootFilesystem": False}})
+    world.wait_ready()
+    context = container(world.get("Deployment"))["securityContext"]
+    assert context["readOnlyRootFilesystem"] is False
+
+
+def refuse_chosen_users(world: World) -> None:
+    """As OpenShift's restricted-v2 does: no user and no group outside the namespace's range."""
+    expressions = (
+        f"!has(object.spec.securityContext.{name}) || object.spec.securityContext.{name} >= {low}"
+        for name, low in (("runAsUser", 1000790000), ("fsGroup", 1000790000))
+    )
+    refused = hardened()
+    refused["securityContext"]["runAsUser"] = 65532
+    message = "unable to validate against any security context constraint"
+    enforce(world, " && ".join(f"({one})" for one in expressions), message, refused)
+
+
+def test_on_openshift_an_operator_of_its_chart_value_leaves_users_and_groups_to_the_platform(
+    world: World, start_operator: StartOperator
+) -> None:
+    refuse_chosen_users(world)
+    start_operator(world, chart={"openshift": True}, pod_identity="Platform")
+    world.apply()
+    world.wait_ready()
+    assert pod_of(world)["securityContext"]["runAsNonRoot"] is True
+
+
+def test_one_server_s_users_and_groups_are_left_to_the_platform_by_its_own_field(
+    world: World, operator: OperatorProcess
+) -> None:
+    refuse_chosen_users(world)
+    world.apply(pod={"identity": "Platform"})
+    world.wait_ready()
+
+
+def test_a_server_that_the_platform_s_rule_refuses_is_told_which_field_leaves_the_user_out(
+    world: World, operator: OperatorProcess
+) -> None:
+    refuse_chosen_users(world)
+    world.apply()
+    refused = world.wait_condition("Ready", "False", "PodRefused")
+    assert "spec.pod.identity" in refused["message"]
+
+
+def test_a_server_of_a_claim_s_owner_runs_as_the_user_that_it_names(
+    world: World, operator: OperatorProcess
+) -> None:
+    world.apply(pod={"securityContext": {"runAsUser": 1000, "runAsGroup": 0, "fsGroup": 2000}})
+    world.wait_ready()
+    context = pod_of(world)["securityContext"]
+    assert [context[name] for name in ("runAsUser", "runAsGroup", "fsGroup")] == [1000, 0, 2000]
+
+
+def test_on_amd_nodes_the_engine_is_in_the_group_that_may_open_the_gpus(
+    world: World, operator: OperatorProcess
+) -> None:
+    world.apply(
+        gpu={"product": "MI300X", "perNode": 8},
+        engine={"image": "vllm/vllm-openai-rocm:v0.30.0"},
+        pod={"securityContext": {"supplementalGroups": [109]}},
+    )
+    world.wait_condition("Planned", "True")
+    (pod,) = world.wait(lambda: world.list("Pod"), "its pod")
+    assert pod["spec"]["securityContext"]["supplementalGroups"] == [109]
+    assert container(world.get("Deployment"))["resources"]["limits"] == {"amd.com/gpu": "1"}
+
+
+def test_a_pod_has_the_rights_of_its_service_account_without_a_token_for_the_api_server(
+    world: World, operator: OperatorProcess
+) -> None:
+    account = {"metadata": {"name": "model-reader"}}
+    path = f"/api/v1/namespaces/{world.namespace}/serviceaccounts"
+    world.cluster.api("POST", path, account)
+    world.apply(pod={"serviceAccountName": "model-reader"})
+    world.wait_ready()
+    assert pod_of(world)["serviceAccountName"] == "model-reader"
+    assert pod_of(world)["automountServiceAccountToken"] is False
+
+
+def test_another_scheduler_is_left_the_pod(world: World, operator: OperatorProcess) -> None:
+    world.apply(pod={"schedulerName": "volcano"})
+    (pod,) = world.wait(lambda: world.list("Pod"), "its pod")
+    assert pod["spec"]["schedulerName"] == "volcano"
+    assert "nodeName" not in pod["spec"]
