@@ -177,3 +177,57 @@ def test_another_scheduler_is_left_the_pod(world: World, operator: OperatorProce
     (pod,) = world.wait(lambda: world.list("Pod"), "its pod")
     assert pod["spec"]["schedulerName"] == "volcano"
     assert "nodeName" not in pod["spec"]
+
+
+def test_an_engine_has_the_company_s_authority_a_chat_template_logging_and_adapters_as_files(
+    world: World, operator: OperatorProcess
+) -> None:
+    world.apply(
+        engine={
+            "extraArgs": ["--chat-template=/files/chat.jinja"],
+            "env": [
+                {"name": "SSL_CERT_FILE", "value": "/authority/ca.crt"},
+                {"name": "VLLM_LOGGING_CONFIG_PATH", "value": "/files/logging.json"},
+            ],
+            "lora": {"adapters": [{"name": "sql", "path": "/adapters/sql"}]},
+        },
+        pod={
+            "volumes": [
+                {"name": "files", "configMap": {"name": "files"}},
+                {"name": "authority", "secret": {"secretName": "authority"}},
+                {"name": "adapters", "persistentVolumeClaim": {"claimName": "adapters"}},
+            ],
+            "volumeMounts": [
+                {"name": "files", "mountPath": "/files"},
+                {"name": "authority", "mountPath": "/authority", "readOnly": True},
+                {"name": "adapters", "mountPath": "/adapters", "readOnly": True},
+            ],
+        },
+    )
+    world.wait_condition("Planned", "True")
+    (pod,) = world.wait(lambda: world.list("Pod"), "its pod")
+    mounts = pod["spec"]["containers"][0]["volumeMounts"]
+    folders = {mount["mountPath"]: mount["name"] for mount in mounts}
+    found = {volume["name"]: volume for volume in pod["spec"]["volumes"]}
+    assert found[folders["/files"]]["configMap"]["name"] == "files"
+    assert found[folders["/authority"]]["secret"]["secretName"] == "authority"
+    assert found[folders["/adapters"]]["persistentVolumeClaim"]["claimName"] == "adapters"
+
+
+def test_a_changed_volume_rolls_the_server_with_its_plan_kept(
+    world: World, operator: OperatorProcess
+) -> None:
+    world.apply()
+    world.wait_ready()
+    before = world.args()
+    scratch = {"name": "scratch", "emptyDir": {}}
+    mount = {"name": "scratch", "mountPath": "/scratch"}
+    world.apply(pod={"volumes": [scratch], "volumeMounts": [mount]})
+    world.wait_ready()
+    assert mount in container(world.get("Deployment"))["volumeMounts"]
+    assert world.args() == before
+
+
+def test_a_folder_of_the_node_is_no_volume_of_a_pod_s_own(world: World) -> None:
+    with pytest.raises(ApiError, match="takes exactly one of configMap, secret"):
+        world.apply(pod={"volumes": [{"name": "etc", "hostPath": {"path": "/etc"}}]})

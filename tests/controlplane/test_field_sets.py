@@ -91,6 +91,26 @@ SPECS: list[tuple[str, dict[str, Any]]] = [
         "image",
         {"model": {"id": "a/b", "storage": {"image": {"reference": "a/b", "pullPolicy": "Never"}}}},
     ),
+    (
+        "volumes",
+        {
+            "pod": {
+                "volumes": [
+                    {
+                        "name": "a",
+                        "configMap": {"name": "a", "items": [{"key": "k", "path": "p"}]},
+                    },
+                    {"name": "b", "secret": {"secretName": "b", "defaultMode": 288}},
+                    {"name": "c", "persistentVolumeClaim": {"claimName": "c", "readOnly": True}},
+                    {"name": "d", "emptyDir": {}},
+                ],
+                "volumeMounts": [
+                    {"name": "a", "mountPath": "/a", "subPath": "p", "readOnly": True},
+                    {"name": "d", "mountPath": "/d"},
+                ],
+            }
+        },
+    ),
     ("sized-cache", {"model": {"id": "a/b", "storage": {"emptyDir": {"sizeLimit": "9Gi"}}}}),
 ]
 

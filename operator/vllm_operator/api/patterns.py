@@ -19,6 +19,12 @@ QUALIFIED_NAME: Final = rf"^({_SUBDOMAIN}/)?{_LABEL_NAME}$"
 OPTIONAL_QUALIFIED_NAME: Final = rf"^(({_SUBDOMAIN}/)?{_LABEL_NAME})?$"
 EXTENDED_RESOURCE: Final = rf"^{_SUBDOMAIN}/{_LABEL_NAME}$"
 
+VOLUME_NAME: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+_SEGMENT = r"\.?[A-Za-z0-9_-][A-Za-z0-9._-]*"
+MOUNT_PATH: Final = rf"^(/{_SEGMENT})+$"
+RELATIVE_PATH: Final = rf"^{_SEGMENT}(/{_SEGMENT})*$"
+"""Neither goes up (``..``), and each names a place in one way."""
+
 QUANTITY: Final = r"^[0-9]+(\.[0-9]+)?([eE][0-9]{1,2}|m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$"
 """Never negative, as no size of ours is."""
 
@@ -48,6 +54,9 @@ MEANINGS: Final[Mapping[str, str]] = {
     EXTENDED_RESOURCE: "an extended resource, such as nvidia.com/gpu",
     CRON_SCHEDULE: "five numbers, ranges or *, as in 0 2 * * *",
     TIME_ZONE: "the name of a time zone, such as Europe/Berlin",
+    VOLUME_NAME: "a label: lower-case letters, digits and '-'",
+    MOUNT_PATH: "an absolute path without '..' and without a '/' at its end, such as /files",
+    RELATIVE_PATH: "a relative path without '..'",
     QUANTITY: "a quantity, such as 500m, 2 or 16Gi",
 }
 """What a reader is told instead of the pattern."""

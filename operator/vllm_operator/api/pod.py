@@ -6,11 +6,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
-from . import rules
+from . import pod_rules as rules
 from .base import ResourceModel, validations
 from .fields import FREE_FORM, field, required, without_nulls
 from .patterns import DATA_KEY, LABEL_VALUE, OPTIONAL_QUALIFIED_NAME, QUALIFIED_NAME, QUANTITY
 from .patterns import OBJECT_NAME as NAME
+from .volumes import EngineVolumeMount, Volume
 
 LabelValue = Annotated[str, Field(max_length=63, pattern=LABEL_VALUE)]
 AnnotationValue = Annotated[str, Field(max_length=4096)]
@@ -144,7 +145,9 @@ class SecurityContext(ResourceModel):
 
 
 class PodSpec(ResourceModel):
-    """Scheduling, labels and resources of the engine's pods."""
+    """What completes the engine's pods, beside what follows from the plan."""
+
+    model_config = ConfigDict(json_schema_extra=validations(rules.MOUNTS_ARE_OF_VOLUMES))
 
     labels: Labels | None = field(
         "Labels to add to the pods.",
@@ -220,6 +223,16 @@ class PodSpec(ResourceModel):
         "Secrets of the server's namespace to pull the image with.",
         max_length=8,
         schema={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+    )
+    volumes: list[Volume] | None = field(
+        "Further volumes of the pods: files from ConfigMaps and Secrets, claims, empty folders.",
+        max_length=16,
+        schema={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+    )
+    volume_mounts: list[EngineVolumeMount] | None = field(
+        "Where the engine's container finds these volumes.",
+        max_length=16,
+        schema={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["mountPath"]},
     )
     shm_size: str | None = field(
         "Size of /dev/shm, a quantity. By default it follows from the number of GPUs.",

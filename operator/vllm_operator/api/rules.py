@@ -14,8 +14,8 @@ from dataclasses import replace
 from typing import Any, Final
 
 from .base import Rule
-from .patterns import IMAGE_VERSION, QUALIFIED_NAME, SERVICE_NAME
-from .quantity import parse_quantity
+from .patterns import IMAGE_VERSION, SERVICE_NAME
+from .pod_rules import POD_RULES
 
 NAME_LIMIT: Final = 52
 """A StatefulSet appends 11 characters in the label controller-revision-hash, which may have 63."""
@@ -29,14 +29,6 @@ def _batch_holds_a_prompt(engine: Mapping[str, Any]) -> bool:
     if engine.get("chunkedPrefill", True) or "maxModelLen" not in engine:
         return True
     return bool(engine.get("maxNumBatchedTokens", engine["maxModelLen"]) >= engine["maxModelLen"])
-
-
-def _requests_within_limits(resources: Mapping[str, Any]) -> bool:
-    requests, limits = resources.get("requests", {}), resources.get("limits", {})
-    return all(
-        parse_quantity(requests[name]) <= parse_quantity(limits[name])
-        for name in requests.keys() & limits.keys()
-    )
 
 
 def _serves_from_volume(model: Mapping[str, Any]) -> bool:
@@ -214,94 +206,6 @@ TUNED_BATCH_HOLDS_SEQUENCES: Final = Rule(
     field="maxNumBatchedTokens",
 )
 
-ENV_HAS_ONE_SOURCE: Final = Rule(
-    cel=(
-        "[has(self.value), has(self.secretKeyRef), has(self.configMapKeyRef)]"
-        ".filter(x, x).size() == 1"
-    ),
-    message=(
-        "an entry of spec.engine.env takes exactly one of value, secretKeyRef and configMapKeyRef; "
-        "keep or add one"
-    ),
-    holds=lambda variable: (
-        sum(member in variable for member in ("value", "secretKeyRef", "configMapKeyRef")) == 1
-    ),
-)
-
-OWN_PREFIXES: Final = Rule(
-    cel="self.all(k, !k.startsWith('vllm-operator.io/') && !k.startsWith('app.kubernetes.io/'))",
-    message=(
-        "keys under vllm-operator.io/ and app.kubernetes.io/ belong to the operator; "
-        "use a prefix of your own"
-    ),
-    holds=lambda keys: (
-        not any(key.startswith(("vllm-operator.io/", "app.kubernetes.io/")) for key in keys)
-    ),
-)
-
-QUALIFIED_KEYS: Final = Rule(
-    cel=f"self.all(k, k.size() <= 317 && k.matches(r'{QUALIFIED_NAME}'))",
-    message=(
-        "a key must be a label name: at most 63 letters, digits, '-', '_' and '.', "
-        "after an optional DNS name and '/'; correct or remove it"
-    ),
-    holds=lambda keys: all(
-        len(key) <= 317 and re.fullmatch(QUALIFIED_NAME, key) is not None for key in keys
-    ),
-)
-
-_COMPUTE_RESOURCES = ("cpu", "memory", "ephemeral-storage")
-
-
-def _compute_resources_only(verb: str) -> Rule:
-    return Rule(
-        cel=f"self.all(k, k in {list(_COMPUTE_RESOURCES)})",
-        message=(
-            f"only cpu, memory and ephemeral-storage may be {verb} here; "
-            "remove the others: GPUs follow from spec.parallelism and spec.gpu"
-        ),
-        holds=lambda amounts: amounts.keys() <= set(_COMPUTE_RESOURCES),
-    )
-
-
-REQUESTABLE: Final = _compute_resources_only("requested")
-LIMITABLE: Final = _compute_resources_only("limited")
-
-REQUESTS_WITHIN_LIMITS: Final = Rule(
-    cel=(
-        "!has(self.requests) || !has(self.limits) || self.requests.all(k, !(k in self.limits) || "
-        "!isQuantity(string(self.requests[k])) || !isQuantity(string(self.limits[k])) || "
-        "quantity(string(self.requests[k])).compareTo(quantity(string(self.limits[k]))) <= 0)"
-    ),
-    message=(
-        "spec.pod.resources.requests asks for more than spec.pod.resources.limits allows; "
-        "lower the request or raise the limit"
-    ),
-    holds=_requests_within_limits,
-)
-
-TOLERATION_WITHOUT_KEY: Final = Rule(
-    cel="has(self.key) && self.key != '' || self.?operator.orValue('Equal') == 'Exists'",
-    message="a toleration without a key matches every taint; set its operator to Exists",
-    holds=lambda toleration: bool(toleration.get("key") or toleration.get("operator") == "Exists"),
-)
-
-TOLERATION_EXISTS: Final = Rule(
-    cel="self.?operator.orValue('Equal') != 'Exists' || self.?value.orValue('') == ''",
-    message="a toleration with operator Exists takes no value; remove the value or use Equal",
-    holds=lambda toleration: (
-        toleration.get("operator") != "Exists" or not toleration.get("value", "")
-    ),
-)
-
-TOLERATION_SECONDS: Final = Rule(
-    cel="!has(self.tolerationSeconds) || self.?effect.orValue('') == 'NoExecute'",
-    message="tolerationSeconds only counts for effect NoExecute; set that effect or remove it",
-    holds=lambda toleration: (
-        "tolerationSeconds" not in toleration or toleration.get("effect") == "NoExecute"
-    ),
-)
-
 RULES: Final = (
     SERVER_NAME,
     ONE_SOURCE_OF_FACTS,
@@ -316,13 +220,5 @@ RULES: Final = (
     AN_OBJECTIVE_HAS_A_LATENCY,
     BOUNDS_ARE_ORDERED,
     TUNED_BATCH_HOLDS_SEQUENCES,
-    ENV_HAS_ONE_SOURCE,
-    OWN_PREFIXES,
-    QUALIFIED_KEYS,
-    REQUESTABLE,
-    LIMITABLE,
-    REQUESTS_WITHIN_LIMITS,
-    TOLERATION_WITHOUT_KEY,
-    TOLERATION_EXISTS,
-    TOLERATION_SECONDS,
+    *POD_RULES,
 )

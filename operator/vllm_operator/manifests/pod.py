@@ -63,8 +63,8 @@ def pod_values(
         "command": list(plan.engine.command),
         "env": _environment(spec, plan),
         "resources": _resources(pod, gpu.resource_name, gpus),
-        "volume_mounts": volume_mounts(volume_of(spec)),
-        "volumes": volumes(spec, volume_of(spec), pod.shm_size, gpus),
+        "volume_mounts": volume_mounts(volume_of(spec), pod),
+        "volumes": volumes(spec, volume_of(spec), pod, gpus),
     }
 
 

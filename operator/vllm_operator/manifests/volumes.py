@@ -1,9 +1,11 @@
-"""Volumes of a replica's pod: the checkpoint, the caches, shared memory and scratch space."""
+"""Volumes of a replica's pod: the checkpoint, the caches, shared memory and scratch space; and
+those that the specification adds."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
+from vllm_operator.api.pod import PodSpec
 from vllm_operator.api.v1alpha1 import VLLMServerSpec
 from vllm_operator.sizing.asked.storage import MODELS_PATH, Volume
 
@@ -12,8 +14,12 @@ CACHE_MOUNT: Final = "/cache"
 Object = dict[str, Any]
 
 
-def volume_mounts(volume: Volume) -> list[Object]:
+def volume_mounts(volume: Volume, pod: PodSpec) -> list[Object]:
     """Where the engine's container finds them."""
+    return [*_own_mounts(volume), *(mount.to_json_object() for mount in pod.volume_mounts or [])]
+
+
+def _own_mounts(volume: Volume) -> list[Object]:
     sub_path = volume.path.strip("/")
     cache: Object = {"name": "cache", "mountPath": CACHE_MOUNT}
     mounts = [
@@ -32,16 +38,17 @@ def volume_mounts(volume: Volume) -> list[Object]:
     return [*mounts, model]
 
 
-def volumes(spec: VLLMServerSpec, volume: Volume, shm_size: str | None, gpus: int) -> list[Object]:
+def volumes(spec: VLLMServerSpec, volume: Volume, pod: PodSpec, gpus: int) -> list[Object]:
     """The pod's volumes; ``gpus`` of the pod decide how much memory they share."""
     named = {"name": "model" if volume.serves else "cache", **_source(spec, volume)}
     scratch: Object = {"name": "cache", "emptyDir": {}}
-    memory = {"medium": "Memory", "sizeLimit": shm_size or f"{max(2, 2 * gpus)}Gi"}
+    memory = {"medium": "Memory", "sizeLimit": pod.shm_size or f"{max(2, 2 * gpus)}Gi"}
     return [
         scratch if volume.serves else named,
         {"name": "shm", "emptyDir": memory},
         {"name": "tmp", "emptyDir": {}},
         *([named] if volume.serves else []),
+        *(one.to_json_object() for one in pod.volumes or []),
     ]
 
 

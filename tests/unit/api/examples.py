@@ -131,6 +131,40 @@ FULL = server(
             "serviceAccountName": "reader",
             "automountServiceAccountToken": False,
             "schedulerName": "volcano",
+            "volumes": [
+                {
+                    "name": "files",
+                    "configMap": {
+                        "name": "files",
+                        "items": [{"key": "chat.jinja", "path": "chat.jinja", "mode": 288}],
+                        "defaultMode": 420,
+                        "optional": False,
+                    },
+                },
+                {
+                    "name": "authority",
+                    "secret": {
+                        "secretName": "authority",
+                        "items": [{"key": "ca.crt", "path": "company/ca.crt", "mode": 288}],
+                        "defaultMode": 288,
+                        "optional": True,
+                    },
+                },
+                {
+                    "name": "adapters",
+                    "persistentVolumeClaim": {"claimName": "adapters", "readOnly": True},
+                },
+                {"name": "scratch", "emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"}},
+            ],
+            "volumeMounts": [
+                {
+                    "name": "files",
+                    "mountPath": "/files/chat.jinja",
+                    "subPath": "chat.jinja",
+                    "readOnly": True,
+                },
+                {"name": "scratch", "mountPath": "/tmp/scratch"},
+            ],
             "priorityClassName": "serving",
             "runtimeClassName": "nvidia",
             "imagePullSecrets": [{"name": "registry"}],
@@ -220,6 +254,13 @@ def _engine(**engine: Any) -> dict[str, Any]:
 
 def _autotune(**autotune: Any) -> dict[str, Any]:
     return {"autotune": autotune}
+
+
+def _mounted(*paths: str) -> dict[str, Any]:
+    return _pod(
+        volumes=[{"name": "a", "emptyDir": {}}],
+        volumeMounts=[{"name": "a", "mountPath": path} for path in paths],
+    )
 
 
 _VOLUME = {"persistentVolumeClaim": {"claimName": "models", "mode": "Model"}}
@@ -350,6 +391,32 @@ RULE_EXAMPLES = (
         {}, {"operator": "Exists", "value": "x"}, {"key": "gpu", "tolerationSeconds": 5},
         {"key": "gpu", "effect": "NoSchedule", "tolerationSeconds": 5},
     ]), tuple(f"spec.pod.tolerations[{index}]" for index in range(4))),
+    Example("volumes of each source, with null ones beside them", _pod(volumes=[
+        {"name": "a", "configMap": {"name": "files"}, "secret": None},
+        {"name": "b", "secret": {"secretName": "files"}},
+        {"name": "c", "persistentVolumeClaim": {"claimName": "files"}},
+        {"name": "d", "emptyDir": {}},
+    ])),
+    Example("volumes without a source and with two", _pod(volumes=[
+        {"name": "a"}, {"name": "b", "emptyDir": {}, "configMap": {"name": "files"}},
+        {"name": "c", "emptyDir": {}},
+    ]), ("spec.pod.volumes[0]", "spec.pod.volumes[1]")),
+    Example("volumes of the operator's names", _pod(volumes=[
+        {"name": name, "emptyDir": {}} for name in ("cache", "model", "shm", "tmp", "caches")
+    ]), tuple(f"spec.pod.volumes[{index}].name" for index in range(4))),
+    Example("mounts beside and below the operator's", _mounted(
+        "/files", "/cache/more", "/tmp/x", "/cached", "/modelsets", "/etc/ssl/certs", "/opt/.a"
+    )),
+    Example("mounts on the operator's, over them, and on the system's", _mounted(
+        "/cache", "/tmp", "/dev/shm", "/dev", "/models", "/models/x", "/proc/1", "/sys"
+    ), tuple(f"spec.pod.volumeMounts[{index}].mountPath" for index in range(8))),
+    Example("a mount of a volume that is not there", _pod(
+        volumes=[{"name": "a", "emptyDir": {}}],
+        volumeMounts=[{"name": "b", "mountPath": "/files"}],
+    ), ("spec.pod.volumeMounts",)),
+    Example("a mount without any volume", _pod(
+        volumeMounts=[{"name": "cache", "mountPath": "/files"}]
+    ), ("spec.pod.volumeMounts",)),
 )  # fmt: skip
 """Every rule of the schema, with what it refuses and what it lets pass."""
 
@@ -427,23 +494,42 @@ def _first_item(path: str, node: Mapping[str, Any]) -> Any:
 
 
 def _put(manifest: dict[str, Any], path: str, value: Any) -> str:
-    """Sets the field at a schema path, in the first item and at a made-up key; the real path."""
+    """Sets the field at a schema path; the real path.
+
+    In the first item of a list that has what the path names, and at a made-up key.
+    """
     if path == "spec":
         manifest["spec"] = value
         return path
-    steps = re.findall(r"[^.\[\]]+|\[\]", path)
+    steps = re.findall(r"[^.\[\]]+|\[\]", path)[1:]
     here, at = "spec", manifest["spec"]
-    for step, after in zip(steps[1:], [*steps[2:], None], strict=True):
-        key: Any = {"[]": 0, "*": "cpu"}.get(step, step)
-        here += f"[{key}]" if key == 0 else f".{key}"
-        if after is None:
-            if key == 0 and not at:
+    for number, step in enumerate(steps):
+        after = steps[number + 1 :]
+        key: Any = "cpu" if step == "*" else step
+        if step == "[]":
+            key = next((i for i, item in enumerate(at) if _holds(item, after[:-1])), 0)
+        here += f"[{key}]" if step == "[]" else f".{key}"
+        if not after:
+            if step == "[]" and not at:
                 at.append(value)
             else:
                 at[key] = value
         else:
-            at = at[key] if key == 0 else at.setdefault(key, [] if after == "[]" else {})
+            at = at[key] if step == "[]" else at.setdefault(key, [] if after[0] == "[]" else {})
     return here
+
+
+def _holds(value: Any, steps: list[str]) -> bool:
+    for step in steps:
+        if step == "[]":
+            if not value:
+                return False
+            value = value[0]
+        elif step not in value:
+            return False
+        else:
+            value = value[step]
+    return True
 
 
 VIOLATIONS = tuple(_violations())

@@ -550,8 +550,8 @@ TEXTS = [
             "0.32.0",
             text,
             "PermissionDenied",
-            "/app/cache is in the container's root file system, which is read-only; let the image "
-            "write below /tmp or /cache instead, or set "
+            "/app/cache is in the container's root file system, which is read-only; mount an "
+            "emptyDir over its folder (spec.pod.volumes and spec.pod.volumeMounts), or set "
             "spec.pod.securityContext.readOnlyRootFilesystem to false",
         )
         for text in (

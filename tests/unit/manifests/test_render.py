@@ -275,6 +275,21 @@ def test_an_image_with_the_checkpoint_is_mounted_whole() -> None:
     assert mounts["model"] == {"name": "model", "mountPath": "/models", "readOnly": True}
 
 
+def test_volumes_of_the_user_s_come_after_the_operator_s_in_kubernetes_own_shapes() -> None:
+    volumes: list[dict[str, Any]] = [
+        {"name": "files", "configMap": {"name": "files", "defaultMode": 288}},
+        {"name": "scratch", "emptyDir": {}},
+    ]
+    mounts = [
+        {"name": "files", "mountPath": "/files", "readOnly": True},
+        {"name": "scratch", "mountPath": "/tmp/scratch"},
+    ]
+    spec = pod(pod={"volumes": volumes, "volumeMounts": mounts})
+    assert [volume["name"] for volume in spec["volumes"][:3]] == ["cache", "shm", "tmp"]
+    assert spec["volumes"][3:] == volumes
+    assert spec["containers"][0]["volumeMounts"][3:] == mounts
+
+
 def test_a_folder_of_the_node_that_nobody_asked_for_is_never_rendered() -> None:
     deployment, _ = rendered()
     template = deployment["spec"]["template"]
