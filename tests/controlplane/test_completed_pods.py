@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from localcluster.client import ApiError
+from support.builders import server_manifest
 from support.fixtures import StartOperator
 from support.operating import OperatorProcess
 from support.world import World, container
@@ -172,11 +173,30 @@ def test_a_pod_has_the_rights_of_its_service_account_without_a_token_for_the_api
     assert pod_of(world)["automountServiceAccountToken"] is False
 
 
-def test_another_scheduler_is_left_the_pod(world: World, operator: OperatorProcess) -> None:
-    world.apply(pod={"schedulerName": "volcano"})
+def test_another_scheduler_is_left_the_pod_and_a_queue_stands_on_the_workload(
+    world: World, operator: OperatorProcess
+) -> None:
+    queue = {"kueue.x-k8s.io/queue-name": "tenant"}
+    world.apply(pod={"schedulerName": "volcano", "workloadLabels": queue})
     (pod,) = world.wait(lambda: world.list("Pod"), "its pod")
     assert pod["spec"]["schedulerName"] == "volcano"
     assert "nodeName" not in pod["spec"]
+    assert world.get("Deployment")["metadata"]["labels"].items() >= queue.items()
+
+
+def test_a_queue_that_is_put_on_the_workload_later_restarts_no_pod(
+    world: World, operator: OperatorProcess
+) -> None:
+    world.apply()
+    world.wait_ready()
+    before = [pod["metadata"]["uid"] for pod in world.list("Pod")]
+    queue = {"kueue.x-k8s.io/queue-name": "tenant"}
+    world.apply(pod={"workloadLabels": queue})
+    world.wait(
+        lambda: queue.items() <= world.get("Deployment")["metadata"]["labels"].items(), "the queue"
+    )
+    world.wait_ready()
+    assert [pod["metadata"]["uid"] for pod in world.list("Pod")] == before
 
 
 def test_an_engine_has_the_company_s_authority_a_chat_template_logging_and_adapters_as_files(
@@ -231,3 +251,44 @@ def test_a_changed_volume_rolls_the_server_with_its_plan_kept(
 def test_a_folder_of_the_node_is_no_volume_of_a_pod_s_own(world: World) -> None:
     with pytest.raises(ApiError, match="takes exactly one of configMap, secret"):
         world.apply(pod={"volumes": [{"name": "etc", "hostPath": {"path": "/etc"}}]})
+
+
+def test_containers_of_the_user_s_run_before_and_beside_the_engine(
+    world: World, operator: OperatorProcess
+) -> None:
+    world.apply(
+        pod={
+            "volumes": [{"name": "exchange", "emptyDir": {}}],
+            "initContainers": [
+                {
+                    "name": "fetch",
+                    "image": "example/fetch:1",
+                    "args": ["--into=/cache"],
+                    "volumeMounts": [{"name": "cache", "mountPath": "/cache"}],
+                },
+                {"name": "log", "image": "example/log:1", "restartPolicy": "Always"},
+            ],
+            "containers": [
+                {
+                    "name": "proxy",
+                    "image": "example/proxy:1",
+                    "ports": [{"containerPort": 9000}],
+                    "volumeMounts": [{"name": "exchange", "mountPath": "/exchange"}],
+                }
+            ],
+        }
+    )
+    world.wait_ready()
+    spec = pod_of(world)
+    assert [one["name"] for one in spec["initContainers"]] == ["fetch", "log"]
+    assert [one["name"] for one in spec["containers"]] == ["engine", "proxy"]
+    (pod,) = world.list("Pod")
+    assert pod["metadata"]["annotations"]["kubectl.kubernetes.io/default-container"] == "engine"
+
+
+def test_a_container_that_asks_for_privileges_is_refused_by_its_field(world: World) -> None:
+    asked = {"name": "a", "image": "a/b:1", "securityContext": {"privileged": True}}
+    manifest = server_manifest("qwen", world.namespace, pod={"containers": [asked]})
+    path = f"{world.path('VLLMServer')}?fieldValidation=Strict"
+    with pytest.raises(ApiError, match=r"unknown field .*spec\.pod\.containers\[0\]\.securityC"):
+        world.cluster.api("POST", path, manifest)

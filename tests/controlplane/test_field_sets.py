@@ -111,6 +111,38 @@ SPECS: list[tuple[str, dict[str, Any]]] = [
             }
         },
     ),
+    (
+        "containers",
+        {
+            "pod": {
+                "workloadLabels": {"team": "a"},
+                "workloadAnnotations": {"x/y": "z"},
+                "initContainers": [
+                    {
+                        "name": "first",
+                        "image": "a/b",
+                        "args": ["x"],
+                        "env": [
+                            {"name": "A", "value": "b"},
+                            {"name": "B", "secretKeyRef": REFERENCE},
+                        ],
+                        "volumeMounts": [{"name": "cache", "mountPath": "/a"}],
+                        "ports": [{"containerPort": 1, "protocol": "UDP"}],
+                        "restartPolicy": "Always",
+                    }
+                ],
+                "containers": [
+                    {
+                        "name": "second",
+                        "image": "a/b",
+                        "command": ["x"],
+                        "resources": {"requests": {"cpu": "1500m"}},
+                        "ports": [{"containerPort": 1, "name": "one"}],
+                    }
+                ],
+            }
+        },
+    ),
     ("sized-cache", {"model": {"id": "a/b", "storage": {"emptyDir": {"sizeLimit": "9Gi"}}}}),
 ]
 

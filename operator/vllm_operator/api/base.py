@@ -18,6 +18,8 @@ PLURAL = "vllmservers"
 API_VERSION = f"{GROUP}/{VERSION}"
 PORT = 8000
 """Where a server answers: its engine, its pods and its Service."""
+PORT_NAME = "http"
+"""Name of the port on pods and Service."""
 
 
 class ResourceModel(BaseModel):

@@ -19,7 +19,7 @@ QUALIFIED_NAME: Final = rf"^({_SUBDOMAIN}/)?{_LABEL_NAME}$"
 OPTIONAL_QUALIFIED_NAME: Final = rf"^(({_SUBDOMAIN}/)?{_LABEL_NAME})?$"
 EXTENDED_RESOURCE: Final = rf"^{_SUBDOMAIN}/{_LABEL_NAME}$"
 
-VOLUME_NAME: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+DNS_LABEL: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 _SEGMENT = r"\.?[A-Za-z0-9_-][A-Za-z0-9._-]*"
 MOUNT_PATH: Final = rf"^(/{_SEGMENT})+$"
 RELATIVE_PATH: Final = rf"^{_SEGMENT}(/{_SEGMENT})*$"
@@ -42,6 +42,7 @@ CRON_SCHEDULE: Final = (
 )
 TIME_ZONE: Final = r"^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$"
 
+IMAGE: Final = r"^[a-z0-9A-Z][a-zA-Z0-9._:/@-]*$"
 IMAGE_VERSION: Final = r":v?[0-9]+\.[0-9]+\.[0-9]+"
 """Part of an image reference whose tag says the vLLM version."""
 
@@ -54,7 +55,7 @@ MEANINGS: Final[Mapping[str, str]] = {
     EXTENDED_RESOURCE: "an extended resource, such as nvidia.com/gpu",
     CRON_SCHEDULE: "five numbers, ranges or *, as in 0 2 * * *",
     TIME_ZONE: "the name of a time zone, such as Europe/Berlin",
-    VOLUME_NAME: "a label: lower-case letters, digits and '-'",
+    DNS_LABEL: "a label: lower-case letters, digits and '-'",
     MOUNT_PATH: "an absolute path without '..' and without a '/' at its end, such as /files",
     RELATIVE_PATH: "a relative path without '..'",
     QUANTITY: "a quantity, such as 500m, 2 or 16Gi",

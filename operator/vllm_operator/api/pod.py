@@ -9,9 +9,17 @@ from pydantic import BeforeValidator, ConfigDict, Field
 from . import pod_rules as rules
 from .base import ResourceModel, validations
 from .fields import FREE_FORM, field, required, without_nulls
-from .patterns import DATA_KEY, LABEL_VALUE, OPTIONAL_QUALIFIED_NAME, QUALIFIED_NAME, QUANTITY
+from .patterns import (
+    DATA_KEY,
+    DNS_LABEL,
+    IMAGE,
+    LABEL_VALUE,
+    OPTIONAL_QUALIFIED_NAME,
+    QUALIFIED_NAME,
+    QUANTITY,
+)
 from .patterns import OBJECT_NAME as NAME
-from .volumes import EngineVolumeMount, Volume
+from .volumes import EngineVolumeMount, Volume, VolumeMount
 
 LabelValue = Annotated[str, Field(max_length=63, pattern=LABEL_VALUE)]
 AnnotationValue = Annotated[str, Field(max_length=4096)]
@@ -20,6 +28,7 @@ Quantity = (
     | Annotated[int, Field(ge=0, le=2**53 - 1)]
 )
 
+Argument = Annotated[str, Field(max_length=4096)]
 GroupId = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 Labels = Annotated[dict[str, LabelValue], BeforeValidator(without_nulls)]
@@ -86,13 +95,13 @@ class TopologySpreadConstraint(ResourceModel):
 
 
 class Resources(ResourceModel):
-    """CPU and memory of the engine's container; GPUs come from the plan."""
+    """CPU, memory and disk of a container; GPUs are the engine's and come from the plan."""
 
     model_config = ConfigDict(json_schema_extra=validations(rules.REQUESTS_WITHIN_LIMITS))
 
     requests: Amounts | None = field(
         "Requests by resource name, for cpu, memory and ephemeral-storage. "
-        "The operator computes the ones that are left out.",
+        "The operator computes those that are left out for the engine.",
         schema=validations(rules.REQUESTABLE, maxProperties=3),
     )
     limits: Amounts | None = field(
@@ -102,7 +111,7 @@ class Resources(ResourceModel):
 
 
 class EnvironmentVariable(ResourceModel):
-    """One environment variable of the engine's container: a value, or a Secret's or ConfigMap's."""
+    """One environment variable of a container: a value, or a Secret's or ConfigMap's."""
 
     model_config = ConfigDict(json_schema_extra=validations(rules.ENV_HAS_ONE_SOURCE))
 
@@ -112,6 +121,66 @@ class EnvironmentVariable(ResourceModel):
     value: str | None = field("Literal value; not for secrets.", max_length=4096)
     secret_key_ref: KeyReference | None = field("Take the value from a Secret.")
     config_map_key_ref: KeyReference | None = field("Take the value from a ConfigMap.")
+
+
+class ContainerPort(ResourceModel):
+    """A port that a container listens on."""
+
+    model_config = ConfigDict(
+        json_schema_extra=validations(rules.NOT_THE_ENGINES_PORT, rules.NOT_THE_ENGINES_PORT_NAME)
+    )
+
+    container_port: int = required("Number of the port.", ge=1, le=65535)
+    name: str | None = field(
+        "Name of the port, unlike those of the pod's others.",
+        min_length=1,
+        max_length=15,
+        pattern=DNS_LABEL,
+    )
+    protocol: Literal["TCP", "UDP", "SCTP"] | None = field("Protocol; TCP by default.")
+
+
+class Container(ResourceModel):
+    """A container beside the engine, under the same security context."""
+
+    model_config = ConfigDict(json_schema_extra=validations(rules.NOT_THE_ENGINE))
+
+    name: str = required("Name of the container.", min_length=1, max_length=63, pattern=DNS_LABEL)
+    image: str = required("Container image.", min_length=1, max_length=500, pattern=IMAGE)
+    command: list[Argument] | None = field(
+        "Program, instead of the image's own.",
+        max_length=64,
+        schema={"x-kubernetes-list-type": "atomic"},
+    )
+    args: list[Argument] | None = field(
+        "Arguments, instead of the image's own.",
+        max_length=64,
+        schema={"x-kubernetes-list-type": "atomic"},
+    )
+    env: list[EnvironmentVariable] | None = field(
+        "Environment variables.",
+        max_length=32,
+        schema={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+    )
+    resources: Resources | None = field("CPU, memory and disk of the container; no GPU.")
+    volume_mounts: list[VolumeMount] | None = field(
+        "Where it finds volumes of spec.pod.volumes, or cache: that of the weights.",
+        max_length=16,
+        schema={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["mountPath"]},
+    )
+    ports: list[ContainerPort] | None = field(
+        "Ports that it listens on.",
+        max_length=8,
+        schema={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["containerPort"]},
+    )
+
+
+class InitContainer(Container):
+    """A container that ends before the engine starts, or runs beside it from before on."""
+
+    restart_policy: Literal["Always"] | None = field(
+        "Always: it starts before the engine and runs on beside it. By default it must end first."
+    )
 
 
 class SecurityContext(ResourceModel):
@@ -147,7 +216,14 @@ class SecurityContext(ResourceModel):
 class PodSpec(ResourceModel):
     """What completes the engine's pods, beside what follows from the plan."""
 
-    model_config = ConfigDict(json_schema_extra=validations(rules.MOUNTS_ARE_OF_VOLUMES))
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            rules.MOUNTS_ARE_OF_VOLUMES,
+            rules.INIT_MOUNTS_ARE_KNOWN,
+            rules.MOUNTS_ARE_KNOWN,
+            rules.CONTAINER_NAMES_ARE_UNIQUE,
+        )
+    )
 
     labels: Labels | None = field(
         "Labels to add to the pods.",
@@ -156,6 +232,18 @@ class PodSpec(ResourceModel):
     annotations: Annotations | None = field(
         "Annotations to add to the pods.",
         schema=validations(rules.OWN_PREFIXES, rules.QUALIFIED_KEYS, maxProperties=32),
+    )
+    workload_labels: Labels | None = field(
+        "Labels to add to the Deployment or LeaderWorkerSet itself, such as the queue of Kueue. "
+        "A change of them restarts no pod.",
+        schema=validations(rules.OWN_PREFIXES, rules.QUALIFIED_KEYS, maxProperties=32),
+    )
+    workload_annotations: Annotations | None = field(
+        "Annotations to add to the Deployment or LeaderWorkerSet itself. "
+        "A change of them restarts no pod.",
+        schema=validations(
+            rules.OWN_PREFIXES, rules.DEPLOYMENTS_PREFIX, rules.QUALIFIED_KEYS, maxProperties=32
+        ),
     )
     node_selector: Labels | None = field(
         "Node labels that the pods need, beside those of the GPU product.",
@@ -234,6 +322,16 @@ class PodSpec(ResourceModel):
         max_length=16,
         schema={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["mountPath"]},
     )
+    init_containers: list[InitContainer] | None = field(
+        "Containers that run before the engine, in this order.",
+        max_length=8,
+        schema={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+    )
+    containers: list[Container] | None = field(
+        "Containers that run beside the engine.",
+        max_length=8,
+        schema={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+    )
     shm_size: str | None = field(
         "Size of /dev/shm, a quantity. By default it follows from the number of GPUs.",
         max_length=32,
@@ -242,8 +340,10 @@ class PodSpec(ResourceModel):
 
 
 __all__ = [
+    "Container",
     "EnvironmentVariable",
     "Identity",
+    "InitContainer",
     "KeyReference",
     "NamedReference",
     "PodSpec",

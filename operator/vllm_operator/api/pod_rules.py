@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
-from .base import Rule
+from .base import PORT, PORT_NAME, Rule
 from .patterns import QUALIFIED_NAME
 from .quantity import parse_quantity
 
@@ -30,23 +30,18 @@ def _requests_within_limits(resources: Mapping[str, Any]) -> bool:
     )
 
 
-def _containers(pod: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    yield from pod.get("initContainers", [])
-    yield from pod.get("containers", [])
-
-
-def _mounts_are_of_volumes(pod: Mapping[str, Any]) -> bool:
-    known = {volume["name"] for volume in pod.get("volumes", [])}
-    return all(mount["name"] in known for mount in pod.get("volumeMounts", [])) and all(
-        mount["name"] in known | {CACHE_VOLUME}
-        for container in _containers(pod)
+def _mounted_are_known(pod: Mapping[str, Any], containers: str) -> bool:
+    known = {CACHE_VOLUME, *(volume["name"] for volume in pod.get("volumes", []))}
+    return all(
+        mount["name"] in known
+        for container in pod.get(containers, [])
         for mount in container.get("volumeMounts", [])
     )
 
 
 def _names_are_unique(pod: Mapping[str, Any]) -> bool:
-    names = [container["name"] for container in _containers(pod)]
-    return len(names) == len(set(names))
+    names = ({one["name"] for one in pod.get(k, [])} for k in ("initContainers", "containers"))
+    return not set.intersection(*names)
 
 
 ENV_HAS_ONE_SOURCE: Final = Rule(
@@ -72,6 +67,14 @@ OWN_PREFIXES: Final = Rule(
     holds=lambda keys: (
         not any(key.startswith(("vllm-operator.io/", "app.kubernetes.io/")) for key in keys)
     ),
+)
+
+DEPLOYMENTS_PREFIX: Final = Rule(
+    cel="self.all(k, !k.startsWith('deployment.kubernetes.io/'))",
+    message=(
+        "keys under deployment.kubernetes.io/ belong to the controller of Deployments; remove them"
+    ),
+    holds=lambda keys: not any(key.startswith("deployment.kubernetes.io/") for key in keys),
 )
 
 QUALIFIED_KEYS: Final = Rule(
@@ -178,13 +181,71 @@ MOUNTS_ARE_OF_VOLUMES: Final = Rule(
         "spec.pod.volumeMounts mounts a volume that spec.pod.volumes does not have; "
         "use the name of one that it has, or add it"
     ),
-    holds=_mounts_are_of_volumes,
+    holds=lambda pod: (
+        {mount["name"] for mount in pod.get("volumeMounts", [])}
+        <= {volume["name"] for volume in pod.get("volumes", [])}
+    ),
     field="volumeMounts",
+)
+
+
+def _known_mounts(containers: str) -> Rule:
+    return Rule(
+        cel=(
+            f"!has(self.{containers}) || self.{containers}.all(c, !has(c.volumeMounts) || "
+            f"c.volumeMounts.all(m, m.name == '{CACHE_VOLUME}' || "
+            "(has(self.volumes) && self.volumes.exists(v, v.name == m.name))))"
+        ),
+        message=(
+            f"spec.pod.{containers} mounts a volume that spec.pod.volumes does not have; use the "
+            "name of one that it has, or cache, which holds the weights' cache"
+        ),
+        holds=lambda pod: _mounted_are_known(pod, containers),
+        field=containers,
+    )
+
+
+INIT_MOUNTS_ARE_KNOWN: Final = _known_mounts("initContainers")
+MOUNTS_ARE_KNOWN: Final = _known_mounts("containers")
+
+CONTAINER_NAMES_ARE_UNIQUE: Final = Rule(
+    cel=(
+        "!has(self.initContainers) || !has(self.containers) || "
+        "self.containers.all(c, !self.initContainers.exists(i, i.name == c.name))"
+    ),
+    message=(
+        "spec.pod.containers has a container of a name that spec.pod.initContainers has; "
+        "choose another name"
+    ),
+    holds=_names_are_unique,
+    field="containers",
+)
+
+NOT_THE_ENGINE: Final = Rule(
+    cel=f"self.name != '{ENGINE}'",
+    message=f"{ENGINE} is the container that runs vLLM; choose another name",
+    holds=lambda container: container["name"] != ENGINE,
+    field="name",
+)
+
+NOT_THE_ENGINES_PORT: Final = Rule(
+    cel=f"self.containerPort != {PORT}",
+    message=f"port {PORT} is the engine's in the whole pod; choose another port",
+    holds=lambda port: port["containerPort"] != PORT,
+    field="containerPort",
+)
+
+NOT_THE_ENGINES_PORT_NAME: Final = Rule(
+    cel=f"!has(self.name) || self.name != '{PORT_NAME}'",
+    message=f"{PORT_NAME} is the engine's port, to which the Service points; choose another name",
+    holds=lambda port: port.get("name") != PORT_NAME,
+    field="name",
 )
 
 POD_RULES: Final = (
     ENV_HAS_ONE_SOURCE,
     OWN_PREFIXES,
+    DEPLOYMENTS_PREFIX,
     QUALIFIED_KEYS,
     REQUESTABLE,
     LIMITABLE,
@@ -196,4 +257,10 @@ POD_RULES: Final = (
     NOT_AN_OWN_VOLUME,
     NOT_AN_OWN_PATH,
     MOUNTS_ARE_OF_VOLUMES,
+    INIT_MOUNTS_ARE_KNOWN,
+    MOUNTS_ARE_KNOWN,
+    CONTAINER_NAMES_ARE_UNIQUE,
+    NOT_THE_ENGINE,
+    NOT_THE_ENGINES_PORT,
+    NOT_THE_ENGINES_PORT_NAME,
 )

@@ -15,7 +15,7 @@ from .autotune import Autotune
 from .base import ResourceModel, validations
 from .features import LoRA, Speculative
 from .fields import FREE_FORM, field, required
-from .patterns import EXTENDED_RESOURCE, OBJECT_NAME, QUANTITY
+from .patterns import EXTENDED_RESOURCE, IMAGE, OBJECT_NAME, QUANTITY
 from .pod import EnvironmentVariable, KeyReference, PodSpec
 from .workload import Workload
 
@@ -73,7 +73,7 @@ class ImageStorage(ResourceModel):
         "Image, as in a container.",
         min_length=1,
         max_length=500,
-        pattern=r"^[a-z0-9A-Z][a-zA-Z0-9._:/@-]*$",
+        pattern=IMAGE,
     )
     path: str | None = field(
         "Folder inside the image, absolute from its root; the root by default.",
@@ -153,7 +153,7 @@ class Engine(ResourceModel):
         "Container image. The operator's own default is a pinned vllm/vllm-openai release.",
         min_length=1,
         max_length=500,
-        pattern=r"^[a-z0-9A-Z][a-zA-Z0-9._:/@-]*$",
+        pattern=IMAGE,
     )
     version: str | None = field(
         "Version of vLLM inside the image; needed where the tag does not say it "

@@ -13,7 +13,7 @@ from pydantic import ConfigDict
 from . import pod_rules as rules
 from .base import ResourceModel, validations
 from .fields import field, required
-from .patterns import DATA_KEY, MOUNT_PATH, QUANTITY, RELATIVE_PATH, VOLUME_NAME
+from .patterns import DATA_KEY, DNS_LABEL, MOUNT_PATH, QUANTITY, RELATIVE_PATH
 from .patterns import OBJECT_NAME as NAME
 
 
@@ -84,7 +84,7 @@ class Volume(ResourceModel):
         "Name of the volume, for mounts.",
         min_length=1,
         max_length=63,
-        pattern=VOLUME_NAME,
+        pattern=DNS_LABEL,
     )
     config_map: ConfigMapVolume | None = field("Files from a ConfigMap.")
     secret: SecretVolume | None = field("Files from a Secret.")
@@ -95,7 +95,7 @@ class Volume(ResourceModel):
 class VolumeMount(ResourceModel):
     """Where a container sees a volume."""
 
-    name: str = required("Name of the volume.", min_length=1, max_length=63, pattern=VOLUME_NAME)
+    name: str = required("Name of the volume.", min_length=1, max_length=63, pattern=DNS_LABEL)
     mount_path: str = required(
         "Absolute path in the container.", min_length=2, max_length=1024, pattern=MOUNT_PATH
     )

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from vllm_operator.api.pod_rules import ENGINE
 from vllm_operator.engine.failures import ended
-
-ENGINE: Final = "engine"
-"""Name of the container that runs vLLM; a pod may have others, which somebody injected."""
 
 MESSAGE_LIMIT: Final = 4096
 

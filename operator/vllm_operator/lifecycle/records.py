@@ -13,11 +13,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from vllm_operator.api.pod_rules import ENGINE
 from vllm_operator.manifests import labels as names
 from vllm_operator.manifests.fieldset import field_set_digest
 from vllm_operator.manifests.render import surroundings
 
-from .endings import ENGINE, MESSAGE_LIMIT, Ending, ending_of, engine_status
+from .endings import MESSAGE_LIMIT, Ending, ending_of, engine_status
 from .kinds import DEPLOYMENTS, LEADER_WORKER_SETS, PODS, REVISIONS, SERVERS
 
 COMPONENT: Final = "app.kubernetes.io/component"

@@ -18,7 +18,11 @@ def check_pod(template: Mapping[str, Any], spec: VLLMServerSpec) -> None:
     AssertionError for what only a broken template can.
     """
     pod = template["spec"]
-    (container,) = pod["containers"]
+    container, *others = pod["containers"]
+    for one in (container, *others, *pod.get("initContainers", [])):
+        context = one["securityContext"]
+        if context["allowPrivilegeEscalation"] or context["capabilities"] != {"drop": ["ALL"]}:
+            raise AssertionError("a container would be privileged")
     seen: set[str] = set()
     for variable in container["env"]:
         name = variable["name"]

@@ -7,15 +7,17 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
-from vllm_operator.api.base import PORT
+from vllm_operator.api.base import PORT, PORT_NAME
 from vllm_operator.api.plan import Plan
-from vllm_operator.api.pod import EnvironmentVariable, Identity, KeyReference, PodSpec
+from vllm_operator.api.pod import Identity, PodSpec
+from vllm_operator.api.pod_rules import ENGINE
 from vllm_operator.api.v1alpha1 import DEFAULT_DRAIN_SECONDS, VLLMServerSpec
 from vllm_operator.errors import IllegalPin
 from vllm_operator.hardware.nodes import GPUOffer
 from vllm_operator.sizing.asked.storage import volume_of
 
 from . import labels as names
+from .companions import companions, from_secret, init_containers, user_variable
 from .probes import DEFAULT_LIVENESS_BUDGET_SECONDS, probes
 from .security import container_security_context, pod_security_context
 from .stopping import grace_seconds, pre_stop
@@ -24,6 +26,9 @@ from .volumes import volume_mounts, volumes
 DEFAULT_SURGE_TIMEOUT_SECONDS: Final = 120
 PROGRESS_MARGIN_SECONDS: Final = 300
 """Image pull and scheduling, which the startup probe does not see and the deadline does."""
+
+DEFAULT_CONTAINER: Final = "kubectl.kubernetes.io/default-container"
+"""Which container ``kubectl logs`` and ``exec`` mean where a pod has several."""
 
 AFFINITY: Final = "spec.pod.affinity"
 REQUIRED: Final = "requiredDuringSchedulingIgnoredDuringExecution"
@@ -39,10 +44,12 @@ def pod_values(
     gpus = plan.placement.gpus_per_replica // plan.placement.nodes
     return {
         "pod_labels": {**(pod.labels or {}), **names.object_labels(server_name)},
-        "pod_annotations": pod.annotations or None,
+        "pod_annotations": {DEFAULT_CONTAINER: ENGINE, **(pod.annotations or {})},
         "termination_grace_period_seconds": grace_seconds(drain),
         "lifecycle": {"preStop": pre_stop(plan.engine.version, PORT, drain)},
-        "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
+        "init_containers": init_containers(pod),
+        "companions": companions(pod),
+        "ports": [{"name": PORT_NAME, "containerPort": PORT, "protocol": "TCP"}],
         **probes(plan.engine.version, PORT, budget, liveness_budget_seconds(spec)),
         "security_context": pod_security_context(pod, identity),
         "container_security_context": container_security_context(pod),
@@ -152,25 +159,12 @@ def _environment(spec: VLLMServerSpec, plan: Plan) -> list[dict[str, Any]]:
         {"name": name, "value": value} for name, value in sorted(plan.engine.env.items())
     ]
     if spec.model.token_secret_ref is not None:
-        variables.append(_from_secret("HF_TOKEN", spec.model.token_secret_ref))
+        variables.append(from_secret("HF_TOKEN", spec.model.token_secret_ref))
     engine = spec.engine
     if engine is not None and engine.api_key_secret_ref is not None:
-        variables.append(_from_secret("VLLM_API_KEY", engine.api_key_secret_ref))
-    variables.extend(_user_variable(variable) for variable in (engine and engine.env) or [])
+        variables.append(from_secret("VLLM_API_KEY", engine.api_key_secret_ref))
+    variables.extend(user_variable(variable) for variable in (engine and engine.env) or [])
     return variables
-
-
-def _from_secret(name: str, reference: KeyReference) -> dict[str, Any]:
-    return {"name": name, "valueFrom": {"secretKeyRef": reference.to_json_object()}}
-
-
-def _user_variable(variable: EnvironmentVariable) -> dict[str, Any]:
-    if variable.secret_key_ref is not None:
-        return _from_secret(variable.name, variable.secret_key_ref)
-    if variable.config_map_key_ref is not None:
-        source = {"configMapKeyRef": variable.config_map_key_ref.to_json_object()}
-        return {"name": variable.name, "valueFrom": source}
-    return {"name": variable.name, "value": variable.value or ""}
 
 
 def _resources(pod: PodSpec, resource_name: str, gpus: int) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import math
 from typing import Any, Final
 
 from vllm_operator import datafiles
+from vllm_operator.api.base import PORT_NAME
 from vllm_operator.engine.metrics import metrics
 from vllm_operator.engine.versions import Version
 
@@ -44,7 +45,7 @@ MOVING: Final = (
 token yet takes blocks of the KV cache."""
 
 Object = dict[str, Any]
-HEALTH: Final[Object] = {"path": "/health", "port": "http"}
+HEALTH: Final[Object] = {"path": "/health", "port": PORT_NAME}
 
 
 def probes(version: str, port: int, startup_budget: float, liveness_budget: int) -> Object:

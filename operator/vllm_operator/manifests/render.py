@@ -12,7 +12,8 @@ import jinja2
 from vllm_operator.api.base import API_VERSION, KIND, PORT
 from vllm_operator.api.canonical import digest
 from vllm_operator.api.plan import Plan
-from vllm_operator.api.pod import Identity
+from vllm_operator.api.pod import Identity, PodSpec
+from vllm_operator.api.pod_rules import ENGINE
 from vllm_operator.api.v1alpha1 import VLLMServer, VLLMServerSpec
 from vllm_operator.hardware.nodes import GPUOffer
 
@@ -92,7 +93,9 @@ def render(
             worker_template=_pod(server, worker_values(values, plan)),
         )
     made_of = template_hash(workload)
-    workload["metadata"]["annotations"] = {names.TEMPLATE_HASH: made_of}
+    metadata, pod = workload["metadata"], server.spec.pod or PodSpec()
+    metadata["labels"] = {**(pod.workload_labels or {}), **metadata["labels"]}
+    metadata["annotations"] = {**(pod.workload_annotations or {}), names.TEMPLATE_HASH: made_of}
     for template in _pod_templates(workload):
         template["metadata"]["labels"][names.TEMPLATE_LABEL] = made_of
     return workload, _document("service.json.j2", **common, serving=names.serving(name), port=PORT)
@@ -171,7 +174,7 @@ def surroundings(template: Mapping[str, Any]) -> str:
     labels = dict(template["metadata"].get("labels") or {})
     labels.pop(names.TEMPLATE_LABEL, None)
     containers = [
-        {key: value for key, value in one.items() if key != "command"}
+        {key: value for key, value in one.items() if key != "command" or one["name"] != ENGINE}
         for one in template["spec"]["containers"]
     ]
     metadata = {"labels": labels, "annotations": template["metadata"].get("annotations") or {}}

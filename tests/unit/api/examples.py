@@ -99,6 +99,8 @@ FULL = server(
         "pod": {
             "labels": {"team": "search"},
             "annotations": {"example.com/note": "any text: \u00e9"},
+            "workloadLabels": {"kueue.x-k8s.io/queue-name": "tenant"},
+            "workloadAnnotations": {"example.com/note": "any text"},
             "nodeSelector": {"topology.kubernetes.io/zone": "a"},
             "tolerations": [
                 {"key": "gpu", "operator": "Equal", "value": "yes", "effect": "NoSchedule"},
@@ -164,6 +166,53 @@ FULL = server(
                     "readOnly": True,
                 },
                 {"name": "scratch", "mountPath": "/tmp/scratch"},
+            ],
+            "initContainers": [
+                {
+                    "name": "fetch",
+                    "image": "example/fetch:1",
+                    "command": ["fetch"],
+                    "args": ["--into=/cache"],
+                    "env": [
+                        {"name": "FROM", "value": "s3://models"},
+                        {"name": "KEY", "secretKeyRef": {"name": "some", "key": "thing"}},
+                        {"name": "MAP", "configMapKeyRef": {"name": "some", "key": "thing"}},
+                    ],
+                    "resources": {"requests": {"cpu": 1}, "limits": {"memory": "1Gi"}},
+                    "volumeMounts": [
+                        {
+                            "name": "cache",
+                            "mountPath": "/cache",
+                            "subPath": "huggingface",
+                            "readOnly": False,
+                        }
+                    ],
+                    "ports": [{"containerPort": 9000, "name": "metrics", "protocol": "TCP"}],
+                    "restartPolicy": "Always",
+                }
+            ],
+            "containers": [
+                {
+                    "name": "proxy",
+                    "image": "example/proxy:1",
+                    "command": ["proxy"],
+                    "args": ["--verbose"],
+                    "env": [
+                        {"name": "TO", "value": "localhost:8000"},
+                        {"name": "KEY", "secretKeyRef": {"name": "some", "key": "thing"}},
+                        {"name": "MAP", "configMapKeyRef": {"name": "some", "key": "thing"}},
+                    ],
+                    "resources": {"requests": {"cpu": 1}, "limits": {"memory": "1Gi"}},
+                    "volumeMounts": [
+                        {
+                            "name": "files",
+                            "mountPath": "/etc/proxy",
+                            "subPath": "proxy",
+                            "readOnly": True,
+                        }
+                    ],
+                    "ports": [{"containerPort": 9001, "name": "proxy", "protocol": "TCP"}],
+                }
             ],
             "priorityClassName": "serving",
             "runtimeClassName": "nvidia",
@@ -261,6 +310,11 @@ def _mounted(*paths: str) -> dict[str, Any]:
         volumes=[{"name": "a", "emptyDir": {}}],
         volumeMounts=[{"name": "a", "mountPath": path} for path in paths],
     )
+
+
+def _container(name: str, *mounts: str) -> dict[str, Any]:
+    mounted = [{"name": volume, "mountPath": "/there"} for volume in mounts]
+    return {"name": name, "image": "example/image:1", "volumeMounts": mounted}
 
 
 _VOLUME = {"persistentVolumeClaim": {"claimName": "models", "mode": "Model"}}
@@ -362,6 +416,14 @@ RULE_EXAMPLES = (
     Example("labels under the operator's prefixes", _pod(
         labels={"app.kubernetes.io/name": "x"}, annotations={"vllm-operator.io/x": "y"}
     ), ("spec.pod.labels", "spec.pod.annotations")),
+    Example("labels of the workload under the operator's prefixes, and its controller's", _pod(
+        workloadLabels={"app.kubernetes.io/name": "x"},
+        workloadAnnotations={"deployment.kubernetes.io/revision": "7"},
+    ), ("spec.pod.workloadLabels", "spec.pod.workloadAnnotations")),
+    Example("a queue on the workload", _pod(
+        workloadLabels={"kueue.x-k8s.io/queue-name": "tenant"},
+        workloadAnnotations={"leaderworkerset.sigs.k8s.io/exclusive-topology": "rack"},
+    )),
     Example("labels of the user's own", _pod(
         labels={"team": "search", "example.com/x": "", "gone": None},
         annotations={"Example": "any text"},
@@ -417,6 +479,30 @@ RULE_EXAMPLES = (
     Example("a mount without any volume", _pod(
         volumeMounts=[{"name": "cache", "mountPath": "/files"}]
     ), ("spec.pod.volumeMounts",)),
+    Example("containers before and beside the engine", _pod(
+        volumes=[{"name": "a", "emptyDir": {}}],
+        initContainers=[_container("first", "cache")],
+        containers=[_container("second", "a"), _container("third")],
+    )),
+    Example("containers that mount what is not there", _pod(
+        initContainers=[_container("first", "tmp")], containers=[_container("second", "a")]
+    ), ("spec.pod.initContainers", "spec.pod.containers")),
+    Example("containers of one name before and beside the engine", _pod(
+        initContainers=[_container("first")], containers=[_container("first")]
+    ), ("spec.pod.containers",)),
+    Example("containers of the engine's name", _pod(
+        initContainers=[_container("engine")], containers=[_container("engines")]
+    ), ("spec.pod.initContainers[0].name",)),
+    Example("containers on the engine's port and of its name", _pod(containers=[
+        {**_container("first"), "ports": [{"containerPort": 8000, "name": "http"}]},
+        {**_container("second"), "ports": [{"containerPort": 8001, "name": "https"}]},
+    ]), tuple(f"spec.pod.containers[0].ports[0].{field}" for field in ("containerPort", "name"))),
+    Example("a container that asks for a GPU and one that asks for more than its limit", _pod(
+        initContainers=[{**_container("first"), "resources": {"limits": {"nvidia.com/gpu": 1}}}],
+        containers=[{**_container("second"), "resources": {
+            "requests": {"memory": "1Gi"}, "limits": {"memory": "1024M"}
+        }}],
+    ), ("spec.pod.initContainers[0].resources.limits", "spec.pod.containers[0].resources")),
 )  # fmt: skip
 """Every rule of the schema, with what it refuses and what it lets pass."""
 

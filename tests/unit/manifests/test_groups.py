@@ -76,6 +76,34 @@ def test_a_worker_is_no_engine_and_keeps_the_leader_s_volumes() -> None:
     assert container(worker)["volumeMounts"] == container(leader)["volumeMounts"]
 
 
+def test_what_completes_a_pod_is_on_every_pod_of_a_group_and_its_queue_on_the_group() -> None:
+    completed = {
+        "schedulerName": "volcano",
+        "serviceAccountName": "reader",
+        "identity": "Platform",
+        "securityContext": {"supplementalGroups": [109]},
+        "volumes": [{"name": "files", "configMap": {"name": "files"}}],
+        "volumeMounts": [{"name": "files", "mountPath": "/files"}],
+        "initContainers": [{"name": "fetch", "image": "a/b:1"}],
+        "containers": [{"name": "proxy", "image": "a/b:1"}],
+        "workloadLabels": {"kueue.x-k8s.io/queue-name": "tenant"},
+    }
+    asked, plan = planned(pod=completed)
+    workload = render.render(asked, plan, OFFER)[0]
+    assert workload["kind"] == "LeaderWorkerSet"
+    assert workload["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "tenant"
+    for name in ("leaderTemplate", "workerTemplate"):
+        pod = workload["spec"]["leaderWorkerTemplate"][name]["spec"]
+        assert (pod["schedulerName"], pod["serviceAccountName"]) == ("volcano", "reader")
+        assert "runAsUser" not in pod["securityContext"]
+        assert pod["securityContext"]["supplementalGroups"] == [109]
+        assert pod["volumes"][-1] == completed["volumes"][0]
+        assert pod["containers"][0]["volumeMounts"][-1] == completed["volumeMounts"][0]
+        assert pod["containers"][0]["securityContext"]["readOnlyRootFilesystem"] is True
+        assert [one["name"] for one in pod["containers"]] == ["engine", "proxy"]
+        assert [one["name"] for one in pod["initContainers"]] == ["fetch"]
+
+
 def test_data_parallel_ranks_over_nodes_are_refused_with_the_field() -> None:
     asked = server(R1, gpu=H100, parallelism={"tensor": 8, "data": 2})
     field, reason, message = only_problem(make_plan(asked, inputs_for(asked, max_nodes=8)))

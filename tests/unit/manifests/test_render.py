@@ -65,7 +65,7 @@ def test_no_text_of_a_user_leaves_its_place(text: str) -> None:
     template = deployment["spec"]["template"]
     container = template["spec"]["containers"][0]
     assert (container["command"], container["image"]) == (command, text)
-    assert template["metadata"]["annotations"] == {"note": text}
+    assert template["metadata"]["annotations"]["note"] == text
     assert set(deployment) == {"apiVersion", "kind", "metadata", "spec"}
 
 
@@ -329,6 +329,14 @@ def test_an_affinity_that_is_not_shaped_like_one_is_refused_also_beside_one_that
         (lambda pod: pod["containers"][0]["command"].append(8), "is not a string"),
         (lambda pod: pod.update(automountServiceAccountToken=True), "a token or service links"),
         (lambda pod: pod.update(enableServiceLinks=True), "a token or service links"),
+        (
+            lambda pod: pod.update(
+                initContainers=[
+                    {"securityContext": {"allowPrivilegeEscalation": True, "capabilities": {}}}
+                ]
+            ),
+            "would be privileged",
+        ),
         (lambda pod: pod.update(serviceAccountName="x"), "an account"),
         (
             lambda pod: pod["containers"][0]["resources"]["requests"].update(
@@ -344,6 +352,57 @@ def test_a_template_that_would_break_a_promise_is_never_applied(change: Any, mes
     change(template["spec"])
     with pytest.raises(AssertionError, match=message):
         check_pod(template, make_server().spec)
+
+
+def test_kubectl_means_the_engine_where_a_pod_has_several_containers() -> None:
+    template = rendered(pod={"annotations": {"a": "b"}})[0]["spec"]["template"]
+    named = {"kubectl.kubernetes.io/default-container": "engine", "a": "b"}
+    assert template["metadata"]["annotations"] == named
+
+
+def test_containers_of_the_user_s_run_beside_the_engine_and_may_no_more_than_it() -> None:
+    first = {"name": "first", "image": "a/b:1", "restartPolicy": "Always", "args": ["x"]}
+    second = {
+        "name": "second",
+        "image": "a/b:2",
+        "env": [{"name": "KEY", "secretKeyRef": {"name": "s", "key": "k"}}],
+        "ports": [{"containerPort": 9000}],
+        "volumeMounts": [{"name": "cache", "mountPath": "/cache"}],
+        "resources": {"limits": {"memory": "1Gi"}},
+    }
+    spec = pod(pod={"initContainers": [first], "containers": [second]})
+    own, beside = spec["containers"]
+    context = {"securityContext": own["securityContext"]}
+    assert own["name"] == "engine"
+    assert spec["initContainers"] == [{**first, **context}]
+    source = {"secretKeyRef": {"name": "s", "key": "k"}}
+    assert beside == {
+        **second,
+        **context,
+        "env": [{"name": "KEY", "valueFrom": source}],
+        "ports": [{"containerPort": 9000, "protocol": "TCP"}],
+    }
+
+
+def test_a_container_of_the_user_s_that_writes_into_its_image_is_allowed_to_as_the_engine_is() -> (
+    None
+):
+    allowed = {"readOnlyRootFilesystem": False}
+    spec = pod(
+        pod={"containers": [{"name": "a", "image": "a/b"}], "securityContext": allowed},
+    )
+    contexts = [one["securityContext"] for one in spec["containers"]]
+    assert [context["readOnlyRootFilesystem"] for context in contexts] == [False, False]
+
+
+def test_labels_and_annotations_of_the_workload_stand_on_it_alone_and_change_no_pod() -> None:
+    queue, note = {"kueue.x-k8s.io/queue-name": "tenant"}, {"example.com/note": "any text"}
+    asked = {"workloadLabels": queue, "workloadAnnotations": note}
+    (deployment, service), (plain, _) = rendered(pod=asked), rendered()
+    assert deployment["metadata"]["labels"] == {**labels.object_labels("qwen"), **queue}
+    assert deployment["metadata"]["annotations"] == {**plain["metadata"]["annotations"], **note}
+    assert deployment["spec"] == plain["spec"]
+    assert not queue.keys() & service["metadata"]["labels"].keys()
 
 
 def test_labels_of_the_user_never_replace_the_operator_s() -> None:
