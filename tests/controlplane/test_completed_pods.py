@@ -292,3 +292,13 @@ def test_a_container_that_asks_for_privileges_is_refused_by_its_field(world: Wor
     path = f"{world.path('VLLMServer')}?fieldValidation=Strict"
     with pytest.raises(ApiError, match=r"unknown field .*spec\.pod\.containers\[0\]\.securityC"):
         world.cluster.api("POST", path, manifest)
+
+
+def test_weights_that_each_pod_downloads_are_asked_of_the_node_s_disk_and_told(
+    world: World, operator: OperatorProcess
+) -> None:
+    world.apply(model={"id": "meta-llama/Llama-3.3-70B-Instruct"})
+    world.wait_ready()
+    requested = pod_of(world)["containers"][0]["resources"]["requests"]
+    assert requested["ephemeral-storage"] == "134Gi"
+    assert world.status()["plan"]["storage"]["diskBytes"] == 134 * 2**30

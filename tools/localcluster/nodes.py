@@ -107,7 +107,7 @@ def node(
         "cpu": cpu,
         "memory": memory,
         "pods": "5000",  # far above a kubelet's 110, so that GPUs are what runs out
-        "ephemeral-storage": "4Ti",
+        "ephemeral-storage": "64Ti",  # as with pods
         **{resource: str(count) for resource, count in extended_resources.items()},
     }
     basic = {

@@ -112,6 +112,7 @@ def _manifest(
     model = {
         "id": draw.choice(models),
         "servedName": draw.choice(NAMES),
+        "additionalServedNames": draw.choice((None, ["a"], ["b/c", "d:e"])),
         "revision": None if on_volume else draw.choice(REVISIONS),
         "trustRemoteCode": draw.choice((None, True)),
         "storage": storage,

@@ -186,6 +186,10 @@ class PlannedStorage(ResourceModel):
     )
     surge: bool = required("Whether the volume lets a new pod start beside the old one.")
     note: str | None = field("What the volume forbids.", max_length=512)
+    disk_bytes: int | None = field(
+        "Bytes of the node's disk that each pod asks for (ephemeral-storage): the weights that it "
+        "downloads into an emptyDir, and caches. None where they lie on another volume."
+    )
 
 
 class Startup(ResourceModel):

@@ -23,6 +23,8 @@ DEFAULT_DRAIN_SECONDS = 60
 FOLDER = r"^/([A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*/?)?$"
 """An absolute path without ``..`` and without hidden folders."""
 
+SERVED_NAME = r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$"
+ServedName = Annotated[str, Field(min_length=1, max_length=200, pattern=SERVED_NAME)]
 Argument = Annotated[str, Field(max_length=4096)]
 VERSION_PATTERN = r"^[0-9]+\.[0-9]+\.[0-9]+([.+-][0-9A-Za-z.+-]*|(a|b|rc)[0-9]+)?$"
 
@@ -121,7 +123,12 @@ class Model(ResourceModel):
         "Name that clients ask for; the id by default.",
         min_length=1,
         max_length=200,
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$",
+        pattern=SERVED_NAME,
+    )
+    additional_served_names: list[ServedName] | None = field(
+        "Further names that clients may ask for. Metrics and answers have the first name.",
+        max_length=16,
+        schema={"x-kubernetes-list-type": "atomic"},
     )
     token_secret_ref: KeyReference | None = field(
         "Secret key with a Hugging Face token, for the engine's pods. The operator cannot read it: "
@@ -144,6 +151,11 @@ class Model(ResourceModel):
     storage: Storage | None = field(
         "Where the weights live or are cached.", schema=validations(rules.ONE_STORAGE)
     )
+
+    @property
+    def served_names(self) -> tuple[str, ...]:
+        """Every name that clients may ask for, the model's own first."""
+        return (self.served_name or self.id, *(self.additional_served_names or ()))
 
 
 class Engine(ResourceModel):

@@ -19,7 +19,7 @@ OF_THE_ENGINE: Final = ("model", "gpu", "parallelism", "engine", "workload")
 OF_THE_KIND: Final = ("gpu", "parallelism", "workload")
 """Parts that, with the model and the version, say for what a tuned value was proven."""
 
-OF_NO_SPEED: Final = ("servedName", "tokenSecretRef", "storage")
+OF_NO_SPEED: Final = ("servedName", "additionalServedNames", "tokenSecretRef", "storage")
 """Fields of the model that change neither steps nor memory."""
 
 

@@ -11,6 +11,7 @@ from vllm_operator.api.base import PORT, PORT_NAME
 from vllm_operator.api.plan import Plan
 from vllm_operator.api.pod import Identity, PodSpec
 from vllm_operator.api.pod_rules import ENGINE
+from vllm_operator.api.quantity import GIBIBYTE
 from vllm_operator.api.v1alpha1 import DEFAULT_DRAIN_SECONDS, VLLMServerSpec
 from vllm_operator.errors import IllegalPin
 from vllm_operator.hardware.nodes import GPUOffer
@@ -30,6 +31,7 @@ PROGRESS_MARGIN_SECONDS: Final = 300
 DEFAULT_CONTAINER: Final = "kubectl.kubernetes.io/default-container"
 """Which container ``kubectl logs`` and ``exec`` mean where a pod has several."""
 
+DISK: Final = "ephemeral-storage"
 AFFINITY: Final = "spec.pod.affinity"
 REQUIRED: Final = "requiredDuringSchedulingIgnoredDuringExecution"
 
@@ -69,7 +71,7 @@ def pod_values(
         "image": plan.engine.image,
         "command": list(plan.engine.command),
         "env": _environment(spec, plan),
-        "resources": _resources(pod, gpu.resource_name, gpus),
+        "resources": _resources(pod, gpu.resource_name, gpus, plan.storage.disk_bytes),
         "volume_mounts": volume_mounts(volume_of(spec), pod),
         "volumes": volumes(spec, volume_of(spec), pod, gpus),
     }
@@ -167,17 +169,22 @@ def _environment(spec: VLLMServerSpec, plan: Plan) -> list[dict[str, Any]]:
     return variables
 
 
-def _resources(pod: PodSpec, resource_name: str, gpus: int) -> dict[str, Any]:
-    """GPU limits, and requests of CPU and memory for one worker process a GPU.
+def _resources(
+    pod: PodSpec, resource_name: str, gpus: int, disk_bytes: int | None
+) -> dict[str, Any]:
+    """GPU limits, and requests of CPU and memory for one worker process a GPU, and of disk.
 
     Two cores a GPU and two for the API server; 8 GiB a GPU and 8 for the server: weights are mapped
-    from files, so the page cache holds them and not the container.
+    from files, so the page cache holds them and not the container. ``disk_bytes`` of the node's
+    disk hold the weights where no volume does.
     """
+    disk = {} if disk_bytes is None else {DISK: f"{disk_bytes // GIBIBYTE}Gi"}
     given = pod.resources
     limits: dict[str, Any] = dict((given.limits if given else None) or {})
     requests: dict[str, Any] = {
         "cpu": str(2 + 2 * gpus),
         "memory": f"{8 + 8 * gpus}Gi",
+        **disk,
         **limits,  # a request above its limit would be refused
         **((given.requests if given else None) or {}),
     }

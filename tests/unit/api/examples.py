@@ -25,6 +25,7 @@ FULL = server(
             **MODEL,
             "revision": "a09a35458c702b33eeacc393d103063234e8bc28",
             "servedName": "qwen2.5-7b",
+            "additionalServedNames": ["chat", "qwen:7b"],
             "tokenSecretRef": {"name": "hf-token", "key": "token"},
             "trustRemoteCode": False,
             "config": {"hidden_size": 3584, "rope_scaling": None, "architectures": ["Qwen2"]},

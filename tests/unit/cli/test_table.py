@@ -75,6 +75,12 @@ def test_what_runs_is_said_fact_by_fact(name: str, said: str) -> None:
     assert fact(name) == said
 
 
+def test_the_disk_is_said_where_weights_are_downloaded_to_it() -> None:
+    storage = {"kind": "EmptyDir", "mode": "Cache", "surge": True, "diskBytes": 133 * GIBIBYTE}
+    said = "133 GiB of the node's: each pod downloads the weights"
+    assert fact("disk", storage=storage) == said
+
+
 def test_the_cache_is_said_from_what_is_sure_to_what_is_likely() -> None:
     assert fact("KV cache  ", capacity=capacity()) == (
         "38,000 to 40,000 tokens: 19 to 20.5 such requests at once, more of shorter ones"

@@ -74,6 +74,7 @@ KEPT = {
     "model.id": False,
     "model.revision": False,
     "model.servedName": True,
+    "model.additionalServedNames": True,
     "model.tokenSecretRef": True,
     "model.trustRemoteCode": False,
     "model.config": False,

@@ -80,6 +80,26 @@ def test_a_computed_request_never_exceeds_a_limit_of_the_user_s() -> None:
     assert resources["requests"]["memory"] == "20Gi"
 
 
+DISK = {"kind": "EmptyDir", "mode": "Cache", "surge": True, "diskBytes": 17 << 30}
+
+
+@pytest.mark.parametrize(
+    ("given", "requested"),
+    [
+        ({}, "17Gi"),
+        ({"limits": {"ephemeral-storage": "40Gi"}}, "40Gi"),
+        ({"requests": {"ephemeral-storage": "0"}}, "0"),
+    ],
+)
+def test_weights_that_are_downloaded_are_asked_of_the_node_s_disk_unless_a_server_says_it(
+    given: dict[str, Any], requested: str
+) -> None:
+    server = make_server(pod={"resources": given})
+    deployment, _ = render.render(server, make_plan(storage=DISK), OFFER)
+    container = deployment["spec"]["template"]["spec"]["containers"][0]
+    assert container["resources"]["requests"]["ephemeral-storage"] == requested
+
+
 def test_the_pod_gets_no_token_no_links_and_no_privilege() -> None:
     spec = pod()
     assert spec["automountServiceAccountToken"] is False

@@ -65,6 +65,21 @@ def test_llama_70b_takes_the_fewest_h100_that_hold_one_request():
     assert plan_of(LLAMA_70B).placement.tensor == 4
 
 
+def test_a_model_of_several_names_serves_under_each_with_one_argument():
+    model = {"id": LLAMA_8B, "servedName": "chat", "additionalServedNames": ["gpt-4", "llama"]}
+    command = plan_of(model).engine.command
+    assert command.count("--served-model-name") == 1
+    first = command.index("--served-model-name") + 1
+    assert command[first : first + 3] == ["chat", "gpt-4", "llama"]
+    assert command[first + 3].startswith("--")
+
+
+def test_further_names_come_after_the_model_s_own_id():
+    command = plan_of({"id": LLAMA_8B, "additionalServedNames": ["gpt-4"]}).engine.command
+    first = command.index("--served-model-name") + 1
+    assert command[first : first + 2] == [LLAMA_8B, "gpt-4"]
+
+
 def test_every_argument_has_one_flag_and_the_command_is_made_of_them():
     plan = plan_of(
         {"id": LLAMA_8B, "revision": "abc", "servedName": "chat", "trustRemoteCode": True},

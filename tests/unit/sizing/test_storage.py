@@ -78,12 +78,12 @@ def test_a_forbidden_folder_is_a_problem_of_the_plan() -> None:
 
 @pytest.mark.parametrize("modes", [("ReadWriteMany",), ("ReadWriteOnce", "ReadOnlyMany"), ()])
 def test_a_volume_that_nodes_share_lets_a_new_pod_start_beside_the_old_one(modes: Any) -> None:
-    planned = planned_storage(spec(CLAIM), claim(*modes))
+    planned = planned_storage(spec(CLAIM), claim(*modes), 0)
     assert (planned.surge, planned.note) == (True, None)
 
 
 def test_a_volume_of_one_node_says_that_updates_go_in_place() -> None:
-    planned = planned_storage(spec(CLAIM), claim("ReadWriteOnce"))
+    planned = planned_storage(spec(CLAIM), claim("ReadWriteOnce"), 0)
     assert planned.surge is False
     assert planned.note == (
         "PersistentVolumeClaim models is ReadWriteOnce: updates go in place, and all replicas have "
@@ -92,13 +92,13 @@ def test_a_volume_of_one_node_says_that_updates_go_in_place() -> None:
 
 
 def test_a_volume_of_one_pod_says_that_only_one_replica_can_run() -> None:
-    note = planned_storage(spec(CLAIM), claim("ReadWriteOncePod")).note
+    note = planned_storage(spec(CLAIM), claim("ReadWriteOncePod"), 0).note
     assert note is not None
     assert note.endswith("only one replica can run")
 
 
 def test_a_claim_that_was_not_read_forbids_nothing() -> None:
-    assert planned_storage(spec(CLAIM), None).surge is True
+    assert planned_storage(spec(CLAIM), None, 0).surge is True
 
 
 def test_a_replica_on_several_nodes_cannot_share_a_volume_of_one() -> None:
@@ -183,6 +183,25 @@ def test_a_cache_that_is_smaller_than_the_weights_is_refused(
 )
 def test_a_cache_that_holds_what_is_downloaded_is_taken(storage: Any, given: Any) -> None:
     assert plan_with(storage, **given).feasible
+
+
+def test_the_plan_says_how_much_of_the_node_s_disk_downloaded_weights_take() -> None:
+    model = {"id": "meta-llama/Llama-3.3-70B-Instruct"}
+    planned = server(model, gpu=H100)
+    storage = make_plan(planned, inputs_for(planned)).storage
+    assert storage.disk_bytes == (132 + 2) * 1024**3  # 131.42 GiB of weights, and caches
+
+
+@pytest.mark.parametrize(
+    "storage", [CLAIM, {"hostPath": {"path": "/mnt/a"}}, {"image": {"reference": "a/b"}}]
+)
+def test_weights_on_a_volume_take_none_of_the_pod_s_disk(storage: Any) -> None:
+    assert planned_storage(spec(storage), None, 10**11).disk_bytes is None
+
+
+def test_weights_that_are_not_loaded_take_room_for_caches_alone() -> None:
+    storage = plan_with(None, engine={"extraArgs": ["--load-format", "dummy"]}).storage
+    assert storage.disk_bytes == 2 * 1024**3
 
 
 def test_room_on_the_node_s_disk_is_an_input_of_the_plan() -> None:

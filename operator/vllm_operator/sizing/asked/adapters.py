@@ -67,10 +67,15 @@ class Adapters:
 
 
 def read_adapters(
-    given: LoRA, architecture: Architecture, version: Version, served_name: str, *, offline: bool
+    given: LoRA,
+    architecture: Architecture,
+    version: Version,
+    served_names: tuple[str, ...],
+    *,
+    offline: bool,
 ) -> tuple[Adapters | None, list[PlanningError]]:
     """The adapters that are asked for, or why this vLLM cannot have them."""
-    problems = list(_problems(given, architecture, version, served_name, offline))
+    problems = list(_problems(given, architecture, version, served_names, offline))
     modules = tuple((one.name, one.path) for one in given.adapters or [])
     return (None if problems else Adapters(given.max_loras or 1, given.max_rank or 16, modules)), (
         problems
@@ -78,7 +83,11 @@ def read_adapters(
 
 
 def _problems(
-    given: LoRA, architecture: Architecture, version: Version, served_name: str, offline: bool
+    given: LoRA,
+    architecture: Architecture,
+    version: Version,
+    served_names: tuple[str, ...],
+    offline: bool,
 ) -> Iterator[PlanningError]:
     if not any(row["architecture"] == architecture.name for row in rows_for("lora.csv", version)):
         spans = [row for row in rows("lora.csv") if row["architecture"] == architecture.name]
@@ -98,7 +107,7 @@ def _problems(
     seen: set[str] = set()
     for one in given.adapters or []:
         where = f"{FIELD}.adapters[{one.name}]"
-        if one.name == served_name:
+        if one.name in served_names:
             yield IllegalPin(f"{where}.name", "is the name of the model itself; choose another")
         if one.name in seen:
             yield IllegalPin(where, "stands there twice; keep one")

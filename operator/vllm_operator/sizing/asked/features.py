@@ -72,10 +72,9 @@ def read_features(
     if architecture is not None and not extra_arguments.pictures:
         architecture = without_pictures(architecture)
     if engine.lora is not None and architecture is not None:
-        served = spec.model.served_name or spec.model.id
         offline = volume_of(spec).serves
         adapters, found = lora.read_adapters(
-            engine.lora, architecture, version, served, offline=offline
+            engine.lora, architecture, version, spec.model.served_names, offline=offline
         )
         problems += found
     speculation = None

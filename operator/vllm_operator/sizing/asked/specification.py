@@ -93,6 +93,11 @@ class Asked:
         return known and may_divide_experts(self.features.adapters, self.version)
 
     @property
+    def download_bytes(self) -> int:
+        """Bytes of weights that a start loads into a cache that is empty."""
+        return self.weight_bytes if _loads(self.features) else 0
+
+    @property
     def captures_graphs(self) -> bool:
         """Whether CUDA graphs are captured."""
         return self.engine.enforce_eager is not True and self.features.extra_arguments.graphs
@@ -143,7 +148,7 @@ def read_specification(
         known, pinned = facts, spec.model.weight_bytes
         described = checkpoint
         weights = _collected(problems, lambda: checkpoint_bytes(described, known, pinned))
-    if weights is not None and features.extra_arguments.value(LOAD_FORMAT) != NOT_LOADED:
+    if weights is not None and _loads(features):
         problems.extend(room_problems(spec, weights[0]))
     if problems or version is None or facts is None or weights is None:
         return None, problems
@@ -168,6 +173,10 @@ def read_specification(
         tuned=inputs.tuned or UNTUNED,
     )
     return asked, []
+
+
+def _loads(features: Features) -> bool:
+    return features.extra_arguments.value(LOAD_FORMAT) != NOT_LOADED
 
 
 def _longer(architecture: Architecture) -> str:

@@ -134,6 +134,11 @@ def ephemeral_limit(spec: VLLMServerSpec) -> str | None:
     return None if limit is None else str(limit)
 
 
+def room_gib(download: int) -> int:
+    """GiB that a cache of so many bytes of weights takes."""
+    return -(-download // GIBIBYTE) + CACHE_ROOM_GIB
+
+
 def room_problems(spec: VLLMServerSpec, download: int) -> Iterator[PlanningError]:
     """Limits of an emptyDir that are smaller than the ``download`` bytes of the checkpoint.
 
@@ -146,7 +151,7 @@ def room_problems(spec: VLLMServerSpec, download: int) -> Iterator[PlanningError
         (EPHEMERAL_FIELD, ephemeral_limit(spec)),
     ):
         if limit is not None and parse_quantity(limit) < download:
-            works = -(-download // GIBIBYTE) + CACHE_ROOM_GIB
+            works = room_gib(download)
             yield IllegalPin(
                 field,
                 f"is {limit}, and {download / GIBIBYTE:.2f} GiB of weights are downloaded into the "
@@ -165,8 +170,13 @@ def spread_problem(spec: VLLMServerSpec, claim: ClaimFacts | None, nodes: int) -
     )
 
 
-def planned_storage(spec: VLLMServerSpec, claim: ClaimFacts | None) -> PlannedStorage:
-    """The storage as it stands in the plan, with what it means for rollouts."""
+def planned_storage(
+    spec: VLLMServerSpec, claim: ClaimFacts | None, download: int
+) -> PlannedStorage:
+    """The storage as it stands in the plan, with what it means for rollouts and nodes' disks.
+
+    ``download``: bytes of weights that an empty cache takes up.
+    """
     volume = volume_of(spec)
     known = claim if volume.kind == "PersistentVolumeClaim" else None
     single = known is not None and known.one_node
@@ -177,6 +187,7 @@ def planned_storage(spec: VLLMServerSpec, claim: ClaimFacts | None) -> PlannedSt
         access_modes=list(known.access_modes) if known else None,
         surge=not single,
         note=_single(known) if known is not None and single else None,
+        disk_bytes=room_gib(download) * GIBIBYTE if volume.kind == "EmptyDir" else None,
     )
 
 

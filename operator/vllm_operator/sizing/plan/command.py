@@ -105,12 +105,18 @@ def planned_engine(asked: Asked, arguments: list[Flag], start: Startup) -> Plann
 def _naming(asked: Asked) -> list[Flag]:
     model = asked.spec.model
     named = model.served_name is not None
+    name, *others = model.served_names
+    flag = "--served-model-name"
     found = [
         Flag(
-            name="--served-model-name",
-            value=model.served_name or model.id,
+            name=flag,
+            value=name,
             reason="pinned in spec.model.servedName" if named else "spec.model.id",
-        )
+        ),
+        *(
+            Flag(name=flag, value=other, reason="pinned in spec.model.additionalServedNames")
+            for other in others
+        ),
     ]
     if model.revision is not None and not volume_of(asked.spec).serves:
         found.append(

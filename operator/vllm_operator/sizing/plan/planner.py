@@ -131,7 +131,7 @@ def _plan(
         memory=bytes_of_gpu,
         capacity=ledger.capacity(asked, layout, bytes_of_gpu),
         performance=ledger.expected_performance(asked, layout, bytes_of_gpu),
-        storage=planned_storage(asked.spec, inputs.claim),
+        storage=planned_storage(asked.spec, inputs.claim, asked.download_bytes),
         startup=start,
         flags=arguments,
         rejected=rejected,
