@@ -15,16 +15,26 @@ from .autotune import Autotune
 from .base import ResourceModel, validations
 from .features import LoRA, Speculative
 from .fields import FREE_FORM, field, required
-from .patterns import EXTENDED_RESOURCE, OBJECT_NAME, QUANTITY
+from .patterns import (
+    ENGINE_VERSION,
+    EXTENDED_RESOURCE,
+    FOLDER,
+    IMAGE,
+    MODEL_NAME,
+    OBJECT_NAME,
+    PARSER,
+    PRODUCT,
+    QUANTITY,
+    QUANTIZATION,
+    REPOSITORY,
+    REVISION,
+)
 from .pod import EnvironmentVariable, KeyReference, PodSpec
 from .workload import Workload
 
 DEFAULT_DRAIN_SECONDS = 60
-FOLDER = r"^/([A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*/?)?$"
-"""An absolute path without ``..`` and without hidden folders."""
 
 Argument = Annotated[str, Field(max_length=4096)]
-VERSION_PATTERN = r"^[0-9]+\.[0-9]+\.[0-9]+([.+-][0-9A-Za-z.+-]*|(a|b|rc)[0-9]+)?$"
 
 
 class PersistentVolumeClaimStorage(ResourceModel):
@@ -73,7 +83,7 @@ class ImageStorage(ResourceModel):
         "Image, as in a container.",
         min_length=1,
         max_length=500,
-        pattern=r"^[a-z0-9A-Z][a-zA-Z0-9._:/@-]*$",
+        pattern=IMAGE,
     )
     path: str | None = field(
         "Folder inside the image, absolute from its root; the root by default.",
@@ -109,19 +119,19 @@ class Model(ResourceModel):
         "or the name to serve it under where the weights lie on a volume.",
         min_length=1,
         max_length=200,
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$",
+        pattern=REPOSITORY,
     )
     revision: str | None = field(
         "Branch, tag or commit of the repository; a commit makes starts reproducible.",
         min_length=1,
         max_length=128,
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$",
+        pattern=REVISION,
     )
     served_name: str | None = field(
         "Name that clients ask for; the id by default.",
         min_length=1,
         max_length=200,
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$",
+        pattern=MODEL_NAME,
     )
     token_secret_ref: KeyReference | None = field(
         "Secret key with a Hugging Face token, for the engine's pods. The operator cannot read it: "
@@ -153,13 +163,13 @@ class Engine(ResourceModel):
         "Container image. The operator's own default is a pinned vllm/vllm-openai release.",
         min_length=1,
         max_length=500,
-        pattern=r"^[a-z0-9A-Z][a-zA-Z0-9._:/@-]*$",
+        pattern=IMAGE,
     )
     version: str | None = field(
         "Version of vLLM inside the image; needed where the tag does not say it "
         "(latest, a digest alone, private tags).",
         max_length=64,
-        pattern=VERSION_PATTERN,
+        pattern=ENGINE_VERSION,
     )
     max_model_len: int | None = field(
         "Longest request in tokens, prompt and output together (--max-model-len). "
@@ -192,7 +202,7 @@ class Engine(ResourceModel):
         "Quantisation of a 16-bit checkpoint while it is loaded (--quantization), for example fp8; "
         "leave it out for a checkpoint that is quantised already.",
         max_length=64,
-        pattern=r"^[a-z0-9_-]+$",
+        pattern=QUANTIZATION,
     )
     kv_cache_dtype: str | None = field(
         "Data type of the KV cache (--kv-cache-dtype): auto, fp8, fp8_e4m3 or fp8_e5m2.",
@@ -220,13 +230,13 @@ class Engine(ResourceModel):
         "Parser of tool calls (--tool-call-parser, with --enable-auto-tool-choice): hermes, "
         "llama3_json, qwen3_coder and others, by version. Never set unasked.",
         max_length=64,
-        pattern=r"^[A-Za-z0-9_.-]+$",
+        pattern=PARSER,
     )
     reasoning_parser: str | None = field(
         "Parser of reasoning content (--reasoning-parser): deepseek_r1, qwen3, openai_gptoss and "
         "others, by version. Never set unasked.",
         max_length=64,
-        pattern=r"^[A-Za-z0-9_.-]+$",
+        pattern=PARSER,
     )
     api_key_secret_ref: KeyReference | None = field(
         "Secret key with the API key that clients must send. It reaches the engine as an "
@@ -254,7 +264,7 @@ class GPU(ResourceModel):
         "The node label's value (NVIDIA-H100-80GB-HBM3) or a catalogue alias (H100, RTX 4090).",
         min_length=1,
         max_length=63,
-        pattern=r"^[A-Za-z0-9]([A-Za-z0-9 ._-]*[A-Za-z0-9])?$",
+        pattern=PRODUCT,
     )
     memory_gib: float | None = field(
         "Memory of one GPU in GiB as the device reports it, for products that the catalogue does "
