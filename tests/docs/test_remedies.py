@@ -17,6 +17,7 @@ from vllm_operator.engine.tables import rows
 
 SOURCE = Path(vllm_operator.__file__).parent
 DOCS = Path(__file__).parents[2] / "docs"
+SCHEMA = server_schema()
 FIELD = re.compile(r"(?<![\w./-])spec(?:\.[a-z]\w*)+")
 """A field as it is written: ``spec.engine.env``."""
 
@@ -29,7 +30,7 @@ VALUE = re.compile(r"(spec(?:\.[a-z]\w*)+) (?:to|is) (?!at |a |one )([A-Za-z]\w*
 
 def node_of(path: str) -> Mapping[str, Any] | None:
     """The schema of a field; of one below a free-form object, that object's."""
-    node: Mapping[str, Any] = server_schema()
+    node: Mapping[str, Any] = SCHEMA
     for name in path.split("."):
         while "items" in node:
             node = node["items"]

@@ -13,6 +13,7 @@ from vllm_operator.api.ledger import Tuning
 from vllm_operator.api.plan import Plan, Problem
 from vllm_operator.api.status import MeasuredCache
 from vllm_operator.api.v1alpha1 import VLLMServer
+from vllm_operator.hardware import catalogue
 
 from .containers import ON_ITS_WAY
 from .gpus import GPUCount
@@ -233,8 +234,19 @@ def _unschedulable(server: VLLMServer, observed: Observed, pod: PodRecord) -> tu
         need = f"{each} free {placement.gpu}"
         count = f" ({seen})" if seen is not None else ""
         where = "for a replica" if placement.nodes == 1 else f"for each of {placement.nodes} pods"
-        return "WaitingForGPU", f"the scheduler finds no node with {need} {where}{count}: {told}"
+        label = _missing_label(placement.gpu) if no_match and seen and not seen.offered else ""
+        message = f"the scheduler finds no node with {need} {where}{count}: {told}{label}"
+        return "WaitingForGPU", message
     return "Unschedulable", f"the scheduler finds no node for a replica: {told}"
+
+
+def _missing_label(product: str) -> str:
+    """What to do where nodes of the product may be there, or come, without a label that says so."""
+    known = catalogue.find(product)
+    if known is None or catalogue.PRODUCT_LABEL not in known.node_labels:
+        return ""
+    label = f"{catalogue.PRODUCT_LABEL}={known.label_values[0]}"
+    return f"; nodes that have it, and pools that are to bring them, need the label {label}"
 
 
 def _pod_hint(pods: Sequence[PodRecord]) -> str:

@@ -409,6 +409,18 @@ def test_a_replica_that_waits_for_gpus_says_how_many_are_seen() -> None:
     )
 
 
+def test_where_no_node_says_that_it_has_the_gpu_the_label_to_put_on_the_pool_is_named() -> None:
+    told = "0/2 nodes are available: 2 node(s) didn't match Pod's node affinity/selector."
+    waiting = replace(
+        POD, scheduled=False, unschedulable_since=NOW.isoformat(), unschedulable_message=told
+    )
+    observed = replace(STARTING, pods=(waiting,), gpus=GPUCount(offered=0, nodes=0, held=0))
+    assert said(folded(observed).status).endswith(
+        "; nodes that have it, and pools that are to bring them, need the label "
+        "nvidia.com/gpu.product=NVIDIA-H100-80GB-HBM3"
+    )
+
+
 def test_an_engine_of_another_version_than_planned_is_said_once() -> None:
     said = replace(READY, engine_version="0.31.0+cu129")
     before = folded(READY).status
