@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from pathlib import Path
@@ -32,6 +32,7 @@ _GONE: Final = (
     f"/api/v1/namespaces/{NAMESPACE}/pods",
 )
 
+MODEL: Final = "Qwen/Qwen2.5-7B-Instruct"
 GPU: Final = "NVIDIA-H100-80GB-HBM3"
 GPUS_PER_NODE: Final = 128
 SPARE_GPUS: Final = GPUS_PER_NODE  # for the pods that a rollout starts beside the old ones
@@ -96,10 +97,13 @@ def names(servers: int) -> list[str]:
     return [f"server-{number:04d}" for number in range(servers)]
 
 
-def create_servers(cluster: Cluster, servers: int, threads: int) -> tuple[float, float]:
+def create_servers(
+    cluster: Cluster, servers: int, threads: int, spec: Mapping[str, Any] | None = None
+) -> tuple[float, float]:
     """Create servers as fast as the API server takes them; when it began and ended.
 
-    The manifest is the shortest there is: a catalogued model, everything else decided for it.
+    The manifest is the shortest there is, beside ``spec``: a catalogued model, everything else
+    decided for it.
     """
 
     def create(name: str) -> None:
@@ -107,7 +111,7 @@ def create_servers(cluster: Cluster, servers: int, threads: int) -> tuple[float,
             "apiVersion": "vllm-operator.io/v1alpha1",
             "kind": "VLLMServer",
             "metadata": {"name": name, "namespace": NAMESPACE},
-            "spec": {"model": {"id": "Qwen/Qwen2.5-7B-Instruct"}},
+            "spec": {"model": {"id": MODEL}, **(spec or {})},
         }
         cluster.api("POST", SERVERS, manifest, timeout=120)
 

@@ -99,7 +99,8 @@ def start_operator(tmp_path: Path) -> Iterator[StartOperator]:
             )
             log = tmp_path / f"operator-{len(list(tmp_path.iterdir()))}.log"
             namespaces = {} if values["namespaces"] == [] else {"namespaces": world.namespace}
-            process = OperatorProcess(world.cluster, kubeconfig, log, **{**namespaces, **options})
+            options = {"forked": True, **namespaces, **options}
+            process = OperatorProcess(world.cluster, kubeconfig, log, **options)
             return running.enter_context(process)
 
         yield start

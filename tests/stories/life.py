@@ -285,7 +285,9 @@ def living(
             gate = stack.enter_context(Gate(cluster, lambda what: lives[0].wrote(what)))
             kubeconfig = gate.kubeconfig(kubeconfig)
         log = folder / f"operator-{place.namespace}.log"
-        operator = OperatorProcess(cluster, kubeconfig, log, namespaces=place.namespace)
+        operator = OperatorProcess(
+            cluster, kubeconfig, log, forked=True, namespaces=place.namespace
+        )
         life = Life(place, operator, told, stack)
         life.killed_after = killed_after
         if killed_after == EACH:

@@ -17,6 +17,8 @@ from typing import Any, Self
 from localcluster.cluster import Cluster
 from localcluster.waiting import wait_until
 
+from .forked import Forked
+
 SOURCE_ROOT = Path(__file__).parents[2] / "operator"
 SERVERS = "/apis/vllm-operator.io/v1alpha1"
 
@@ -33,6 +35,7 @@ class OperatorProcess:
 
     ``through``: a command that becomes it, such as ``env -u HOME``. ``python``: the interpreter's
     own options. ``module`` is run in place of ``vllm_operator``, with the same command line.
+    ``forked``: where neither is given, it starts from a process that has imported it already.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class OperatorProcess:
         through: Sequence[str] = (),
         python: Sequence[str] = (),
         module: str = "vllm_operator",
+        forked: bool = False,
         **options: Any,
     ) -> None:
         self.cluster = cluster
@@ -61,7 +65,8 @@ class OperatorProcess:
         self._through = through
         self._python = python
         self._module = module
-        self._process: subprocess.Popen[bytes] | None = None
+        self._forked = forked and not through and not python
+        self._process: subprocess.Popen[bytes] | Forked | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -94,16 +99,21 @@ class OperatorProcess:
             **self._environment,
         }
         environment.pop("KUBERNETES_SERVICE_HOST", None)
-        with self.log.open("ab") as output:
-            self._process = subprocess.Popen(
-                [
-                    *(*self._through, sys.executable, *self._python),
-                    *("-m", self._module, "run", *flags),
-                ],
-                stdout=output,
-                stderr=output,
-                env=environment,
-            )
+        # What was imported is this tree.
+        here = environment["PYTHONPATH"].split(os.pathsep)[0] == str(SOURCE_ROOT)
+        if self._forked and here:
+            self._process = Forked(self._module, ["run", *flags], environment, self.log)
+        else:
+            with self.log.open("ab") as output:
+                self._process = subprocess.Popen(
+                    [
+                        *(*self._through, sys.executable, *self._python),
+                        *("-m", self._module, "run", *flags),
+                    ],
+                    stdout=output,
+                    stderr=output,
+                    env=environment,
+                )
         if wait:
             wait_until(self.ready, "the operator to be ready", timeout=60)
 
