@@ -28,7 +28,7 @@ def failure_of_objects(
 
 
 def failure_beside(beside: Beside, version: Version) -> Failure:
-    """What another container of a pod fails of. The server's own pods have none but the engine."""
+    """What another container of a pod fails of, whoever put it there."""
     known = known_failure("waiting", beside.waits, version) if beside.waits else None
     if beside.waits:
         why = f"cannot start: {known.means if known else shown(beside.waits)}"
@@ -36,10 +36,10 @@ def failure_beside(beside: Beside, version: Version) -> Failure:
         why = f"ended with {shown(beside.ending)}"
     return Failure(
         reason="ContainerFailed",
-        means=f"{beside.container} ({shown(beside.image)}), which something else put into the pod, "
-        f"{why}",
-        remedy="mend it there, or keep the injection away from these pods by the label or "
-        "annotation that it looks at (spec.pod.labels, spec.pod.annotations)",
+        means=f"{beside.container} ({shown(beside.image)}), which is not the engine, {why}",
+        remedy="mend it where it comes from, in spec.pod or in what injects it; an injection is "
+        "kept away by the label or annotation that it looks at (spec.pod.labels, "
+        "spec.pod.annotations)",
         field="spec.pod",
     )
 

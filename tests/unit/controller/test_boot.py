@@ -396,10 +396,10 @@ async def test_an_injected_init_container_that_crashes_is_told_with_its_name_and
     found = await look(boot, with_others(engine=initializing, init=[init]))
     assert found.failure.reason == "ContainerFailed"
     assert found.failure.message == (
-        "init container mesh-init (mesh/init:1), which something else put into the pod, ended with "
-        "exit code 126, reason Error, message cannot get the token from the agent; mend it there, "
-        "or keep the injection away from these pods by the label or annotation that it looks at "
-        "(spec.pod.labels, spec.pod.annotations)"
+        "init container mesh-init (mesh/init:1), which is not the engine, ended with exit code "
+        "126, reason Error, message cannot get the token from the agent; mend it where it comes "
+        "from, in spec.pod or in what injects it; an injection is kept away by the label or "
+        "annotation that it looks at (spec.pod.labels, spec.pod.annotations)"
     )
     assert found.failure.passes
 
@@ -416,7 +416,7 @@ async def test_an_injected_sidecar_whose_image_cannot_be_pulled_is_told_with_its
     found = await look(boot, with_others(engine=READY_ENGINE, beside=[sidecar]))
     assert found.failure.reason == "ContainerFailed"
     assert found.failure.message.startswith(
-        "container istio-proxy (istio/proxyv2:1), which something else put into the pod, cannot "
+        "container istio-proxy (istio/proxyv2:1), which is not the engine, cannot "
         'start: the image cannot be pulled: Back-off pulling image "istio/proxyv2:1"; mend it'
     )
 
