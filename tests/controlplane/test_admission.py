@@ -390,7 +390,13 @@ def test_the_columns_show_what_the_status_says(cluster: Cluster, namespace: str,
     status = {
         "replicas": 1,
         "selector": "app.kubernetes.io/instance=qwen",
-        "summary": {"gpus": "2 x H100", "parallelism": "TP2", "version": "0.30.0"},
+        "summary": {
+            "model": MODEL["id"],
+            "ready": "1/4",
+            "gpus": "2 x H100",
+            "parallelism": "TP2",
+            "version": "0.30.0",
+        },
         "conditions": [one.to_json_object() for one in conditions],
     }
     cluster.api(
@@ -404,7 +410,7 @@ def test_the_columns_show_what_the_status_says(cluster: Cluster, namespace: str,
         "NAME", "MODEL", "GPUS", "PARALLELISM", "VERSION", "READY", "STATUS", "AGE"
     ]  # fmt: skip
     assert row.split()[:-1] == [
-        "qwen", MODEL["id"], "2", "x", "H100", "TP2", "0.30.0", "False", "WaitingForGPU"
+        "qwen", MODEL["id"], "2", "x", "H100", "TP2", "0.30.0", "1/4", "WaitingForGPU"
     ]  # fmt: skip
     assert "vllmserver.vllm-operator.io/qwen" in kubectl("get", "all")
     kubectl("wait", "--for=condition=Available", "vllm/qwen", "--timeout=10s")

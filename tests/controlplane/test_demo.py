@@ -70,7 +70,7 @@ def test_the_demo_tells_what_the_readme_shows_and_leaves_nothing_behind(tmp_path
         "-> vllm/vllm-openai:v0.31.0; change the annotation",
     ):
         assert words in ended.stdout
-    assert re.search(r"^qwen +Qwen/Qwen2.5-7B-Instruct .* True +Ready ", ended.stdout, re.MULTILINE)
+    assert re.search(r"^qwen +Qwen/Qwen2.5-7B-Instruct .* 1/1 +Ready ", ended.stdout, re.MULTILINE)
     assert "\x1b" not in ended.stdout  # plain text where nobody watches
     assert list(tmp_path.iterdir()) == []
 

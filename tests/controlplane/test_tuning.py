@@ -129,7 +129,7 @@ def settled(world: World) -> World:
 def test_the_wide_list_shows_what_tuning_may_do_and_what_it_does(settled: World) -> None:
     arguments = ("get", "vllm", "--namespace", settled.namespace, "-o", "wide")
     head, row = settled.cluster.kubectl(*arguments).stdout.splitlines()
-    assert head.split()[-2:] == ["AUTOTUNE", "TUNING"]
+    assert head.split()[-3:] == ["AUTOTUNE", "TUNING", "MESSAGE"]
     assert row.split()[-2:] == ["Recommend", "Settled"]
 
 

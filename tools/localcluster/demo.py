@@ -157,7 +157,7 @@ class Demo:
         self._shell.run("kubectl apply -f examples/01-minimal.yaml", expect="created")
         self._ready()
         self._say.remark(f"{time.monotonic() - started:.1f} s; kwok makes a pod Ready after 1 s")
-        self._shell.run("kubectl get vllm", expect=r"^qwen .* True +Ready ")
+        self._shell.run("kubectl get vllm", expect=r"^qwen .* 1/1 +Ready ")
         self._shell.run(
             "kubectl get deployment,service,pod,controllerrevision -l vllm-operator.io/server=qwen",
             expect=r"deployment.apps/qwen +1/1 ",
@@ -214,7 +214,7 @@ class Demo:
             expect="patched$",
         )
         self._shell.run("kubectl wait vllm/qwen --for=condition=Planned=False --timeout=20s")
-        self._shell.run("kubectl get vllm", expect=r"^qwen .* False +Infeasible ")
+        self._shell.run("kubectl get vllm", expect=r"^qwen .* 1/1 +Infeasible ")
         self._shell.run(
             "kubectl get vllm qwen -o jsonpath='"
             '{range .status.problems[*]}{.field}: {.message}{"\\n"}{end}\'',
@@ -236,7 +236,7 @@ class Demo:
         self._say.heading("Scale to zero and back, through the scale subresource")
         self._shell.run("kubectl scale vllm/qwen --replicas=0", expect="scaled")
         self._ready()
-        self._shell.run("kubectl get vllm", expect=r"^qwen .* True +ScaledToZero ")
+        self._shell.run("kubectl get vllm", expect=r"^qwen .* 0/0 +ScaledToZero ")
         self._shell.run("kubectl scale vllm/qwen --replicas=1", expect="scaled")
         self._ready()
 
@@ -280,7 +280,7 @@ class Demo:
             '{.status.conditions[?(@.type=="UpdateAvailable")].message}{"\\n"}\'',
             expect=f"image .* -> {NEWER_IMAGE}",
         )
-        self._shell.run("kubectl get vllm", expect=r"^qwen .* 0\.30\.0 +True +Ready ")
+        self._shell.run("kubectl get vllm", expect=r"^qwen .* 0\.30\.0 +1/1 +Ready ")
         self._say.remark("now it is asked for")
         self._shell.run(
             "kubectl annotate vllm qwen vllm-operator.io/replan=newer-vllm", expect="annotated$"
@@ -289,7 +289,7 @@ class Demo:
             "kubectl wait vllm/qwen --for=condition=UpdateAvailable=False --timeout=20s"
         )
         self._ready()
-        self._shell.run("kubectl get vllm", expect=r"^qwen .* 0\.31\.0 +True +Ready ")
+        self._shell.run("kubectl get vllm", expect=r"^qwen .* 0\.31\.0 +1/1 +Ready ")
 
     def remove(self) -> None:
         """The server goes, and what it owned goes with it."""

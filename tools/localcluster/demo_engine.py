@@ -64,7 +64,7 @@ class EngineDemo:
         started = time.monotonic()
         self._ready()
         self._say.remark(f"{time.monotonic() - started:.0f} s until vLLM answered /health")
-        self._shell.run("kubectl get vllm", expect=r"^tiny .* True +Ready ")
+        self._shell.run("kubectl get vllm", expect=r"^tiny .* 1/1 +Ready ")
         self._shell.run("kubectl get pods -o wide", expect=r" 1/1 +Running ")
         self._shell.run(
             "kubectl logs deployment/tiny | grep -E 'KV cache size|non-default args'",

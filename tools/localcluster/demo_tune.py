@@ -94,7 +94,7 @@ class TuneDemo:
         self._say.heading("A trial: one pod of the new setting, beside the one that serves")
         self._reach("Warming", START_SECONDS)
         self._shell.run(f"kubectl get pods -l vllm-operator.io/server={NAME}", expect="1/1")
-        self._shell.run(LOOK, expect=rf"^{NAME} .* True ")
+        self._shell.run(LOOK, expect=rf"^{NAME} .* 1/1 ")
 
     def judge(self) -> None:
         """Compared at equal load."""

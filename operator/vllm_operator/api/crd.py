@@ -19,19 +19,21 @@ REGENERATE: Final = f"vllm-operator crd > crds/{CRD_NAME}.yaml"
 
 _READY = '.status.conditions[?(@.type=="Ready")]'
 COLUMNS: Final = (
-    ("Model", "string", "The model that is served.", ".spec.model.id"),
+    ("Model", "string", "The model that is served.", ".status.summary.model"),
     ("GPUs", "string", "GPUs of one replica.", ".status.summary.gpus"),
     ("Parallelism", "string", "How a replica is split over them.", ".status.summary.parallelism"),
     ("Version", "string", "vLLM version.", ".status.summary.version"),
-    ("Ready", "string", "Whether the server is as asked and serves.", f"{_READY}.status"),
-    ("Status", "string", "Why it is ready or not.", f"{_READY}.reason"),
+    ("Ready", "string", "Pods that serve, of those that are asked for.", ".status.summary.ready"),
+    ("Status", "string", "Ready, or why it is not.", f"{_READY}.reason"),
     ("Age", "date", "Time since the server was created.", ".metadata.creationTimestamp"),
 )
 """What ``kubectl get vllm`` prints beside the name: (name, type, description, JSONPath)."""
 
 WIDE_COLUMNS: Final = (
+    ("Endpoint", "string", "Address of the API; with -o wide.", ".status.endpoint"),
     ("Autotune", "string", "What tuning may do; with -o wide.", ".spec.autotune.mode"),
     ("Tuning", "string", "What tuning does; with -o wide.", ".status.tuning.state"),
+    ("Message", "string", "The status in words; with -o wide.", f"{_READY}.message"),
 )
 """What ``-o wide`` prints beside them."""
 

@@ -15,6 +15,13 @@ SCALABLE = {"maximum": 2**31 - 1}
 class Summary(ResourceModel):
     """What the printer columns show."""
 
+    model: str | None = field(
+        "The model of the plan that is applied; the specification's where there is none.",
+        max_length=256,
+    )
+    ready: str | None = field(
+        "Pods that serve, of those that are asked for, as 1/4.", max_length=32
+    )
     gpus: str | None = field("GPUs of one replica, as 2 x H100.", max_length=128)
     parallelism: str | None = field("Split over GPUs, as TP2.", max_length=64)
     version: str | None = field("Version of vLLM.", max_length=64)

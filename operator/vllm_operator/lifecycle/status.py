@@ -60,13 +60,13 @@ def fold(server: VLLMServer, remembered: Remembered, observed: Observed, now: da
     ready = _ready(server, planned, progressing, available)
     stalled = _stalled(observed, progressing)
     drafts = [
-        planned,
-        progressing,
+        ready,
         available,
+        progressing,
+        planned,
         _update_available(observed),
         _reconciling(planned, progressing, stalled),
         stalled,
-        ready,
         *observed.tuning_conditions,
     ]
     deployment = observed.deployment
@@ -87,17 +87,25 @@ def fold(server: VLLMServer, remembered: Remembered, observed: Observed, now: da
         latest_ready_revision=observed.ready_revision or before.latest_ready_revision,
         rollout_cause=rollout_cause(remembered, observed),
         tuning=observed.tuning,
+        summary=_columns(server, observed),
     )
     if plan is not None:
         said = {
             "plan": plan,
-            "summary": summary(plan),
             "endpoint": names.endpoint(metadata.name, metadata.namespace),
             "calibration": observed.calibration or (before.calibration if same_plan else None),
             "engine_version": engine_version,
         }
         status = status.model_copy(update=said)
     return Folded(status, look_again)
+
+
+def _columns(server: VLLMServer, observed: Observed) -> Summary:
+    """What the printer columns show of a server."""
+    wanted = server.spec.replicas
+    ready = observed.deployment.ready_replicas if observed.deployment else 0
+    shown = summary(observed.plan) if observed.plan else Summary(model=server.spec.model.id)
+    return shown.model_copy(update={"ready": f"{min(ready, wanted)}/{wanted}"})
 
 
 def summary(plan: Plan) -> Summary:
@@ -110,7 +118,9 @@ def summary(plan: Plan) -> Summary:
     gpus = f"{placement.gpus_per_replica} x {placement.gpu.removeprefix('NVIDIA-')}"
     if placement.nodes > 1:
         gpus += f" on {placement.nodes} nodes"
-    return Summary(gpus=gpus, parallelism=" ".join(parts), version=plan.engine.version)
+    return Summary(
+        model=plan.model.id, gpus=gpus, parallelism=" ".join(parts), version=plan.engine.version
+    )
 
 
 def describe(plan: Plan) -> str:

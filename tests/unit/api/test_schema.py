@@ -183,7 +183,7 @@ def test_the_names_columns_and_subresources_are_those_of_the_contract():
     ]
     assert columns == [
         ("MODEL", 0), ("GPUS", 0), ("PARALLELISM", 0), ("VERSION", 0), ("READY", 0), ("STATUS", 0),
-        ("AGE", 0), ("AUTOTUNE", 1), ("TUNING", 1),
+        ("AGE", 0), ("ENDPOINT", 1), ("AUTOTUNE", 1), ("TUNING", 1), ("MESSAGE", 1),
     ]  # fmt: skip
     assert version["subresources"] == {
         "status": {},

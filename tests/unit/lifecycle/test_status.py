@@ -533,7 +533,28 @@ def test_the_summary_names_nodes_and_experts_where_they_are_spread() -> None:
         "gpusPerReplica": 16,
     }
     assert summary(make_plan(placement=placement)).to_json_object() == {
+        "model": "Qwen/Qwen2.5-7B-Instruct",
         "gpus": "16 x H100-80GB-HBM3 on 2 nodes",
         "parallelism": "TP8 PP2 EP",
         "version": "0.30.0",
     }
+
+
+def columns(observed: Observed, **spec: Any) -> tuple[str | None, str | None]:
+    shown = folded(observed, **spec).status["summary"]
+    return shown.get("model"), shown.get("ready")
+
+
+def test_the_columns_count_pods_and_show_the_model_that_is_served_beside_a_refused_edit() -> None:
+    assert columns(SERVING) == ("Qwen/Qwen2.5-7B-Instruct", "1/1")
+    assert columns(SERVING, replicas=4) == ("Qwen/Qwen2.5-7B-Instruct", "1/4")
+    assert columns(NOTHING_RUNS, replicas=0) == ("Qwen/Qwen2.5-7B-Instruct", "0/0")
+    other = {"model": {"id": "some/other-model"}}
+    refused = replace(SERVING, problems=(PROBLEM,), planned=False)
+    assert columns(refused, **other) == ("Qwen/Qwen2.5-7B-Instruct", "1/1")
+    unplanned = replace(refused, plan=None, deployment=None, pods=())
+    assert columns(unplanned, **other) == ("some/other-model", "0/1")
+
+
+def test_ready_is_the_first_condition() -> None:
+    assert next(iter(conditions(folded(SERVING).status))) == "Ready"
