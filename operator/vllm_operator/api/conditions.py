@@ -124,7 +124,7 @@ START_FAILURES: Final[Mapping[str, str]] = {
     "HubUnreachable": "The pod does not reach the Hugging Face Hub.",
     "HubRateLimited": "The Hub answers 429: too many requests.",
     "HubCertificateUntrusted": "The pod does not trust the certificate that answers for the Hub.",
-    "ProxyDenied": "The proxy on the way to the Hub wants to know who asks.",
+    "ProxyDenied": "The proxy on the way to the Hub does not let the pod through.",
     "XetFailed": "The Hub's Xet storage cannot be read.",
     "StaleFileHandle": "A file on a network volume was replaced while it was open.",
     "ModelUnsupported": "This vLLM version cannot run the model's architecture.",

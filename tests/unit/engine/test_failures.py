@@ -727,6 +727,14 @@ TEXTS = [
     Said(
         "log",
         "0.30.0",
+        f"{TRACEBACK}httpx.ProxyError: 403 Forbidden\nOSError: We couldn't connect to "
+        "'https://huggingface.co' to load the files, and couldn't find them in the cached files.",
+        "ProxyDenied",
+        "have the proxy let the pods through",
+    ),
+    Said(
+        "log",
+        "0.30.0",
         f"{TRACEBACK}RuntimeError: Data processing error: CAS service error : ReqwestMiddleware "
         "Error: Request failed after 5 retries",
         "XetFailed",
