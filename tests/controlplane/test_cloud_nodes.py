@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
-
 from support.fixtures import StartOperator
 from support.world import World
 
 GKE = "cloud.google.com/gke-accelerator"
 SMALL = "Qwen/Qwen2.5-1.5B-Instruct"
-
-
-@pytest.fixture
-def world(own_world: World, start_operator: StartOperator) -> World:
-    start_operator(own_world)
-    return own_world
 
 
 def make_node(world: World, name: str, gpus: int, labels: dict[str, str]) -> None:
@@ -34,8 +26,12 @@ def node_of(world: World, server: str) -> str:
     return str(pod["spec"]["nodeName"])
 
 
-def test_a_node_that_its_cloud_labels_serves_what_asks_for_its_gpu(world: World) -> None:
+def test_a_node_that_its_cloud_labels_serves_what_asks_for_its_gpu(
+    own_world: World, start_operator: StartOperator
+) -> None:
+    world = own_world
     make_node(world, "gke-l4", 1, {GKE: "nvidia-l4"})
+    start_operator(world)
     selector = {"nodeSelector": {GKE: "nvidia-l4"}}
     world.apply(model={"id": SMALL}, gpu={"product": "L4"}, pod=selector)
     world.wait_ready()
@@ -44,9 +40,11 @@ def test_a_node_that_its_cloud_labels_serves_what_asks_for_its_gpu(world: World)
 
 
 def test_a_node_that_names_no_gpu_serves_whoever_selects_it_and_names_the_product(
-    world: World,
+    own_world: World, start_operator: StartOperator
 ) -> None:
+    world = own_world
     make_node(world, "own-l4", 1, {"example.com/pool": "l4"})
+    start_operator(world)
     world.apply(model={"id": SMALL}, gpu={"product": "L4", "perNode": 1})
     message = world.wait_condition("Progressing", "True", "WaitingForGPU")["message"]
     assert message.endswith("need the label nvidia.com/gpu.product=NVIDIA-L4")
@@ -56,10 +54,14 @@ def test_a_node_that_names_no_gpu_serves_whoever_selects_it_and_names_the_produc
     assert node_of(world, "qwen") == "own-l4"
 
 
-def test_a_shared_gpu_is_refused_with_the_way_that_works_which_then_works(world: World) -> None:
+def test_a_shared_gpu_is_refused_with_the_way_that_works_which_then_works(
+    own_world: World, start_operator: StartOperator
+) -> None:
+    world = own_world
     shared = "NVIDIA-A10G-SHARED"
     labels = {"nvidia.com/gpu.product": shared, "nvidia.com/gpu.replicas": "4"}
     make_node(world, "shared", 4, labels)
+    start_operator(world)
     world.apply(model={"id": SMALL}, gpu={"product": "A10G"})
     message = world.wait_condition("Planned", "False", "UnknownGPU")["message"]
     assert f"only as {shared}, which pods share by time-slicing or MPS" in message
