@@ -107,6 +107,26 @@ TABLE: dict[str, tuple[dict[str, tuple[str, str]], str, str]] = {
         "Progressing",
         "Ready",
     ),
+    "held by a queue": (
+        {
+            "Progressing": ("True", "SchedulingGated"),
+            "Available": ("False", "NoReplicaReady"),
+            "Reconciling": ("True", "Progressing"),
+            "Ready": ("False", "SchedulingGated"),
+        },
+        "Progressing",
+        "Ready",
+    ),
+    "pulling an image": (
+        {
+            "Progressing": ("True", "Preparing"),
+            "Available": ("False", "NoReplicaReady"),
+            "Reconciling": ("True", "Progressing"),
+            "Ready": ("False", "Preparing"),
+        },
+        "Progressing",
+        "Ready",
+    ),
     "loading the model": (
         {
             "Progressing": ("True", "Loading"),

@@ -3,6 +3,7 @@
 import copy
 import itertools
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -95,10 +96,16 @@ def refusal(cluster: Cluster, manifest: Mapping[str, Any]) -> dict[str, str] | N
     if refused.status == 400:
         return {"unknown": refused.message}
     return {
-        cause["field"].lstrip(".").replace("<nil>", "metadata.name"): cause["message"]
+        _plain(cause["field"]): cause["message"]
         for cause in refused.body["details"]["causes"]
         if not any(remark in cause["message"] for remark in REMARKS)
     }
+
+
+def _plain(field: str) -> str:
+    """A field of a refusal; a rule's has the key of a map in brackets."""
+    named = field.lstrip(".").replace("<nil>", "metadata.name")
+    return re.sub(r"\[([^\d\]][^\]]*)\]", r".\1", named)
 
 
 def stored(cluster: Cluster, namespace: str, name: str) -> dict[str, Any]:
@@ -165,6 +172,14 @@ def test_kubectl_refuses_an_unknown_field_by_its_name(cluster: Cluster, namespac
 @pytest.mark.parametrize("violation", VIOLATIONS, ids=str)
 def test_a_broken_bound_is_refused_with_the_fields_name(cluster: Cluster, violation: Violation):
     assert violation.path in (refusal(cluster, violation.manifest) or {})
+
+
+def test_a_refused_name_is_told_in_words_and_not_by_a_pattern(cluster: Cluster):
+    told = refusal(cluster, server({"model": {"id": "s3://bucket/qwen"}})) or {}
+    assert told["spec.model.id"] == (
+        'Invalid value: "s3://bucket/qwen": must be a repository of the Hugging Face Hub, such as '
+        "Qwen/Qwen3-8B, and no URL or path: weights elsewhere are named in spec.model.storage"
+    )
 
 
 @pytest.mark.parametrize("example", RULE_EXAMPLES, ids=lambda example: example.sentence)

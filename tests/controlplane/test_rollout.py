@@ -97,7 +97,7 @@ def test_a_waiting_pod_of_another_plan_changes_nothing_of_a_rollout(
     world.wait(lambda: world.get("Deployment")["spec"]["replicas"] == 3, "the scaling")
     rolling = world.get("Deployment")["spec"]["strategy"]["rollingUpdate"]
     assert rolling == {"maxSurge": 1, "maxUnavailable": 0}
-    world.wait_condition("Progressing", "True", "Loading")
+    world.wait_condition("Progressing", "True", "Preparing")
 
 
 ONE_POD = {"hard": {"pods": "1"}}

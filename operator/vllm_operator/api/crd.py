@@ -8,8 +8,9 @@ import yaml
 
 from .base import GROUP, KIND, PLURAL, VERSION
 from .offline import schema_problems
+from .patterns import MEANINGS
 from .rules import SERVER_NAME
-from .schema import RULES_KEY, Schema, structural_schema
+from .schema import INT_OR_STRING, RULES_KEY, Schema, structural_schema
 from .status import VLLMServerStatus
 from .v1alpha1 import VLLMServerSpec
 
@@ -57,6 +58,27 @@ def server_schema() -> Schema:
     }
 
 
+def in_words(schema: Schema) -> Schema:
+    """A schema whose patterns are rules with a message: the API server shows a pattern as it is.
+
+    Raises KeyError for a pattern without a meaning.
+    """
+    node = {key: value for key, value in schema.items() if key != "pattern"}
+    if "pattern" in schema:
+        text = f"self.matches(r'{schema['pattern']}')"
+        rule = {
+            "rule": f"type(self) == int || {text}" if INT_OR_STRING in schema else text,
+            "message": f"must be {MEANINGS[schema['pattern']]}",
+        }
+        node[RULES_KEY] = [*schema.get(RULES_KEY, []), rule]
+    if "properties" in schema:
+        node["properties"] = {name: in_words(one) for name, one in schema["properties"].items()}
+    for below in ("items", "additionalProperties"):
+        if below in schema:
+            node[below] = in_words(schema[below])
+    return node
+
+
 def custom_resource_definition() -> dict[str, Any]:
     """The whole CustomResourceDefinition, as it is applied to a cluster."""
     return {
@@ -101,7 +123,7 @@ def custom_resource_definition() -> dict[str, Any]:
                         }
                         for name, kind, text, path in WIDE_COLUMNS
                     ],
-                    "schema": {"openAPIV3Schema": server_schema()},
+                    "schema": {"openAPIV3Schema": in_words(server_schema())},
                 }
             ],
         },
@@ -133,6 +155,7 @@ __all__ = [
     "WIDE_COLUMNS",
     "crd_yaml",
     "custom_resource_definition",
+    "in_words",
     "schema_problems",
     "server_schema",
 ]

@@ -6,10 +6,7 @@ from typing import Any, Literal
 
 from .base import ResourceModel
 from .fields import FREE_FORM, field, required
-
-REPOSITORY_OR_FOLDER = (
-    r"^(/[A-Za-z0-9._/-]+|[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?)$"
-)
+from .patterns import MODEL_NAME, REPOSITORY_OR_FOLDER
 
 
 class Speculative(ResourceModel):
@@ -49,7 +46,7 @@ class LoRAAdapter(ResourceModel):
         "Name that clients ask for as the model.",
         min_length=1,
         max_length=200,
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$",
+        pattern=MODEL_NAME,
     )
     path: str = required(
         "Hugging Face repository of the adapter, or its folder in the container.",

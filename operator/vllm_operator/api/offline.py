@@ -192,9 +192,7 @@ def _bound_problems(schema: Schema, value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield from _sized(schema, len(value), "Length", "character")
         if "pattern" in schema and re.fullmatch(schema["pattern"], value) is None:
-            meaning = MEANINGS.get(schema["pattern"])
-            wanted = f"be {meaning}" if meaning else f"match {schema['pattern']}"
-            yield f"is {_shown(value)} and must {wanted}"
+            yield f"is {_shown(value)} and must be {MEANINGS[schema['pattern']]}"
     elif isinstance(value, list):
         yield from _sized(schema, len(value), "Items", "entry")
     elif isinstance(value, Mapping):

@@ -19,6 +19,22 @@ QUALIFIED_NAME: Final = rf"^({_SUBDOMAIN}/)?{_LABEL_NAME}$"
 OPTIONAL_QUALIFIED_NAME: Final = rf"^(({_SUBDOMAIN}/)?{_LABEL_NAME})?$"
 EXTENDED_RESOURCE: Final = rf"^{_SUBDOMAIN}/{_LABEL_NAME}$"
 
+REPOSITORY: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$"
+REPOSITORY_OR_FOLDER: Final = (
+    r"^(/[A-Za-z0-9._/-]+|[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?)$"
+)
+REVISION: Final = r"^[A-Za-z0-9][A-Za-z0-9._/-]*$"
+MODEL_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$"
+"""A name that clients ask for."""
+FOLDER: Final = r"^/([A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*/?)?$"
+"""An absolute path without ``..`` and without hidden folders."""
+IMAGE: Final = r"^[a-z0-9A-Z][a-zA-Z0-9._:/@-]*$"
+ENGINE_VERSION: Final = r"^[0-9]+\.[0-9]+\.[0-9]+([.+-][0-9A-Za-z.+-]*|(a|b|rc)[0-9]+)?$"
+QUANTIZATION: Final = r"^[a-z0-9_-]+$"
+PARSER: Final = r"^[A-Za-z0-9_.-]+$"
+PRODUCT: Final = r"^[A-Za-z0-9]([A-Za-z0-9 ._-]*[A-Za-z0-9])?$"
+VARIABLE: Final = r"^[A-Za-z_][A-Za-z0-9_]*$"
+
 DNS_LABEL: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 _SEGMENT = r"\.?[A-Za-z0-9_-][A-Za-z0-9._-]*"
 MOUNT_PATH: Final = rf"^(/{_SEGMENT})+$"
@@ -42,11 +58,24 @@ CRON_SCHEDULE: Final = (
 )
 TIME_ZONE: Final = r"^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$"
 
-IMAGE: Final = r"^[a-z0-9A-Z][a-zA-Z0-9._:/@-]*$"
 IMAGE_VERSION: Final = r":v?[0-9]+\.[0-9]+\.[0-9]+"
 """Part of an image reference whose tag says the vLLM version."""
 
 MEANINGS: Final[Mapping[str, str]] = {
+    REPOSITORY: "a repository of the Hugging Face Hub, such as Qwen/Qwen3-8B, and no URL or path: "
+    "weights elsewhere are named in spec.model.storage",
+    REPOSITORY_OR_FOLDER: "a repository of the Hugging Face Hub, such as org/name, or an absolute "
+    "path in the container",
+    REVISION: "a branch, a tag or a commit, such as main",
+    MODEL_NAME: "a name of letters, digits, '.', '_', ':', '/' and '-', a letter or digit first",
+    FOLDER: "an absolute path, such as /models/qwen, without '..', spaces and hidden folders",
+    IMAGE: "a container image, such as vllm/vllm-openai:v0.30.0",
+    ENGINE_VERSION: "a version of vLLM, such as 0.30.0",
+    QUANTIZATION: "the name of a quantisation, such as fp8, in lower-case letters and digits",
+    PARSER: "the name of a parser, such as hermes: letters, digits, '_', '.' and '-'",
+    PRODUCT: "a GPU product, such as H100 or NVIDIA-H100-80GB-HBM3",
+    VARIABLE: "the name of a variable, such as HTTPS_PROXY: letters, digits and '_', and no digit "
+    "first",
     OBJECT_NAME: "an object's name: lower-case letters, digits, '-' and '.'",
     DATA_KEY: "a key: letters, digits, '-', '_' and '.'",
     LABEL_VALUE: "a label value: letters, digits, '-', '_' and '.'",
@@ -60,4 +89,4 @@ MEANINGS: Final[Mapping[str, str]] = {
     RELATIVE_PATH: "a relative path without '..'",
     QUANTITY: "a quantity, such as 500m, 2 or 16Gi",
 }
-"""What a reader is told instead of the pattern."""
+"""What a reader is told instead of a pattern: every one that a field has."""

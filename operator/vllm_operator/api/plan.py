@@ -9,12 +9,14 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from vllm_operator.errors import PlanningError
 
 from .base import ResourceModel
 from .conditions import truncate
 from .fields import FREE_FORM, field, required
+from .patterns import MEANINGS
 
 SCHEMA_VERSION = 1
 PROBLEM_LIMIT = 16
@@ -45,10 +47,16 @@ class Problem(ResourceModel):
             cls(
                 field=".".join(str(part) for part in found["loc"])[:200],
                 reason="IllegalPin",
-                message=truncate(found["msg"]),
+                message=truncate(_in_words(found)),
             )
             for found in error.errors()[:PROBLEM_LIMIT]
         ]
+
+
+def _in_words(found: ErrorDetails) -> str:
+    """A type's complaint; what a pattern is for instead of the pattern."""
+    meaning = MEANINGS.get(found.get("ctx", {}).get("pattern", ""))
+    return f"must be {meaning}" if meaning else found["msg"]
 
 
 class TokenEstimate(ResourceModel):

@@ -17,6 +17,7 @@ from .patterns import (
     OPTIONAL_QUALIFIED_NAME,
     QUALIFIED_NAME,
     QUANTITY,
+    VARIABLE,
 )
 from .patterns import OBJECT_NAME as NAME
 from .volumes import EngineVolumeMount, Volume, VolumeMount
@@ -115,9 +116,7 @@ class EnvironmentVariable(ResourceModel):
 
     model_config = ConfigDict(json_schema_extra=validations(rules.ENV_HAS_ONE_SOURCE))
 
-    name: str = required(
-        "Name of the variable.", min_length=1, max_length=128, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$"
-    )
+    name: str = required("Name of the variable.", min_length=1, max_length=128, pattern=VARIABLE)
     value: str | None = field("Literal value; not for secrets.", max_length=4096)
     secret_key_ref: KeyReference | None = field("Take the value from a Secret.")
     config_map_key_ref: KeyReference | None = field("Take the value from a ConfigMap.")

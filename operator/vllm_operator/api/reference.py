@@ -146,7 +146,7 @@ def bounds(schema: Schema, *, required: bool = False) -> str:
         if most is not None:
             found.append(f"{least} to {most} {unit}" if least else f"at most {most} {unit}")
     if "pattern" in schema:
-        found.append(MEANINGS.get(schema["pattern"]) or f"`{schema['pattern']}`")
+        found.append(MEANINGS[schema["pattern"]])
     inner = schema.get("additionalProperties") or schema.get("items")
     if inner is not None and "properties" not in inner and (words := bounds(inner)):
         found.append(f"each: {words}")

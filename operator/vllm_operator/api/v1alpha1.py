@@ -15,92 +15,25 @@ from .autotune import Autotune
 from .base import ResourceModel, validations
 from .features import LoRA, Speculative
 from .fields import FREE_FORM, field, required
-from .patterns import EXTENDED_RESOURCE, IMAGE, OBJECT_NAME, QUANTITY
+from .patterns import (
+    ENGINE_VERSION,
+    EXTENDED_RESOURCE,
+    IMAGE,
+    MODEL_NAME,
+    PARSER,
+    PRODUCT,
+    QUANTIZATION,
+    REPOSITORY,
+    REVISION,
+)
 from .pod import EnvironmentVariable, KeyReference, PodSpec
+from .storage import Storage
 from .workload import Workload
 
 DEFAULT_DRAIN_SECONDS = 60
-FOLDER = r"^/([A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*/?)?$"
-"""An absolute path without ``..`` and without hidden folders."""
 
-SERVED_NAME = r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$"
-ServedName = Annotated[str, Field(min_length=1, max_length=200, pattern=SERVED_NAME)]
+ServedName = Annotated[str, Field(min_length=1, max_length=200, pattern=MODEL_NAME)]
 Argument = Annotated[str, Field(max_length=4096)]
-VERSION_PATTERN = r"^[0-9]+\.[0-9]+\.[0-9]+([.+-][0-9A-Za-z.+-]*|(a|b|rc)[0-9]+)?$"
-
-
-class PersistentVolumeClaimStorage(ResourceModel):
-    """A claim of the server's namespace that holds or caches the weights."""
-
-    claim_name: str = required(
-        "Name of the PersistentVolumeClaim.", max_length=253, pattern=OBJECT_NAME
-    )
-    path: str | None = field(
-        "Folder on the volume, absolute from the volume's root; the root by default.",
-        max_length=1024,
-        pattern=FOLDER,
-    )
-    mode: Literal["Cache", "Model"] | None = field(
-        "Cache (default): the Hugging Face cache lives on the volume and is filled on first start. "
-        "Model: the checkpoint lies at path and is served from there, read-only."
-    )
-
-
-class EmptyDirStorage(ResourceModel):
-    """A cache that lives and dies with the pod."""
-
-    size_limit: str | None = field("Largest size, a quantity.", max_length=32, pattern=QUANTITY)
-
-
-class HostPathStorage(ResourceModel):
-    """A folder of the node. The operator's settings say which folders may be used."""
-
-    path: str = required(
-        "Folder on the node; it must exist. The operator refuses it outside the folders of its "
-        "chart value hostPathPrefixes, which is empty by default.",
-        min_length=2,
-        max_length=1024,
-        pattern=FOLDER,
-    )
-    mode: Literal["Cache", "Model"] | None = field(
-        "Cache (default): the Hugging Face cache lives in the folder, which user 65532 must be "
-        "able to write. Model: the checkpoint lies there and is served from there, read-only."
-    )
-
-
-class ImageStorage(ResourceModel):
-    """An OCI image that holds the checkpoint, mounted read-only (Kubernetes image volumes)."""
-
-    reference: str = required(
-        "Image, as in a container.",
-        min_length=1,
-        max_length=500,
-        pattern=IMAGE,
-    )
-    path: str | None = field(
-        "Folder inside the image, absolute from its root; the root by default.",
-        max_length=1024,
-        pattern=FOLDER,
-    )
-    pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = field(
-        "When the node pulls the image; Kubernetes' own default follows from the tag."
-    )
-
-
-class Storage(ResourceModel):
-    """Where the weights live or are cached; one of the members."""
-
-    persistent_volume_claim: PersistentVolumeClaimStorage | None = field("A PersistentVolumeClaim.")
-    empty_dir: EmptyDirStorage | None = field(
-        "A node-local cache, the default: every new pod downloads the weights again."
-    )
-    host_path: HostPathStorage | None = field(
-        "A folder of the node, only where the operator's settings allow it."
-    )
-    image: ImageStorage | None = field(
-        "An OCI image that holds the checkpoint. The cluster needs image volumes: on by default "
-        "from Kubernetes 1.35, behind the feature gate ImageVolume from 1.31."
-    )
 
 
 class Model(ResourceModel):
@@ -111,19 +44,19 @@ class Model(ResourceModel):
         "or the name to serve it under where the weights lie on a volume.",
         min_length=1,
         max_length=200,
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$",
+        pattern=REPOSITORY,
     )
     revision: str | None = field(
         "Branch, tag or commit of the repository; a commit makes starts reproducible.",
         min_length=1,
         max_length=128,
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$",
+        pattern=REVISION,
     )
     served_name: str | None = field(
         "Name that clients ask for; the id by default.",
         min_length=1,
         max_length=200,
-        pattern=SERVED_NAME,
+        pattern=MODEL_NAME,
     )
     additional_served_names: list[ServedName] | None = field(
         "Further names that clients may ask for. Metrics and answers have the first name.",
@@ -171,7 +104,7 @@ class Engine(ResourceModel):
         "Version of vLLM inside the image; needed where the tag does not say it "
         "(latest, a digest alone, private tags).",
         max_length=64,
-        pattern=VERSION_PATTERN,
+        pattern=ENGINE_VERSION,
     )
     max_model_len: int | None = field(
         "Longest request in tokens, prompt and output together (--max-model-len). "
@@ -204,7 +137,7 @@ class Engine(ResourceModel):
         "Quantisation of a 16-bit checkpoint while it is loaded (--quantization), for example fp8; "
         "leave it out for a checkpoint that is quantised already.",
         max_length=64,
-        pattern=r"^[a-z0-9_-]+$",
+        pattern=QUANTIZATION,
     )
     kv_cache_dtype: str | None = field(
         "Data type of the KV cache (--kv-cache-dtype): auto, fp8, fp8_e4m3 or fp8_e5m2.",
@@ -232,13 +165,13 @@ class Engine(ResourceModel):
         "Parser of tool calls (--tool-call-parser, with --enable-auto-tool-choice): hermes, "
         "llama3_json, qwen3_coder and others, by version. Never set unasked.",
         max_length=64,
-        pattern=r"^[A-Za-z0-9_.-]+$",
+        pattern=PARSER,
     )
     reasoning_parser: str | None = field(
         "Parser of reasoning content (--reasoning-parser): deepseek_r1, qwen3, openai_gptoss and "
         "others, by version. Never set unasked.",
         max_length=64,
-        pattern=r"^[A-Za-z0-9_.-]+$",
+        pattern=PARSER,
     )
     api_key_secret_ref: KeyReference | None = field(
         "Secret key with the API key that clients must send. It reaches the engine as an "
@@ -266,7 +199,7 @@ class GPU(ResourceModel):
         "The node label's value (NVIDIA-H100-80GB-HBM3) or a catalogue alias (H100, RTX 4090).",
         min_length=1,
         max_length=63,
-        pattern=r"^[A-Za-z0-9]([A-Za-z0-9 ._-]*[A-Za-z0-9])?$",
+        pattern=PRODUCT,
     )
     memory_gib: float | None = field(
         "Memory of one GPU in GiB as the device reports it, for products that the catalogue does "

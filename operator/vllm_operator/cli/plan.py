@@ -68,7 +68,7 @@ def surroundings(
     offers = node_inventory.inventory(found)
     return Surroundings(
         offers=offers,
-        shared_products=node_inventory.shared_products(found, offers),
+        shared_products=node_inventory.shared_products(found),
         nodes_visible=nodes is not None,
         gpu=gpu,
         gpus_per_node=gpus_per_node,

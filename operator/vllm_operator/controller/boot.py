@@ -23,7 +23,13 @@ from typing import Final
 from vllm_operator.engine.failures import Failure, known_failure, unknown_failure
 from vllm_operator.engine.versions import NEWEST_KNOWN, Version
 from vllm_operator.errors import ApiError, TemporaryFailure
-from vllm_operator.lifecycle.diagnoses import crashed, failure_of_objects, is_news
+from vllm_operator.lifecycle.containers import BACK_OFF
+from vllm_operator.lifecycle.diagnoses import (
+    crashed,
+    failure_beside,
+    failure_of_objects,
+    is_news,
+)
 from vllm_operator.lifecycle.endings import Ending
 from vllm_operator.lifecycle.records import ChildRecord, Key, PodRecord
 from vllm_operator.lifecycle.recovery import Diagnosis
@@ -44,8 +50,6 @@ PODS_READ: Final = 3
 
 MOST_DOUBTS: Final = 3
 """Visits at which an end is looked into while nothing tells whose log it is that is read."""
-
-BACK_OFF: Final = "CrashLoopBackOff"
 
 
 class _Certainty(Enum):
@@ -138,6 +142,8 @@ class BootReader:
             failure = known_failure("waiting", waits, version)
             if failure is not None:
                 return Diagnosis(failure, pod.ending.ends if pod.ending else 0)
+        if pod.beside is not None and (pod.ending is None or pod.engine_ready):
+            return Diagnosis(failure_beside(pod.beside, version))
         if pod.ending is None:
             return None
         failure = await self._of_ending(key, pod, pod.ending, version)

@@ -114,7 +114,7 @@ class InputSource:
             model_problem=problem,
             offers=offers,
             nodes_visible=self._nodes.visible,
-            shared_products=self._nodes.shared_products(offers),
+            shared_products=self._nodes.shared_products(),
             default_image=standing.image or self._settings.default_image or DEFAULT_IMAGE,
             preferred_product=standing.product,
             max_nodes=LARGEST_GROUP if self.groups else 1,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from vllm_operator.hardware import clouds
 from vllm_operator.hardware.nodes import GPUOffer, fingerprint, inventory, shared_products
 
 KEPT_LABEL_PREFIXES = ("nvidia.com/", "amd.com/", "feature.node.kubernetes.io/", "beta.amd.com/")
@@ -56,9 +57,9 @@ class Nodes:
         }
         return {name: found[0] for name, found in offers.items() if found}
 
-    def shared_products(self, offers: Collection[GPUOffer]) -> tuple[str, ...]:
-        """Products that are time-sliced on some node; none where ``offers`` are beside them."""
-        return shared_products((node for _, node in self._nodes.values()), offers)
+    def shared_products(self) -> tuple[str, ...]:
+        """Products whose GPUs pods share on some node."""
+        return shared_products(node for _, node in self._nodes.values())
 
     def _changed(self, before: tuple[GPUOffer, ...]) -> bool:
         self._offers = None
@@ -74,7 +75,7 @@ def _reduced(node: Mapping[str, Any]) -> Mapping[str, Any]:
     labels = {
         key: value
         for key, value in (metadata.get("labels") or {}).items()
-        if key.startswith(KEPT_LABEL_PREFIXES)
+        if key.startswith(KEPT_LABEL_PREFIXES) or clouds.is_known(key)
     }
     amounts = {
         part: {key: value for key, value in (status.get(part) or {}).items() if "/" in key}

@@ -11,6 +11,7 @@ three steps:
    go well, such as huggingface_hub's of a Hub that it does not reach although the cache has all.
    They count only from the log's first ``Traceback (most recent call last)`` on, where it has one:
    what stands before was survived.
+   Rows for why the Hub is not reached end where it is said that it is not: they are as near.
 3. Else the first consequence, which only says that something else went wrong further up.
 """
 
@@ -104,9 +105,7 @@ def _nearest_the_end(rows: Sequence[Row], text: str) -> tuple[Row, re.Match[str]
 
 
 def _failure(row: Row, match: re.Match[str], version: Version) -> Failure:
-    numbers = {
-        name: _shown(value) for name, value in match.groupdict().items() if value is not None
-    }
+    numbers = {name: shown(value) for name, value in match.groupdict().items() if value is not None}
     values = {"version": str(version), **numbers}
     return Failure(
         reason=row["reason"],
@@ -146,12 +145,12 @@ def last_error(text: str) -> str | None:
         if match is None:
             continue
         if not any(consequence in line for consequence in CONSEQUENCES):
-            return _shown(match[1])
-        fallback = fallback or _shown(match[1])
+            return shown(match[1])
+        fallback = fallback or shown(match[1])
     return fallback
 
 
-def _shown(value: str) -> str:
+def shown(value: str) -> str:
     """What a message repeats of a log: one line, bounded, and no token of the Hub."""
     line = _TOKEN.sub("hf_…", " ".join(value.split()).rstrip(".,"))
     return line if len(line) <= VALUE_LIMIT else f"{line[: VALUE_LIMIT - 1]}…"

@@ -16,6 +16,8 @@ from typing import Final
 from vllm_operator import datafiles
 from vllm_operator.api.quantity import GIBIBYTE, MEBIBYTE
 
+from . import clouds
+
 NVIDIA_RESOURCE: Final = "nvidia.com/gpu"
 AMD_RESOURCE: Final = "amd.com/gpu"
 PRODUCT_LABEL: Final = "nvidia.com/gpu.product"
@@ -43,9 +45,10 @@ class GPUProduct:
 
     @property
     def node_labels(self) -> Mapping[str, tuple[str, ...]]:
-        """The product label and the values of it that select nodes with this product."""
-        label = AMD_PRODUCT_LABEL if self.resource_name == AMD_RESOURCE else PRODUCT_LABEL
-        return {label: self.label_values}
+        """The labels that select nodes with this product, each by itself, with their values."""
+        if self.resource_name == AMD_RESOURCE:
+            return {AMD_PRODUCT_LABEL: self.label_values}
+        return {PRODUCT_LABEL: self.label_values, **clouds.labels_of(self.label_values)}
 
 
 def device_memory_from_nvml(nvml_bytes: int) -> int:

@@ -2,7 +2,8 @@
 
 Labels are those of NVIDIA's GPU feature discovery (``nvidia.com/gpu.product``, ``.memory`` in MiB,
 ``.count``, ``.replicas``, ``.compute.major``; ``nvidia.com/mig-<profile>.*`` with the mixed MIG
-strategy) and of AMD's node labeller (``amd.com/gpu.product-name``, ``amd.com/gpu.vram``).
+strategy) and of AMD's node labeller (``amd.com/gpu.product-name``, ``amd.com/gpu.vram``). Where
+none of these names the product, a cloud's own label does (``clouds``).
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from vllm_operator.api.quantity import GIBIBYTE, MEBIBYTE
 
-from . import catalogue
+from . import catalogue, clouds
 from .slices import is_slice
 
 NVIDIA_PREFIX: Final = "nvidia.com/"
@@ -42,14 +43,14 @@ class GPUOffer:
     resource_name: str
     """Extended resource that pods ask for."""
     node_labels: Mapping[str, tuple[str, ...]]
-    """Label and the values of it that select these nodes."""
+    """Labels that select these nodes, each by itself, with their values."""
     compute_capability: tuple[int, int] | None = None
     """CUDA compute capability; None where it is not known."""
 
     @property
     def is_partition(self) -> bool:
-        """Whether this is a MIG slice: slices of a GPU cannot serve one model together."""
-        return is_slice(self.product, self.resource_name)
+        """Whether this is a slice (MIG or time): slices cannot serve one model together."""
+        return is_slice(self.product, self.resource_name) or self.product.endswith(SHARED_SUFFIX)
 
     def to_json_object(self) -> dict[str, Any]:
         """The offer as plain JSON."""
@@ -83,7 +84,7 @@ class _Sighting:
     """One product on one node."""
 
     product: str
-    label: str
+    labels: Mapping[str, tuple[str, ...]]
     resource_name: str
     count: int
     nvml_bytes: int
@@ -105,12 +106,8 @@ def inventory(nodes: Iterable[Mapping[str, Any]]) -> tuple[GPUOffer, ...]:
     return tuple(_offer(group) for _, group in sorted(groups.items()))
 
 
-def shared_products(
-    nodes: Iterable[Mapping[str, Any]], offers: Collection[GPUOffer] = ()
-) -> tuple[str, ...]:
-    """Products that are time-sliced on some node, sorted; none where ``offers`` are beside them."""
-    if offers:
-        return ()
+def shared_products(nodes: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Products whose GPUs pods share on some node (time-slicing, MPS), sorted."""
     return tuple(sorted({s.product for s in _sightings(nodes) if _is_shared(s)}))
 
 
@@ -140,7 +137,7 @@ def fingerprint(node: Mapping[str, Any]) -> str:
 
 
 def _is_gpu_key(key: str) -> bool:
-    return key.startswith((NVIDIA_PREFIX, *AMD_PREFIXES))
+    return key.startswith((NVIDIA_PREFIX, *AMD_PREFIXES)) or clouds.is_known(key)
 
 
 def _is_shared(sighting: _Sighting) -> bool:
@@ -177,6 +174,8 @@ def _sightings(nodes: Iterable[Mapping[str, Any]]) -> Iterator[_Sighting]:
         labels = _labels(node)
         if labels.get(catalogue.PRODUCT_LABEL):
             yield _nvidia(node, labels, "gpu")
+        elif (found := _of_cloud(node, labels)) is not None:
+            yield found
         for label in labels:
             partition = MIG_LABEL.match(label)
             if partition and labels[label]:
@@ -194,12 +193,35 @@ def _nvidia(node: Mapping[str, Any], labels: Mapping[str, str], device: str) -> 
     memory = labels.get(f"{prefix}.memory", "")
     return _Sighting(
         product=labels[f"{prefix}.product"],
-        label=f"{prefix}.product",
+        labels={f"{prefix}.product": (labels[f"{prefix}.product"],)},
         resource_name=prefix,
         count=_resource_count(node, prefix, labels.get(f"{prefix}.count", "")),
         nvml_bytes=int(memory) * MEBIBYTE if re.fullmatch(r"[0-9]{1,8}", memory) else 0,
         replicas=_count(labels.get(f"{prefix}.replicas", "")),
         compute_capability=(_count(major), _count(minor)) if _count(major) else None,
+    )
+
+
+def _of_cloud(node: Mapping[str, Any], labels: Mapping[str, str]) -> _Sighting | None:
+    """A product that only a cloud's label names; parts of GPUs have no name of their own."""
+    named = clouds.named(labels)
+    if named is None:
+        return None
+    label, name = named
+    product = catalogue.find(name)
+    marks = [part for part in clouds.parts(label) if part.marks(labels)]
+    if product is None or any(not part.is_shared for part in marks):
+        return None
+    # Also by the label that feature discovery would write, so that it may be installed later.
+    known = product.node_labels
+    return _Sighting(
+        product=f"{name}{SHARED_SUFFIX}" if marks else name,
+        labels={key: known[key] for key in (catalogue.PRODUCT_LABEL, label)},
+        resource_name=catalogue.NVIDIA_RESOURCE,
+        count=_resource_count(node, catalogue.NVIDIA_RESOURCE, ""),
+        nvml_bytes=0,
+        replicas=0,
+        compute_capability=None,
     )
 
 
@@ -210,7 +232,7 @@ def _amd(node: Mapping[str, Any], labels: Mapping[str, str], label: str) -> _Sig
     unit = MEBIBYTE if vram and vram[2] == "M" else GIBIBYTE
     return _Sighting(
         product=labels[label],
-        label=label,
+        labels={label: (labels[label],)},
         resource_name=catalogue.AMD_RESOURCE,
         count=_resource_count(node, catalogue.AMD_RESOURCE, ""),
         nvml_bytes=int(vram[1]) * unit if vram else 0,
@@ -223,7 +245,8 @@ def _offer(group: list[_Sighting]) -> GPUOffer:
     product = catalogue.find(group[0].product)
     labels: dict[str, tuple[str, ...]] = {}
     for sighting in group:
-        labels[sighting.label] = (sighting.product,)
+        for label, values in sighting.labels.items():
+            labels[label] = tuple(sorted({*labels.get(label, ()), *values}))
     capabilities = sorted(s.compute_capability for s in group if s.compute_capability)
     if not capabilities and product is not None and product.compute_capability:
         capabilities = [product.compute_capability]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from vllm_operator.engine.failures import Failure, known_failure
+from vllm_operator.engine.failures import Failure, known_failure, shown
 from vllm_operator.engine.versions import Version
 
+from .containers import Beside
 from .records import ChildRecord, PodRecord
 from .revisions import Pinned
 from .rollout import is_lagging, is_settled
@@ -24,6 +25,23 @@ def failure_of_objects(
     if found is None and not is_lagging(workload):
         found = known_failure("deployment", workload.message, version)
     return found
+
+
+def failure_beside(beside: Beside, version: Version) -> Failure:
+    """What another container of a pod fails of, whoever put it there."""
+    known = known_failure("waiting", beside.waits, version) if beside.waits else None
+    if beside.waits:
+        why = f"cannot start: {known.means if known else shown(beside.waits)}"
+    else:
+        why = f"ended with {shown(beside.ending)}"
+    return Failure(
+        reason="ContainerFailed",
+        means=f"{beside.container} ({shown(beside.image)}), which is not the engine, {why}",
+        remedy="mend it where it comes from, in spec.pod or in what injects it; an injection is "
+        "kept away by the label or annotation that it looks at (spec.pod.labels, "
+        "spec.pod.annotations)",
+        field="spec.pod",
+    )
 
 
 def lost_pod(in_force: Pinned, pods: Sequence[PodRecord]) -> PodRecord | None:

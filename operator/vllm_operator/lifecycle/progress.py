@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -12,7 +13,9 @@ from vllm_operator.api.ledger import Tuning
 from vllm_operator.api.plan import Plan, Problem
 from vllm_operator.api.status import MeasuredCache
 from vllm_operator.api.v1alpha1 import VLLMServer
+from vllm_operator.hardware import catalogue
 
+from .containers import ON_ITS_WAY
 from .gpus import GPUCount
 from .records import ChildRecord, PodRecord
 from .recovery import Trouble
@@ -21,7 +24,7 @@ from .revisions import Abandoned
 from .rollout import calm, is_lagging, is_rolling
 
 LOADING_AFTER_SECONDS: Final = 5.0
-"""A pod that is ready sooner never shows as Loading: it saves a write for each start."""
+"""A pod that is ready sooner shows as nothing else: it saves a write for each start."""
 
 HINT_LIMIT: Final = 400
 
@@ -160,7 +163,7 @@ def _progressing(
         message = f"{progress}; {observed.trouble.message}"
         return draft(going_on, observed.trouble.reason, message), None
     if deployment.deadline_exceeded and not is_lagging(deployment):
-        hint = _pod_hint(observed.pods) or deployment.message
+        hint = _pod_hint(observed.pods) or deployment.message or _waited_for(observed.pods)
         return draft("False", "RolloutStuck", f"{progress}; {hint}"), None
     waiting = [pod for pod in observed.pods if pod.unschedulable_since]
     if waiting:
@@ -168,11 +171,12 @@ def _progressing(
         return draft("True", reason, message), None
     if deployment.message:
         return draft("True", "RollingOut", f"{progress}; {deployment.message}"), None
-    loading, look_again = _loading(observed.pods, now)
-    if loading:
-        hint = _pod_hint(observed.pods)
-        message = f"{progress}; {len(loading)} loading the model" + (f"; {hint}" if hint else "")
-        return draft("True", "Loading", message), look_again
+    starting, look_again = _starting(observed.pods, now)
+    if starting:
+        said = (progress, _waited_for(starting), _pod_hint(observed.pods))
+        loads = any(not pod.waits_for for pod in starting)
+        reason = "Loading" if loads else "Preparing"
+        return draft("True", reason, "; ".join(filter(None, said))), look_again
     return draft("True", "RollingOut", f"rolling out to {wanted} replicas"), look_again
 
 
@@ -185,19 +189,29 @@ def _was_settled(server: VLLMServer, remembered: Remembered) -> bool:
     )
 
 
-def _loading(pods: Sequence[PodRecord], now: datetime) -> tuple[list[PodRecord], float | None]:
-    loading = []
+def _starting(pods: Sequence[PodRecord], now: datetime) -> tuple[list[PodRecord], float | None]:
+    """Pods that have been on their way for a while, and when others will have been."""
+    starting = []
     look_again: float | None = None
     for pod in pods:
-        if pod.ready or not pod.scheduled or pod.started_at is None:
+        begun = pod.started_at or (pod.created_at if pod.waits_for else None)
+        if pod.ready or not begun:
             continue
-        since = datetime.fromisoformat(pod.started_at) + timedelta(seconds=LOADING_AFTER_SECONDS)
+        since = datetime.fromisoformat(begun) + timedelta(seconds=LOADING_AFTER_SECONDS)
         if now >= since:
-            loading.append(pod)
+            starting.append(pod)
         else:
             left = (since - now).total_seconds()
             look_again = left if look_again is None else min(look_again, left)
-    return loading, look_again
+    return starting, look_again
+
+
+def _waited_for(pods: Sequence[PodRecord]) -> str:
+    """What pods that are not ready wait for, with their number."""
+    counts = Counter(pod.waits_for for pod in pods if not pod.ready)
+    loading = counts.pop("", 0)
+    said = [f"{loading} loading the model"] if loading else []
+    return ", ".join([*said, *(f"{count} waiting for {what}" for what, count in counts.items())])
 
 
 def _unschedulable(server: VLLMServer, observed: Observed, pod: PodRecord) -> tuple[str, str]:
@@ -205,6 +219,10 @@ def _unschedulable(server: VLLMServer, observed: Observed, pod: PodRecord) -> tu
     assert observed.plan is not None
     placement = observed.plan.placement
     told = pod.unschedulable_message
+    if pod.waits_for:
+        return "SchedulingGated", (
+            f"a pod waits for {pod.waits_for}; whoever set them, such as a queue, removes them"
+        )
     each = placement.gpus_per_replica // placement.nodes
     pod_spec, seen = server.spec.pod, observed.gpus
     asked = pod_spec is not None and bool(pod_spec.node_selector or pod_spec.affinity)
@@ -216,16 +234,26 @@ def _unschedulable(server: VLLMServer, observed: Observed, pod: PodRecord) -> tu
         need = f"{each} free {placement.gpu}"
         count = f" ({seen})" if seen is not None else ""
         where = "for a replica" if placement.nodes == 1 else f"for each of {placement.nodes} pods"
-        return "WaitingForGPU", f"the scheduler finds no node with {need} {where}{count}: {told}"
+        label = _missing_label(placement.gpu) if no_match and seen and not seen.offered else ""
+        message = f"the scheduler finds no node with {need} {where}{count}: {told}{label}"
+        return "WaitingForGPU", message
     return "Unschedulable", f"the scheduler finds no node for a replica: {told}"
+
+
+def _missing_label(product: str) -> str:
+    """What to do where nodes of the product may be there, or come, without a label that says so."""
+    known = catalogue.find(product)
+    if known is None or catalogue.PRODUCT_LABEL not in known.node_labels:
+        return ""
+    label = f"{catalogue.PRODUCT_LABEL}={known.label_values[0]}"
+    return f"; nodes that have it, and pools that are to bring them, need the label {label}"
 
 
 def _pod_hint(pods: Sequence[PodRecord]) -> str:
     for pod in pods:
         if pod.restarts and pod.last_exit:
             return f"a pod has restarted, {pod.last_exit}"
-        quiet = pod.waiting_reason in {"", "ContainerCreating", "PodInitializing"}
-        if not quiet:
+        if pod.waiting_reason not in ON_ITS_WAY:
             said = pod.waiting_message[-HINT_LIMIT:]  # its end: that is where a cause stands
             detail = f" ({said})" if said else ""
             return f"a pod is in {pod.waiting_reason}{detail}"

@@ -18,6 +18,7 @@ from vllm_operator.manifests import labels as names
 from vllm_operator.manifests.fieldset import field_set_digest
 from vllm_operator.manifests.render import surroundings
 
+from .containers import Beside, failing_beside, waits_for
 from .endings import MESSAGE_LIMIT, Ending, ending_of, engine_status
 from .kinds import DEPLOYMENTS, LEADER_WORKER_SETS, PODS, REVISIONS, SERVERS
 
@@ -132,6 +133,12 @@ class PodRecord(Record):
     """When it became ready, where it is."""
     leads: bool = True
     """Whether it answers requests: workers of a group do not, and are ready once they run."""
+    waits_for: str = ""
+    """What it waits for before its engine loads, or beside it; empty where the engine loads."""
+    beside: Beside | None = None
+    """Another container that fails, while it is not ready."""
+    engine_ready: bool = False
+    """Whether its engine answers, whatever the pod's other containers do."""
 
     @property
     def serves(self) -> bool:
@@ -285,6 +292,8 @@ def pod_record(body: Mapping[str, Any]) -> PodRecord:
     waiting = state.get("waiting") or {}
     last = (container.get("lastState") or {}).get("terminated") or {}
     failed = status.get("phase") == "Failed"
+    # What ends a whole pod may leave the condition as it was.
+    ready = conditions.get("Ready", {}).get("status") == "True" and not failed
     exited = f"last exit code {last.get('exitCode')} ({last.get('reason', 'Error')})"
     return PodRecord(
         **_metadata(body),
@@ -294,8 +303,7 @@ def pod_record(body: Mapping[str, Any]) -> PodRecord:
         unschedulable_since=scheduled.get("lastTransitionTime") if unschedulable else None,
         unschedulable_message=scheduled.get("message", "") if unschedulable else "",
         scheduler_failed=scheduled.get("reason") == "SchedulerError",
-        # What ends a whole pod may leave the condition as it was.
-        ready=conditions.get("Ready", {}).get("status") == "True" and not failed,
+        ready=ready,
         ready_since=conditions.get("Ready", {}).get("lastTransitionTime") or "",
         waiting_reason=waiting.get("reason") or "",
         waiting_message=(waiting.get("message") or "")[-MESSAGE_LIMIT:],
@@ -311,6 +319,9 @@ def pod_record(body: Mapping[str, Any]) -> PodRecord:
         node=(body.get("spec") or {}).get("nodeName") or "",
         devices=_devices(body),
         leads=labels.get(COMPONENT, ENGINE) == ENGINE,
+        waits_for="" if ready else waits_for(body),
+        beside=None if ready else failing_beside(body),
+        engine_ready=bool(container.get("ready")),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from vllm_operator.api.base import PORT, PORT_NAME
@@ -14,6 +14,8 @@ from vllm_operator.api.pod_rules import ENGINE
 from vllm_operator.api.quantity import GIBIBYTE
 from vllm_operator.api.v1alpha1 import DEFAULT_DRAIN_SECONDS, VLLMServerSpec
 from vllm_operator.errors import IllegalPin
+from vllm_operator.hardware import clouds
+from vllm_operator.hardware.catalogue import PRODUCT_LABEL
 from vllm_operator.hardware.nodes import GPUOffer
 from vllm_operator.sizing.asked.storage import volume_of
 
@@ -24,6 +26,9 @@ from .security import container_security_context, pod_security_context
 from .stopping import grace_seconds, pre_stop
 from .volumes import volume_mounts, volumes
 
+Expression = dict[str, Any]
+"""A match expression of a node selector term."""
+
 DEFAULT_SURGE_TIMEOUT_SECONDS: Final = 120
 PROGRESS_MARGIN_SECONDS: Final = 300
 """Image pull and scheduling, which the startup probe does not see and the deadline does."""
@@ -33,6 +38,8 @@ DEFAULT_CONTAINER: Final = "kubectl.kubernetes.io/default-container"
 
 DISK: Final = "ephemeral-storage"
 AFFINITY: Final = "spec.pod.affinity"
+OF_ANY_NODE: Final = ("kubernetes.io/arch", "kubernetes.io/os", "topology.kubernetes.io/")
+"""Labels by which a node selector says nothing of the GPU."""
 REQUIRED: Final = "requiredDuringSchedulingIgnoredDuringExecution"
 
 
@@ -58,7 +65,7 @@ def pod_values(
         "service_account_name": pod.service_account_name,
         "token": bool(pod.automount_service_account_token),
         "scheduler_name": pod.scheduler_name,
-        "affinity": with_node_labels(pod.affinity, gpu.node_labels),
+        "affinity": with_gpu_nodes(pod.affinity, gpu_nodes(spec, gpu)),
         "node_selector": pod.node_selector or None,
         "tolerations": _tolerations(pod, gpu.resource_name),
         "topology_spread_constraints": _spread(pod, server_name),
@@ -101,20 +108,43 @@ def surge_timeout_seconds(spec: VLLMServerSpec) -> int:
     return DEFAULT_SURGE_TIMEOUT_SECONDS if given is None else given
 
 
-def with_node_labels(
-    affinity: Mapping[str, Any] | None, node_labels: Mapping[str, tuple[str, ...]]
+def gpu_nodes(spec: VLLMServerSpec, gpu: GPUOffer) -> list[list[Expression]]:
+    """Match expressions of the nodes that hold the GPU: alternatives, one for each label.
+
+    Where no label says which GPU a node has, the user's own selection may: it counts where the
+    product is named too, and where it selects by more than place and processor.
+    """
+    labels = sorted(gpu.node_labels.items(), key=lambda one: (one[0] != PRODUCT_LABEL, one[0]))
+    found = [
+        [{"key": key, "operator": "In", "values": sorted(values)}, *_beside(key, gpu.node_labels)]
+        for key, values in labels
+    ]
+    selector = (spec.pod.node_selector if spec.pod else None) or {}
+    decides = any(not key.startswith(OF_ANY_NODE) for key in selector)
+    if decides and spec.gpu and spec.gpu.product and PRODUCT_LABEL in gpu.node_labels:
+        naming = (PRODUCT_LABEL, *clouds.naming_labels())
+        found.append([{"key": key, "operator": "DoesNotExist"} for key in naming])
+    return found
+
+
+def _beside(label: str, labels: Mapping[str, Any]) -> list[Expression]:
+    """What a node must not say beside a cloud's label: feature discovery knows better."""
+    if label == PRODUCT_LABEL or PRODUCT_LABEL not in labels:
+        return []
+    own = {"key": PRODUCT_LABEL, "operator": "DoesNotExist"}
+    return [own, *(part.absent() for part in clouds.parts(label))]
+
+
+def with_gpu_nodes(
+    affinity: Mapping[str, Any] | None, alternatives: Sequence[Sequence[Expression]]
 ) -> dict[str, Any]:
     """The user's affinity, each of its node terms narrowed to the nodes that hold the GPU.
 
-    Node selector terms are alternatives, so the requirement goes into every one of them. Raises
+    Node selector terms are alternatives, so every one of them is narrowed in every way. Raises
     IllegalPin where the free-form affinity is not shaped like one.
     """
     merged: dict[str, Any] = copy.deepcopy(dict(affinity or {}))
-    expressions = [
-        {"key": key, "operator": "In", "values": sorted(values)}
-        for key, values in sorted(node_labels.items())
-    ]
-    if not expressions:
+    if not alternatives:
         return merged
     node = _member(merged, "nodeAffinity", AFFINITY)
     required = _member(node, REQUIRED, f"{AFFINITY}.nodeAffinity")
@@ -127,6 +157,7 @@ def with_node_labels(
     required["nodeSelectorTerms"] = [
         {**term, "matchExpressions": [*(term.get("matchExpressions") or []), *expressions]}
         for term in terms
+        for expressions in alternatives
     ]
     return merged
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from functools import partial
+from http import HTTPStatus
 from typing import Any, Final
 
 from huggingface_hub import HfApi, ModelInfo, constants, hf_hub_url
@@ -52,6 +53,24 @@ CONFIG_BYTES_LIMIT: Final = 1_000_000
 FIELD: Final = "spec.model.id"
 REVISION_FIELD: Final = "spec.model.revision"
 
+TOKEN_OF_ONE_S_OWN: Final = (
+    "a token of the operator's own (hub.tokenSecret in the chart's values) has a limit of its own"
+)
+UNREACHED: Final = (
+    (
+        "CERTIFICATE_VERIFY_FAILED",
+        "the operator does not trust that certificate, as behind a proxy that inspects TLS: mount "
+        "its authority (extraVolumes and extraVolumeMounts in the chart's values) and name the "
+        "file in SSL_CERT_FILE (extraEnv)",
+    ),
+    (
+        "407",
+        "the proxy wants a user and a password: give them in HTTPS_PROXY (extraEnv in the chart's "
+        "values)",
+    ),
+)
+"""Words of what the client raises, and what helps. httpx 0.28, and OpenSSL by Python's ssl."""
+
 BITS: Final[Mapping[str, int]] = {
     **dict.fromkeys(("F64", "I64", "U64"), 64),
     **dict.fromkeys(("F32", "I32", "U32"), 32),
@@ -91,7 +110,7 @@ def fetch(model_id: str, revision: str | None, token: str | None = None) -> Mode
     except Exception as problem:
         # The client lets its HTTP library's errors through, and which library that is has changed
         # from release to release: whatever is no answer of the Hub is a failure to reach it.
-        raise TemporaryFailure(f"{endpoint} cannot be reached: {problem}", FIELD) from problem
+        raise TemporaryFailure(_unreached(endpoint, str(problem)), FIELD) from problem
     return ModelFacts(config=config, weight_bytes=_tensor_bytes(info), source="hub")
 
 
@@ -174,4 +193,18 @@ def _explained(
             f"the Hub refuses to show {model_id} (status {status}); "
             "give its config.json in spec.model.config",
         )
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        return TemporaryFailure(
+            f"the Hub answers 429 for {model_id}: too many requests from this address; it is asked "
+            f"again by itself; {TOKEN_OF_ONE_S_OWN}, or give the facts in spec.model.config",
+            FIELD,
+        )
     return TemporaryFailure(f"the Hub answers {status} for {model_id}", FIELD)
+
+
+def _unreached(endpoint: str, problem: str) -> str:
+    """Why there is no answer of the Hub, and what to do where that is known."""
+    known = (remedy for words, remedy in UNREACHED if words in problem)
+    remedy = next(known, None)
+    said = f"{endpoint} cannot be reached: {problem}"
+    return f"{said}; {remedy}, or give the facts in spec.model.config" if remedy else said

@@ -519,6 +519,10 @@ def nodes(schema: Mapping[str, Any], path: str) -> Iterator[tuple[str, Mapping[s
         yield from nodes(schema["additionalProperties"], f"{path}.*")
 
 
+NAMES = {"reference": "a/b:c", "name": "a", "key": "b"}
+"""Good values of fields that others require beside them."""
+
+
 @dataclass(frozen=True)
 class Violation:
     """A manifest that breaks one bound of one field."""
@@ -532,9 +536,15 @@ class Violation:
 
 
 def _violations() -> Iterator[Violation]:
-    for path, node in nodes(spec_schema(), "spec"):
+    known = dict(nodes(spec_schema(), "spec"))
+    for path, node in known.items():
         for bound, value in _bad_values(node, path):
             manifest = copy.deepcopy(FULL)
+            if bound == "pattern":  # a rule, which is asked where nothing that is required lacks
+                parent = path.rpartition(".")[0]
+                for name in known[parent].get("required", ()):
+                    if name in NAMES:
+                        _put(manifest, f"{parent}.{name}", NAMES[name])
             here = _put(manifest, path, value)
             yield Violation(here, bound, manifest)
         for name in node.get("required", []):

@@ -10,6 +10,7 @@ from vllm_operator.api.base import ResourceModel
 from vllm_operator.api.crd import custom_resource_definition, server_schema
 from vllm_operator.api.fields import required
 from vllm_operator.api.offline import field_paths, python_rules
+from vllm_operator.api.patterns import MEANINGS
 from vllm_operator.api.rules import RULES
 from vllm_operator.api.schema import KEYWORDS, RULES_KEY, structural_schema
 
@@ -125,6 +126,18 @@ def test_every_pattern_is_anchored_at_both_ends():
         if "pattern" in node:
             assert node["pattern"].startswith("^"), path
             assert node["pattern"].endswith("$"), path
+
+
+def test_every_pattern_has_a_meaning_in_words():
+    patterns = {node["pattern"] for _, node in all_nodes() if "pattern" in node}
+    assert patterns <= MEANINGS.keys()
+
+
+def test_the_definition_shows_no_pattern_to_a_reader():
+    schema = custom_resource_definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    written = dict(nodes(schema, ""))
+    assert [path for path, node in written.items() if "pattern" in node] == []
+    assert written[".spec.model.id"][RULES_KEY][0]["message"].startswith("must be a repository of")
 
 
 def test_every_rule_of_the_schema_has_a_python_counterpart_and_a_remedy():

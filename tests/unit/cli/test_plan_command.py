@@ -257,7 +257,7 @@ def test_nodes_with_only_time_sliced_gpus_are_told_as_the_operator_tells_them(pl
     labels = {"nvidia.com/gpu.product": "NVIDIA-L40S-SHARED", "nvidia.com/gpu.replicas": "4"}
     result = plan(server("a", LLAMA), options=("-o", "json", *among(tmp_path, labels)))
     (problem,) = json.loads(result.stdout)[0]["problems"]
-    assert "only time-sliced GPUs (NVIDIA-L40S-SHARED)" in problem["message"]
+    assert "share by time-slicing or MPS (NVIDIA-L40S-SHARED)" in problem["message"]
 
 
 REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"

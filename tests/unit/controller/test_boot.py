@@ -358,6 +358,88 @@ async def test_a_missing_claim_is_told_in_the_scheduler_s_place() -> None:
     assert (await look(boot, pod)).failure.reason == "VolumeClaimMissing"
 
 
+def with_others(*, engine: dict[str, Any], **others: list[dict[str, Any]]) -> PodRecord:
+    """A pod as a kubelet describes it, into which something else put containers."""
+    metadata = {"namespace": "default", "name": "qwen-1", "uid": "p"}
+    metadata["creationTimestamp"] = STARTED
+    own = {"name": "engine", "ready": False, "restartCount": 0, **engine}
+    return pod_record(
+        {
+            "metadata": {**metadata, "labels": {"vllm-operator.io/template": PLAN.template}},
+            "spec": {"nodeName": "n"},
+            "status": {
+                "startTime": STARTED,
+                "conditions": [{"type": "Ready", "status": "False"}],
+                "initContainerStatuses": others.get("init", []),
+                "containerStatuses": [*others.get("beside", []), own],
+            },
+        }
+    )
+
+
+READY_ENGINE = {"state": {"running": {}}, "ready": True}
+
+
+async def test_an_injected_init_container_that_crashes_is_told_with_its_name_and_last_words() -> (
+    None
+):
+    boot, _ = reader()
+    failed = {"exitCode": 126, "reason": "Error", "message": "cannot get the token from the agent"}
+    init = {
+        "name": "mesh-init",
+        "image": "mesh/init:1",
+        "ready": False,
+        "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 5m0s"}},
+        "lastState": {"terminated": failed},
+    }
+    initializing = {"state": {"waiting": {"reason": "PodInitializing"}}}
+    found = await look(boot, with_others(engine=initializing, init=[init]))
+    assert found.failure.reason == "ContainerFailed"
+    assert found.failure.message == (
+        "init container mesh-init (mesh/init:1), which is not the engine, ended with exit code "
+        "126, reason Error, message cannot get the token from the agent; mend it where it comes "
+        "from, in spec.pod or in what injects it; an injection is kept away by the label or "
+        "annotation that it looks at (spec.pod.labels, spec.pod.annotations)"
+    )
+    assert found.failure.passes
+
+
+async def test_an_injected_sidecar_whose_image_cannot_be_pulled_is_told_with_its_name() -> None:
+    boot, _ = reader()
+    waiting = {"reason": "ImagePullBackOff", "message": 'Back-off pulling image "istio/proxyv2:1"'}
+    sidecar = {
+        "name": "istio-proxy",
+        "image": "istio/proxyv2:1",
+        "ready": False,
+        "state": {"waiting": waiting},
+    }
+    found = await look(boot, with_others(engine=READY_ENGINE, beside=[sidecar]))
+    assert found.failure.reason == "ContainerFailed"
+    assert found.failure.message.startswith(
+        "container istio-proxy (istio/proxyv2:1), which is not the engine, cannot "
+        'start: the image cannot be pulled: Back-off pulling image "istio/proxyv2:1"; mend it'
+    )
+
+
+async def test_a_failing_sidecar_hides_no_failure_of_an_engine_that_is_down() -> None:
+    boot, _ = reader(TOO_SMALL.format(left="2.4"))
+    ended = {"terminated": {"exitCode": 1, "reason": "Error"}}
+    back_off = {"waiting": {"reason": "CrashLoopBackOff"}}
+    sidecar = {"name": "proxy", "state": back_off, "lastState": ended}
+    crashed = {"state": back_off, "lastState": ended, "restartCount": 1}
+    found = await look(boot, with_others(engine=crashed, beside=[sidecar]))
+    assert found.failure.reason == "KVCacheTooSmall"
+
+
+async def test_an_engine_that_once_ended_and_is_ready_hides_no_failing_sidecar() -> None:
+    boot, _ = reader()
+    ended = {"terminated": {"exitCode": 1, "reason": "Error"}}
+    sidecar = {"name": "proxy", "state": ended, "ready": False}
+    engine = {**READY_ENGINE, "lastState": ended, "restartCount": 1}
+    found = await look(boot, with_others(engine=engine, beside=[sidecar]))
+    assert found.failure.reason == "ContainerFailed"
+
+
 EVICTED = replace(
     FAILED,
     name="gone",

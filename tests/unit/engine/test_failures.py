@@ -714,6 +714,74 @@ TEXTS = [
         "used requests.nvidia.com/gpu=7, limited to requests.nvidia.com/gpu=8",
     ),
     Said(
+        "log",
+        "0.30.0",
+        f"{TRACEBACK}huggingface_hub.errors.HfHubHTTPError: 429 Client Error: Too Many Requests "
+        "for url: https://huggingface.co/api/models/Qwen/Qwen3-8B/tree/main",
+        "HubRateLimited",
+        "give a token in spec.model.tokenSecretRef",
+    ),
+    Said(
+        "log",
+        "0.30.0",
+        f"{TRACEBACK}httpx.ConnectError: [SSL: CERTIFICATE_VERIFY_FAILED] certificate verify "
+        "failed: unable to get local issuer certificate (_ssl.c:1017)\nOSError: We couldn't "
+        "connect to 'https://huggingface.co' to load the files, and couldn't find them in the "
+        "cached files.",
+        "HubCertificateUntrusted",
+        "SSL_CERT_FILE and REQUESTS_CA_BUNDLE in spec.engine.env",
+    ),
+    Said(
+        "log",
+        "0.10.0",
+        f'{TRACEBACK}requests.exceptions.ProxyError: (MaxRetryError("HTTPSConnectionPool('
+        "host='huggingface.co', port=443): Max retries exceeded with url: /api/models/a/b (Caused "
+        "by ProxyError('Unable to connect to proxy', OSError('Tunnel connection failed: 407 Proxy "
+        "Authentication Required')))\"), '(Request ID: 1)')",
+        "ProxyDenied",
+        "set HTTPS_PROXY in spec.engine.env",
+    ),
+    Said(
+        "log",
+        "0.30.0",
+        f"{TRACEBACK}httpx.ProxyError: 403 Forbidden\nOSError: We couldn't connect to "
+        "'https://huggingface.co' to load the files, and couldn't find them in the cached files.",
+        "ProxyDenied",
+        "have the proxy let the pods through",
+    ),
+    Said(
+        "log",
+        "0.30.0",
+        f"{TRACEBACK}RuntimeError: Data processing error: CAS service error : ReqwestMiddleware "
+        "Error: Request failed after 5 retries",
+        "XetFailed",
+        "set HF_HUB_DISABLE_XET=1 in spec.engine.env",
+    ),
+    Said(
+        "log",
+        "0.30.0",
+        f"{TRACEBACK}OSError: [Errno 116] Stale file handle: '/cache/hub/models--a--b/refs/main'",
+        "StaleFileHandle",
+        "let one replica fill the cache first",
+    ),
+    Said(
+        "deployment",
+        "0.20.0",
+        'Pod "qwen-7d-x" is invalid: [spec.containers[0].resources.requests: Invalid value: "4": '
+        "must be less than or equal to cpu limit of 1, spec.containers[0].resources.requests: "
+        'Invalid value: "16Gi": must be less than or equal to memory limit of 512Mi]',
+        "LimitRangeExceeded",
+        "default limit of 1 cpu, and 4 are requested; set spec.pod.resources.limits.cpu",
+    ),
+    Said(
+        "deployment",
+        "0.20.0",
+        'pods "qwen-7d-x" is forbidden: [maximum memory usage per Container is 8Gi, but limit is '
+        "16Gi, maximum cpu usage per Container is 2, but limit is 4]",
+        "LimitRangeExceeded",
+        "refuses the pod: maximum memory usage per Container is 8Gi, but limit is 16Gi; set spec",
+    ),
+    Said(
         "deployment",
         "0.20.0",
         'pods "qwen-7d-" is forbidden: unable to validate against any security context constraint: '
@@ -790,7 +858,7 @@ def test_every_row_of_the_table_knows_a_text(row: dict[str, str]) -> None:
 
 
 def test_every_reason_of_the_table_is_a_condition_reason_and_no_other() -> None:
-    own = {"EngineFailed", "EngineCrashed"}
+    own = {"EngineFailed", "EngineCrashed", "ContainerFailed"}
     assert {row["reason"] for row in rows("failures.csv")} | own == set(START_FAILURES)
 
 

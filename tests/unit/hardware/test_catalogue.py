@@ -72,5 +72,7 @@ def test_no_label_value_means_two_products():
 
 
 def test_node_labels_select_by_the_makers_product_label():
-    assert catalogue.find("L4").node_labels == {"nvidia.com/gpu.product": ("NVIDIA-L4",)}
+    labels = catalogue.find("L4").node_labels
+    assert labels["nvidia.com/gpu.product"] == ("NVIDIA-L4",)
+    assert labels["cloud.google.com/gke-accelerator"] == ("nvidia-l4",)
     assert list(catalogue.find("MI300X").node_labels) == ["amd.com/gpu.product-name"]

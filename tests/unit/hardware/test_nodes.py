@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from vllm_operator import datafiles
+from vllm_operator.hardware import catalogue
 from vllm_operator.hardware.nodes import GPUOffer, fingerprint, inventory, shared_products
 
 GIBIBYTE = 1024**3
@@ -94,6 +96,70 @@ def test_time_sliced_gpus_are_left_out_and_named():
     ]
     assert [offer.product for offer in inventory(nodes)] == ["NVIDIA-H100-80GB-HBM3"]
     assert shared_products(nodes) == ("NVIDIA-A10G-SHARED", "NVIDIA-L4")
+
+
+GKE = "cloud.google.com/gke-accelerator"
+EKS = "karpenter.k8s.aws/instance-gpu-name"
+
+
+def test_a_node_that_only_its_cloud_labels_offers_the_product_that_the_label_means():
+    gke = node("gke", {GKE: "nvidia-l4"}, **{"nvidia.com_gpu": "1"})
+    (offer,) = inventory([gke])
+    assert (offer.product, offer.per_node) == ("NVIDIA-L4", 1)
+    assert offer.memory_bytes == catalogue.find("L4").memory_bytes
+    assert offer.node_labels == {
+        "nvidia.com/gpu.product": ("NVIDIA-L4",),
+        GKE: ("nvidia-l4",),
+    }
+
+
+@pytest.mark.parametrize(
+    ("label", "value", "product"),
+    [
+        (GKE, "nvidia-h100-mega-80gb", "NVIDIA-H100-80GB-HBM3"),
+        (EKS, "a10g", "NVIDIA-A10G"),
+        ("eks.amazonaws.com/instance-gpu-name", "l40s", "NVIDIA-L40S"),
+        ("node.kubernetes.io/instance-type", "p4de.24xlarge", "NVIDIA-A100-SXM4-80GB"),
+        ("node.kubernetes.io/instance-type", "Standard_NC40ads_H100_v5", "NVIDIA-H100-NVL"),
+    ],
+)
+def test_each_cloud_names_its_gpus_in_its_own_way(label: str, value: str, product: str):
+    (offer,) = inventory([node("a", {label: value}, **{"nvidia.com_gpu": "1"})])
+    assert offer.product == product
+
+
+def test_feature_discovery_knows_better_than_the_cloud():
+    both = nvidia("a", "NVIDIA-L4", 1)
+    both["metadata"]["labels"][GKE] = "nvidia-tesla-t4"
+    assert [offer.product for offer in inventory([both])] == ["NVIDIA-L4"]
+
+
+def test_a_pool_that_gke_shares_is_shared_and_one_that_holds_parts_offers_nothing():
+    strategy = {GKE: "nvidia-l4", "cloud.google.com/gke-gpu-sharing-strategy": "time-sharing"}
+    parts = {GKE: "nvidia-tesla-a100", "cloud.google.com/gke-gpu-partition-size": "1g.5gb"}
+    fraction = {EKS: "l4", "karpenter.k8s.aws/instance-family": "g6f"}
+    nodes = [node("a", labels, **{"nvidia.com_gpu": "4"}) for labels in (strategy, parts, fraction)]
+    assert inventory(nodes) == ()
+    assert shared_products(nodes) == ("NVIDIA-L4-SHARED",)
+
+
+def test_a_value_that_nobody_has_described_offers_nothing():
+    assert inventory([node("a", {GKE: "nvidia-x100"}, **{"nvidia.com_gpu": "1"})]) == ()
+
+
+def test_every_product_that_a_cloud_s_label_means_is_catalogued():
+    for row in datafiles.rows("vllm_operator.hardware", "cloud_labels.csv"):
+        known = catalogue.find(row["product"])
+        assert known is not None, row["product"]
+        assert known.name == row["product"]
+
+
+def test_no_value_of_a_cloud_s_label_means_two_products():
+    rows = datafiles.rows("vllm_operator.hardware", "cloud_labels.csv")
+    meant = [
+        (label, v) for r in rows for label in r["label"].split(";") for v in r["values"].split(";")
+    ]
+    assert len(meant) == len(set(meant))
 
 
 def test_a_slice_of_the_single_mig_strategy_is_a_product_of_its_own():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from vllm_operator.lifecycle.remembered import Remembered
+from support.builders import server_manifest
+from vllm_operator.lifecycle.remembered import Remembered, read_server
 
 
 def test_of_a_status_that_cannot_be_read_the_plan_of_the_last_good_days_is_remembered() -> None:
@@ -27,3 +28,9 @@ def test_what_the_last_plan_ran_on_is_remembered_without_the_plan() -> None:
     assert (found.inputs_hash, found.product) == ("h", "NVIDIA-L4")
     assert found.image == "vllm/vllm-openai:v0.30.0"
     assert found.status.plan is None
+
+
+def test_a_stored_name_that_is_not_allowed_any_more_is_told_in_words() -> None:
+    body = server_manifest("qwen", "default", model={"id": "s3://bucket/qwen"})
+    _, (problem,) = read_server(body)
+    assert problem.message.startswith("must be a repository of the Hugging Face Hub, such as ")

@@ -107,6 +107,56 @@ def test_a_pod_that_loads_for_long_is_loading() -> None:
     )
 
 
+LONG_AGO = (NOW - timedelta(minutes=1)).isoformat()
+
+
+def test_a_pod_whose_engine_does_not_run_yet_is_not_loading_and_says_what_it_waits_for() -> None:
+    pulls = replace(POD, started_at=LONG_AGO, waits_for="its image")
+    status = folded(replace(STARTING, pods=(pulls,))).status
+    assert conditions(status)["Progressing"] == ("True", "Preparing")
+    assert conditions(status)["Ready"] == ("False", "Preparing")
+    assert said(status) == "1 of 1 replicas updated, 0 ready; 1 waiting for its image"
+
+
+def test_pods_that_wait_for_several_things_are_counted_by_them() -> None:
+    loads = replace(POD, started_at=LONG_AGO)
+    waits = replace(loads, waits_for="init container fetch")
+    status = folded(replace(STARTING, pods=(waits, loads, waits)), replicas=3).status
+    assert conditions(status)["Progressing"] == ("True", "Loading")
+    assert said(status).endswith("1 loading the model, 2 waiting for init container fetch")
+
+
+def test_a_pod_that_a_queue_holds_is_said_to_be_gated() -> None:
+    gates = "the removal of the scheduling gates kueue.x-k8s.io/admission"
+    held = replace(
+        POD,
+        scheduled=False,
+        started_at=None,
+        unschedulable_since=NOW.isoformat(),
+        unschedulable_message="Scheduling is blocked due to non-empty scheduling gates",
+        waits_for=gates,
+    )
+    status = folded(replace(STARTING, pods=(held,))).status
+    assert conditions(status)["Progressing"] == ("True", "SchedulingGated")
+    assert said(status) == (
+        f"a pod waits for {gates}; whoever set them, such as a queue, removes them"
+    )
+
+
+def test_a_pod_that_no_scheduler_looks_at_is_told_after_a_moment() -> None:
+    waits = "the scheduler volcano to look at it"
+    lost = replace(POD, scheduled=False, started_at=None, waits_for=waits, created_at=LONG_AGO)
+    assert said(folded(replace(STARTING, pods=(lost,))).status).endswith(f"1 waiting for {waits}")
+
+
+def test_a_rollout_past_its_deadline_says_what_its_pods_wait_for() -> None:
+    late = replace(DEPLOYMENT, ready_replicas=0, deadline_exceeded=True)
+    waits = replace(POD, waits_for="its volumes and its network")
+    status = folded(replace(STARTING, deployment=late, pods=(waits,))).status
+    assert conditions(status)["Progressing"] == ("False", "RolloutStuck")
+    assert said(status).endswith("1 waiting for its volumes and its network")
+
+
 def test_a_pod_that_just_started_is_looked_at_again_before_it_is_called_loading() -> None:
     result = folded(STARTING)
     assert conditions(result.status)["Progressing"] == ("True", "RollingOut")
@@ -356,6 +406,18 @@ def test_a_replica_that_waits_for_gpus_says_how_many_are_seen() -> None:
         "the scheduler finds no node with 2 free NVIDIA-H100-80GB-HBM3 for a replica (2 nodes have "
         "16, model servers that this operator sees hold 15): 0/2 nodes are available: 2 "
         "Insufficient nvidia.com/gpu."
+    )
+
+
+def test_where_no_node_says_that_it_has_the_gpu_the_label_to_put_on_the_pool_is_named() -> None:
+    told = "0/2 nodes are available: 2 node(s) didn't match Pod's node affinity/selector."
+    waiting = replace(
+        POD, scheduled=False, unschedulable_since=NOW.isoformat(), unschedulable_message=told
+    )
+    observed = replace(STARTING, pods=(waiting,), gpus=GPUCount(offered=0, nodes=0, held=0))
+    assert said(folded(observed).status).endswith(
+        "; nodes that have it, and pools that are to bring them, need the label "
+        "nvidia.com/gpu.product=NVIDIA-H100-80GB-HBM3"
     )
 
 

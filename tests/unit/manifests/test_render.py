@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from vllm_operator.api.pod import Identity
 from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.engine.versions import NEWEST_KNOWN
 from vllm_operator.errors import IllegalPin
+from vllm_operator.hardware import clouds
+from vllm_operator.hardware.nodes import GPUOffer
 from vllm_operator.manifests import labels, render
 from vllm_operator.manifests.checks import check_pod
 from vllm_operator.manifests.render import SURGE, with_live_fields
@@ -329,6 +332,57 @@ def test_the_gpu_s_nodes_are_required_in_every_alternative_of_the_user_s() -> No
     gpu = {"key": "nvidia.com/gpu.product", "operator": "In", "values": ["A", "B"]}
     assert [term["matchExpressions"][-1] for term in found["nodeSelectorTerms"]] == [gpu, gpu]
     assert found["nodeSelectorTerms"][0]["matchExpressions"][0]["key"] == "zone"
+
+
+def node_terms(offer: GPUOffer, **spec: Any) -> list[Any]:
+    server = make_server(**spec)
+    deployment, *_ = render.render(server, make_plan(), offer)
+    affinity = deployment["spec"]["template"]["spec"]["affinity"]["nodeAffinity"]
+    return list(affinity["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"])
+
+
+def absent(*labels: str) -> list[dict[str, str]]:
+    return [{"key": label, "operator": "DoesNotExist"} for label in labels]
+
+
+GKE = "cloud.google.com/gke-accelerator"
+PRODUCT = {"key": "nvidia.com/gpu.product", "operator": "In", "values": ["NVIDIA-L4"]}
+L4 = replace(OFFER, node_labels={"nvidia.com/gpu.product": ("NVIDIA-L4",), GKE: ("nvidia-l4",)})
+
+
+def test_nodes_are_selected_by_feature_discovery_or_by_their_cloud_where_that_is_silent() -> None:
+    assert node_terms(L4) == [
+        {"matchExpressions": [PRODUCT]},
+        {
+            "matchExpressions": [
+                {"key": GKE, "operator": "In", "values": ["nvidia-l4"]},
+                *absent(
+                    "nvidia.com/gpu.product",
+                    "cloud.google.com/gke-gpu-partition-size",
+                    "cloud.google.com/gke-gpu-sharing-strategy",
+                ),
+            ]
+        },
+    ]
+
+
+def test_a_selection_of_the_user_s_own_is_enough_on_nodes_that_name_no_gpu() -> None:
+    named = {"gpu": {"product": "L4"}, "pod": {"nodeSelector": {"example.com/pool": "l4"}}}
+    (*_, last) = node_terms(L4, **named)
+    labels = ("nvidia.com/gpu.product", *clouds.naming_labels())
+    assert last == {"matchExpressions": absent(*labels)}
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"gpu": {"product": "L4"}},
+        {"pod": {"nodeSelector": {"example.com/pool": "l4"}}},
+        {"gpu": {"product": "L4"}, "pod": {"nodeSelector": {"topology.kubernetes.io/zone": "a"}}},
+    ],
+)
+def test_a_selection_that_does_not_decide_takes_no_node_of_an_unknown_gpu(spec: Any) -> None:
+    assert all("values" in term["matchExpressions"][0] for term in node_terms(L4, **spec))
 
 
 @pytest.mark.parametrize("terms", [["zone"], [{"matchExpressions": "zone"}], {"a": "b"}])

@@ -118,6 +118,41 @@ def test_an_outage_of_the_hub_may_pass(local_hub: Hub, model: str):
         hub.fetch(model, None)
 
 
+def test_a_rate_limit_is_told_with_what_raises_it(local_hub: Hub):
+    with pytest.raises(TemporaryFailure, match=r"429 .*hub\.tokenSecret .*spec\.model\.config"):
+        hub.fetch("busy/model", None)
+
+
+def refused_with(monkeypatch: pytest.MonkeyPatch, words: str) -> str:
+    """What is told where the client raises an error with these words."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(words)
+
+    monkeypatch.setattr(hub, "_text", refuse)
+    with pytest.raises(TemporaryFailure) as failure:
+        hub.fetch("org/model", None)
+    return failure.value.message
+
+
+@pytest.mark.usefixtures("local_hub")
+def test_a_certificate_that_is_not_trusted_is_told_with_where_to_name_its_authority(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    words = "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed certificate"
+    message = refused_with(monkeypatch, words)
+    assert words in message
+    assert "SSL_CERT_FILE (extraEnv), or give the facts in spec.model.config" in message
+
+
+@pytest.mark.usefixtures("local_hub")
+def test_a_proxy_that_wants_a_password_is_told_with_where_to_give_it(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    message = refused_with(monkeypatch, "407 Proxy Authentication Required")
+    assert "HTTPS_PROXY (extraEnv in the chart's values)" in message
+
+
 def test_a_hub_that_cannot_be_reached_may_come_back(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)

@@ -125,6 +125,37 @@ def test_a_resource_of_somebodys_own_is_left_to_them():
     assert plan_of(QWEN_7B, gpu=gpu).feasible
 
 
+A10G_SHARED = "NVIDIA-A10G-SHARED"
+
+
+@pytest.mark.parametrize("product", [A10G_SHARED, "A10G"])
+def test_a_gpu_that_the_nodes_share_is_refused_with_the_true_reason_and_the_way_that_works(
+    product: str,
+):
+    asked = server(QWEN_7B, gpu={"product": product})
+    plan = make_plan(asked, inputs_for(asked, shared_products=(A10G_SHARED,), nodes_visible=True))
+    field, reason, message = only_problem(plan)
+    assert (reason, field) == ("UnknownGPU", "spec.gpu.product")
+    assert f"only as {A10G_SHARED}, which pods share by time-slicing or MPS" in message
+    assert f"set spec.gpu.product to {A10G_SHARED}, spec.gpu.memoryGiB to the card's" in message
+    assert "spec.engine.gpuMemoryUtilization to this server's share" in message
+
+
+def test_a_share_is_planned_on_one_gpu_of_the_nodes_that_share_it():
+    gpu = {"product": A10G_SHARED, "memoryGiB": 22}
+    asked = server("Qwen/Qwen2.5-1.5B-Instruct", gpu=gpu, engine={"gpuMemoryUtilization": 0.4})
+    inputs = inputs_for(asked, shared_products=(A10G_SHARED,), nodes_visible=True)
+    sized = size(asked, inputs)
+    assert sized.gpu.node_labels == {"nvidia.com/gpu.product": (A10G_SHARED,)}
+    assert sized.plan.placement.gpus_per_replica == 1
+
+
+def test_whole_gpus_of_nodes_to_come_are_planned_beside_nodes_that_share_theirs():
+    asked = server(QWEN_7B, gpu={"product": "A10G", "perNode": 1})
+    inputs = inputs_for(asked, shared_products=(A10G_SHARED,), nodes_visible=True)
+    assert size(asked, inputs).gpu.product == "NVIDIA-A10G"
+
+
 def test_a_slice_is_never_planned_with_the_whole_cards_memory():
     gpu: dict[str, Any] = {"product": "H100", "perNode": 2, "resourceName": SLICE}
     field, reason, message = only_problem(plan_of(QWEN_32B, gpu=gpu))
@@ -153,7 +184,7 @@ def test_slices_of_several_products_of_an_alias_serve_alone():
     planned = server(QWEN_7B, gpu=gpu, parallelism={"tensor": 2})
     offers = (mixed(H100_SLICE, 38.5), mixed("NVIDIA-H100-PCIe-MIG-3g.40gb", 39))
     plan = make_plan(planned, inputs_for(planned, offers=offers, nodes_visible=True))
-    assert "H100-MIG-3g.40gb is a MIG slice" in only_problem(plan)[2]
+    assert "H100-MIG-3g.40gb is a slice of a GPU" in only_problem(plan)[2]
 
 
 @pytest.mark.parametrize("product", ["H100", "NVIDIA-H100-80GB-HBM3", H100_SLICE])

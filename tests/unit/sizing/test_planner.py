@@ -424,7 +424,7 @@ def test_slices_of_a_gpu_serve_one_model_each():
     planned = server(LLAMA_8B, parallelism={"tensor": 2})
     part = offer("NVIDIA-A100-SXM4-80GB-MIG-3g.40gb", 38.5, per_node=2)
     plan = make_plan(planned, inputs_for(planned, offers=(part,)))
-    assert "MIG slice" in only_problem(plan)[2]
+    assert "is a slice of a GPU" in only_problem(plan)[2]
 
 
 def test_amd_gpus_need_an_image_that_is_built_for_them():
@@ -468,7 +468,10 @@ def test_a_pinned_tensor_size_that_is_too_small_is_answered_with_the_one_that_wo
 def test_a_cluster_with_only_time_sliced_gpus_is_told_so():
     unpinned = server()
     sliced = inputs_for(unpinned, nodes_visible=True, shared_products=("NVIDIA-L4-SHARED",))
-    assert "time-sliced GPUs (NVIDIA-L4-SHARED)" in only_problem(make_plan(unpinned, sliced))[2]
+    assert (
+        "share by time-slicing or MPS (NVIDIA-L4-SHARED)"
+        in only_problem(make_plan(unpinned, sliced))[2]
+    )
 
 
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}

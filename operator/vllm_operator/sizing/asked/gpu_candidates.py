@@ -12,7 +12,7 @@ from vllm_operator.engine.images import built_for, official_image
 from vllm_operator.engine.versions import Version
 from vllm_operator.errors import IllegalPin, UnknownGPU
 from vllm_operator.hardware import catalogue
-from vllm_operator.hardware.nodes import GPUOffer
+from vllm_operator.hardware.nodes import SHARED_SUFFIX, GPUOffer
 from vllm_operator.hardware.slices import nominal_gigabytes, profile_of, slice_of, split_product
 from vllm_operator.hardware.vendors import hardware_of, hardware_of_product
 
@@ -20,6 +20,7 @@ from .inputs import PlanningInputs
 
 PRODUCT_FIELD: Final = "spec.gpu.product"
 MEMORY_FIELD: Final = "spec.gpu.memoryGiB"
+PER_NODE_FIELD: Final = "spec.gpu.perNode"
 RESOURCE_FIELD: Final = "spec.gpu.resourceName"
 LABEL_VALUE_LENGTH: Final = 63
 """Characters of a node label's value, and so of a product's name."""
@@ -51,6 +52,7 @@ def gpu_candidates(gpu: GPU | None, inputs: PlanningInputs) -> tuple[GPUCandidat
     """
     gpu = gpu or GPU()
     if gpu.product is not None:
+        _refuse_shared(gpu, gpu.product, inputs)
         return (_named(gpu, gpu.product, inputs.offers),)
     if not inputs.offers:
         raise UnknownGPU(PRODUCT_FIELD, _nothing_to_choose(inputs))
@@ -89,9 +91,9 @@ def image_refused(offer: GPUOffer, image: str, version: Version) -> str | None:
 def _nothing_to_choose(inputs: PlanningInputs) -> str:
     if inputs.shared_products:
         return (
-            f"the nodes offer only time-sliced GPUs ({', '.join(inputs.shared_products[:4])}), "
-            "whose memory is not one server's alone; offer whole GPUs or MIG slices, or set "
-            "spec.gpu.product to a product of nodes to come, for example H100"
+            f"the nodes offer only GPUs that pods share by time-slicing or MPS "
+            f"({', '.join(inputs.shared_products[:4])}), whose memory is not one server's alone; "
+            f"offer whole GPUs or MIG slices, or {_share_of(inputs.shared_products[0])}"
         )
     if inputs.nodes_visible:
         return (
@@ -102,6 +104,40 @@ def _nothing_to_choose(inputs: PlanningInputs) -> str:
         "there are no nodes to choose a GPU from; set spec.gpu.product, for example H100, "
         "or give --gpu or --nodes on the command line"
     )
+
+
+def _share_of(shared: str) -> str:
+    """What to set to take a share of a GPU of that product."""
+    card = catalogue.find(shared.removesuffix(SHARED_SUFFIX))
+    figure = f" (at most {card.memory_bytes // (GIBIBYTE // 10) / 10:g})" if card else ""
+    return (
+        f"set {PRODUCT_FIELD} to {shared}, {MEMORY_FIELD} to the card's memory{figure} and "
+        "spec.engine.gpuMemoryUtilization to this server's share of it: the shares on a card must "
+        "stay below 1 together, as nothing else keeps them apart"
+    )
+
+
+def _refuse_shared(gpu: GPU, name: str, inputs: PlanningInputs) -> None:
+    """Raise UnknownGPU where the nodes have a product only as GPUs that pods share.
+
+    Who gives the memory means a share, and who gives the GPUs of a node means nodes to come.
+    """
+    if gpu.memory_gib is not None:
+        return
+    card = catalogue.find(name.removesuffix(SHARED_SUFFIX))
+    values = {name.casefold(), *(v.casefold() for v in (card.label_values if card else ()))}
+    if any(offer.product.casefold() in values for offer in inputs.offers):
+        return
+    for shared in inputs.shared_products:
+        is_named = shared.casefold() == name.casefold()
+        is_of_card = shared.removesuffix(SHARED_SUFFIX).casefold() in values
+        if is_named or (is_of_card and gpu.per_node is None):
+            raise UnknownGPU(
+                PRODUCT_FIELD,
+                f"the nodes have {name} only as {shared}, which pods share by time-slicing or MPS: "
+                f"each sees the whole memory, and none has any for itself; {_share_of(shared)}; "
+                f"for whole GPUs of nodes to come, set {PER_NODE_FIELD}",
+            )
 
 
 def _memory(gpu: GPU, otherwise: int) -> int:
@@ -135,7 +171,9 @@ def _named(gpu: GPU, name: str, offers: Sequence[GPUOffer]) -> GPUCandidate:
     resource = gpu.resource_name or (
         product.resource_name if product else catalogue.NVIDIA_RESOURCE
     )
-    card = product or catalogue.find(split_product(_label_value(name))[0])
+    card = product or catalogue.find(
+        split_product(_label_value(name).removesuffix(SHARED_SUFFIX))[0]
+    )
     offer = GPUOffer(
         product=product.name if product else _label_value(name),
         memory_bytes=_memory(gpu, product.memory_bytes if product else 0),

@@ -47,7 +47,7 @@ class PlanningInputs:
     nodes_visible: bool = False
     """Whether nodes were looked at."""
     shared_products: tuple[str, ...] = ()
-    """Products that nodes offer only time-sliced: no server is planned on them."""
+    """Products whose GPUs pods share on some node: none is chosen by itself."""
     preferred_product: str | None = None
     """Product of the plan in force: kept where the specification names none and it still fits."""
     max_nodes: int = 1

@@ -120,7 +120,7 @@ def _too_many(asked: Asked, candidate: GPUCandidate, max_nodes: int) -> IllegalP
     if refused is not None:
         return refused
     if offer.is_partition:
-        text = f"{offer.product} is a MIG slice, and slices cannot serve one model together"
+        text = f"{offer.product} is a slice of a GPU, and slices cannot serve one model together"
     elif max_nodes > 1:
         text = f"{max_nodes} nodes of {largest} {offer.product} cannot be divided evenly by it"
     elif candidate.per_node_known:

@@ -1,0 +1,141 @@
+"""What a pod waits for beside its engine, read as the scheduler and the kubelet write it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from vllm_operator.lifecycle.containers import failing_beside, waits_for
+
+ON_A_NODE = {"nodeName": "gpu-1"}
+RUNNING = {"running": {"startedAt": "2026-01-01T10:00:00Z"}}
+CREATING = {"waiting": {"reason": "ContainerCreating"}}
+INITIALIZING = {"waiting": {"reason": "PodInitializing"}}
+DONE = {"terminated": {"exitCode": 0}}
+TAKEN_UP = {"startTime": "2026-01-01T10:00:00Z"}
+NATIVE = {"initContainers": [{"name": "proxy", "restartPolicy": "Always"}]}
+
+
+def container(name: str = "engine", state: Any = RUNNING, **more: Any) -> dict[str, Any]:
+    return {"name": name, "image": f"{name}:1", "state": state, "ready": False, **more}
+
+
+def pod(
+    *containers: dict[str, Any], spec: Any = ON_A_NODE, init: Any = (), **conditions: str
+) -> dict[str, Any]:
+    given = {"PodScheduled": "True", **conditions}
+    status = {
+        **TAKEN_UP,
+        "conditions": [{"type": kind, "status": status} for kind, status in given.items()],
+        "initContainerStatuses": list(init),
+        "containerStatuses": list(containers),
+    }
+    return {"spec": spec, "status": status}
+
+
+@pytest.mark.parametrize(
+    ("body", "what"),
+    [
+        (
+            {"spec": {"schedulerName": "volcano"}, "status": {}},
+            "the scheduler volcano to look at it",
+        ),
+        (
+            pod(spec={"schedulingGates": [{"name": "kueue.x-k8s.io/admission"}]}),
+            "the removal of the scheduling gates kueue.x-k8s.io/admission",
+        ),
+        (pod(spec={}, PodScheduled="False"), ""),
+        ({"spec": ON_A_NODE, "status": {}}, "the kubelet of node gpu-1"),
+        (
+            pod(container(state=CREATING), PodReadyToStartContainers="False"),
+            "its volumes and its network",
+        ),
+        (pod(container(state=CREATING), PodReadyToStartContainers="True"), "its image"),
+        (pod(container(state=CREATING)), "its volumes, its network and its image"),
+        (pod(), "its volumes, its network and its image"),
+        (
+            pod(container(state=INITIALIZING), init=[container("fetch")]),
+            "init container fetch",
+        ),
+        (
+            pod(
+                container(state=INITIALIZING),
+                init=[container("fetch", DONE), container("proxy", started=False)],
+                spec={**ON_A_NODE, **NATIVE},
+            ),
+            "init container proxy",
+        ),
+        (
+            pod(init=[container("proxy", started=True)], spec={**ON_A_NODE, **NATIVE}),
+            "its volumes, its network and its image",
+        ),
+        (pod(container(state={"waiting": {"reason": "Odd"}})), "its engine's container"),
+        (pod(container(state=RUNNING)), ""),
+        (pod(container(ready=True), container("proxy")), "container proxy"),
+        (
+            pod(
+                container(ready=True),
+                spec={**ON_A_NODE, "readinessGates": [{"conditionType": "lb"}]},
+            ),
+            "readiness gate lb",
+        ),
+    ],
+)
+def test_a_pod_waits_for_what_stands_before_or_beside_its_engine(
+    body: dict[str, Any], what: str
+) -> None:
+    assert waits_for(body) == what
+
+
+def crashed(code: int) -> dict[str, Any]:
+    return {"terminated": {"exitCode": code, "reason": "Error", "message": "no token"}}
+
+
+BACK_OFF = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 5m0s"}}
+NO_IMAGE = {"waiting": {"reason": "ImagePullBackOff", "message": "not found"}}
+
+
+def test_an_init_container_that_crashes_fails_with_its_last_end() -> None:
+    init = container("mesh-init", BACK_OFF, lastState=crashed(126))
+    found = failing_beside(pod(container(state=INITIALIZING), init=[init]))
+    assert found is not None
+    assert (found.container, found.image, found.waits) == (
+        "init container mesh-init",
+        "mesh-init:1",
+        "",
+    )
+    assert found.ending == "exit code 126, reason Error, message no token"
+
+
+def test_it_fails_also_while_it_is_tried_again() -> None:
+    init = container("mesh-init", RUNNING, lastState=crashed(1))
+    assert failing_beside(pod(container(state=INITIALIZING), init=[init])) is not None
+
+
+def test_one_that_ended_well_after_a_crash_does_not_fail() -> None:
+    init = container("mesh-init", DONE, lastState=crashed(1))
+    assert failing_beside(pod(container(), init=[init])) is None
+
+
+def test_a_sidecar_whose_image_cannot_be_pulled_fails_with_the_kubelet_s_words() -> None:
+    found = failing_beside(pod(container("istio-proxy", NO_IMAGE), container(ready=True)))
+    assert found is not None
+    assert (found.container, found.waits) == (
+        "container istio-proxy",
+        "ImagePullBackOff: not found",
+    )
+
+
+def test_a_sidecar_that_is_ready_again_after_a_crash_does_not_fail() -> None:
+    sidecar = container("proxy", RUNNING, ready=True, lastState=crashed(1))
+    assert failing_beside(pod(container(), sidecar)) is None
+
+
+def test_the_engine_s_own_failure_is_no_other_container_s() -> None:
+    assert failing_beside(pod(container(state=NO_IMAGE))) is None
+
+
+def test_containers_that_are_being_created_do_not_fail() -> None:
+    others = container("proxy", CREATING), container(state=CREATING)
+    assert failing_beside(pod(*others, init=[container("fetch", INITIALIZING)])) is None
