@@ -6,9 +6,11 @@ RUN := $(VENV)/bin/python
 WORKERS ?= 2
 # Told whole by `make test-stories`; `make test` has a sample of them.
 STORIES := $(filter-out tests/stories/test_sample.py,$(wildcard tests/stories/test_*.py)) tests/controlplane/test_crowd.py
+# Two engines and their clients in real time: where other tests have the processors it shows little.
+TUNING := tests/engine/test_tuning.py
 export PYTHONPATH := operator:tools:tests
 
-.PHONY: help image e2e release demo demo-engine demo-tune test test-stories test-stories-single test-engine engine check unit bench cluster tools generate lock clean
+.PHONY: help image e2e release demo demo-engine demo-tune test test-stories test-stories-single test-engine test-tuning engine check unit bench cluster tools generate lock clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -59,7 +61,10 @@ engine: $(VENV)/.installed ## Install the real vLLM in its CPU build, once per u
 	@$(RUN) -m realengine
 
 test-engine: $(VENV)/.installed tools engine ## What was computed, against the real vLLM
-	$(RUN) -m pytest -q tests/engine
+	$(RUN) -m pytest -q --ignore $(TUNING) tests/engine
+
+test-tuning: $(VENV)/.installed tools engine ## Tuning's story with the real vLLM: a quiet machine, five minutes
+	$(RUN) -m pytest -q $(TUNING)
 
 bench: $(VENV)/.installed tools ## Benchmarks: tables on the terminal, JSON under build/
 	-$(RUN) benchmarks/planning.py

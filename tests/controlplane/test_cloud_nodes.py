@@ -11,7 +11,8 @@ SMALL = "Qwen/Qwen2.5-1.5B-Instruct"
 
 def make_node(world: World, name: str, gpus: int, labels: dict[str, str]) -> None:
     """A node whose kubelet kwok plays, with these labels alone."""
-    amounts = {"cpu": "48", "memory": "192Gi", "pods": "110", "nvidia.com/gpu": str(gpus)}
+    size = {"cpu": "48", "memory": "192Gi", "ephemeral-storage": "1Ti", "pods": "110"}
+    amounts = {**size, "nvidia.com/gpu": str(gpus)}
     metadata = {
         "name": name,
         "annotations": {"kwok.x-k8s.io/node": "fake"},
