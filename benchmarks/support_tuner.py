@@ -11,10 +11,10 @@ from vllm_operator.api.ledger import Tuning
 from vllm_operator.engine.metrics import metrics
 from vllm_operator.sizing.performance.server import Server
 from vllm_operator.tuning.candidates import Rules, has_active_seqs
-from vllm_operator.tuning.choice import Planned, Refused
 from vllm_operator.tuning.durations import Durations
 from vllm_operator.tuning.knobs import Knobs, Objective
 from vllm_operator.tuning.ledger import TrialRevision
+from vllm_operator.tuning.proposals import Planned, Refused
 from vllm_operator.tuning.quality import held
 from vllm_operator.tuning.samples import PARTS, Series, read
 from vllm_operator.tuning.scene import Facts, Scene

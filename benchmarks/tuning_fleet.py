@@ -11,12 +11,11 @@ build/benchmarks/tuning_fleet.json.
 from __future__ import annotations
 
 import json
-import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final
@@ -27,16 +26,16 @@ from rich.console import Console
 from rich.table import Table
 from support_audit import AuditLog, writes
 from support_processes import cpu_seconds, memory
+from support_view import server_fact
 
 from enginesimulator.metrics import exposition
 from enginesimulator.planned import Server
 from enginesimulator.seconds import NEVER
 from enginesimulator.service import Service
-from localcluster import binaries, components
 from localcluster.chart import install_chart
 from localcluster.cluster import Cluster
 from localcluster.waiting import wait_until
-from support.operating import OperatorProcess, free_port
+from support.operating import OperatorProcess
 
 RESULT: Final = Path("build/benchmarks/tuning_fleet.json")
 CRDS: Final = Path(__file__).parents[1] / "crds"
@@ -112,30 +111,6 @@ def listen(engines: Engines) -> ThreadingHTTPServer:
     return found
 
 
-@contextmanager
-def prometheus(directory: Path, port: int, interval: float) -> Iterator[str]:
-    """A Prometheus that scrapes ``port``, whose series say of which pod they are; its URL."""
-    own = free_port()
-    seconds = f"{interval:g}s"
-    configuration = directory / "prometheus.json"
-    target = {"targets": [f"127.0.0.1:{port}"]}
-    job = {"job_name": "engines", "honor_labels": True, "static_configs": [target]}
-    content = {
-        "global": {"scrape_interval": seconds, "scrape_timeout": seconds},
-        "scrape_configs": [job],
-    }
-    configuration.write_text(json.dumps(content))
-    binary = binaries.ensure("prometheus")["prometheus"]
-    command = components.prometheus(binary, configuration, directory / "prometheus", own)
-    with (directory / "prometheus.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
-        yield f"http://127.0.0.1:{own}"
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
 class Bench:
     """The fleet, and what is measured of its operator."""
 
@@ -154,13 +129,8 @@ class Bench:
 
     def ready(self, servers: int) -> bool:
         """Whether all are."""
-        columns = [
-            any(one["type"] == "Ready" and one["status"] == "True" for one in found)
-            for found in (
-                server.get("status", {}).get("conditions", []) for server in self.servers()
-            )
-        ]
-        return len(columns) == servers and all(columns)
+        facts = [server_fact(server) for server in self.servers()]
+        return len(facts) == servers and all(fact.ready for fact in facts)
 
     def watched(self, seconds: float) -> dict[str, Any]:
         """What the operator does in so many seconds."""
@@ -199,7 +169,9 @@ class Bench:
 @click.option("--servers", default=1000, show_default=True)
 @click.option("--interval", default=15.0, show_default=True, help="Between two scrapes.")
 @click.option("--observing-minutes", default=10.0, show_default=True, help="The first, measured.")
-@click.option("--settling-minutes", default=28.0, show_default=True, help="Then, unmeasured.")
+@click.option(
+    "--settling-minutes", default=75.0, show_default=True, help="Then; all must settle in it."
+)
 @click.option("--quiet-minutes", default=10.0, show_default=True, help="Then, measured.")
 def main(
     servers: int,
@@ -216,14 +188,12 @@ def main(
         engines = Engines()
         listener = listen(engines)
         exits.callback(listener.shutdown)
-        directory = cluster.directory / "fleet"
-        directory.mkdir()
-        url = exits.enter_context(prometheus(directory, listener.server_port, interval))
+        url = cluster.start_prometheus(interval, f"127.0.0.1:{listener.server_port}")
         operator = exits.enter_context(
             OperatorProcess(
                 cluster,
                 install_chart(cluster, {"crds": {"install": False}}),
-                directory / "operator.log",
+                cluster.log("operator"),
                 log_level="info",
                 log_format="json",
                 prometheus_url=url,

@@ -8,12 +8,13 @@ from hypothesis import strategies as st
 from support.intervals import interval
 from support.served import CHAT, learned, llama
 from vllm_operator.tuning.candidates import Range, Rules
-from vllm_operator.tuning.choice import Planned, Proposal, choose
+from vllm_operator.tuning.choice import choose
 from vllm_operator.tuning.diagnosis import Bound, Diagnosis, Row
 from vllm_operator.tuning.forecast import Forecasts
 from vllm_operator.tuning.intervals import Between
 from vllm_operator.tuning.knobs import Knobs, Objective
 from vllm_operator.tuning.load import Load, measured
+from vllm_operator.tuning.proposals import Planned, Proposal
 
 SERVER = llama()
 LEARNED = learned(0.03)

@@ -8,8 +8,7 @@ from vllm_operator.models import catalogue
 from vllm_operator.models.architecture import architecture_from_config
 from vllm_operator.sizing.performance.server import Server, server
 from vllm_operator.sizing.performance.work import work_of
-from vllm_operator.tuning.choice import assumed
-from vllm_operator.tuning.curve import Posterior
+from vllm_operator.tuning.curve import Posterior, assumed
 from vllm_operator.tuning.load import Load
 
 

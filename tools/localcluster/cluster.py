@@ -240,14 +240,15 @@ class Cluster(Access):
 
     # Prometheus
 
-    def start_prometheus(self, scrape_seconds: float = 1.0) -> str:
+    def start_prometheus(self, scrape_seconds: float = 1.0, target: str | None = None) -> str:
         """Starts a Prometheus that scrapes the engines of the operator's servers; its URL.
 
+        A ``target``, ``host:port``, is scraped in their place, and says itself which pods it is.
         Its binary is built when it is first asked for. Data and port stay when it is stopped and
         started again. Raises BuildError or StartError.
         """
         binary = binaries.ensure("prometheus")["prometheus"]
-        return self._plane.start_prometheus(binary, scrape_seconds)
+        return self._plane.start_prometheus(binary, scrape_seconds, target)
 
     def stop_prometheus(self, kill: bool = False) -> None:
         """Ends Prometheus, at once with `kill`."""

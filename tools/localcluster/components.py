@@ -197,9 +197,25 @@ def prometheus(binary: Path, configuration: Path, data: Path, port: int) -> list
     ]
 
 
-def prometheus_configuration(kubeconfig: Path, scrape_seconds: float) -> dict[str, Any]:
-    """Scrapes the operator's engines, found as pods; JSON is YAML."""
-    pod, milliseconds = "__meta_kubernetes_pod", f"{round(scrape_seconds * 1000)}ms"
+def prometheus_configuration(
+    kubeconfig: Path, scrape_seconds: float, target: str | None = None
+) -> dict[str, Any]:
+    """Scrapes the operator's engines, found as pods; JSON is YAML.
+
+    Of a ``target`` in their place, ``host:port``, each series says itself of which pod it is.
+    """
+    milliseconds = f"{round(scrape_seconds * 1000)}ms"
+    engines = _engine_pods(kubeconfig)
+    if target is not None:
+        engines = {"honor_labels": True, "static_configs": [{"targets": [target]}]}
+    return {
+        "global": {"scrape_interval": milliseconds, "scrape_timeout": milliseconds},
+        "scrape_configs": [{"job_name": "engines", **engines}],
+    }
+
+
+def _engine_pods(kubeconfig: Path) -> dict[str, Any]:
+    pod = "__meta_kubernetes_pod"
     kept = {
         f"{pod}_label_app_kubernetes_io_component": "engine",
         f"{pod}_label_app_kubernetes_io_managed_by": "vllm-operator",
@@ -208,22 +224,16 @@ def prometheus_configuration(kubeconfig: Path, scrape_seconds: float) -> dict[st
     }
     renamed = {"__meta_kubernetes_namespace": "namespace", f"{pod}_name": "pod"}
     return {
-        "global": {"scrape_interval": milliseconds, "scrape_timeout": milliseconds},
-        "scrape_configs": [
-            {
-                "job_name": "engines",
-                "kubernetes_sd_configs": [{"role": "pod", "kubeconfig_file": str(kubeconfig)}],
-                "relabel_configs": [
-                    *(
-                        {"source_labels": [label], "regex": value, "action": "keep"}
-                        for label, value in kept.items()
-                    ),
-                    *(
-                        {"source_labels": [label], "target_label": target}
-                        for label, target in renamed.items()
-                    ),
-                ],
-            }
+        "kubernetes_sd_configs": [{"role": "pod", "kubeconfig_file": str(kubeconfig)}],
+        "relabel_configs": [
+            *(
+                {"source_labels": [label], "regex": value, "action": "keep"}
+                for label, value in kept.items()
+            ),
+            *(
+                {"source_labels": [label], "target_label": target}
+                for label, target in renamed.items()
+            ),
         ],
     }
 

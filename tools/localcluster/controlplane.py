@@ -180,14 +180,17 @@ class ControlPlane:
         corefile.write_text(configuration.corefile(self.network.addresses, self.kubeconfig("dns")))
         self.processes.start("dns", components.dns(self._binaries["dns"], corefile))
 
-    def start_prometheus(self, binary: Path, scrape_seconds: float) -> str:
+    def start_prometheus(
+        self, binary: Path, scrape_seconds: float, target: str | None = None
+    ) -> str:
         """Starts Prometheus, a second time on its former port and data; its URL. StartError."""
         if self._prometheus_port is None:
             self._prometheus_port = ReservedPort()
             self._ports.append(self._prometheus_port)
         port, directory = self._prometheus_port.number, self.layout.directory
         configuration = directory / "prometheus.json"
-        content = components.prometheus_configuration(self.kubeconfig("admin"), scrape_seconds)
+        admin = self.kubeconfig("admin")
+        content = components.prometheus_configuration(admin, scrape_seconds, target)
         configuration.write_text(json.dumps(content))
         command = components.prometheus(binary, configuration, directory / "prometheus", port)
         self.processes.start("prometheus", command)

@@ -17,7 +17,8 @@ from typing import Any, NoReturn
 from localcluster import binaries
 from localcluster.chart import install_chart
 from localcluster.cluster import Cluster
-from localcluster.demo import INTERRUPTED, PRODUCT, ROOT, Operator
+from localcluster.demo import INTERRUPTED, PRODUCT
+from localcluster.demo_operator import ROOT, Operator
 from localcluster.demo_terminal import DemoError, Shell, Terminal
 from localcluster.errors import LocalClusterError
 from realengine.environments import SERVING_VERSION, Environment, ensure

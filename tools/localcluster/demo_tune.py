@@ -14,7 +14,8 @@ from types import FrameType
 from typing import Any, Final, NoReturn
 
 from localcluster import binaries
-from localcluster.demo import INTERRUPTED, ROOT
+from localcluster.demo import INTERRUPTED
+from localcluster.demo_operator import ROOT
 from localcluster.demo_terminal import DemoError, Shell, Terminal
 from localcluster.errors import LocalClusterError
 from localcluster.tuning_bed import LIKE_A_GPU, NAME, START_SECONDS, TuningBed

@@ -20,8 +20,9 @@ from vllm_operator.lifecycle.revisions import Pinned
 from vllm_operator.manifests.planned import Planned
 from vllm_operator.sizing.asked.tuned import Tuned
 from vllm_operator.tuning import tuner
-from vllm_operator.tuning.choice import Proposal, Reason, Rest, choose
+from vllm_operator.tuning.choice import choose
 from vllm_operator.tuning.forecast import Forecasts
+from vllm_operator.tuning.proposals import Proposal, Reason, Rest
 
 LESS = 0.01
 

@@ -15,8 +15,8 @@ from localcluster.agent.images import Image
 from localcluster.chart import install_chart
 from localcluster.client import ApiError
 from localcluster.cluster import Cluster
-from localcluster.demo import ROOT, Operator
 from localcluster.demo_engine import claim
+from localcluster.demo_operator import ROOT, Operator
 from localcluster.waiting import wait_until
 from realengine.environments import SERVING_VERSION, Environment
 from scriptedengine.images import real

@@ -19,10 +19,9 @@ QUALIFIED_NAME: Final = rf"^({_SUBDOMAIN}/)?{_LABEL_NAME}$"
 OPTIONAL_QUALIFIED_NAME: Final = rf"^(({_SUBDOMAIN}/)?{_LABEL_NAME})?$"
 EXTENDED_RESOURCE: Final = rf"^{_SUBDOMAIN}/{_LABEL_NAME}$"
 
-REPOSITORY: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$"
-REPOSITORY_OR_FOLDER: Final = (
-    r"^(/[A-Za-z0-9._/-]+|[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?)$"
-)
+_REPOSITORY = r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?"
+REPOSITORY: Final = rf"^{_REPOSITORY}$"
+REPOSITORY_OR_FOLDER: Final = rf"^(/[A-Za-z0-9._/-]+|{_REPOSITORY})$"
 REVISION: Final = r"^[A-Za-z0-9][A-Za-z0-9._/-]*$"
 MODEL_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$"
 """A name that clients ask for."""

@@ -6,7 +6,7 @@ NFS, CSI volumes of the pod's own), is no source here.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import ConfigDict
 
@@ -27,18 +27,26 @@ class KeyToPath(ResourceModel):
     mode: int | None = field("Mode of the file (288 is 0440).", ge=0, le=0o777)
 
 
+def _items() -> Any:
+    return field(
+        "Keys that become files; all by default.",
+        max_length=32,
+        schema={"x-kubernetes-list-type": "atomic"},
+    )
+
+
+def _default_mode() -> Any:
+    return field("Mode of the files; 420 (0644) by default.", ge=0, le=0o777)
+
+
 class ConfigMapVolume(ResourceModel):
     """Keys of a ConfigMap as files."""
 
     name: str = required(
         "Name of the ConfigMap, in the server's namespace.", max_length=253, pattern=NAME
     )
-    items: list[KeyToPath] | None = field(
-        "Keys that become files; all by default.",
-        max_length=32,
-        schema={"x-kubernetes-list-type": "atomic"},
-    )
-    default_mode: int | None = field("Mode of the files; 420 (0644) by default.", ge=0, le=0o777)
+    items: list[KeyToPath] | None = _items()
+    default_mode: int | None = _default_mode()
     optional: bool | None = field("Whether pods start without the ConfigMap; false by default.")
 
 
@@ -48,12 +56,8 @@ class SecretVolume(ResourceModel):
     secret_name: str = required(
         "Name of the Secret, in the server's namespace.", max_length=253, pattern=NAME
     )
-    items: list[KeyToPath] | None = field(
-        "Keys that become files; all by default.",
-        max_length=32,
-        schema={"x-kubernetes-list-type": "atomic"},
-    )
-    default_mode: int | None = field("Mode of the files; 420 (0644) by default.", ge=0, le=0o777)
+    items: list[KeyToPath] | None = _items()
+    default_mode: int | None = _default_mode()
     optional: bool | None = field("Whether pods start without the Secret; false by default.")
 
 

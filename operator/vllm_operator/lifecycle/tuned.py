@@ -19,11 +19,11 @@ from vllm_operator.sizing.asked.tuned import Tuned
 from vllm_operator.sizing.plan.planner import make_plan
 from vllm_operator.sizing.plan.speed import Described, described
 from vllm_operator.tuning.candidates import LARGEST_GRAPH, Range, Rules, has_active_seqs
-from vllm_operator.tuning.choice import Planned, Refused
 from vllm_operator.tuning.curve import key
 from vllm_operator.tuning.edges import HELD, PROMOTED
 from vllm_operator.tuning.knobs import Knobs, Objective
 from vllm_operator.tuning.ledger import TrialRevision, knobs_of, seconds_of
+from vllm_operator.tuning.proposals import Planned, Refused
 from vllm_operator.tuning.scene import Facts, Look, Scene
 from vllm_operator.tuning.standing import (
     Candidate,

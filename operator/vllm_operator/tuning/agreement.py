@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
-from .choice import Proposal, Reason, Rest
 from .durations import Durations
 from .knobs import Knobs
+from .proposals import Proposal, Reason, Rest
 from .standing import Proposal as Found
 
 NEAR: Final = 1.15

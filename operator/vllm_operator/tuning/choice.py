@@ -2,113 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from vllm_operator.sizing.performance.server import Server
 
 from .candidates import TRUSTED, Rules, candidates, changed, is_cold, rejected
-from .curve import UNSEEN, Posterior, Prior
+from .curve import Posterior, assumed
 from .diagnosis import Bound, Diagnosis
 from .durations import Durations
-from .forecast import Forecast, Forecasts
+from .forecast import Forecasts
 from .judge import LEAST_BLOCKS_BEFORE
 from .knobs import Knobs, Objective
 from .load import Load
+from .proposals import PlanAt, Planned, Proposal, Reason, Refused, Rest
 from .rating import GAIN, Rated, Rating
+from .unseen import unseen
 
 INTERVALS: Final = 60
 BLOCKS: Final = 3
-UNLIKE: Final = 2.0
-"""Times smaller than those seen a batch is of which a curve that promises nothing may be wrong."""
-FURTHEST: Final = 8.0
-"""Times smaller that is tried at most."""
 BLOCKS_ALONE: Final = LEAST_BLOCKS_BEFORE
 """Of a single replica, whose trial may have to compare before and after."""
 REQUESTS: Final = 300
 DRIFT: Final = 0.10
 PLANS: Final = 12
 """Settings that the planner is asked about in one look."""
-
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """What the planner says of a setting."""
-
-    kv_tokens: float | None
-    """Tokens that the KV cache of one rank surely holds; None where it limits nothing."""
-    ceiling: float
-    """The largest utilization at which the engine surely starts and keeps running."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """Why the planner does not take a setting."""
-
-    message: str
-
-
-PlanAt = Callable[[Knobs], Planned | Refused]
-
-
-class Reason(StrEnum):
-    """Why nothing is tried."""
-
-    NO_EVIDENCE = "NoEvidence"
-    BROKEN = "Broken"
-    PINNED = "Pinned"
-    CAP_NOT_BINDING = "CapNotBinding"
-    NOTHING_TO_GAIN = "NothingToGain"
-    NOT_WORTH_A_START = "NotWorthAStart"
-    SCALE_OUT = "ScaleOut"
-    UNEVEN = "Uneven"
-
-
-@dataclass(frozen=True, slots=True)
-class Rest:
-    """Nothing is tried."""
-
-    reason: Reason
-    message: str
-    diagnosis: Diagnosis
-    now: Forecast | None = None
-    replicas: int | None = None
-    """How many would keep the objective; of ``ScaleOut``, where 64 would."""
-
-
-@dataclass(frozen=True, slots=True)
-class Proposal:
-    """A setting to try."""
-
-    knobs: Knobs
-    diagnosis: Diagnosis
-    now: Forecast
-    predicted: Forecast
-    cold: bool
-    """Whether its start has to compile."""
-    message: str
-
-
-def assumed(prior: Prior = UNSEEN, *, batch: float) -> Posterior:
-    """What is believed where nothing was learned; ``batch`` is all that was seen."""
-    return Posterior(
-        mean=prior.mean,
-        covariance=prior.covariance,
-        level=0.0,
-        level_deviation=0.0,
-        centre=(0.0,) * 4,
-        noise=0.0,
-        batch=batch,
-        intervals=0,
-        blocks=0,
-        excitation=0.0,
-        correlation=0.0,
-        drift=0.0,
-        unsteadiness=0.0,
-        identified=(),
-    )
 
 
 def choose(
@@ -206,7 +125,7 @@ class _Choice:
             return self._rest(Reason.NOTHING_TO_GAIN, self._kept())
         best = self._best(binds)
         if best is None:
-            return self._probe() or self._settled()
+            return self._unseen() or self._settled()
         if self.diagnosis.bound is Bound.UNEVEN:
             return self._rest(Reason.UNEVEN, self.diagnosis.first.message)
         cost, gain = self._cost(best.knobs), self._gain(best)
@@ -250,35 +169,13 @@ class _Choice:
             found.append((knobs, rated))
         return self._planned(found)
 
-    def _probe(self) -> Proposal | None:
-        """Where the gaps between tokens surely are too long and nothing is expected to mend them:
-        the most places with which the hardware's own figures say that half of what may be late
-        would be.
-
-        What was seen are large batches only, and a curve that bends between is taken for slow
-        hardware throughout. An eighth of those batches is the least, half of them, or of what was
-        tried in vain, the most.
-        """
-        rating, batch = self.rating, self.forecasts.posterior.batch
-        if self.lacking is not None or not rating.gaps_surely_broken:
+    def _unseen(self) -> Proposal | None:
+        """A setting that only a trial can tell something of."""
+        kv_tokens = self.planned.kv_tokens
+        found = None if self.lacking else unseen(self.rating, kv_tokens, self.plan_at)
+        if found is None:
             return None
-        shipped = Forecasts(
-            self.forecasts.server, assumed(batch=batch), rating.load, self.objective
-        )
-        vain = (one.cap for one, load in self.rules.rejected if load.like(rating.load.fingerprint))
-        most = min([batch, *vain]) / UNLIKE
-        found = candidates(self.now, self.rules, ceiling=None, tokens=False, most=int(most))
-        for knobs in sorted(found, key=lambda one: one.cap, reverse=True):
-            if not batch / FURTHEST <= knobs.cap <= most:
-                continue
-            late = 1.0 - (shipped.at(knobs, self.planned.kv_tokens).inter_token_share or 0.0)
-            enough = late <= (1.0 - self.objective.share) / 2
-            planned = self.plan_at(knobs) if enough else None
-            if isinstance(planned, Planned):
-                return self._guessed(knobs, planned)
-        return None
-
-    def _guessed(self, knobs: Knobs, planned: Planned) -> Proposal:
+        knobs, planned = found
         seen = self.forecasts.posterior.batch
         return Proposal(
             knobs=knobs,

@@ -157,6 +157,26 @@ class Posterior:
         )
 
 
+def assumed(prior: Prior = UNSEEN, *, batch: float) -> Posterior:
+    """What is believed where nothing was learned; ``batch`` is all that was seen."""
+    return Posterior(
+        mean=prior.mean,
+        covariance=prior.covariance,
+        level=0.0,
+        level_deviation=0.0,
+        centre=(0.0,) * 4,
+        noise=0.0,
+        batch=batch,
+        intervals=0,
+        blocks=0,
+        excitation=0.0,
+        correlation=0.0,
+        drift=0.0,
+        unsteadiness=0.0,
+        identified=(),
+    )
+
+
 def key(model: str, version: str, gpu: str, split: str, kv: str) -> str:
     """For what a posterior holds, as a key of a ConfigMap."""
     return f"{KEPT_AS}{digest([model, version, gpu, split, kv], 32)}"

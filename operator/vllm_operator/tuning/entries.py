@@ -21,7 +21,6 @@ from vllm_operator.api.ledger import (
 )
 
 from .candidates import TRUSTED
-from .choice import Proposal
 from .curve import Posterior
 from .diagnosis import Diagnosis
 from .durations import Durations
@@ -30,6 +29,7 @@ from .intervals import Interval
 from .judge import Judgement
 from .ledger import setting_of, time_of
 from .load import Load
+from .proposals import Proposal
 from .scene import Facts
 from .states import State, States, Steps
 from .trial import Promise

@@ -149,7 +149,7 @@ class Samples:
     all: Callable[[Interval], float]
     promised: float | None
     """The share that may be slow as it was forecast."""
-    kept: Callable[[Forecast], float | None]
+    within: Callable[[Forecast], float | None]
     """The share within the objective that a forecast says."""
 
     def share(
@@ -197,8 +197,8 @@ class Samples:
 
     def _says(self, said: Forecast | None, limit: float) -> bool:
         """Whether a forecast keeps the objective."""
-        within = None if said is None else self.kept(said)
-        return within is not None and 1.0 - within <= limit
+        share = None if said is None else self.within(said)
+        return share is not None and 1.0 - share <= limit
 
     def _kept(
         self,

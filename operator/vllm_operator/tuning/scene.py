@@ -9,12 +9,12 @@ from vllm_operator.api.ledger import Tuning
 from vllm_operator.sizing.performance.server import Server
 
 from .candidates import Rules
-from .choice import PlanAt, Proposal, Rest
 from .diagnosis import Diagnosis
 from .judge import Judgement
 from .knobs import Knobs, Objective
 from .ledger import TrialRevision, knobs_of
 from .machine import Step
+from .proposals import PlanAt, Proposal, Rest
 from .quality import Held
 from .standing import Candidate, Change, Desired, Stable, Wants
 from .window import Window

@@ -14,7 +14,7 @@ from typing import Final
 from vllm_operator.api.ledger import Tuning
 
 from .agreement import Agreement
-from .choice import REQUESTS, Proposal, Rest, choose
+from .choice import REQUESTS, choose
 from .curve import UNSEEN, Posterior, Prior, fit
 from .diagnosis import Bound, Diagnosis, diagnose
 from .durations import Durations
@@ -38,6 +38,7 @@ from .ledger import (
 )
 from .load import Load, measured
 from .machine import transition, wants
+from .proposals import Proposal, Rest
 from .quality import Held
 from .samples import Reading
 from .scene import Facts, Look, Scene

@@ -13,8 +13,7 @@ from vllm_operator.controller.curves import Curves
 from vllm_operator.controller.metrics import Metrics
 from vllm_operator.controller.shelf import Shelf
 from vllm_operator.errors import ApiError, TemporaryFailure
-from vllm_operator.tuning.choice import assumed
-from vllm_operator.tuning.curve import UNSEEN
+from vllm_operator.tuning.curve import UNSEEN, assumed
 
 from .test_calibrate import LEARNED, ConfigMaps, calibrator, writes
 

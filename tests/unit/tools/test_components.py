@@ -103,3 +103,18 @@ def test_the_stages_cover_a_pods_life_and_a_nodes() -> None:
         "pod-fail",
         "pod-delete",
     }
+
+
+def test_prometheus_scrapes_the_pods_or_a_target_that_names_them_itself() -> None:
+    def job(target: str | None) -> dict[str, object]:
+        found = components.prometheus_configuration(Path("config"), 0.5, target)
+        assert found["global"]["scrape_interval"] == "500ms"
+        (one,) = found["scrape_configs"]
+        return one
+
+    assert job(None)["kubernetes_sd_configs"] == [{"role": "pod", "kubeconfig_file": "config"}]
+    assert job("127.0.0.1:9") == {
+        "job_name": "engines",
+        "honor_labels": True,
+        "static_configs": [{"targets": ["127.0.0.1:9"]}],
+    }

@@ -16,11 +16,12 @@ from vllm_operator.tuning.candidates import (
     is_cold,
     trusted,
 )
-from vllm_operator.tuning.choice import Planned, Proposal, Reason, Refused, Rest, choose
+from vllm_operator.tuning.choice import choose
 from vllm_operator.tuning.diagnosis import Bound, Diagnosis, Row, diagnose
 from vllm_operator.tuning.durations import Durations
 from vllm_operator.tuning.intervals import Between
 from vllm_operator.tuning.knobs import Knobs, Objective
+from vllm_operator.tuning.proposals import Planned, Proposal, Reason, Refused, Rest
 
 CHATTY = Objective(time_to_first_token=1.0, inter_token_latency=0.026)
 NONE = Between(0, 0)

@@ -14,12 +14,12 @@ from support.stepping import Engine, Pod, Traffic, quiet
 from vllm_operator.api.ledger import Tuning
 from vllm_operator.tuning import tuner
 from vllm_operator.tuning.candidates import Rules
-from vllm_operator.tuning.choice import Planned, Reason, Rest
 from vllm_operator.tuning.curve import Posterior, fit
 from vllm_operator.tuning.durations import Durations
 from vllm_operator.tuning.intervals import Interval
 from vllm_operator.tuning.knobs import Knobs, Objective
 from vllm_operator.tuning.ledger import TrialRevision
+from vllm_operator.tuning.proposals import Planned, Reason, Rest
 from vllm_operator.tuning.quality import Held, Hold
 from vllm_operator.tuning.samples import Reading
 from vllm_operator.tuning.scene import Facts, Look, Scene

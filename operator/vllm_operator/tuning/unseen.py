@@ -1,0 +1,48 @@
+"""Where to look when what was learned promises nothing: at batches that nobody has seen."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from .candidates import candidates
+from .curve import assumed
+from .forecast import Forecasts
+from .knobs import Knobs
+from .proposals import PlanAt, Planned
+from .rating import Rating
+
+UNLIKE: Final = 2.0
+"""Times smaller than those seen a batch is of which a curve that promises nothing may be wrong."""
+FURTHEST: Final = 8.0
+"""Times smaller that is tried at most."""
+SPARE: Final = 0.5
+"""Of what may be late, what may be by the hardware's own figures."""
+
+
+def unseen(
+    rating: Rating, kv_tokens: float | None, plan_at: PlanAt
+) -> tuple[Knobs, Planned] | None:
+    """Where the gaps between tokens surely are too long and nothing is expected to mend them: the
+    most places with which the hardware's own figures say that half of what may be late would be.
+
+    What was seen are large batches only, and a curve that bends between is taken for slow hardware
+    throughout. An eighth of those batches is the least, half of them, or of what was tried in vain,
+    the most. ``kv_tokens`` are those of the setting that runs.
+    """
+    if not rating.gaps_surely_broken:
+        return None
+    learned, load, rules = rating.forecasts, rating.load, rating.rules
+    batch = learned.posterior.batch
+    shipped = Forecasts(learned.server, assumed(batch=batch), load, rating.objective)
+    vain = (one.cap for one, under in rules.rejected if under.like(load.fingerprint))
+    most = min([batch, *vain]) / UNLIKE
+    found = candidates(rating.now, rules, ceiling=None, tokens=False, most=int(most))
+    for knobs in sorted(found, key=lambda one: one.cap, reverse=True):
+        if not batch / FURTHEST <= knobs.cap <= most:
+            continue
+        late = 1.0 - (shipped.at(knobs, kv_tokens).inter_token_share or 0.0)
+        enough = late <= SPARE * (1.0 - rating.objective.share)
+        planned = plan_at(knobs) if enough else None
+        if isinstance(planned, Planned):
+            return knobs, planned
+    return None
