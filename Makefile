@@ -63,7 +63,7 @@ engine: $(VENV)/.installed ## Install the real vLLM in its CPU build, once per u
 test-engine: $(VENV)/.installed tools engine ## What was computed, against the real vLLM
 	$(RUN) -m pytest -q --ignore $(TUNING) tests/engine
 
-test-tuning: $(VENV)/.installed tools engine ## Tuning's story with the real vLLM: a quiet machine, five minutes
+test-tuning: $(VENV)/.installed tools engine ## Tuning's story with the real vLLM: a quiet machine, six minutes
 	$(RUN) -m pytest -q $(TUNING)
 
 bench: $(VENV)/.installed tools ## Benchmarks: tables on the terminal, JSON under build/
