@@ -26,7 +26,7 @@ from support_forecasts import Forecast, forecast
 from support_logs import LOGS, Class, LoggedStart, classify, read_rows
 from support_memory_view import TARGETS, picture, show
 from support_planners import packages, peers
-from support_summary import groups, minor_version, model_family, summary
+from support_summary import groups, minor_version, model_family, moved, residuals, summary
 
 from vllm_operator.sizing.memory import coefficients
 
@@ -125,6 +125,8 @@ def main(file: Path, in_sample: bool, seed: int, ask_packages: bool) -> None:
         "byModel": groups(found, model_family),
         "byGPU": groups(found, lambda start: start.gpu_family),
         "byVersion": groups(found, minor_version),
+        "residualGiB": residuals(found),
+        "movedGiB": moved(found),
         "byEngine": groups(found, lambda start: start.engine),
         "peers": peers(found),
         "packages": packages(found) if ask_packages else None,

@@ -29,7 +29,7 @@ PLURAL: Final = "vllmservers"
 MANAGER: Final = "naive-operator"
 LABEL: Final = "naive-operator/server"
 WORKERS: Final = 24
-DEFAULT_IMAGE: Final = "vllm/vllm-openai:v0.30.0"
+DEFAULT_IMAGE: Final = "vllm/vllm-openai:v0.32.0"
 
 Key = tuple[str, str]
 Object = dict[str, Any]

@@ -87,6 +87,7 @@ def show(console: Console, classified: Sequence[Classified], results: dict[str, 
         ("By engine", "byEngine"),
     ):
         console.print(_grouped(title, results[name]))
+    console.print(_moved(results["residualGiB"], results["movedGiB"]))
     console.print(_refusals(results["starts"]))
     console.print(_failed(results["apart"]))
     console.print(_beside_peers(results["peers"], results["packages"]))
@@ -128,6 +129,16 @@ def _grouped(title: str, rows: dict[str, dict[str, Any]]) -> Table:
             _percent(row["shortP90"]),
             str(row["refused"]),
         )
+    return table
+
+
+def _moved(residuals: dict[str, float], moved: float) -> Table:
+    table = Table(title="Median start of the newest releases")
+    table.add_column("")
+    table.add_column("beyond\nexpected, GiB", justify="right")
+    for release, residual in residuals.items():
+        table.add_row(release, f"{residual:+.2f}")
+    table.caption = f"moved by {moved:.2f} GiB: what `low` of releases without a log gives up"
     return table
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from support_forecasts import Forecast
 from support_logs import LoggedStart
@@ -61,6 +61,32 @@ def groups(
     """The figures of each group, sorted by name."""
     names = sorted({key(one.start) for one in found})
     return {name: summary([one for one in found if key(one.start) == name]) for name in names}
+
+
+NEWEST_RELEASES: Final = 3
+
+
+def residuals(found: Sequence[Forecast]) -> dict[str, float]:
+    """GiB of KV cache that the median start of each of the newest releases had beyond ``expected``,
+    oldest first."""
+    by_release: dict[str, list[float]] = {}
+    for one in found:
+        if one.scored:
+            by_release.setdefault(minor_version(one.start), []).append(
+                one.measured_gib - one.expected_gib
+            )
+    newest = sorted(by_release)[-NEWEST_RELEASES:]
+    return {release: statistics.median(by_release[release]) for release in newest}
+
+
+def moved(found: Sequence[Forecast]) -> float:
+    """GiB by which the median start of the newest releases moved at most, rounded up to two digits.
+
+    Of a release without a log nobody knows where its median start lies: it may lie below that of
+    the newest logged one by as much.
+    """
+    medians = residuals(found).values()
+    return math.ceil(100 * (max(medians) - min(medians))) / 100
 
 
 def model_family(start: LoggedStart) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from localcluster.demo import NEWER_IMAGE
 from localcluster.demo_terminal import DemoError, Shell, Terminal
 from localcluster.waiting import wait_until
 
@@ -67,7 +68,7 @@ def test_the_demo_tells_what_the_readme_shows_and_leaves_nothing_behind(tmp_path
         "no difference",
         "ScaledToZero",
         "writes since settled: 0",
-        "-> vllm/vllm-openai:v0.31.0; change the annotation",
+        f"-> {NEWER_IMAGE}; change the annotation",
     ):
         assert words in ended.stdout
     assert re.search(r"^qwen +Qwen/Qwen2.5-7B-Instruct .* 1/1 +Ready ", ended.stdout, re.MULTILINE)

@@ -11,6 +11,9 @@ from support.crowd import become_ready
 from support.fixtures import StartOperator
 from support.operating import SOURCE_ROOT
 from support.world import World, flag
+from vllm_operator.engine.versions import DEFAULT_IMAGE
+
+OLD_DEFAULT = "vllm/vllm-openai:v0.30.0"
 
 
 def template_of(world: World, name: str = "qwen") -> Any:
@@ -23,7 +26,7 @@ def test_a_new_gpu_node_rolls_nothing_and_is_said(
     own_cluster.remove_node("h100-0")
     own_cluster.add_gpu_node("l4-0", "NVIDIA-L4", count=8)
     start_operator(own_world)
-    model = {"model": {"id": "Qwen/Qwen2.5-32B-Instruct"}}
+    model = {"model": {"id": "Qwen/Qwen2.5-32B-Instruct"}, "engine": {"maxModelLen": 16384}}
     own_world.apply(**model)
     own_world.wait_ready()
     before = template_of(own_world)
@@ -71,7 +74,7 @@ def test_a_changed_catalogue_rolls_nothing_and_is_said(
 def test_a_new_release_rolls_nothing_and_is_said(
     world: World, start_operator: StartOperator, tmp_path: Path
 ) -> None:
-    operator = start_operator(world)
+    operator = start_operator(world, default_image=OLD_DEFAULT)
     world.apply()
     world.wait_ready()
     before = template_of(world)
@@ -84,33 +87,31 @@ def test_a_new_release_rolls_nothing_and_is_said(
     line = '"enableServiceLinks": false,'
     assert line in template.read_text()
     template.write_text(template.read_text().replace(line, f'{line} "hostname": "next",'))
-    start_operator(
-        world, environment={"PYTHONPATH": str(source)}, default_image="vllm/vllm-openai:v0.31.0"
-    )
+    start_operator(world, environment={"PYTHONPATH": str(source)})
     update = world.wait_condition("UpdateAvailable", "True", "PlanDiffers")
-    assert "0.31.0" in update["message"]
+    assert f"image {OLD_DEFAULT} -> {DEFAULT_IMAGE}" in update["message"]
     assert template_of(world) == before
     world.patch("Service", "qwen", {"spec": {"selector": {"a": "b"}}})
     world.wait(lambda: "a" not in world.get("Service")["spec"]["selector"], "the repair")
     assert template_of(world) == before
     world.apply(engine={"maxNumSeqs": 64})
     world.wait_ready()
-    assert world.status()["plan"]["engine"]["image"] == "vllm/vllm-openai:v0.30.0"
+    assert world.status()["plan"]["engine"]["image"] == OLD_DEFAULT
 
 
 def test_a_lost_plan_is_made_again_as_it_was(world: World, start_operator: StartOperator) -> None:
-    operator = start_operator(world)
+    operator = start_operator(world, default_image=OLD_DEFAULT)
     world.apply()
     world.wait_ready()
     before = template_of(world)
     (revision,) = world.list("ControllerRevision")
     operator.kill()
     world.delete("ControllerRevision", revision["metadata"]["name"])
-    start_operator(world, default_image="vllm/vllm-openai:v0.31.0")
+    start_operator(world)
     world.wait(lambda: world.list("ControllerRevision"), "a plan to be pinned")
     world.wait_condition("UpdateAvailable", "True", "PlanDiffers")
     assert template_of(world) == before
-    assert world.status()["plan"]["engine"]["image"] == "vllm/vllm-openai:v0.30.0"
+    assert world.status()["plan"]["engine"]["image"] == OLD_DEFAULT
 
 
 def test_a_restarted_api_server_is_survived(

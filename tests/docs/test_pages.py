@@ -18,6 +18,8 @@ from click.testing import CliRunner
 from docs.support import ROOT, Block, anchors, blocks, name_of, pages, prose
 from vllm_operator.api.crd import schema_problems
 from vllm_operator.cli.main import main
+from vllm_operator.engine.versions import DEFAULT_IMAGE, Version, version_in_tag
+from vllm_operator.sizing.memory.coefficients import coefficient
 
 PAGES = pages()
 README = ROOT / "README.md"
@@ -110,6 +112,29 @@ def test_a_plan_that_a_page_shows_is_the_plan_that_the_command_prints() -> None:
         )
         printed = [line.rstrip() for line in ended.stdout.splitlines()]
         assert printed == output
+
+
+SHOWS_THE_DEFAULT = [
+    README,
+    *EXAMPLES,
+    ROOT / "docs" / "reference" / "vllmserver.md",
+    ROOT / "crds" / "vllmservers.vllm-operator.io.yaml",
+    ROOT / "benchmarks" / "naive_operator.py",
+]
+
+
+@pytest.mark.parametrize("file", SHOWS_THE_DEFAULT, ids=name_of)
+def test_vllm_s_image_is_shown_at_the_release_that_runs_by_default(file: Path) -> None:
+    shown = re.findall(r"vllm/vllm-openai:v[\d.]*\d", file.read_text())
+    assert set(shown) <= {DEFAULT_IMAGE}
+
+
+@pytest.mark.parametrize(
+    "file", [README, ROOT / "docs" / "sizing.md", ROOT / "CHANGELOG.md"], ids=name_of
+)
+def test_what_a_release_without_a_log_gives_up_is_told_as_it_is(file: Path) -> None:
+    kept_back = coefficient("unlogged", Version.parse(version_in_tag(DEFAULT_IMAGE) or "")).high
+    assert f"{kept_back:.2f} GiB" in file.read_text()
 
 
 def test_the_rows_that_explain_the_plan_are_the_rows_that_it_has() -> None:

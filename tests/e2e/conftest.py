@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e.support import OPERATOR, RELEASE, RESTRICTED, Installation, place
+from e2e.support import OPERATOR, RELEASE, RESTRICTED, SCRIPTED, Installation, place
 from images.operator import ARCHIVE, operator_archive
 from images.testing import ENGINE_AT, scripted_engine
 from localcluster import Cluster, realnode
@@ -19,9 +19,10 @@ from localcluster.image_archive import archive
 from realengine.environments import Environment, installed
 from support.pods import create_namespace
 from support.world import World
+from vllm_operator.engine.versions import DEFAULT_IMAGE
 
 NAMES = (f"place{number}" for number in itertools.count())
-ENGINES = ("scripted/vllm:v0.30.0", "scripted/vllm:v0.32.0", "vllm/vllm-openai:v0.30.0")
+ENGINES = (SCRIPTED, DEFAULT_IMAGE)
 
 
 @pytest.fixture(scope="session")

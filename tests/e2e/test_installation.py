@@ -12,6 +12,7 @@ import pytest
 from e2e.support import (
     OPERATOR,
     RELEASE,
+    SCRIPTED,
     Installation,
     ask,
     eventually,
@@ -22,6 +23,7 @@ from e2e.support import (
 )
 from images.operator import operator_archive
 from support.world import World
+from vllm_operator.engine.versions import DEFAULT_IMAGE
 
 ROOT = Path(__file__).parents[2]
 CRD = ROOT / "crds" / "vllmservers.vllm-operator.io.yaml"
@@ -104,12 +106,12 @@ def test_a_release_is_upgraded_from_the_commit_before_and_no_server_restarts(
     chart = before / "charts" / "vllm-operator"
     try:
         installation.remove()
-        installation.put("before", chart, defaultImage="scripted/vllm:v0.32.0", **RELEASE)
+        installation.put("before", chart, defaultImage=SCRIPTED, **RELEASE)
         world.apply(rollout={"drainSeconds": 1})
         ready(world)
         running, deployment = lives(world), world.get("Deployment")
     finally:
-        installation.put("this", defaultImage="vllm/vllm-openai:v0.30.0", **RELEASE)
+        installation.put("this", **RELEASE)
     told = eventually(
         lambda: (
             world.condition("UpdateAvailable").get("status") == "True"
@@ -117,11 +119,10 @@ def test_a_release_is_upgraded_from_the_commit_before_and_no_server_restarts(
         ),
         "the new operator to say what it would change",
     )
-    assert "0.30.0" in told["message"]
+    assert f"image {SCRIPTED} -> {DEFAULT_IMAGE}" in told["message"]
     assert lives(world) == running
     assert world.get("Deployment")["spec"] == deployment["spec"]
     ready(world)
-    installation.put("this", **RELEASE)
 
 
 def test_servers_go_on_serving_when_the_operator_is_uninstalled(

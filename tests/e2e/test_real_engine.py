@@ -16,12 +16,14 @@ from support.world import World
 def test_vllm_answers_a_chat_completion_at_its_services_name(
     world: World, environment: Environment, tmp_path: Path
 ) -> None:
-    image = archive(tmp_path / "engine.tar", real_engine(environment))
+    # Under the default image's name the nodes have the scripted engine.
+    name = f"real/vllm:v{environment.lock.version}"
+    image = archive(tmp_path / "engine.tar", real_engine(environment, f"docker.io/{name}"))
     for node in world.cluster.real_nodes:
         node.add_image(image)
     models = environment.models()
     PodPlace(world.cluster, world.namespace).claim("models", str(models))
-    world.apply("tiny", **manifest(models)["spec"])
+    world.apply("tiny", **manifest(models, image=name)["spec"])
     world.wait_ready("tiny", timeout=1200)
     url = f"http://tiny.{world.namespace}.svc.cluster.local:8000/v1/chat/completions"
     question = {

@@ -4,6 +4,7 @@ Every command that is printed is the command that runs, and every line below it 
 that start with `#` are remarks of this script; the figures in them are measured here.
 """
 
+import re
 import signal
 import sys
 import time
@@ -18,11 +19,12 @@ from localcluster.demo_operator import ROOT, Operator
 from localcluster.demo_terminal import DemoError, Shell, Terminal
 from localcluster.errors import LocalClusterError
 from localcluster.waiting import wait_until
+from vllm_operator.engine.versions import DEFAULT_IMAGE, version_in_tag
 
 NODES = 2
 GPUS_PER_NODE = 8
 PRODUCT = "NVIDIA-H100-80GB-HBM3"
-NEWER_IMAGE = "vllm/vllm-openai:v0.31.0"
+NEWER_IMAGE = "vllm/vllm-openai:v0.33.0"
 INTERRUPTED = 130
 
 CONDITIONS = (
@@ -37,6 +39,11 @@ ARGUMENT = (
     "kubectl get deployment qwen -o jsonpath='{.spec.template.spec.containers[0].command}' "
     "| tr ',' '\\n' | grep -A 1 max-num-seqs"
 )
+
+
+def ready_with(image: str) -> str:
+    """What the listing says of the server once it runs this image's version."""
+    return rf"^qwen .* {re.escape(version_in_tag(image) or '')} +1/1 +Ready "
 
 
 class Demo:
@@ -113,7 +120,7 @@ class Demo:
         self._shell.run("kubectl set image deployment/qwen engine=busybox", expect="image updated")
         _, seconds = self._shell.run(
             "kubectl wait deployment/qwen --timeout=10s --for=jsonpath="
-            "'{.spec.template.spec.containers[0].image}'=vllm/vllm-openai:v0.30.0"
+            f"'{{.spec.template.spec.containers[0].image}}'={DEFAULT_IMAGE}"
         )
         self._say.remark(f"repaired within {seconds:.2f} s, the start of kubectl included")
         self._shell.run("kubectl scale deployment/qwen --replicas=3", expect="scaled")
@@ -204,7 +211,7 @@ class Demo:
             '{.status.conditions[?(@.type=="UpdateAvailable")].message}{"\\n"}\'',
             expect=f"image .* -> {NEWER_IMAGE}",
         )
-        self._shell.run("kubectl get vllm", expect=r"^qwen .* 0\.30\.0 +1/1 +Ready ")
+        self._shell.run("kubectl get vllm", expect=ready_with(DEFAULT_IMAGE))
         self._say.remark("now it is asked for")
         self._shell.run(
             "kubectl annotate vllm qwen vllm-operator.io/replan=newer-vllm", expect="annotated$"
@@ -213,7 +220,7 @@ class Demo:
             "kubectl wait vllm/qwen --for=condition=UpdateAvailable=False --timeout=20s"
         )
         self._ready()
-        self._shell.run("kubectl get vllm", expect=r"^qwen .* 0\.31\.0 +1/1 +Ready ")
+        self._shell.run("kubectl get vllm", expect=ready_with(NEWER_IMAGE))
 
     def remove(self) -> None:
         """The server goes, and what it owned goes with it."""

@@ -68,9 +68,10 @@ MEANINGS: Final[Mapping[str, str]] = {
     REVISION: "a branch, a tag or a commit, such as main",
     MODEL_NAME: "a name of letters, digits, '.', '_', ':', '/' and '-', a letter or digit first",
     FOLDER: "an absolute path, such as /models/qwen, without '..', spaces and hidden folders",
-    IMAGE: "a container image, such as vllm/vllm-openai:v0.30.0",
-    ENGINE_VERSION: "a version of vLLM, such as 0.30.0",
-    QUANTIZATION: "the name of a quantisation, such as fp8, in lower-case letters and digits",
+    IMAGE: "a container image, such as vllm/vllm-openai:v0.32.0",
+    ENGINE_VERSION: "a version of vLLM, such as 0.32.0",
+    QUANTIZATION: "the name of a quantisation, such as fp8_per_tensor, in lower-case letters and "
+    "digits",
     PARSER: "the name of a parser, such as hermes: letters, digits, '_', '.' and '-'",
     PRODUCT: "a GPU product, such as H100 or NVIDIA-H100-80GB-HBM3",
     VARIABLE: "the name of a variable, such as HTTPS_PROXY: letters, digits and '_', and no digit "

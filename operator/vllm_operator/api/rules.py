@@ -90,7 +90,7 @@ KNOWN_ENGINE_VERSION: Final = Rule(
     cel=(f"!has(self.image) || has(self.version) || self.image.matches(r'{IMAGE_VERSION}')"),
     message=(
         "the tag of spec.engine.image does not say which vLLM it holds; "
-        'set spec.engine.version, for example "0.30.0"'
+        'set spec.engine.version, for example "0.32.0"'
     ),
     holds=lambda engine: (
         "image" not in engine

@@ -134,8 +134,8 @@ class Engine(ResourceModel):
         "Data type of weights that are not quantised, and of activations (--dtype)."
     )
     quantization: str | None = field(
-        "Quantisation of a 16-bit checkpoint while it is loaded (--quantization), for example fp8; "
-        "leave it out for a checkpoint that is quantised already.",
+        "Quantisation of a 16-bit checkpoint while it is loaded (--quantization), for example "
+        "fp8_per_tensor; leave it out for a checkpoint that is quantised already.",
         max_length=64,
         pattern=QUANTIZATION,
     )

@@ -9,7 +9,7 @@ from typing import Final, Self
 
 from vllm_operator.errors import UnsupportedEngineVersion
 
-DEFAULT_IMAGE: Final = "vllm/vllm-openai:v0.30.0"
+DEFAULT_IMAGE: Final = "vllm/vllm-openai:v0.32.0"
 IMAGE_FIELD: Final = "spec.engine.image"
 VERSION_FIELD: Final = "spec.engine.version"
 

@@ -2,13 +2,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import memory_accuracy as accuracy
 import pytest
-from support_forecasts import Forecast, manifest
+from support_forecasts import Forecast, forecast, manifest
 from support_logs import LoggedStart, read_rows, scored
 from support_memory_view import picture
-from support_summary import interval, quantile
+from support_summary import NEWEST_RELEASES, interval, minor_version, moved, quantile, residuals
+
+from vllm_operator.engine.versions import Version
+from vllm_operator.sizing.memory.coefficients import Coefficient, coefficient
 
 STARTS = scored(read_rows())
 LLAMA = next(one for one in STARTS if one.id == "L150")
@@ -16,6 +20,32 @@ LLAMA = next(one for one in STARTS if one.id == "L150")
 
 def compared(expected: float, low: float, measured: float) -> Forecast:
     return Forecast(LLAMA, "", "GiB", expected, low, measured, expected, measured)
+
+
+RELEASES = sorted({minor_version(start) for start in STARTS})
+
+
+def of_release(version: str, measured: float) -> Forecast:
+    return replace(compared(10.0, 8.0, measured), start=replace(LLAMA, version=version))
+
+
+def test_the_residual_of_a_release_is_what_its_median_start_has_beyond_the_expected():
+    found = [of_release("0.11.0", 9.0), of_release("0.11.2", 10.5), of_release("0.11.2", 17.0)]
+    assert residuals(found) == {"0.11": pytest.approx(0.5)}
+
+
+def test_releases_moved_by_the_distance_of_the_extreme_ones_of_the_last_three():
+    old = of_release("0.9.0", 99.0)
+    newest = [of_release("0.11.0", 10.0), of_release("0.12.0", 10.303), of_release("0.13.0", 9.0)]
+    assert moved([old, *newest]) == pytest.approx(1.31)
+
+
+def test_releases_without_a_log_give_up_what_the_last_three_with_one_moved():
+    found = [forecast(s) for s in STARTS if minor_version(s) in RELEASES[-NEWEST_RELEASES:]]
+    major, minor = map(int, RELEASES[-1].split("."))
+    newest, next_one = Version((major, minor, 99)), Version((major, minor + 1, 0))
+    assert coefficient("unlogged", newest) == Coefficient(0.0, 0.0)
+    assert coefficient("unlogged", next_one) == Coefficient(0.0, moved(found))
 
 
 def test_no_source_stands_in_two_folds():

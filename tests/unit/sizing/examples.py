@@ -6,7 +6,7 @@ from typing import Any
 
 from vllm_operator.api.plan import Plan
 from vllm_operator.api.v1alpha1 import VLLMServer
-from vllm_operator.engine.versions import DEFAULT_IMAGE
+from vllm_operator.engine.versions import DEFAULT_IMAGE, version_in_tag
 from vllm_operator.hardware.nodes import GPUOffer
 from vllm_operator.models import catalogue
 from vllm_operator.sizing.asked.inputs import PlanningInputs
@@ -18,6 +18,7 @@ QWEN_7B = "Qwen/Qwen2.5-7B-Instruct"
 QWEN_0_6B = "Qwen/Qwen3-0.6B"
 H100 = {"product": "NVIDIA-H100-80GB-HBM3", "perNode": 8}
 GIBIBYTE = 1024**3
+DEFAULT_VERSION = version_in_tag(DEFAULT_IMAGE)
 
 EAGLE3 = {
     "architectures": ["LlamaForCausalLM"],

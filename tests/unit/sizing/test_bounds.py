@@ -27,6 +27,7 @@ CERTAIN = {
             *("weights_fixed", "sampler", "sampler_rocm", "sampler_flashinfer", "sampler_v2"),
             *("transient_fixed", "graphs", "non_torch", "non_torch_linked"),
             *("non_torch_first_engine", "context", "unexplained", "device_total", "tower"),
+            "unlogged",
         ),
         (0.0, 0.0),
     ),
@@ -43,6 +44,7 @@ DECIDES = {
     "sampler_v2": 90.0,
     "unexplained": 0.05,
     "device_total": 3.0,
+    "unlogged": 3.0,
 }
 
 
@@ -80,6 +82,7 @@ TAKES = Footprint(
     cuda_graphs_outside=Bytes(500, 600),
     device_total=Bytes(0, 2),
     unexplained=NOTHING,
+    unlogged=NOTHING,
 )
 
 
@@ -108,10 +111,15 @@ def test_the_sure_cache_is_what_the_bounds_together_leave_and_the_expected_what_
     assert TAKES.kv_cache(9999, 0.5) == (5000 - 1200, 5000 - 1200 - spread)
 
 
+def test_what_an_unlogged_release_may_take_adds_to_the_bounds_of_the_parts():
+    release = Footprint(**{**fields(TAKES), "unlogged": Bytes(0, 50)})
+    assert release.inside_budget == Bytes(1200, 1200 + 6 + 50)
+
+
 def fields(found: Footprint) -> dict[str, Bytes]:
     names = (
         *("weights", "activation_peak", "cuda_graphs", "non_torch", "context"),
-        *("cuda_graphs_outside", "device_total", "unexplained"),
+        *("cuda_graphs_outside", "device_total", "unexplained", "unlogged"),
     )
     return {name: getattr(found, name) for name in names}
 

@@ -49,6 +49,16 @@ def test_the_bound_comes_closer_to_what_was_measured():
     assert replanned(learned(0)).memory.margin < PLAN.memory.margin
 
 
+def test_of_a_release_that_was_measured_nothing_is_kept_back_for_want_of_a_log():
+    logged, unlogged = (plan_of(LLAMA_8B, engine={"version": v}) for v in ("0.29.0", "0.30.0"))
+    assert logged.memory.margin < unlogged.memory.margin
+    margins = [
+        replanned(learned(0, plan), version=plan.engine.version).memory.margin
+        for plan in (logged, unlogged)
+    ]
+    assert margins[0] == margins[1]
+
+
 def test_with_other_limits_the_estimate_s_own_errors_stay_in_the_bound():
     other = replanned(learned(0), maxNumSeqs=64)
     assert other.memory.margin == plan_of(LLAMA_8B, engine={"maxNumSeqs": 64}).memory.margin

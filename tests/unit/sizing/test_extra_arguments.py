@@ -3,6 +3,7 @@
 import pytest
 
 from unit.sizing.examples import (
+    DEFAULT_VERSION,
     EAGLE3,
     H100,
     LLAMA_8B,
@@ -118,7 +119,7 @@ def test_what_changes_memory_behind_the_plans_back_is_refused(word: str):
 def test_a_dead_flag_is_refused_with_what_took_its_place():
     assert refused("--disable-cuda-graph") == (
         "spec.engine.extraArgs[0]",
-        "vLLM 0.30.0 does not have --disable-cuda-graph; use spec.engine.enforceEager",
+        f"vLLM {DEFAULT_VERSION} does not have --disable-cuda-graph; use spec.engine.enforceEager",
     )
 
 
@@ -173,7 +174,7 @@ def test_fewer_and_smaller_graphs_leave_the_plan_as_cautious_as_it_is():
         (["--cudagraph-capture-sizes", *map(str, range(1, 60))], "asks for 59 graphs"),
         (["-cc.cudagraph_capture_sizes=[1,1024]"], "graphs of 1024 requests"),
         (["-cc.cudagraph_mode=SOME"], "cudagraph_mode must be one of NONE"),
-        (["-cc.level=3"], "has no key level in vLLM 0.30.0; use mode"),
+        (["-cc.level=3"], f"has no key level in vLLM {DEFAULT_VERSION}; use mode"),
         (["-cc.pass_config.enable_sp=true"], "pass_config may not be set here"),
         (["-cc", "7"], "7 is none of 0, 1, 2, 3"),
         (["-cc", '{"mode":"3"}'], "mode must be one of 0, 1, 2, 3, and is '3'"),

@@ -2,7 +2,16 @@
 
 import pytest
 
-from unit.sizing.examples import LLAMA_8B, LLAMA_70B, QWEN_7B, inputs_for, offer, plan_of, server
+from unit.sizing.examples import (
+    DEFAULT_VERSION,
+    LLAMA_8B,
+    LLAMA_70B,
+    QWEN_7B,
+    inputs_for,
+    offer,
+    plan_of,
+    server,
+)
 from vllm_operator.errors import (
     Infeasible,
     ModelAccessDenied,
@@ -85,7 +94,7 @@ def test_gpus_come_first_among_the_differences():
 
 def test_a_new_version_tells_image_and_limits():
     text = plan_difference(plan_of(engine={"version": "0.11.0"}), plan_of())
-    assert text.startswith("vLLM 0.11.0 -> 0.30.0; image vllm/vllm-openai:v0.11.0 -> ")
+    assert text.startswith(f"vLLM 0.11.0 -> {DEFAULT_VERSION}; image vllm/vllm-openai:v0.11.0 -> ")
     assert "gpu-memory-utilization 0.9 -> 0.92" in text
 
 

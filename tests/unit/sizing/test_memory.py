@@ -305,6 +305,16 @@ def test_a_pinned_size_that_is_too_small_is_an_illegal_pin():
     assert refusal.value.field == "spec.model.weightBytes"
 
 
+@pytest.mark.parametrize("tensor", [1, 2])
+def test_a_release_beyond_the_newest_log_is_surely_left_less_by_what_releases_moved(tensor: int):
+    logged, beyond = (
+        plan_of(LLAMA_8B, engine={"version": version}, parallelism={"tensor": tensor}).memory
+        for version in ("0.29.0", "0.30.0")
+    )
+    assert beyond.kv_cache.expected == logged.kv_cache.expected
+    assert logged.kv_cache.low - beyond.kv_cache.low == int(1.05 * GIBIBYTE)
+
+
 def test_every_coefficient_has_a_source_and_a_bound_above_its_estimate():
     text = (
         files("vllm_operator.sizing.memory")

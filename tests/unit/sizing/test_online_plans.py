@@ -3,6 +3,7 @@
 from unit.sizing.examples import plan_of
 
 QWEN_7B = "Qwen/Qwen2.5-7B-Instruct"
+ONLINE = "fp8_per_tensor"
 
 
 def flags_of(plan):
@@ -10,17 +11,17 @@ def flags_of(plan):
 
 
 def test_quantising_while_loading_halves_the_weights():
-    whole, halved = (plan_of(engine=engine).memory for engine in ({}, {"quantization": "fp8"}))
+    whole, halved = (plan_of(engine=engine).memory for engine in ({}, {"quantization": ONLINE}))
     assert 0.5 < halved.weights / whole.weights < 0.65
 
 
 def test_the_method_stands_on_the_command_line_as_a_pin():
-    flag = flags_of(plan_of(engine={"quantization": "fp8"}))["--quantization"]
-    assert (flag.value, flag.reason) == ("fp8", "pinned in spec.engine.quantization")
+    flag = flags_of(plan_of(engine={"quantization": ONLINE}))["--quantization"]
+    assert (flag.value, flag.reason) == (ONLINE, "pinned in spec.engine.quantization")
 
 
 def test_the_checkpoint_keeps_its_own_size():
-    plans = [plan_of(engine=engine) for engine in ({}, {"quantization": "fp8"})]
+    plans = [plan_of(engine=engine) for engine in ({}, {"quantization": ONLINE})]
     assert len({plan.model.weight_bytes for plan in plans}) == 1
 
 
@@ -33,7 +34,7 @@ def test_an_unknown_method_is_refused_by_the_field_with_the_methods_of_the_versi
 
 
 def test_a_checkpoint_that_is_quantised_otherwise_is_refused():
-    plan = plan_of("openai/gpt-oss-20b", engine={"quantization": "fp8"})
+    plan = plan_of("openai/gpt-oss-20b", engine={"quantization": ONLINE})
     assert [problem.field for problem in plan.problems] == ["spec.engine.quantization"]
 
 

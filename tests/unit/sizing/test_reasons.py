@@ -3,6 +3,7 @@
 import pytest
 
 from unit.sizing.examples import (
+    DEFAULT_VERSION,
     H100,
     LLAMA_8B,
     QWEN_0_6B,
@@ -32,16 +33,18 @@ def repaired(kind: str, limit: float, gpu: dict, model: str = LLAMA_8B, **spec: 
 def test_sequences_that_a_pinned_step_has_bounded_are_not_lowered_from_a_default():
     plan = plan_of(gpu=L4, engine={"maxNumBatchedTokens": 200})
     assert reason_of(plan, SEQS) == (
-        "lowered from 200: the KV cache needs the room; lowered from 256 (default of vLLM 0.30.0 "
-        "for this GPU): spec.engine.maxNumBatchedTokens has tokens for no more"
+        "lowered from 200: the KV cache needs the room; lowered from 256 "
+        f"(default of vLLM {DEFAULT_VERSION} for this GPU): spec.engine.maxNumBatchedTokens has "
+        "tokens for no more"
     )
 
 
 def test_sequences_that_drafts_have_bounded_are_not_lowered_from_a_default():
     engine = {"speculative": {"method": "ngram", "tokens": 15}}
     assert reason_of(plan_of(gpu=L4, engine=engine), SEQS) == (
-        "lowered from 128: the KV cache needs the room; lowered from 256 (default of vLLM 0.30.0 "
-        "for this GPU): a step has tokens for no more: it verifies 16 of each sequence "
+        "lowered from 128: the KV cache needs the room; lowered from 256 "
+        f"(default of vLLM {DEFAULT_VERSION} for this GPU): a step has tokens for no more: it "
+        "verifies 16 of each sequence "
         "(spec.engine.speculative)"
     )
 

@@ -22,7 +22,7 @@ def seqs(**given: object) -> int:
 def test_no_more_sequences_are_served_than_there_surely_are_blocks(version: str):
     plan = plan_of(QWEN, gpu=H100, engine=engine(version))
     found = plan.capacity.max_num_seqs
-    assert 256 < found < 1024
+    assert 200 < found < 1024
     assert f"the KV cache surely has {found} blocks" in reason_of(plan, "--max-num-seqs")
     assert f"vLLM {version} wants one for the recurrent states" in reason_of(plan, "--max-num-seqs")
 

@@ -20,6 +20,7 @@ from vllm_operator.sizing.asked.adapters import (
 )
 from vllm_operator.sizing.memory.accounting import Load, context_bytes, encoded_items, runner_of
 from vllm_operator.sizing.memory.allocator import CachingAllocator
+from vllm_operator.sizing.memory.coefficients import coefficient
 from vllm_operator.sizing.memory.kernels import as_loaded
 from vllm_operator.sizing.memory.kvcache import CacheSettings, cache_layout
 from vllm_operator.sizing.memory.weights import bytes_per_rank
@@ -96,6 +97,10 @@ QUESTIONS: Mapping[str, tuple[Question, Mapping[str, Any]]] = {
             > 0
         ),
         {"0.8.0": False, "0.11.0": True},
+    ),
+    "what a cache is not sure of for want of a log": (
+        lambda v: coefficient("unlogged", v).high,
+        {"0.8.0": 0.0, "0.30.0": 1.05},
     ),
     "the model runner of pooled models": (
         lambda v: runner_of(model("Qwen/Qwen3-Embedding-8B"), v),

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from unit.sizing.examples import (
+    DEFAULT_VERSION,
     H100,
     LLAMA_8B,
     QWEN_0_6B,
@@ -58,7 +59,12 @@ def plan_of_plain_gemma(engine: dict[str, Any]) -> Plan:
     [
         (AWQ, "L4", {"dtype": "float32"}, "set it to bfloat16, float16 or auto"),
         (FP8, "H100", {"dtype": "float32"}, "set it to bfloat16, float16 or auto"),
-        (QWEN_7B, "H100", {"dtype": "float32", "quantization": "fp8"}, "float16 or auto"),
+        (
+            QWEN_7B,
+            "H100",
+            {"dtype": "float32", "quantization": "fp8_per_tensor"},
+            "float16 or auto",
+        ),
         (MXFP4, "H100", {"dtype": "float16"}, "set it to bfloat16 or auto"),
         (MXFP4, "H100", {"dtype": "float32"}, "set it to bfloat16 or auto"),
         (AWQ, "T4", {"dtype": "float32"}, "set it to float16 or auto"),
@@ -140,7 +146,7 @@ def test_a_quantisation_that_leaves_a_model_no_data_type_is_refused_itself():
 def test_mxfp4_is_refused_for_a_gpu_without_bfloat16():
     field, message = problem(MXFP4, "T4")
     assert field == "spec.gpu.product"
-    assert "mxfp4 of vLLM 0.30.0 needs 8.0 at least" in message
+    assert f"mxfp4 of vLLM {DEFAULT_VERSION} needs 8.0 at least" in message
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,8 @@ def test_fewer_sequences_are_admitted_where_the_version_can():
     assert flag(plan, "--max-num-active-seqs") == "96"
     assert reason_of(plan, "--max-num-active-seqs") == f"tuned from 1024 to 96: {WHY}"
     assert flag(plan, "--max-num-seqs") == "1024"
-    assert flag(tuned(max_num_active_seqs=96), "--max-num-active-seqs") is None
+    before = tuned(engine={"version": "0.30.0"}, max_num_active_seqs=96)
+    assert flag(before, "--max-num-active-seqs") is None
 
 
 def test_a_pin_takes_its_knob_and_leaves_the_others():

