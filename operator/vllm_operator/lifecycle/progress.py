@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from vllm_operator.api.conditions import ConditionDraft, truncate
+from vllm_operator.api.counting import counted
 from vllm_operator.api.ledger import Tuning
 from vllm_operator.api.plan import Plan, Problem
 from vllm_operator.api.status import MeasuredCache
@@ -177,7 +178,7 @@ def _progressing(
         loads = any(not pod.waits_for for pod in starting)
         reason = "Loading" if loads else "Preparing"
         return draft("True", reason, "; ".join(filter(None, said))), look_again
-    return draft("True", "RollingOut", f"rolling out to {wanted} replicas"), look_again
+    return draft("True", "RollingOut", f"rolling out to {counted(wanted, 'replica')}"), look_again
 
 
 def _was_settled(server: VLLMServer, remembered: Remembered) -> bool:

@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Final
 
 from vllm_operator.api.conditions import START_FAILURES
+from vllm_operator.api.counting import counted
 from vllm_operator.api.plan import Plan
 from vllm_operator.api.pod import PodSpec
 from vllm_operator.api.v1alpha1 import Engine, VLLMServerSpec
@@ -250,7 +251,9 @@ def _shorter(spec: VLLMServerSpec, plan: Plan, failure: Failure) -> tuple[int, s
     needed = wanted or min(SHORTEST_USEFUL_LENGTH, before)
     if limit < needed:
         asked = "spec.workload expects" if wanted else "the shortest that is worth serving is"
-        raise Irreparable(f"requests of {limit} tokens are all that fits, and {asked} {needed}")
+        raise Irreparable(
+            f"requests of {counted(limit, 'token')} are all that fits, and {asked} {needed}"
+        )
     if limit >= before:
         raise Irreparable(f"{limit} tokens are not less than the {before} that were refused")
     return limit, str(before)
@@ -284,7 +287,7 @@ def _fewer(spec: VLLMServerSpec, plan: Plan, failure: Failure) -> tuple[int, str
     asked = -(-((workload.concurrency if workload else None) or 0) // plan.placement.data)
     if limit >= before or limit < max(asked, min(FEWEST_SEQUENCES, before // 2 or 1)):
         least = f"spec.workload asks for {asked}" if asked else f"{before} are few already"
-        raise Irreparable(f"{limit} sequences at once would be too few: {least}")
+        raise Irreparable(f"{counted(limit, 'sequence')} at once would be too few: {least}")
     return limit, str(before)
 
 

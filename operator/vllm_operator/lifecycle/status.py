@@ -16,6 +16,7 @@ from vllm_operator.api.conditions import (
     timestamp,
     truncate,
 )
+from vllm_operator.api.counting import counted
 from vllm_operator.api.plan import Plan
 from vllm_operator.api.status import Summary, VLLMServerStatus
 from vllm_operator.api.v1alpha1 import VLLMServer
@@ -117,7 +118,7 @@ def summary(plan: Plan) -> Summary:
         parts.append("EP")
     gpus = f"{placement.gpus_per_replica} x {placement.gpu.removeprefix('NVIDIA-')}"
     if placement.nodes > 1:
-        gpus += f" on {placement.nodes} nodes"
+        gpus += f" on {counted(placement.nodes, 'node')}"
     return Summary(
         model=plan.model.id, gpus=gpus, parallelism=" ".join(parts), version=plan.engine.version
     )
@@ -132,9 +133,10 @@ def describe(plan: Plan) -> str:
     if version_differs(plan.engine.version, tag):
         other = f"the tag of image {plan.engine.image} says {tag}, and spec.engine.version decides"
     note = ". ".join(filter(None, (newer, other, plan.storage.note)))
+    requests = counted(capacity.max_num_seqs, "request")
     return (
         f"{shown.gpus} a replica, {shown.parallelism}, vLLM {shown.version}: "
-        f"up to {capacity.max_model_len} tokens a request, {capacity.max_num_seqs} requests at "
+        f"up to {capacity.max_model_len} tokens a request, {requests} at "
         f"once, KV cache for at least {capacity.kv_tokens.low} tokens"
     ) + (f". {note}" if note else "")
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
+from vllm_operator.api.counting import counted
 from vllm_operator.sizing.performance.server import Server
 
 from .candidates import TRUSTED, Rules, candidates, changed, is_cold, rejected
@@ -75,10 +76,14 @@ def choose(
     return _Choice(forecasts, diagnosis, now, planned, plan_at, rules, lacking, day).made()
 
 
+def _tokens(number: float) -> str:
+    return counted(f"{number:.0f}", "token")
+
+
 def _lacking(posterior: Posterior | None, load: Load, requests: float) -> str | None:
     """What is missing to follow the fit; None where nothing is."""
     if posterior is None and requests < REQUESTS:
-        return f"{requests:.0f} requests were seen, and {REQUESTS} are needed"
+        return f"{counted(f'{requests:.0f}', 'request')} seen, and {REQUESTS} are needed"
     if posterior is None:
         return "no interval says how long a step takes"
     if not load.trusted:
@@ -89,9 +94,9 @@ def _lacking(posterior: Posterior | None, load: Load, requests: float) -> str | 
     blocks = BLOCKS if load.pods > 1 else BLOCKS_ALONE
     if posterior.intervals < INTERVALS or posterior.blocks < blocks or requests < REQUESTS:
         return (
-            f"{posterior.intervals} intervals in {posterior.blocks} blocks and "
-            f"{requests:.0f} requests were seen, and {INTERVALS}, {blocks} and {REQUESTS} "
-            "are needed"
+            f"{counted(posterior.intervals, 'interval')} in {counted(posterior.blocks, 'block')} "
+            f"and {counted(f'{requests:.0f}', 'request')} seen, and {INTERVALS}, {blocks} and "
+            f"{REQUESTS} are needed"
         )
     if abs(posterior.drift) > DRIFT:
         return f"steps take {100 * posterior.drift:+.0f} % of what they took half an hour ago"
@@ -132,8 +137,8 @@ class _Choice:
         if not self.rating.broken and gain * self.day <= cost:
             return self._rest(
                 Reason.NOT_WORTH_A_START,
-                f"{self._moves(best.knobs)} would give {gain:.0f} tokens a second more, and the "
-                f"starts cost {cost:.0f} tokens, more than that in a day",
+                f"{self._moves(best.knobs)} would give {_tokens(gain)} a second more, and the "
+                f"starts cost {_tokens(cost)}, more than that in a day",
             )
         return Proposal(
             knobs=best.knobs,
@@ -184,7 +189,8 @@ class _Choice:
             predicted=self.forecasts.at(knobs, planned.kv_tokens),
             cold=is_cold(self.now, knobs),
             message=f"{self._moves(knobs)}: by the hardware's figures gaps between tokens would be "
-            f"kept; by what was learned from {seen:.0f} requests at once nothing would keep them, "
+            f"kept; by what was learned from {counted(f'{seen:.0f}', 'request')} at once nothing "
+            "would keep them, "
             "and fewer were not seen",
         )
 
@@ -243,18 +249,19 @@ class _Choice:
             return self._rest(Reason.NOTHING_TO_GAIN, self._kept())
         replicas = self.forecasts.replicas(self.now, self.planned.kv_tokens)
         what = "keep the objective" if self.rating.asked else "keep up"
-        said = f"no flag helps: {replicas} replicas would {what}"
         if replicas is None:
             said = f"no flag helps, and no number of replicas up to 64 would {what}"
         elif replicas <= self.rating.load.pods:
             return self._rest(
                 Reason.NOTHING_TO_GAIN, "no setting is expected to do better than the one that runs"
             )
+        else:
+            said = f"no flag helps: {counted(replicas, 'replica')} would {what}"
         return self._rest(Reason.SCALE_OUT, f"{said} with the flags of now", replicas)
 
     def _kept(self) -> str:
         here = self.rating.here
-        said = f"{here.tokens_per_second:.0f} tokens a second for a pod are what is asked for"
+        said = f"what is asked for is {_tokens(here.tokens_per_second)} a second for a pod"
         if self.rating.behind:
             said = f"no setting gives {100 * GAIN:.0f} % more tokens a second"
         return f"{said}, and the objective is kept" if self.rating.asked else said
@@ -278,7 +285,7 @@ class _Choice:
     def _why(self, one: Rated) -> str:
         then, here, objective = one.forecast, self.rating.here, self.objective
         said = [
-            f"{then.tokens_per_second:.0f} tokens a second for a pod instead of "
+            f"{_tokens(then.tokens_per_second)} a second for a pod instead of "
             f"{here.tokens_per_second:.0f} ({then.low:.0f} to {then.high:.0f})"
         ]
         for name, limit, before, after in (

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from vllm_operator.api.counting import counted
+
 from .curve import quantile
 from .intervals import Interval
 from .knobs import Knobs, Objective
@@ -171,8 +173,8 @@ class _Table:
             one.waiting < RARELY and one.most < BELOW_CAP * one.cap for one in self.pods
         )
         said = (
-            f"requests wait in {_percent(pod.waiting)} of intervals, and at most {pod.most:.0f} of "
-            f"{pod.cap} places are asked for"
+            f"requests wait in {_percent(pod.waiting)} of intervals, and at most "
+            f"{pod.most:.0f} of {pod.cap} places are asked for"
         )
         said += "; an objective is broken" if late else ""
         return self._row(Bound.LOAD, pod, holds, said)
@@ -197,7 +199,7 @@ class _Table:
 
     def decode(self) -> Row:
         pod = self._worst(lambda one: one.late_gaps)
-        what = f"and {pod.batch:.0f} requests generate in a step"
+        what = f"with {counted(f'{pod.batch:.0f}', 'request')} generating in a step"
         return self._latency(Bound.DECODE_LATENCY, False, what)
 
     def interference(self) -> Row:
@@ -214,8 +216,9 @@ class _Table:
         queue = self._late_first(pod) or pod.waiting > MOSTLY
         slack = pod.usage < ROOMY_CACHE and not self._late_gaps(pod)
         holds = queue and pod.at_cap > MOSTLY and slack
+        taken = "the one place is" if pod.cap == 1 else f"all {pod.cap} places are"
         said = (
-            f"all {pod.cap} places are taken in {_percent(pod.at_cap)} of intervals and requests "
+            f"{taken} taken in {_percent(pod.at_cap)} of intervals and requests "
             f"wait in {_percent(pod.waiting)}, with {_percent(pod.usage)} of the KV cache in use"
         )
         return self._row(Bound.SEQUENCES, pod, holds, said)
@@ -228,7 +231,7 @@ class _Table:
             f"{pod.growth:.2f} requests a second more than the {pod.started:.2f} that are answered"
         )
         if self.replicas is not None:
-            said += f"; {self.replicas} replicas would keep up"
+            said += f"; {counted(self.replicas, 'replica')} would keep up"
         return self._row(Bound.SATURATED, pod, (grows or late) and not bound_otherwise, said)
 
     def uneven(self) -> Row:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from vllm_operator.api.counting import counted
+
 from .durations import Durations
 from .intervals import LEAST_GAPS, LEAST_STEPS
 from .samples import Reading
@@ -85,9 +87,9 @@ def held(
         for interval in reading.intervals
         if interval.end > now - durations.window
     ):
-        minutes = durations.window / 60
+        minutes = counted(f"{durations.window / 60:.2g}", "minute")
         least = f"{LEAST_STEPS} steps and {LEAST_GAPS} tokens"
-        found = f"no interval of the last {minutes:.2g} minutes has {least}"
+        found = f"no interval of the last {minutes} has {least}"
         return Held(
             Hold.TOO_LITTLE_TRAFFIC, f"{Hold.TOO_LITTLE_TRAFFIC.sentence} All pods: {found}."
         )

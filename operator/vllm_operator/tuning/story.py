@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from vllm_operator.api.conditions import ConditionDraft, ConditionStatus, truncate
+from vllm_operator.api.counting import counted
 from vllm_operator.api.ledger import (
     Figures,
     TunedSetting,
@@ -131,9 +132,9 @@ def told_in_lines(entry: TuningEntry) -> list[str]:
     """The same, a line for each part."""
     began = entry.started_at or entry.proposed_at
     minutes = max(round((seconds_of(entry.ended_at) - seconds_of(began)) / 60), 0)
+    lasted = counted(minutes, "minute")
     parts = [
-        f"{change(entry.source, entry.to)} {ENDS[entry.verdict]} after {minutes} minutes: "
-        f"{entry.reason}"
+        f"{change(entry.source, entry.to)} {ENDS[entry.verdict]} after {lasted}: {entry.reason}"
     ]
     if entry.measured:
         parts.append(f"measured {measurement(entry.measured)}")
@@ -145,7 +146,8 @@ def told_in_lines(entry: TuningEntry) -> list[str]:
 def evidence(found: TuningEvidence) -> str:
     """What a proposal rests on."""
     return (
-        f"{found.intervals} intervals with {found.requests} requests, {found.batch_low} to "
+        f"{counted(found.intervals, 'interval')} with {counted(found.requests, 'request')}, "
+        f"{found.batch_low} to "
         f"{found.batch_high} of them in a step, durations of steps known to "
         f"{_percent(found.deviation_per_mille)}"
     )
@@ -158,7 +160,8 @@ def shares(found: TuningShares) -> str:
 
 def measurement(found: TuningMeasurement) -> str:
     """What a trial gave."""
-    parts = [f"over {found.minutes} minutes with {found.requests} requests"]
+    over, of = counted(found.minutes, "minute"), counted(found.requests, "request")
+    parts = [f"over {over} with {of}"]
     if found.slower_per_mille is not None:
         slower = found.slower_per_mille
         off = "" if found.plus_minus_per_mille is None else (

@@ -74,7 +74,7 @@ def test_a_kept_objective_with_all_demand_met_is_left_alone():
     assert isinstance(found, Rest)
     assert found.reason is Reason.NOTHING_TO_GAIN
     assert found.message == (
-        "2250 tokens a second for a pod are what is asked for, and the objective is kept"
+        "what is asked for is 2250 tokens a second for a pod, and the objective is kept"
     )
 
 

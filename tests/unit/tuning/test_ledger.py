@@ -371,6 +371,13 @@ def test_a_trial_that_ended_is_told_with_what_was_measured_beside_what_was_predi
     )
 
 
+def test_a_trial_of_one_minute_is_told_as_one_minute() -> None:
+    measured = MEASURED.model_copy(update={"minutes": 1, "requests": 1})
+    (entry,) = ended([], TRIAL, NOW + 60, "Promoted", "it is better", measured)
+    assert "promoted after 1 minute: " in told(entry)
+    assert "measured over 1 minute with 1 request, " in told(entry)
+
+
 def test_two_equal_settings_differ_in_nothing() -> None:
     assert change(setting_of(OLD), setting_of(OLD)) == "nothing"
 
