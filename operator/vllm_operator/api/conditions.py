@@ -28,7 +28,8 @@ REASONS: Final[Mapping[str, Mapping[str, str]]] = {
         "Unschedulable": "No node was found for the plan's pods, and the plan before it serves.",
         "NameConflict": "An object of that name exists and is somebody else's.",
         "ObjectRefused": "The API server, a quota or a webhook refuses an object of the plan.",
-        "SourceUnavailable": "The Hub or the API server does not answer what a plan depends on.",
+        "SourceUnavailable": "What a plan depends on cannot be read: the Hub or the API server does "
+        "not answer, or the operator's chart value defaults is wrong.",
         "PlanUnreadable": "The plan in force is one of another release; its objects are kept.",
         "OperatorDefect": "Planning failed in a way that is the operator's fault.",
         "Paused": "spec.paused is true, and the specification as it stands was not planned.",
