@@ -32,7 +32,8 @@ def _batch_holds_a_prompt(engine: Mapping[str, Any]) -> bool:
 
 
 def _is_a_place(model: Mapping[str, Any]) -> bool:
-    return "://" in model["id"] or model["id"].startswith("/")
+    name = model.get("id", "")  # the platform's defaults have none
+    return "://" in name or name.startswith("/")
 
 
 def _serves_from_volume(model: Mapping[str, Any]) -> bool:
