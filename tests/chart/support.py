@@ -57,6 +57,32 @@ MATRIX: dict[str, dict[str, Any]] = {
         }
     },
     "openshift": {"openshift": True},
+    "defaults of servers": {
+        "defaults": {
+            "model": {
+                "storage": {"persistentVolumeClaim": {"claimName": "models", "path": "/hub"}}
+            },
+            "engine": {
+                "env": [
+                    {"name": "HTTPS_PROXY", "value": 'http://a:"b"@proxy:3128'},
+                    {"name": "KEY", "secretKeyRef": {"name": "proxy", "key": "password"}},
+                ]
+            },
+            "pod": {
+                "imagePullSecrets": [{"name": "registry"}],
+                "tolerations": [
+                    {"key": "gpu", "effect": "NoExecute", "tolerationSeconds": 2000000}
+                ],
+                "nodeSelector": {"pool": "gpu"},
+                "runtimeClassName": "nvidia",
+                "schedulerName": "volcano",
+                "labels": {"team": "platform"},
+                "annotations": {"a.example/b": "c"},
+                "volumes": [{"name": "ca", "configMap": {"name": "ca", "optional": True}}],
+                "volumeMounts": [{"name": "ca", "mountPath": "/etc/ca", "readOnly": True}],
+            },
+        }
+    },
     "the platform chooses the user": {"securityContext": {"runAsUser": None, "runAsGroup": None}},
     "hub token": {
         "hub": {

@@ -71,7 +71,7 @@ def test_the_readme_lists_exactly_the_rights() -> None:
 
 def test_every_example_of_values_in_the_readme_is_accepted() -> None:
     blocks = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     for block in blocks:
         render(yaml.safe_load(block))
 

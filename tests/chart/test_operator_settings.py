@@ -13,6 +13,7 @@ from localcluster.chart import render
 from vllm_operator.cli.main import main
 from vllm_operator.controller import process
 from vllm_operator.controller.settings import OperatorSettings, PrometheusSettings
+from vllm_operator.sizing.asked.defaults import Defaults
 
 
 def understood(
@@ -75,6 +76,7 @@ def test_every_setting_arrives(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
         "leaderElection": False,
         "hostPathPrefixes": ["/mnt/models", "/data"],
         "openshift": True,
+        **MATRIX["defaults of servers"],
         "calibration": {"enabled": False},
         "hub": {"enabled": False, **MATRIX["hub token"]["hub"]},
         **MATRIX["prometheus"],
@@ -91,6 +93,7 @@ def test_every_setting_arrives(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
         hub_token_namespaces=("team-a", "team-b"),
         host_path_prefixes=("/mnt/models", "/data"),
         pod_identity="Platform",
+        defaults=Defaults.model_validate(MATRIX["defaults of servers"]["defaults"]),
         prometheus=PrometheusSettings(
             url="https://prometheus.example/tenants",
             secrets=tmp_path,
@@ -112,3 +115,12 @@ def test_every_log_setting_is_accepted(
     level: str, format_: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     understood({"log": {"level": level, "format": format_}}, monkeypatch)
+
+
+def test_defaults_that_only_the_operator_can_refuse_are_told_by_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mounts = [{"name": "not-there", "mountPath": "/a"}]
+    settings = understood({"defaults": {"pod": {"volumeMounts": mounts}}}, monkeypatch)
+    assert settings.defaults == Defaults()
+    assert "chart value defaults.pod.volumeMounts is wrong" in settings.defaults_problem

@@ -32,6 +32,17 @@ OTHER: dict[str, tuple[Any, dict[str, Any]]] = {
     "namespaces": (["a"], {}),
     "watchNodes": (False, {}),
     "defaultImage": ("a:v0.30.0", {}),
+    "defaults.model.storage": ({"emptyDir": {"sizeLimit": "9Gi"}}, {}),
+    "defaults.engine.env": ([{"name": "A", "value": "b"}], {}),
+    "defaults.pod.imagePullSecrets": ([{"name": "a"}], {}),
+    "defaults.pod.tolerations": ([{"operator": "Exists"}], {}),
+    "defaults.pod.nodeSelector": ({"a": "b"}, {}),
+    "defaults.pod.runtimeClassName": ("a", {}),
+    "defaults.pod.schedulerName": ("a", {}),
+    "defaults.pod.labels": ({"a": "b"}, {}),
+    "defaults.pod.annotations": ({"a": "b"}, {}),
+    "defaults.pod.volumes": ([{"name": "a", "emptyDir": {}}], {}),
+    "defaults.pod.volumeMounts": ([{"name": "a", "mountPath": "/a"}], {}),
     "resyncSeconds": (60, {}),
     "hostPathPrefixes": (["/mnt/models"], {}),
     "openshift": (True, {}),
@@ -332,6 +343,35 @@ def test_an_unknown_value_is_refused_at_every_level() -> None:
         ({"prometheus": {"intervalSeconds": 61}}, "intervalSeconds"),
         ({"tuning": {"maxConcurrentTrials": -1}}, "maxConcurrentTrials"),
         ({"tuning": {"maxTrials": 3}}, "maxTrials"),
+        ({"defaults": {"replicas": 3}}, "replicas"),
+        ({"defaults": {"engine": {"env": [{"name": "A"}]}}}, "env"),
+        ({"defaults": {"engine": {"env": [{"name": "a-b", "value": "c"}]}}}, "name"),
+        ({"defaults": {"engine": {"env": [{"name": "A", "value": 1}]}}}, "value"),
+        ({"defaults": {"engine": {"image": "a:v0.30.0"}}}, "image"),
+        ({"defaults": {"pod": {"tolerations": [{"effect": "Never"}]}}}, "effect"),
+        ({"defaults": {"pod": {"imagePullSecrets": ["a"]}}}, "imagePullSecrets"),
+        ({"defaults": {"pod": {"labels": {"app.kubernetes.io/name": "a"}}}}, "labels"),
+        ({"defaults": {"pod": {"volumes": [{"name": "a", "hostPath": {}}]}}}, "volumes"),
+        ({"defaults": {"pod": {"volumes": [{"name": "tmp", "emptyDir": {}}]}}}, "volumes"),
+        ({"defaults": {"model": {"storage": {"image": {"reference": "a"}}}}}, "image"),
+        (
+            {"defaults": {"model": {"storage": {"persistentVolumeClaim": {"path": "/a"}}}}},
+            "claimName",
+        ),
+        (
+            {"defaults": {"model": {"storage": {"hostPath": {"path": "/a", "mode": "Model"}}}}},
+            "mode",
+        ),
+        (
+            {
+                "defaults": {
+                    "model": {
+                        "storage": {"hostPath": {"path": "/a"}, "emptyDir": {"sizeLimit": "1Gi"}}
+                    }
+                }
+            },
+            "storage",
+        ),
     ],
 )
 def test_a_wrong_value_is_refused_by_its_name(values: dict[str, Any], field: str) -> None:

@@ -175,10 +175,12 @@ def test_a_broken_bound_is_refused_with_the_fields_name(cluster: Cluster, violat
 
 
 def test_a_refused_name_is_told_in_words_and_not_by_a_pattern(cluster: Cluster):
-    told = refusal(cluster, server({"model": {"id": "s3://bucket/qwen"}})) or {}
+    told = refusal(cluster, server({"model": {"id": "https://bucket/qwen"}})) or {}
     assert told["spec.model.id"] == (
-        'Invalid value: "s3://bucket/qwen": must be a repository of the Hugging Face Hub, such as '
-        "Qwen/Qwen3-8B, and no URL or path: weights elsewhere are named in spec.model.storage"
+        'Invalid value: "https://bucket/qwen": must be a repository of the Hugging Face Hub, such '
+        "as Qwen/Qwen3-8B, an address in an object store (s3://, gs:// or az://), such as "
+        "s3://models/qwen, or a folder of the engine's container, such as /opt/qwen; weights on a "
+        "volume or in an image are named in spec.model.storage"
     )
 
 

@@ -10,6 +10,8 @@ from vllm_operator.engine.parsers import REASONING, TOOL_CALLS, parsers
 from vllm_operator.engine.versions import DEFAULT_IMAGE, Version
 from vllm_operator.hardware.catalogue import products
 from vllm_operator.models import catalogue
+from vllm_operator.models.facts import ModelFacts
+from vllm_operator.models.sources import facts_of
 from vllm_operator.sizing.asked.inputs import PlanningInputs
 from vllm_operator.sizing.plan.planner import make_plan
 
@@ -63,6 +65,9 @@ EXTRA_ARGS: tuple[list[str], ...] = (
     ["--limit-mm-per-prompt", '{"image":0,"video":0}'],
     ["--load-format=dummy"],
 )
+PLACES = ("s3://models/{}", "gs://models/a/{}/", "az://models/{}", "/opt/{}")
+"""Where a model is read from instead of the Hub, on about every tenth server."""
+ACCOUNT = [{"name": "AZURE_STORAGE_ACCOUNT_NAME", "value": "team"}]
 PROFILES = ("Throughput", "Latency", "LongContext", "Cost", "Balanced")
 WORKLOAD: dict[str, tuple[Any, ...]] = {
     "promptTokens": (None, 1, 3000),
@@ -96,12 +101,15 @@ def _commands(version: str, tries: int, draw: random.Random) -> Iterator[tuple[s
     gpus = [product.name for product in products()]
     for _ in range(tries):
         server = VLLMServer.model_validate(_manifest(version, models, gpus, draw))
-        inputs = PlanningInputs(
-            model=catalogue.find(server.spec.model.id), default_image=DEFAULT_IMAGE
-        )
+        facts = facts_of(server.spec.model, _nobody, _nobody)
+        inputs = PlanningInputs(model=facts, default_image=DEFAULT_IMAGE)
         plan = make_plan(server, inputs)
         if isinstance(plan, Plan):
             yield tuple(plan.engine.command)
+
+
+def _nobody(_: object) -> ModelFacts:
+    raise AssertionError("every model is catalogued")
 
 
 def _manifest(
@@ -109,11 +117,12 @@ def _manifest(
 ) -> dict[str, Any]:
     storage = draw.choice(STORAGE)
     on_volume = storage is not None and storage["persistentVolumeClaim"]["mode"] == "Model"
+    place = draw.choice(PLACES) if draw.random() < 0.1 and not on_volume else "{}"
     model = {
-        "id": draw.choice(models),
+        "id": place.format(draw.choice(models)),
         "servedName": draw.choice(NAMES),
         "additionalServedNames": draw.choice((None, ["a"], ["b/c", "d:e"])),
-        "revision": None if on_volume else draw.choice(REVISIONS),
+        "revision": None if on_volume or place != "{}" else draw.choice(REVISIONS),
         "trustRemoteCode": draw.choice((None, True)),
         "storage": storage,
     }
@@ -121,6 +130,7 @@ def _manifest(
         "image": f"vllm/vllm-openai:v{version}",
         **_few(ENGINE, draw),
         **_features(Version.parse(version), draw),
+        "env": ACCOUNT if place.startswith("az") else [],
     }
     workload = _few(WORKLOAD, draw) if draw.random() < 0.3 else {}
     if draw.random() < 0.5:

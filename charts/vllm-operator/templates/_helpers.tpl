@@ -51,6 +51,19 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- end -}}
 
+{{/* The defaults of servers that are given, as JSON. */}}
+{{- define "vllm-operator.defaults" -}}
+{{- $given := dict -}}
+{{- range $part, $fields := .Values.defaults -}}
+{{- range $name, $value := $fields -}}
+{{- if $value -}}
+{{- $_ := set $given $part (merge (dict $name $value) (get $given $part | default dict)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- toJson $given -}}
+{{- end -}}
+
 {{/* What the operator does in a namespace, and nothing else. docs and tests/chart name each rule. */}}
 {{- define "vllm-operator.namespaceRules" -}}
 - apiGroups: [vllm-operator.io]

@@ -28,7 +28,8 @@ REASONS: Final[Mapping[str, Mapping[str, str]]] = {
         "Unschedulable": "No node was found for the plan's pods, and the plan before it serves.",
         "NameConflict": "An object of that name exists and is somebody else's.",
         "ObjectRefused": "The API server, a quota or a webhook refuses an object of the plan.",
-        "SourceUnavailable": "The Hub or the API server does not answer what a plan depends on.",
+        "SourceUnavailable": "What a plan depends on cannot be read: the Hub or the API server "
+        "does not answer, or the operator's chart value defaults is wrong.",
         "PlanUnreadable": "The plan in force is one of another release; its objects are kept.",
         "OperatorDefect": "Planning failed in a way that is the operator's fault.",
         "Paused": "spec.paused is true, and the specification as it stands was not planned.",
@@ -119,8 +120,9 @@ START_FAILURES: Final[Mapping[str, str]] = {
     "MaxModelLenTooLong": "Longer requests are asked for than the model allows.",
     "IllegalParallelism": "The model cannot be divided like that.",
     "TooFewGPUs": "The container sees fewer GPUs than the layout needs.",
-    "ModelAccessDenied": "The Hub does not show the model to this token, or without one.",
-    "ModelNotFound": "There is no such model, revision or folder with weights.",
+    "ModelAccessDenied": "The Hub does not show the model to this token, or without one; or the "
+    "pod has no rights on the bucket of spec.model.id.",
+    "ModelNotFound": "There is no such model, revision, bucket or folder with weights.",
     "HubUnreachable": "The pod does not reach the Hugging Face Hub.",
     "HubRateLimited": "The Hub answers 429: too many requests.",
     "HubCertificateUntrusted": "The pod does not trust the certificate that answers for the Hub.",

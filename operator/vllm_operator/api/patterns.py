@@ -20,7 +20,10 @@ OPTIONAL_QUALIFIED_NAME: Final = rf"^(({_SUBDOMAIN}/)?{_LABEL_NAME})?$"
 EXTENDED_RESOURCE: Final = rf"^{_SUBDOMAIN}/{_LABEL_NAME}$"
 
 _REPOSITORY = r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?"
-REPOSITORY: Final = rf"^{_REPOSITORY}$"
+_PART = r"[A-Za-z0-9_][A-Za-z0-9._=+@-]*"
+_STORE = rf"(s3|gs|az)://[A-Za-z0-9][A-Za-z0-9._-]*(/{_PART})*/?"
+MODEL_ID: Final = rf"^({_REPOSITORY}|{_STORE}|(/{_PART})+)$"
+"""A repository, an address in an object store, or a folder of the container."""
 REPOSITORY_OR_FOLDER: Final = rf"^(/[A-Za-z0-9._/-]+|{_REPOSITORY})$"
 REVISION: Final = r"^[A-Za-z0-9][A-Za-z0-9._/-]*$"
 MODEL_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$"
@@ -61,8 +64,10 @@ IMAGE_VERSION: Final = r":v?[0-9]+\.[0-9]+\.[0-9]+"
 """Part of an image reference whose tag says the vLLM version."""
 
 MEANINGS: Final[Mapping[str, str]] = {
-    REPOSITORY: "a repository of the Hugging Face Hub, such as Qwen/Qwen3-8B, and no URL or path: "
-    "weights elsewhere are named in spec.model.storage",
+    MODEL_ID: "a repository of the Hugging Face Hub, such as Qwen/Qwen3-8B, an address in an "
+    "object store (s3://, gs:// or az://), such as s3://models/qwen, or a folder of the engine's "
+    "container, such as /opt/qwen; weights on a volume or in an image are named in "
+    "spec.model.storage",
     REPOSITORY_OR_FOLDER: "a repository of the Hugging Face Hub, such as org/name, or an absolute "
     "path in the container",
     REVISION: "a branch, a tag or a commit, such as main",

@@ -215,6 +215,13 @@ class Flag(ResourceModel):
     reason: str = required("Why; pins are named as such.", max_length=512)
 
 
+class PlatformDefault(ResourceModel):
+    """What the platform said where the specification does not."""
+
+    field: str = required("Field of the specification, as a path.", max_length=200)
+    value: str = required("Its value, as JSON where it is no text.", max_length=4096)
+
+
 class RejectedCandidate(ResourceModel):
     """A layout that was considered and why it was not taken."""
 
@@ -278,6 +285,12 @@ class Plan(_Outcome):
     storage: PlannedStorage = required("Where the weights lie or are cached.")
     startup: Startup = required("How long a start takes and may take.")
     flags: list[Flag] = _flags()
+    defaults: list[PlatformDefault] | None = field(
+        "What the operator's chart value defaults gave of what the specification leaves out; none "
+        "where that is nothing.",
+        max_length=256,
+        schema={"x-kubernetes-list-type": "atomic"},
+    )
     rejected: list[RejectedCandidate] = _rejected()
     problems: list[Problem] = _problems()
 

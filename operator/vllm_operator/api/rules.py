@@ -31,6 +31,11 @@ def _batch_holds_a_prompt(engine: Mapping[str, Any]) -> bool:
     return bool(engine.get("maxNumBatchedTokens", engine["maxModelLen"]) >= engine["maxModelLen"])
 
 
+def _is_a_place(model: Mapping[str, Any]) -> bool:
+    name = model.get("id", "")  # the platform's defaults have none
+    return "://" in name or name.startswith("/")
+
+
 def _serves_from_volume(model: Mapping[str, Any]) -> bool:
     storage = model.get("storage", {})
     volumes = [storage.get(kind, {}) for kind in ("persistentVolumeClaim", "hostPath")]
@@ -56,13 +61,15 @@ ONE_SOURCE_OF_FACTS: Final = Rule(
     holds=lambda model: _no_more_than_one(("config", "configMapRef"), model),
 )
 
+_NO_VOLUME_SERVES: Final = (
+    "(self.?storage.?persistentVolumeClaim.?mode.orValue('Cache') != 'Model' && "
+    "self.?storage.?hostPath.?mode.orValue('Cache') != 'Model' && "
+    "!self.?storage.?image.hasValue())"
+)
+_NO_PLACE: Final = "!(self.id.contains('://') || self.id.startsWith('/'))"
+
 NO_REVISION_OF_A_VOLUME: Final = Rule(
-    cel=(
-        "!has(self.revision) || "
-        "(self.?storage.?persistentVolumeClaim.?mode.orValue('Cache') != 'Model' && "
-        "self.?storage.?hostPath.?mode.orValue('Cache') != 'Model' && "
-        "!self.?storage.?image.hasValue())"
-    ),
+    cel=f"!has(self.revision) || {_NO_VOLUME_SERVES}",
     message=(
         "spec.model.revision picks a revision on the Hub, and spec.model.storage serves what lies "
         "on the volume (mode Model, or an image); remove spec.model.revision or set the mode to "
@@ -70,6 +77,26 @@ NO_REVISION_OF_A_VOLUME: Final = Rule(
     ),
     holds=lambda model: "revision" not in model or not _serves_from_volume(model),
     field="revision",
+)
+
+NO_REVISION_OF_AN_ADDRESS: Final = Rule(
+    cel=f"!has(self.revision) || {_NO_PLACE}",
+    message=(
+        "spec.model.revision picks a revision on the Hub, and spec.model.id says where the weights "
+        "are; remove spec.model.revision"
+    ),
+    holds=lambda model: "revision" not in model or not _is_a_place(model),
+    field="revision",
+)
+
+ONE_PLACE_OF_WEIGHTS: Final = Rule(
+    cel=f"{_NO_PLACE} || {_NO_VOLUME_SERVES}",
+    message=(
+        "spec.model.id says where the weights are, and spec.model.storage serves what lies on a "
+        "volume (mode Model, or an image); set spec.model.id to a name, or remove the storage"
+    ),
+    holds=lambda model: not _is_a_place(model) or not _serves_from_volume(model),
+    field="storage",
 )
 
 ONE_STORAGE: Final = Rule(
@@ -210,6 +237,8 @@ RULES: Final = (
     SERVER_NAME,
     ONE_SOURCE_OF_FACTS,
     NO_REVISION_OF_A_VOLUME,
+    NO_REVISION_OF_AN_ADDRESS,
+    ONE_PLACE_OF_WEIGHTS,
     ONE_STORAGE,
     KNOWN_ENGINE_VERSION,
     UTILIZATION_IS_A_FRACTION,

@@ -19,11 +19,11 @@ from .patterns import (
     ENGINE_VERSION,
     EXTENDED_RESOURCE,
     IMAGE,
+    MODEL_ID,
     MODEL_NAME,
     PARSER,
     PRODUCT,
     QUANTIZATION,
-    REPOSITORY,
     REVISION,
 )
 from .pod import EnvironmentVariable, KeyReference, PodSpec
@@ -40,11 +40,12 @@ class Model(ResourceModel):
     """What is served, and where its facts and weights come from."""
 
     id: str = required(
-        "Hugging Face repository of the model, organisation/name, "
-        "or the name to serve it under where the weights lie on a volume.",
+        "Hugging Face repository of the model, organisation/name; or the name to serve it under "
+        "where the weights lie on a volume; or where they are: s3://bucket/folder, gs:// or az:// "
+        "alike, which the engine streams from there, or a folder of the engine's container.",
         min_length=1,
         max_length=200,
-        pattern=REPOSITORY,
+        pattern=MODEL_ID,
     )
     revision: str | None = field(
         "Branch, tag or commit of the repository; a commit makes starts reproducible.",
@@ -84,6 +85,22 @@ class Model(ResourceModel):
     storage: Storage | None = field(
         "Where the weights live or are cached.", schema=validations(rules.ONE_STORAGE)
     )
+
+    @property
+    def scheme(self) -> str | None:
+        """Scheme of the address in an object store: ``s3``, ``gs`` or ``az``."""
+        scheme, is_address, _ = self.id.partition("://")
+        return scheme if is_address else None
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether the id is a folder of the engine's container."""
+        return self.id.startswith("/")
+
+    @property
+    def is_repository(self) -> bool:
+        """Whether the id is a name, which the Hub knows where no volume has the weights."""
+        return self.scheme is None and not self.is_folder
 
     @property
     def served_names(self) -> tuple[str, ...]:
@@ -278,7 +295,12 @@ class VLLMServerSpec(ResourceModel):
 
     model: Model = required(
         "What is served, and where its facts and weights come from.",
-        schema=validations(rules.ONE_SOURCE_OF_FACTS, rules.NO_REVISION_OF_A_VOLUME),
+        schema=validations(
+            rules.ONE_SOURCE_OF_FACTS,
+            rules.NO_REVISION_OF_A_VOLUME,
+            rules.NO_REVISION_OF_AN_ADDRESS,
+            rules.ONE_PLACE_OF_WEIGHTS,
+        ),
     )
     engine: Engine | None = field(
         "The vLLM to run and its pinned flags.",

@@ -3,20 +3,38 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 import sys
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
+from vllm_operator.api.plan import Problem
+
 from .logs import configure_logging
+
+LOG: Final = logging.getLogger(__name__)
 
 
 def _names(_context: click.Context, _option: click.Parameter, text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _wrong_defaults(problems: Sequence[Problem]) -> str:
+    """What is wrong in the defaults, in one sentence; empty where nothing is."""
+    if not problems:
+        return ""
+    first, more = problems[0], len(problems) - 1
+    also = f" (and {more} more)" if more else ""
+    return (
+        f"the operator's chart value {first.field} is wrong: {first.message}{also}; no server gets "
+        "a new plan until it is corrected"
+    )
 
 
 def give_home() -> None:
@@ -66,6 +84,9 @@ def give_home() -> None:
     help="Who says the user and the groups of pods whose server does not.",
 )
 @click.option(
+    "--defaults", default="", help="What servers get that do not say it themselves, as JSON."
+)
+@click.option(
     "--calibration", type=bool, default=False, help="Ask engines what they are and measured."
 )
 @click.option("--prometheus-url", default="", help="Prometheus with the engines' metrics.")
@@ -105,6 +126,7 @@ def give_home() -> None:
 def run_command(
     lease_namespace: str | None,
     hub_token_file: Path | None,
+    defaults: str,
     log_format: str,
     log_level: str,
     **settings: Any,
@@ -115,8 +137,13 @@ def run_command(
     # Imported here: `plan` and `render` need neither Kopf nor a Kubernetes client.
     from vllm_operator.controller.process import run_operator
     from vllm_operator.controller.settings import OperatorSettings, PrometheusSettings
+    from vllm_operator.sizing.asked.defaults import read_defaults
 
     configure_logging(log_format, log_level)
+    given, wrong = read_defaults(defaults)
+    problem = _wrong_defaults(wrong)
+    if problem:
+        LOG.error(problem)  # told here and by each server that waits for it: running ones go on
     token = hub_token_file.read_text("utf-8").strip() if hub_token_file else None
     namespace = lease_namespace or os.environ.get("POD_NAMESPACE") or "default"
     prefix = "prometheus_"
@@ -126,6 +153,8 @@ def run_command(
         lease_namespace=namespace,
         hub_token=token,
         prometheus=prometheus if prometheus.url else None,
+        defaults=given,
+        defaults_problem=problem,
         **settings,
     )
     instance = f"{os.environ.get('POD_NAME') or socket.gethostname()}_{uuid.uuid4().hex[:8]}"

@@ -94,11 +94,12 @@ def _facts(plan: Plan) -> Iterator[tuple[str, str]]:
     )
     if plan.performance is not None:
         yield from _speed(plan.performance)
+    placed = "://" in plan.model.id or plan.model.id.startswith("/")
     if plan.storage.disk_bytes is not None:
         yield (
             "disk",
-            f"{plan.storage.disk_bytes / GIBIBYTE:.0f} GiB of the node's: each pod downloads the "
-            "weights",
+            f"{plan.storage.disk_bytes / GIBIBYTE:.0f} GiB of the node's: "
+            + ("caches" if placed else "each pod downloads the weights"),
         )
     start = plan.startup
     yield "start", f"about {start.seconds:.0f} s, given up after {start.budget_seconds:.0f} s"

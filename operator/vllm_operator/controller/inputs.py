@@ -18,6 +18,7 @@ from vllm_operator.lifecycle.standing import Standing
 from vllm_operator.models import catalogue
 from vllm_operator.models.facts import ModelFacts, facts_from_json
 from vllm_operator.models.sources import facts_of
+from vllm_operator.sizing.asked.defaults import overlaid
 from vllm_operator.sizing.asked.inputs import PlanningInputs
 from vllm_operator.sizing.asked.storage import CLAIM_FIELD, ClaimFacts, volume_of
 
@@ -57,6 +58,7 @@ class InputSource:
 
         Raises TemporaryFailure where a source is away and may come back.
         """
+        server = self._whole(server)
         facts, problem = standing.facts if standing else None, None
         self.forget((server.metadata.namespace, server.metadata.name))
         if facts is None:
@@ -78,7 +80,10 @@ class InputSource:
         What only the Hub knows is taken as it was pinned, and so are a claim's access modes, which
         never change, and a ConfigMap unless ``live``.
         """
+        server = self._whole(server)
         model, claim = pinned.model, pinned.claim
+        if claim is not None and claim.name != volume_of(server.spec).source:
+            claim = None  # the platform names another one now
         if model is not None and model.source == "hub":
             return self._inputs(catalogue.find(server.spec.model.id) or model, claim=claim)
         if model is not None and model.source == "configMap":
@@ -87,6 +92,12 @@ class InputSource:
             return self._inputs(await self._facts(server), claim=claim)
         except PlanningError as problem:
             return self._inputs(None, problem, claim=claim)
+
+    def _whole(self, server: VLLMServer) -> VLLMServer:
+        """The server with the platform's defaults, as it is planned."""
+        if self._settings.defaults_problem:
+            raise TemporaryFailure(self._settings.defaults_problem)
+        return overlaid(server, self._settings.defaults).server
 
     async def _reread(self, server: VLLMServer, pinned: ModelFacts, live: bool) -> ModelFacts:
         key = (server.metadata.namespace, server.metadata.name)
@@ -121,6 +132,7 @@ class InputSource:
             claim=claim,
             host_path_prefixes=self._settings.host_path_prefixes,
             identity=self._settings.pod_identity,
+            defaults=self._settings.defaults,
         )
 
     async def _claim(self, server: VLLMServer) -> ClaimFacts | None:

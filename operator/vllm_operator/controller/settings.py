@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vllm_operator.api.pod import Identity
+from vllm_operator.sizing.asked.defaults import NO_DEFAULTS, Defaults
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,12 @@ class OperatorSettings:
 
     pod_identity: Identity = "Fixed"
     """Who says the user and the groups of pods whose server does not."""
+
+    defaults: Defaults = NO_DEFAULTS
+    """What servers get that do not say it themselves."""
+
+    defaults_problem: str = ""
+    """What is wrong in them: nothing new is planned until it is corrected."""
 
     calibration: bool = False
     """Whether engines are asked for the KV cache that they measured, for the next plan."""

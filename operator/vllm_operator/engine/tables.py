@@ -33,6 +33,11 @@ def does(name: str, version: Version) -> bool:
     return any(holds(row, version) for row in spans)
 
 
+def first_to(name: str) -> str:
+    """The first version that does what ``since.csv`` describes under ``name``."""
+    return next(row["since"] for row in rows("since.csv") if row["name"] == name)
+
+
 def holds(row: Mapping[str, str], version: Version) -> bool:
     """Whether ``version`` lies in the row's span."""
     since = Version.parse(row["since"])

@@ -227,6 +227,8 @@ def _unschedulable(server: VLLMServer, observed: Observed, pod: PodRecord) -> tu
     each = placement.gpus_per_replica // placement.nodes
     pod_spec, seen = server.spec.pod, observed.gpus
     asked = pod_spec is not None and bool(pod_spec.node_selector or pod_spec.affinity)
+    given = (one.field for one in observed.plan.defaults or ())
+    asked = asked or any(field.startswith("spec.pod.nodeSelector") for field in given)
     free = seen is not None and seen.offered - seen.held >= each
     # A node that does not match is one without the planned product, unless such a one is free and
     # the user wishes for another.

@@ -17,7 +17,6 @@ from typing import Final
 from vllm_operator.api.conditions import START_FAILURES
 from vllm_operator.api.counting import counted
 from vllm_operator.api.plan import Plan
-from vllm_operator.api.pod import PodSpec
 from vllm_operator.api.v1alpha1 import Engine, VLLMServerSpec
 from vllm_operator.engine.failures import Failure
 from vllm_operator.errors import Irreparable
@@ -222,7 +221,7 @@ def _may_find_a_node(one: Pinned, other: Pinned) -> bool:
 
     They take fewer GPUs of the same product, or they ask for other nodes.
     """
-    mine, theirs = one.spec.pod or PodSpec(), other.spec.pod or PodSpec()
+    mine, theirs = one.pod, other.pod
     if any(getattr(mine, name) != getattr(theirs, name) for name in NODES_ASKED_FOR):
         return True
     if one.plan is None or other.plan is None:

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from vllm_operator import __version__
 from vllm_operator.api.canonical import digest
 from vllm_operator.api.plan import Plan
+from vllm_operator.api.pod import PodSpec
 from vllm_operator.api.v1alpha1 import VLLMServer, VLLMServerSpec
 from vllm_operator.errors import UnreadableRevision
 from vllm_operator.hardware import catalogue as gpus
@@ -26,6 +27,8 @@ from vllm_operator.manifests import labels as names
 from vllm_operator.manifests.planned import Planned
 from vllm_operator.manifests.render import DEPLOYMENT, WORKLOADS, owner_reference, template_of
 from vllm_operator.models import catalogue as models
+from vllm_operator.sizing.asked.defaults import overlaid_pod
+from vllm_operator.sizing.asked.inputs import defaults_of
 from vllm_operator.sizing.memory import coefficients
 from vllm_operator.sizing.plan import startup
 from vllm_operator.sizing.plan.planner import Sized
@@ -126,6 +129,11 @@ class Pinned:
     def plan(self) -> Plan | None:
         """The plan without the GPUs that it was made for."""
         return self.sized.plan if self.sized else None
+
+    @property
+    def pod(self) -> PodSpec:
+        """What its pods were asked to be, by the server or by the platform."""
+        return overlaid_pod(self.spec, defaults_of(self.inputs))
 
     @property
     def workload(self) -> str:

@@ -8,6 +8,7 @@ from vllm_operator.api.plan import Plan, Unplanned
 from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.errors import PlanningError
 from vllm_operator.hardware.nodes import GPUOffer
+from vllm_operator.sizing.asked.defaults import Overlaid, overlaid
 from vllm_operator.sizing.asked.inputs import PlanningInputs
 from vllm_operator.sizing.plan.planner import Sized, size, unplanned
 
@@ -25,14 +26,25 @@ class Planned:
 
 def planned(server: VLLMServer, inputs: PlanningInputs) -> Planned | Unplanned:
     """A plan of the server with its objects, or why there is none."""
-    sized = size(server, inputs)
-    return rendered(server, inputs, sized) if isinstance(sized, Sized) else sized
+    whole = overlaid(server, inputs.defaults)
+    sized = size(whole.server, inputs)
+    return _rendered(whole, inputs, sized) if isinstance(sized, Sized) else _told(whole, sized)
 
 
 def rendered(server: VLLMServer, inputs: PlanningInputs, sized: Sized) -> Planned | Unplanned:
     """A plan with the objects of the server as it stands: none where they would be refused."""
+    return _rendered(overlaid(server, inputs.defaults), inputs, sized)
+
+
+def _rendered(whole: Overlaid, inputs: PlanningInputs, sized: Sized) -> Planned | Unplanned:
+    plan = sized.plan.model_copy(update={"defaults": list(whole.given) or None})
     try:
-        objects = render(server, sized.plan, sized.gpu, inputs.identity)
-        return Planned(sized.plan, sized.gpu, objects)
+        objects = render(whole.server, plan, sized.gpu, inputs.identity)
+        return Planned(plan, sized.gpu, objects)
     except PlanningError as error:
-        return unplanned(server, inputs, [error])
+        return _told(whole, unplanned(whole.server, inputs, [error]))
+
+
+def _told(whole: Overlaid, found: Unplanned) -> Unplanned:
+    """Problems of defaults by the name of the chart's value."""
+    return found.model_copy(update={"problems": [whole.told(one) for one in found.problems]})

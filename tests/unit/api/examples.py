@@ -334,6 +334,18 @@ RULE_EXAMPLES = (
     )),
     Example("a revision of what lies on a volume", _model(revision="main", storage=_VOLUME),
             ("spec.model.revision",)),
+    Example("a revision of what an address names", _model(id="s3://models/qwen", revision="main"),
+            ("spec.model.revision",)),
+    Example("a revision of a folder of the container", _model(id="/opt/qwen", revision="main"),
+            ("spec.model.revision",)),
+    Example("an address beside a cache", _model(
+        id="gs://models/qwen", storage={"persistentVolumeClaim": {"claimName": "models"}}
+    )),
+    Example("an address beside weights on a volume", _model(id="az://models/q", storage=_VOLUME),
+            ("spec.model.storage",)),
+    Example("a folder of the container beside an image", _model(
+        id="/opt/qwen", storage={"image": {"reference": "a/b:c"}}
+    ), ("spec.model.storage",)),
     Example("weights on a volume", _model(storage=_VOLUME)),
     Example("an empty storage", _model(storage={})),
     Example("two storages", _model(storage={**_VOLUME, "emptyDir": {}}), ("spec.model.storage",)),

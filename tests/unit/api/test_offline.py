@@ -88,8 +88,10 @@ def test_an_unknown_field_is_named_with_the_nearest_known_one(field: dict, hint:
         ({"pod": {"imagePullSecrets": [{"name": "a"}, {"name": "a"}]}},
          "spec.pod.imagePullSecrets[1]", "repeats the entry with name a; keep one"),
         ({"model": {}}, "spec.model.id",
-         "is required: Hugging Face repository of the model, organisation/name, or the name to "
-         "serve it under where the weights lie on a volume."),
+         "is required: Hugging Face repository of the model, organisation/name; or the name to "
+         "serve it under where the weights lie on a volume; or where they are: s3://bucket/folder, "
+         "gs:// or az:// alike, which the engine streams from there, or a folder of the engine's "
+         "container."),
     ],
 )  # fmt: skip
 def test_a_problem_says_what_stands_there_and_what_may(spec: dict, path: str, message: str):

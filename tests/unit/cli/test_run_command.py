@@ -18,6 +18,7 @@ from click.testing import CliRunner, Result
 
 from vllm_operator.cli.main import main
 from vllm_operator.controller import process
+from vllm_operator.sizing.asked.defaults import Defaults
 
 NAMELESS = """\
 import pwd
@@ -40,6 +41,7 @@ def test_it_needs_neither_the_name_nor_the_home_of_its_user() -> None:
     assert "vllm-operator: Invalid kube-config file" in answer.stderr
 
 
+GIVEN = Defaults.model_validate({"engine": {"env": [{"name": "A", "value": "b"}]}})
 DEFAULTS = {
     "namespaces": (),
     "watch_nodes": True,
@@ -54,6 +56,8 @@ DEFAULTS = {
     "hub_token_namespaces": (),
     "host_path_prefixes": (),
     "pod_identity": "Fixed",
+    "defaults": Defaults(),
+    "defaults_problem": "",
     "calibration": False,
     "resync_seconds": 600.0,
     "workers": 24,
@@ -114,6 +118,7 @@ def test_without_options_it_runs_as_documented(runs: Runs) -> None:
         ("--hub-token-namespaces=n", {"hub_token_namespaces": ("n",)}),
         ("--host-path-prefixes=/a,/b", {"host_path_prefixes": ("/a", "/b")}),
         ("--pod-identity=Platform", {"pod_identity": "Platform"}),
+        ('--defaults={"engine": {"env": [{"name": "A", "value": "b"}]}}', {"defaults": GIVEN}),
         ("--calibration=true", {"calibration": True}),
         ("--resync-seconds=10", {"resync_seconds": 10.0}),
         ("--workers=1", {"workers": 1}),
@@ -138,6 +143,19 @@ def test_an_option_sets_what_it_says_and_nothing_else(
 def test_an_option_out_of_bounds_is_refused(runs: Runs, option: str) -> None:
     assert runs.with_options(option).exit_code == 2
     assert runs.settings == {}
+
+
+def test_defaults_of_servers_that_are_wrong_are_logged_and_do_not_end_the_process(
+    runs: Runs, caplog: pytest.LogCaptureFixture
+) -> None:
+    wrong = '{"pod": {"tolerations": [{}], "hostNetwork": true}}'
+    assert runs.with_options(f"--defaults={wrong}").exit_code == 0
+    assert runs.settings["defaults"] == Defaults()
+    assert runs.settings["defaults_problem"] == (
+        "the operator's chart value defaults.pod.tolerations[0] is wrong: a toleration without a "
+        "key matches every taint; set its operator to Exists (and 1 more); no server gets a new "
+        "plan until it is corrected"
+    )
 
 
 def test_the_hub_s_token_is_read_from_its_file(runs: Runs, tmp_path: Path) -> None:

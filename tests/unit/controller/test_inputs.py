@@ -19,6 +19,7 @@ from vllm_operator.errors import TemporaryFailure, UnknownModel
 from vllm_operator.hardware.nodes import GPUOffer
 from vllm_operator.models import hub
 from vllm_operator.models.facts import ModelFacts
+from vllm_operator.sizing.asked.defaults import Defaults
 from vllm_operator.sizing.asked.inputs import PlanningInputs
 
 TOKEN = "hf_of_the_operator"
@@ -245,3 +246,39 @@ async def test_a_claim_gives_its_access_modes_and_none_where_it_is_not_there_or_
     assert (await source(found=403).resolve(server)).claim is None
     with pytest.raises(TemporaryFailure):
         await source(found=500).resolve(server)
+
+
+def claimed(name: str) -> Defaults:
+    storage = {"persistentVolumeClaim": {"claimName": name}}
+    return Defaults.model_validate({"model": {"storage": storage}})
+
+
+async def test_defaults_are_inputs_of_a_plan_and_their_claim_is_read() -> None:
+    there = {"spec": {"accessModes": ["ReadWriteOnce"]}}
+    found = await source(OperatorSettings(defaults=claimed("models")), there).resolve(make_server())
+    assert found.defaults == claimed("models")
+    assert found.claim is not None
+    assert found.claim.name == "models"
+
+
+async def test_a_claim_that_is_no_default_any_more_is_not_compared_with() -> None:
+    there = {"spec": {"accessModes": ["ReadWriteOnce"]}}
+    pinned = await source(OperatorSettings(defaults=claimed("a")), there).resolve(make_server())
+    same = await source(OperatorSettings(defaults=claimed("a"))).compare(
+        make_server(), pinned, live=False
+    )
+    other = await source(OperatorSettings(defaults=claimed("b"))).compare(
+        make_server(), pinned, live=False
+    )
+    assert same == pinned
+    assert other.claim is None
+    assert other.defaults == claimed("b")
+
+
+async def test_nothing_is_planned_or_compared_with_defaults_that_are_wrong() -> None:
+    one = source(OperatorSettings(defaults_problem="defaults.pod is wrong"))
+    with pytest.raises(TemporaryFailure, match=r"defaults\.pod is wrong"):
+        await one.resolve(make_server())
+    pinned = inputs_module.PlanningInputs(model=None, default_image="x")
+    with pytest.raises(TemporaryFailure, match=r"defaults\.pod is wrong"):
+        await one.compare(make_server(), pinned, live=False)

@@ -760,6 +760,63 @@ TEXTS = [
     Said(
         "log",
         "0.30.0",
+        f"{TRACEBACK}botocore.exceptions.NoCredentialsError: Unable to locate credentials",
+        "ModelAccessDenied",
+        "name in spec.pod.serviceAccountName an account",
+    ),
+    Said(
+        "log",
+        "0.30.0",
+        f"{TRACEBACK}google.auth.exceptions.DefaultCredentialsError: Your default credentials were "
+        "not found. To set up Application Default Credentials, see",
+        "ModelAccessDenied",
+        "no rights on the bucket of spec.model.id",
+    ),
+    Said(
+        "log",
+        "0.30.0",
+        f"{TRACEBACK}azure.core.exceptions.ClientAuthenticationError: DefaultAzureCredential "
+        "failed to retrieve a token from the included credentials.",
+        "ModelAccessDenied",
+        "no rights on the bucket of spec.model.id",
+    ),
+    Said(
+        "log",
+        "0.30.0",
+        f"{TRACEBACK}botocore.exceptions.ClientError: An error occurred (AccessDenied) when "
+        "calling the ListObjectsV2 operation: User: arn:aws:sts::1:assumed-role/a is not "
+        "authorized to perform: s3:ListBucket",
+        "ModelAccessDenied",
+        "answers AccessDenied; give the account of spec.pod.serviceAccountName the right",
+    ),
+    Said(
+        "log",
+        "0.30.0",
+        f"{TRACEBACK}google.api_core.exceptions.Forbidden: 403 GET https://storage.googleapis.com/"
+        "storage/v1/b/models/o: reader@team.iam.gserviceaccount.com does not have "
+        "storage.objects.list access to the Google Cloud Storage bucket.",
+        "ModelAccessDenied",
+        "no right storage.objects.list on the bucket",
+    ),
+    Said(
+        "log",
+        "0.30.0",
+        f"{TRACEBACK}botocore.errorfactory.NoSuchBucket: An error occurred (NoSuchBucket) when "
+        "calling the ListObjectsV2 operation: The specified bucket does not exist",
+        "ModelNotFound",
+        "no such bucket or folder as spec.model.id names; correct spec.model.id",
+    ),
+    Said(
+        "log",
+        "0.30.0",
+        f"{TRACEBACK}RuntimeError: Cannot find any safetensors model weights with "
+        "`s3://models/qwen`",
+        "ModelNotFound",
+        "there are no *.safetensors in s3://models/qwen; correct spec.model.id",
+    ),
+    Said(
+        "log",
+        "0.30.0",
         f"{TRACEBACK}OSError: [Errno 116] Stale file handle: '/cache/hub/models--a--b/refs/main'",
         "StaleFileHandle",
         "let one replica fill the cache first",

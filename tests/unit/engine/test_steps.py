@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from vllm_operator.engine import defaults
+from vllm_operator.engine.addresses import unread_because
 from vllm_operator.engine.devices import oldest_capability
 from vllm_operator.engine.failures import known_failure
 from vllm_operator.engine.metrics import metrics
@@ -44,6 +45,18 @@ QUESTIONS: Mapping[str, tuple[Question, Mapping[str, Any]]] = {
     "whether the budget pays for all that is taken": (
         partial(does, "counts-all-that-is-taken"),
         {"0.8.0": False, "0.27.0": True},
+    ),
+    "object stores that are read": (
+        lambda v: [one for one in ("s3", "gs", "az") if unread_because(one, v) is None],
+        {
+            "0.8.0": [],
+            "0.8.5": ["s3"],
+            "0.10.1": [],
+            "0.10.2": ["s3"],
+            "0.11.0": [],
+            "0.11.1": ["s3", "gs"],
+            "0.18.0": ["s3", "gs", "az"],
+        },
     ),
     "whether pictures are padded to the encoder's budget": (
         partial(does, "pads-pictures"),

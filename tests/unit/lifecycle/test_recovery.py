@@ -296,6 +296,9 @@ def test_a_plan_that_asks_for_nodes_that_do_not_exist_makes_room_for_the_one_bef
     asked = replace(IN_FORCE, spec=make_server(pod={"nodeSelector": {"zone": "typo"}}).spec)
     past = Past(good=BEFORE, down_since=DOWN)
     assert patience(asked, past, [waiting], None, False, late).is_over
+    of_the_platform = {"defaults": {"pod": {"nodeSelector": {"zone": "typo"}}}}
+    given = replace(IN_FORCE, inputs={**IN_FORCE.inputs, **of_the_platform})
+    assert patience(given, past, [waiting], None, False, late).is_over
 
 
 def test_a_plan_is_given_up_once() -> None:

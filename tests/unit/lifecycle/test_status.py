@@ -512,6 +512,9 @@ def test_a_pod_that_no_node_matches_by_the_user_s_own_selector_does_not_wait_for
     assert conditions(folded(observed).status)["Progressing"] == ("True", "WaitingForGPU")
     own = {"nodeSelector": {"pool": "typo"}}
     assert conditions(folded(observed, pod=own).status)["Progressing"] == ("True", "Unschedulable")
+    given = [{"field": "spec.pod.nodeSelector[pool]", "value": "typo"}]
+    default = replace(observed, plan=make_plan(defaults=given))
+    assert conditions(folded(default).status)["Progressing"] == ("True", "Unschedulable")
     taken = replace(observed, gpus=GPUCount(offered=16, nodes=2, held=15))
     assert conditions(folded(taken, pod=own).status)["Progressing"] == ("True", "WaitingForGPU")
 

@@ -13,6 +13,8 @@ from unit.sizing.examples import GIBIBYTE, LLAMA_70B, inputs_for, offer, server
 from vllm_operator.api.plan import Plan, Unplanned
 from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.manifests.planned import Planned, planned, rendered
+from vllm_operator.sizing.asked.defaults import Defaults
+from vllm_operator.sizing.plan.planner import Sized
 
 PRODUCT = "NVIDIA-H100-80GB-HBM3"
 BROKEN = {"affinity": {"nodeAffinity": "x"}}
@@ -87,3 +89,62 @@ def test_what_cannot_be_planned_is_never_read_as_a_plan() -> None:
     whole = make_sized().plan.to_json_object()
     with pytest.raises(ValidationError):
         Plan.model_validate({**whole, "feasible": False})
+
+
+PROXY = {"name": "HTTPS_PROXY", "value": "http://proxy:3128"}
+TAINT = {"key": "dedicated", "operator": "Exists"}
+OF_THE_PLATFORM = Defaults.model_validate(
+    {
+        "model": {"storage": {"hostPath": {"path": "/mnt/models"}}},
+        "engine": {"env": [PROXY]},
+        "pod": {"tolerations": [TAINT]},
+    }
+)
+
+
+def test_a_plan_has_the_platform_s_defaults_in_its_pods_and_in_its_ledger() -> None:
+    wanted = server(gpu={"product": "H100"})
+    found = planned(wanted, inputs_for(wanted, defaults=OF_THE_PLATFORM))
+    assert isinstance(found, Planned)
+    assert PROXY in container(found)["env"]
+    pod = found.objects[0]["spec"]["template"]["spec"]
+    assert TAINT in pod["tolerations"]
+    assert pod["volumes"][0]["hostPath"]["path"] == "/mnt/models"
+    assert [one.field for one in found.plan.defaults or ()] == [
+        "spec.model.storage",
+        "spec.engine.env[HTTPS_PROXY]",
+        "spec.pod.tolerations",
+    ]
+    assert found.plan.storage.kind == "HostPath"
+
+
+def test_a_plan_of_a_server_that_says_everything_has_no_defaults() -> None:
+    wanted = server(gpu={"product": "H100"}, pod={"tolerations": []})
+    only = Defaults.model_validate({"pod": {"tolerations": [TAINT]}})
+    found = planned(wanted, inputs_for(wanted, defaults=only))
+    assert isinstance(found, Planned)
+    assert "defaults" not in found.plan.to_json_object()
+
+
+def test_a_plan_that_is_kept_tells_of_the_defaults_that_the_pods_have_now() -> None:
+    before = server(gpu={"product": "H100"})
+    inputs = inputs_for(before, defaults=OF_THE_PLATFORM)
+    found = planned(before, inputs)
+    assert isinstance(found, Planned)
+    edited = server(gpu={"product": "H100"}, pod={"tolerations": []})
+    kept = rendered(edited, inputs, Sized(found.plan, found.gpu))
+    assert isinstance(kept, Planned)
+    told = [one.field for one in kept.plan.defaults or ()]
+    assert told == ["spec.model.storage", "spec.engine.env[HTTPS_PROXY]"]
+    assert TAINT not in kept.objects[0]["spec"]["template"]["spec"]["tolerations"]
+
+
+def test_a_default_that_cannot_be_is_told_by_the_chart_s_value() -> None:
+    found = told(
+        server(gpu={"product": "H100"}), defaults=OF_THE_PLATFORM, host_path_prefixes=("/data",)
+    )
+    (problem,) = found.problems
+    assert problem.field == "spec.model.storage.hostPath.path"
+    assert problem.message.startswith(
+        "by the operator's chart value defaults.model.storage: /mnt/models is no folder"
+    )

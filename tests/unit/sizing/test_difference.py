@@ -8,7 +8,7 @@ import pytest
 
 from support.builders import make_plan
 from vllm_operator.api.plan import Plan
-from vllm_operator.sizing.plan.difference import is_a_tie
+from vllm_operator.sizing.plan.difference import is_a_tie, plan_difference
 
 BEFORE = make_plan()
 
@@ -36,3 +36,18 @@ def test_as_many_gpus_of_another_product_for_requests_as_long_are_no_reason_to_m
 )
 def test_what_differs_in_more_or_less_than_the_product_is_no_tie(after: Plan) -> None:
     assert not is_a_tie(BEFORE, after)
+
+
+def with_defaults(**values: str) -> Plan:
+    given = [{"field": f"spec.engine.env[{name}]", "value": one} for name, one in values.items()]
+    return make_plan(defaults=given or None)
+
+
+def test_defaults_of_the_platform_are_told_by_their_fields() -> None:
+    before = with_defaults(A="same", B="old", C="gone")
+    after = with_defaults(A="same", B="new", D="added")
+    assert plan_difference(before, after) == (
+        "the platform's default of spec.engine.env[B] old -> new; "
+        "the platform's default of spec.engine.env[C] gone -> unset; "
+        "the platform's default of spec.engine.env[D] unset -> added"
+    )

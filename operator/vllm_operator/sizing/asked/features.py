@@ -24,7 +24,7 @@ from .adapters import Adapters
 from .extra_arguments import ASYNC, ExtraArguments, read_extra_arguments
 from .extra_arguments import FIELD as EXTRA_FIELD
 from .speculation import Speculation
-from .storage import volume_of
+from .storage import is_served_from_disk
 from .workload_profiles import BALANCED, Profile, profile_of
 
 
@@ -72,7 +72,7 @@ def read_features(
     if architecture is not None and not extra_arguments.pictures:
         architecture = without_pictures(architecture)
     if engine.lora is not None and architecture is not None:
-        offline = volume_of(spec).serves
+        offline = is_served_from_disk(spec)
         adapters, found = lora.read_adapters(
             engine.lora, architecture, version, spec.model.served_names, offline=offline
         )
@@ -140,10 +140,10 @@ def _together(
                 "one stage; remove one of them",
             )
         path = speculation.model
-        if path is not None and volume_of(spec).serves and not path.startswith("/"):
+        if path is not None and is_served_from_disk(spec) and not path.startswith("/"):
             yield IllegalPin(
                 MODEL_FIELD,
-                f"{path} is a repository, and a server of a checkpoint on a volume does not ask "
+                f"{path} is a repository, and a server of a checkpoint on disk does not ask "
                 "the Hub; give the draft's folder in the container",
             )
     if split and split.expert and not lora.may_divide_experts(features.adapters, version):

@@ -14,6 +14,7 @@ from vllm_operator.hardware.nodes import GPUOffer
 from vllm_operator.models.facts import ModelFacts
 from vllm_operator.sizing.memory.calibration import Calibration
 
+from .defaults import NO_DEFAULTS, Defaults
 from .repairs import Repair
 from .storage import ClaimFacts
 from .tuned import Tuned
@@ -58,6 +59,8 @@ class PlanningInputs:
     """Folders of nodes that servers may use; None where no operator's settings are known."""
     identity: Identity = "Fixed"
     """Who says the user of pods whose specification does not."""
+    defaults: Defaults = NO_DEFAULTS
+    """What servers get that do not say it themselves."""
     repairs: tuple[Repair, ...] = ()
     """What engines of this specification that did not start have taught."""
     calibrations: tuple[Calibration, ...] = ()
@@ -69,6 +72,7 @@ class PlanningInputs:
         """The inputs as plain JSON, for pinning."""
         tuned = {} if self.tuned is None else {"tuned": self.tuned.to_json_object()}
         identity = {} if self.identity == "Fixed" else {"identity": self.identity}
+        given = self.defaults.to_json_object() if self.defaults != NO_DEFAULTS else None
         return {
             "model": self.model.to_json_object() if self.model else None,
             "modelProblem": problem_to_json(self.model_problem) if self.model_problem else None,
@@ -84,6 +88,7 @@ class PlanningInputs:
             "calibrations": [one.to_json_object() for one in self.calibrations],
             # Not where they say nothing: the hash of such a plan stays what it was.
             **identity,
+            **({} if given is None else {"defaults": given}),
             **tuned,
         }
 
@@ -105,6 +110,7 @@ class PlanningInputs:
             claim=ClaimFacts.from_json_object(claim) if claim else None,
             host_path_prefixes=None if prefixes is None else tuple(prefixes),
             identity=document.get("identity", "Fixed"),
+            defaults=defaults_of(document),
             repairs=tuple(map(Repair.from_json_object, document.get("repairs") or ())),
             calibrations=tuple(
                 map(Calibration.from_json_object, document.get("calibrations") or ())
@@ -115,6 +121,11 @@ class PlanningInputs:
     def fingerprint(self) -> str:
         """Hash of the inputs; equal before and after a round trip through JSON."""
         return hashlib.sha256(canonical_json(self.to_json_object()).encode()).hexdigest()
+
+
+def defaults_of(document: Mapping[str, Any]) -> Defaults:
+    """The defaults among inputs as they are pinned."""
+    return Defaults.model_validate(document.get("defaults") or {})
 
 
 def _listed(values: tuple[str, ...] | None) -> list[str] | None:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
-from vllm_operator.api.pod import EnvironmentVariable
 from vllm_operator.api.v1alpha1 import Engine, VLLMServer, VLLMServerSpec
 from vllm_operator.engine import defaults
+from vllm_operator.engine.addresses import LOAD_FORMAT
 from vllm_operator.engine.environment import OFFLINE, offline_variable, refused_because
 from vllm_operator.engine.tables import does
 from vllm_operator.engine.versions import Version, engine_image, engine_version
@@ -24,10 +24,11 @@ from vllm_operator.sizing.split.divisions import Pins
 from vllm_operator.sizing.split.stages import illegal_stages_because
 
 from .adapters import may_divide_experts
+from .addresses import address_problems
 from .features import Features, read_features
 from .inputs import PlanningInputs
 from .repairs import Repair
-from .storage import Volume, room_problems, storage_problems, volume_of
+from .storage import is_served_from_disk, room_problems, storage_problems, volume_of
 from .tuned import UNTUNED, Tuned
 from .version_support import model_problems, value_problems, with_length_of
 from .workload import ExpectedLoad, expected_load, load_problems
@@ -38,7 +39,6 @@ SWITCHES: Final = (
 )
 """Pins that are written as ``--x`` or ``--no-x``: attribute, field, flag."""
 
-LOAD_FORMAT: Final = "--load-format"
 NOT_LOADED: Final = "dummy"
 """The format with which no weights are downloaded (0.33.0 ``model_loader/dummy_loader.py``)."""
 DATA_FLAG: Final = "--data-parallel-size"
@@ -95,7 +95,7 @@ class Asked:
     @property
     def download_bytes(self) -> int:
         """Bytes of weights that a start loads into a cache that is empty."""
-        return self.weight_bytes if _loads(self.features) else 0
+        return self.weight_bytes if _downloads(self.spec, self.features) else 0
 
     @property
     def captures_graphs(self) -> bool:
@@ -110,7 +110,7 @@ def read_specification(
     spec = server.spec
     engine = spec.engine or Engine()
     problems: list[PlanningError] = []
-    problems.extend(_environment_problems(engine.env or [], volume_of(spec)))
+    problems.extend(_environment_problems(spec))
     problems.extend(storage_problems(spec, inputs.host_path_prefixes))
     version, image = None, engine.image or inputs.default_image
     try:
@@ -129,6 +129,7 @@ def read_specification(
     if version is not None:
         architecture, features, found = read_features(spec, architecture, version, image)
         problems.extend(found)
+        problems.extend(address_problems(spec, version, architecture, features))
     if checkpoint is not None and version is not None:
         problems.extend(model_problems(engine, version, checkpoint))
     problems.extend(_pin_problems(engine, version, architecture))
@@ -148,7 +149,7 @@ def read_specification(
         known, pinned = facts, spec.model.weight_bytes
         described = checkpoint
         weights = _collected(problems, lambda: checkpoint_bytes(described, known, pinned))
-    if weights is not None and _loads(features):
+    if weights is not None and _downloads(spec, features):
         problems.extend(room_problems(spec, weights[0]))
     if problems or version is None or facts is None or weights is None:
         return None, problems
@@ -175,8 +176,10 @@ def read_specification(
     return asked, []
 
 
-def _loads(features: Features) -> bool:
-    return features.extra_arguments.value(LOAD_FORMAT) != NOT_LOADED
+def _downloads(spec: VLLMServerSpec, features: Features) -> bool:
+    """Whether weights go into an empty cache: those of an object store stream past it."""
+    loaded = features.extra_arguments.value(LOAD_FORMAT) != NOT_LOADED
+    return loaded and spec.model.is_repository
 
 
 def _longer(architecture: Architecture) -> str:
@@ -212,12 +215,11 @@ def _architecture(spec: VLLMServerSpec, inputs: PlanningInputs) -> Architecture:
     return architecture_from_config(inputs.model.config)
 
 
-def _environment_problems(
-    variables: list[EnvironmentVariable], volume: Volume
-) -> Iterator[PlanningError]:
+def _environment_problems(spec: VLLMServerSpec) -> Iterator[PlanningError]:
+    variables, volume = (spec.engine or Engine()).env or [], volume_of(spec)
     seen: set[str] = set()
     offline = offline_variable(variables)
-    if offline is not None and volume.kind == "EmptyDir":
+    if offline is not None and volume.kind == "EmptyDir" and spec.model.is_repository:
         yield IllegalPin(
             f"spec.engine.env[{offline.name}]",
             f"is {offline.value}, and the emptyDir in which the engine looks for the model is "
@@ -227,8 +229,9 @@ def _environment_problems(
     for variable in variables:
         field = f"spec.engine.env[{variable.name}]"
         remedy = refused_because(variable.name)
-        if volume.serves and variable.name == OFFLINE[0] and variable is not offline:
-            remedy = "remove it: a checkpoint on a volume is served without the Hub anyway"
+        served = is_served_from_disk(spec)
+        if served and variable.name == OFFLINE[0] and variable is not offline:
+            remedy = "remove it: a checkpoint on disk is served without the Hub anyway"
         if remedy is not None:
             yield IllegalPin(field, f"may not be set here; {remedy}")
         if variable.name in seen:

@@ -106,6 +106,12 @@ def volume_of(spec: VLLMServerSpec) -> Volume:
     return Volume("EmptyDir", "", "", serves=False)
 
 
+def is_served_from_disk(spec: VLLMServerSpec) -> bool:
+    """Whether the checkpoint is there when the engine starts, on a volume or in its container: the
+    Hub is not asked for it."""
+    return spec.model.is_folder or volume_of(spec).serves
+
+
 def storage_problems(
     spec: VLLMServerSpec, host_path_prefixes: tuple[str, ...] | None
 ) -> Iterator[PlanningError]:

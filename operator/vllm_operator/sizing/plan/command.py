@@ -8,6 +8,7 @@ from vllm_operator.api.base import PORT
 from vllm_operator.api.plan import Flag, PlannedEngine, Startup
 from vllm_operator.api.v1alpha1 import DEFAULT_DRAIN_SECONDS
 from vllm_operator.engine import defaults
+from vllm_operator.engine.addresses import LOAD_FORMAT, STREAMER
 from vllm_operator.engine.environment import OFFLINE
 from vllm_operator.engine.flags import VALUES, serve_flags
 from vllm_operator.engine.tables import does
@@ -17,7 +18,7 @@ from vllm_operator.models.reader import RUNNER
 from vllm_operator.sizing.asked.extra_arguments import ASYNC
 from vllm_operator.sizing.asked.features import feature_flags
 from vllm_operator.sizing.asked.specification import ACTIVE_FLAG, SWITCHES, Asked
-from vllm_operator.sizing.asked.storage import volume_of
+from vllm_operator.sizing.asked.storage import is_served_from_disk, volume_of
 from vllm_operator.sizing.layout.knobs import Knob
 from vllm_operator.sizing.layout.search import Layout
 
@@ -32,7 +33,7 @@ MODEL_ARGUMENT: Final = "model"
 
 
 def model_argument(asked: Asked) -> Flag:
-    """The positional argument: the repository, or the folder of a checkpoint on a volume."""
+    """The positional argument: the model's id, or the folder of a checkpoint on a volume."""
     volume = volume_of(asked.spec)
     if volume.serves:
         reason = f"the checkpoint on {volume}"
@@ -45,6 +46,7 @@ def flags(asked: Asked, layout: Layout) -> list[Flag]:
     return [
         model_argument(asked),
         *_naming(asked),
+        *_streamed(asked),
         *_sizes(asked, layout),
         *node_flags(asked, layout),
         *_kinds(asked, layout),
@@ -89,7 +91,7 @@ def planned_engine(asked: Asked, arguments: list[Flag], start: Startup) -> Plann
         "VLLM_NO_USAGE_STATS": "1",
     }
     given = {variable.name for variable in asked.engine.env or []}
-    if volume_of(asked.spec).serves and OFFLINE[0] not in given:
+    if is_served_from_disk(asked.spec) and OFFLINE[0] not in given:
         environment[OFFLINE[0]] = "1"
     ready = "VLLM_ENGINE_READY_TIMEOUT_S"
     if defaults.has_environment(ready, asked.version):
@@ -123,6 +125,13 @@ def _naming(asked: Asked) -> list[Flag]:
             Flag(name="--revision", value=model.revision, reason="pinned in spec.model.revision")
         )
     return found
+
+
+def _streamed(asked: Asked) -> list[Flag]:
+    if asked.spec.model.scheme is None or LOAD_FORMAT in asked.features.extra_arguments.names:
+        return []
+    reason = "spec.model.id is in an object store, which Run:ai's streamer reads"
+    return [Flag(name=LOAD_FORMAT, value=STREAMER, reason=reason)]
 
 
 def _sizes(asked: Asked, layout: Layout) -> list[Flag]:

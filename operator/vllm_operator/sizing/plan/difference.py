@@ -44,6 +44,7 @@ def is_a_tie(old: Plan, new: Plan) -> bool:
 def _differences(old: Plan, new: Plan) -> Iterator[str]:
     yield from _placement(old, new)
     yield from _engine(old, new)
+    yield from _defaults(old, new)
     yield from _model_and_memory(old, new)
 
 
@@ -79,6 +80,13 @@ def _engine(old: Plan, new: Plan) -> Iterator[str]:
         yield from _changed(
             name, old.engine.env.get(name, "unset"), new.engine.env.get(name, "unset")
         )
+
+
+def _defaults(old: Plan, new: Plan) -> Iterator[str]:
+    before, after = ({one.field: one.value for one in plan.defaults or ()} for plan in (old, new))
+    for field in sorted(before.keys() | after.keys()):
+        name = f"the platform's default of {field}"
+        yield from _changed(name, before.get(field, "unset"), after.get(field, "unset"))
 
 
 def _arguments(plan: Plan) -> dict[str, str]:

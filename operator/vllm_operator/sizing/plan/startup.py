@@ -15,10 +15,11 @@ from typing import Final
 
 from vllm_operator import datafiles
 from vllm_operator.api.plan import Startup
+from vllm_operator.api.v1alpha1 import VLLMServerSpec
 from vllm_operator.engine.tables import holds
 from vllm_operator.engine.versions import Version
 from vllm_operator.sizing.asked.specification import Asked
-from vllm_operator.sizing.asked.storage import Volume, volume_of
+from vllm_operator.sizing.asked.storage import volume_of
 from vllm_operator.sizing.layout.search import Layout
 
 PATIENCE: Final = 4.0
@@ -57,7 +58,7 @@ def expected_seconds(asked: Asked, layout: Layout) -> float:
     division = layout.division
     seconds = figure["process"] + figure["profile"]
     seconds += figure["ranks"] * (division.gpus // division.nodes - 1)
-    rate = figure[_rate(volume_of(asked.spec))] * MEGABYTE
+    rate = figure[_rate(asked.spec)] * MEGABYTE
     seconds += asked.weight_bytes / rate
     if asked.engine.enforce_eager is not True:
         layers = asked.architecture.layers / division.parallelism.pipeline
@@ -65,7 +66,10 @@ def expected_seconds(asked: Asked, layout: Layout) -> float:
     return seconds
 
 
-def _rate(volume: Volume) -> str:
+def _rate(spec: VLLMServerSpec) -> str:
+    volume = volume_of(spec)
+    if spec.model.is_folder:
+        return "claim"  # of the image, or of any volume: nobody knows
     if not volume.serves:
         return "download"
     return "claim" if volume.kind == "PersistentVolumeClaim" else "node"
