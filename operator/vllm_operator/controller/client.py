@@ -20,7 +20,7 @@ from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.client.exceptions import ApiException
 
 from vllm_operator.errors import ApiError, TemporaryFailure
-from vllm_operator.lifecycle.kinds import PODS, Resource
+from vllm_operator.lifecycle.kinds import EVENTS, PODS, Resource
 from vllm_operator.manifests.labels import FIELD_MANAGER
 
 from .metrics import Metrics
@@ -85,6 +85,12 @@ class Client:
             if not token:
                 return
             query["continue"] = token
+
+    async def events_of(self, namespace: str, uid: str, limit: int) -> list[Object]:
+        """At most ``limit`` events of one object. Raises ApiError and TemporaryFailure."""
+        query = {"fieldSelector": f"regarding.uid={uid}", "limit": limit}
+        answer = await self._request("GET", EVENTS.path(namespace), query, verb="LIST")
+        return answer.get("items") or []
 
     async def create(self, resource: Resource, namespace: str | None, body: Object) -> Object:
         """Create an object that is never applied later (409 where it exists)."""

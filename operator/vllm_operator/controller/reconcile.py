@@ -40,6 +40,7 @@ from vllm_operator.lifecycle.objections import (
     refused_by_server,
     unexpected,
 )
+from vllm_operator.lifecycle.podevents import next_read
 from vllm_operator.lifecycle.progress import Observed
 from vllm_operator.lifecycle.records import ChildRecord, Key
 from vllm_operator.lifecycle.remembered import Remembered, read_server
@@ -166,7 +167,8 @@ class Reconciler:
         if defect is not None:
             raise defect
         asked, decided = visit.objection.ask_again, visit.decision.look_again
-        times = (visit.look_again, folded_again, asked, decided)
+        due = next_read(self._store.pods(key), self._clock())
+        times = (visit.look_again, folded_again, asked, decided, due)
         return min((time for time in times if time is not None), default=None)
 
     def _forget(self, key: Key) -> None:
@@ -191,7 +193,7 @@ class Reconciler:
             workload = self._workload(key, server, in_force)
             if workload is not None and workload.trial:
                 workload = calm(workload)  # what is refused is the trial's pod
-            diagnosis = await self._boot.diagnose(key, in_force, workload, pods)
+            diagnosis = await self._boot.diagnose(key, in_force, workload, pods, now)
         seen = server, unreadable, revisions, remembered, pods, diagnosis, now
         world = World(*seen, deployment=deployment)
         if server.spec.autotune is None or server.spec.paused or world.in_force is None:

@@ -64,6 +64,22 @@ def waits_for(body: Mapping[str, Any]) -> str:
     return ""
 
 
+def is_unprepared(body: Mapping[str, Any]) -> bool:
+    """Whether the node that took the pod has yet to give it volumes and network.
+
+    Before Kubernetes 1.29 no condition tells these from an image that is pulled: then it is a pod
+    of which no container has begun.
+    """
+    status = body.get("status") or {}
+    conditions = {one["type"]: one.get("status") for one in status.get("conditions") or []}
+    sandbox = conditions.get("PodReadyToStartContainers")
+    if not status.get("startTime") or sandbox is not None:
+        return sandbox == "False" and bool(status.get("startTime"))
+    kinds = ("initContainerStatuses", "containerStatuses")
+    states = [one.get("state") or {} for kind in kinds for one in status.get(kind) or []]
+    return not any("running" in state or "terminated" in state for state in states)
+
+
 def failing_beside(body: Mapping[str, Any]) -> Beside | None:
     """The first container beside the engine that fails; None where none does."""
     for name, is_sidecar, one in _init_containers(body):
