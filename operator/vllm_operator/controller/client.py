@@ -19,7 +19,7 @@ from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.client.exceptions import ApiException
 
-from vllm_operator.errors import ApiError, TemporaryFailure
+from vllm_operator.errors import ApiError, NamespaceTerminating, TemporaryFailure
 from vllm_operator.lifecycle.kinds import EVENTS, PODS, Resource
 from vllm_operator.manifests.labels import FIELD_MANAGER
 
@@ -233,7 +233,10 @@ async def last_bytes(chunks: AsyncIterator[bytes], *, keep: int, most: int) -> b
 def _status_error(code: int, reason: str | None, body: bytes | str) -> ApiError:
     try:
         status = json.loads(body)
-        return ApiError(code, status.get("reason") or reason or "", status.get("message") or "")
+        causes = (status.get("details") or {}).get("causes") or []
+        terminating = any(cause.get("reason") == "NamespaceTerminating" for cause in causes)
+        kind = NamespaceTerminating if terminating else ApiError
+        return kind(code, status.get("reason") or reason or "", status.get("message") or "")
     except (ValueError, AttributeError):
         # Something before the API server may answer with a page that is not JSON.
         return ApiError(code, reason or "", str(body)[:200])

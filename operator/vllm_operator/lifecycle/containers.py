@@ -76,8 +76,16 @@ def is_unprepared(body: Mapping[str, Any]) -> bool:
     if not status.get("startTime") or sandbox is not None:
         return sandbox == "False" and bool(status.get("startTime"))
     kinds = ("initContainerStatuses", "containerStatuses")
-    states = [one.get("state") or {} for kind in kinds for one in status.get(kind) or []]
-    return not any("running" in state or "terminated" in state for state in states)
+    return not any(_has_begun(one) for kind in kinds for one in status.get(kind) or [])
+
+
+def _has_begun(one: Status) -> bool:
+    """Whether its node has got to a container: it ran, or it is told why it does not."""
+    state = one.get("state") or {}
+    reason = (state.get("waiting") or {}).get("reason") or ""
+    return (
+        bool(one.get("lastState")) or bool(state.keys() - {"waiting"}) or reason not in ON_ITS_WAY
+    )
 
 
 def failing_beside(body: Mapping[str, Any]) -> Beside | None:
