@@ -24,9 +24,10 @@ for _, condition in ipairs(status.conditions) do
   conditions[condition.type] = condition
 end
 
+local ready = conditions["Ready"]
 local stalled = conditions["Stalled"]
 if stalled ~= nil and stalled.status == "True" then
-  return health("Degraded", stalled.message)
+  return health("Degraded", (ready or stalled).message)
 end
 
 local progressing = conditions["Progressing"]
@@ -34,7 +35,6 @@ if progressing ~= nil and progressing.reason == "Paused" then
   return health("Suspended", progressing.message)
 end
 
-local ready = conditions["Ready"]
 if ready == nil then
   return health("Progressing", "the operator has not looked at the server yet")
 end

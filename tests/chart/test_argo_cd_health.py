@@ -57,7 +57,7 @@ TABLE: dict[str, tuple[dict[str, tuple[str, str]], str, str]] = {
             "Ready": ("False", "IllegalPin"),
         },
         "Degraded",
-        "Stalled",
+        "Ready",
     ),
     "an edit that cannot work, while the last good plan serves": (
         {
@@ -66,7 +66,7 @@ TABLE: dict[str, tuple[dict[str, tuple[str, str]], str, str]] = {
             "Ready": ("False", "Infeasible"),
         },
         "Degraded",
-        "Stalled",
+        "Ready",
     ),
     "a rollout that is stuck": (
         {
@@ -76,7 +76,7 @@ TABLE: dict[str, tuple[dict[str, tuple[str, str]], str, str]] = {
             "Ready": ("False", "RolloutStuck"),
         },
         "Degraded",
-        "Stalled",
+        "Ready",
     ),
     "a rollout": (
         {

@@ -27,7 +27,7 @@ IN_NAMESPACES = [
     ("", "configmaps", "get"),
     ("", "persistentvolumeclaims", "get"),
     ("policy", "poddisruptionbudgets", "get list watch create patch delete"),
-    ("events.k8s.io", "events", "create"),
+    ("events.k8s.io", "events", "create list"),
 ]
 NODES = [("", "nodes", "get list watch")]
 LEASES = [("coordination.k8s.io", "leases", "create")]
@@ -182,6 +182,9 @@ def allowed(cluster: Cluster, verb: str, resource: str, *arguments: str, kubecon
         ("create", "pods", "anywhere", False),
         ("delete", "pods", "anywhere", False),
         ("create", "pods/exec", "anywhere", False),
+        ("list", "events.events.k8s.io", "anywhere", True),
+        ("watch", "events.events.k8s.io", "anywhere", False),
+        ("list", "events", "anywhere", False),
         ("create", "leases.coordination.k8s.io", NAMESPACE, True),
         ("get", "leases.coordination.k8s.io/vllm-operator", NAMESPACE, True),
         ("get", "leases.coordination.k8s.io/other", NAMESPACE, False),

@@ -75,9 +75,10 @@ def test_a_pin_stops_with_the_numbers_and_its_pods_are_no_longer_started(
     world: World, operator: OperatorProcess
 ) -> None:
     serve(world, {"maxModelLen": 32768}, SCRIPTED_KV_TOKENS="20000")
-    stalled = world.wait_condition("Stalled", "True", "KVCacheTooSmall", timeout=60)
-    assert "set spec.engine.maxModelLen to at most 20000" in stalled["message"]
-    assert "spec.engine.maxModelLen is pinned" in stalled["message"]
+    world.wait_condition("Stalled", "True", "KVCacheTooSmall", timeout=60)
+    told = world.condition("Ready")["message"]
+    assert "set spec.engine.maxModelLen to at most 20000" in told
+    assert "spec.engine.maxModelLen is pinned" in told
     for kind in ("Progressing", "Available", "Ready"):
         assert world.condition(kind)["reason"] == "KVCacheTooSmall"
     world.wait(lambda: not world.list("Pod"), "its pods to go")
@@ -111,8 +112,9 @@ def test_after_three_repairs_the_reason_stands_across_a_restart_of_the_operator(
     world.wait(lambda: events(world, "PlanRepaired"), "a repair", timeout=60)
     operator.kill()
     operator.start()
-    stalled = world.wait_condition("Stalled", "True", "KVCacheTooSmall", timeout=60)
-    assert "3 repairs of the plan have not helped" in stalled["message"]
+    world.wait_condition("Stalled", "True", "KVCacheTooSmall", timeout=60)
+    told = world.condition("Ready")["message"]
+    assert "3 repairs of the plan have not helped" in told
     assert flag_reason(world, "--max-num-seqs").startswith("repair 3 of 3: lowered from 256 to 128")
     assert len(world.list("ControllerRevision")) in (4, 5)  # the fifth says that it is stopped
 
@@ -125,8 +127,9 @@ def test_the_last_good_plan_serves_on_in_place_of_one_that_does_not_start(
     world.wait_ready(timeout=60)
     good = standing(world)[0]["metadata"]["uid"]
     serve(world, {"maxNumSeqs": 64}, SCRIPTED_PLAY="no-kv-cache")
-    stalled = world.wait_condition("Stalled", "True", "KVCacheTooSmall", timeout=60)
-    assert "the plan before it serves" in stalled["message"]
+    world.wait_condition("Stalled", "True", "KVCacheTooSmall", timeout=60)
+    told = world.condition("Ready")["message"]
+    assert "the plan before it serves" in told
     world.wait(lambda: [one["metadata"]["uid"] for one in standing(world)] == [good], "one pod")
     assert world.condition("Available")["status"] == "True"
     assert flag(world.args(), "--max-num-seqs") != "64"

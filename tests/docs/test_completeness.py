@@ -16,6 +16,7 @@ from vllm_operator.api.crd import CRD_NAME
 from vllm_operator.cli.main import main
 from vllm_operator.controller.metrics import SERVER_STATES, Metrics
 from vllm_operator.lifecycle.kept import HISTORY_LIMIT
+from vllm_operator.lifecycle.notes import STEPS
 from vllm_operator.manifests.labels import REPLAN_ANNOTATION
 
 CONDITIONS = DOCS / "conditions.md"
@@ -61,6 +62,8 @@ def test_every_event_of_the_controller_is_explained() -> None:
     assert {"Repaired"} <= written
     for reason in written | {"Replanned"}:
         assert f"| Normal | {reason} |" in documented
+    rows = [row.split(" | ") for row in documented.splitlines() if row.startswith("| Normal | ")]
+    assert {reason for row in rows for reason in row[1].split(", ")} >= STEPS
 
 
 def test_every_metric_is_explained_and_no_other() -> None:

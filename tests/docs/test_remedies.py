@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import vllm_operator
+from vllm_operator import datafiles
 from vllm_operator.api.crd import server_schema
 from vllm_operator.api.schema import FREE_FORM_KEY
 from vllm_operator.engine.tables import rows
@@ -93,6 +94,11 @@ def test_a_remedy_names_values_that_their_fields_take(row: Mapping[str, str]) ->
         node = node_of(path)
         assert node is not None, path
         assert value in node.get("enum", [value]), path
+
+
+def test_a_way_out_of_a_pod_without_a_node_names_fields_that_exist() -> None:
+    hindrances = datafiles.rows("vllm_operator.lifecycle", "hindrances.csv")
+    assert [path for row in hindrances for path in unknown(row["way_out"])] == []
 
 
 def test_messages_name_fields_that_exist() -> None:

@@ -6,7 +6,17 @@ from collections.abc import Iterator
 
 import pytest
 
-from e2e.support import Installation, eventually, name_of, place, ready, serve, standing, the_pod
+from e2e.support import (
+    WAIT,
+    Installation,
+    eventually,
+    name_of,
+    place,
+    ready,
+    serve,
+    standing,
+    the_pod,
+)
 from localcluster import Cluster
 from support.world import World
 
@@ -36,17 +46,18 @@ def test_a_container_above_its_memory_limit_is_oom_killed_and_an_edit_mends_it(
 ) -> None:
     limited = {"resources": {"limits": {"memory": "160Mi"}, "requests": {"memory": "64Mi"}}}
     serve(world, variables={"SCRIPTED_PLAY": "oom-killed"}, pod=limited)
-    stalled = world.wait_condition("Stalled", "True", "OOMKilled", timeout=180)
-    assert "spec.pod.resources.limits.memory" in stalled["message"]
+    world.wait_condition("Stalled", "True", "OOMKilled", timeout=180)
+    assert "spec.pod.resources.limits.memory" in world.condition("Ready")["message"]
     serve(world)
     ready(world)
 
 
 def test_an_image_without_vllm_is_named_with_the_runtimes_words(world: World) -> None:
     serve(world, engine={"image": "localhost/pause:1", "version": "0.30.0"})
-    stalled = world.wait_condition("Stalled", "True", "ImageUnusable", timeout=180)
-    assert 'exec: "vllm": executable file not found' in stalled["message"]
-    assert "while it served" not in stalled["message"]
+    world.wait_condition("Stalled", "True", "ImageUnusable", timeout=180)
+    told = world.condition("Ready")["message"]
+    assert 'exec: "vllm": executable file not found' in told
+    assert "while it served" not in told
 
 
 def test_an_image_that_cannot_be_pulled_is_told_with_its_cause(world: World) -> None:
@@ -64,13 +75,27 @@ def test_a_folder_that_the_node_lacks_keeps_the_pod_waiting_until_it_is_there(
     serve(
         world, model={"id": "Qwen/Qwen2.5-7B-Instruct", "storage": {"hostPath": {"path": "/srv/m"}}}
     )
-    eventually(
-        lambda: any(event["reason"] == "FailedMount" for event in world.list("Event")),
-        "the kubelet to say that it cannot mount the folder",
-    )
+    told = world.wait_condition("Progressing", "True", "VolumeNotMounted", timeout=WAIT)
+    assert "/srv/m" in told["message"]
     assert world.condition("Ready")["status"] == "False"
     for node in cluster.real_nodes:
         node.check("mkdir", "-m", "0777", "-p", "/srv/m")
+    ready(world)
+
+
+def test_a_key_that_a_secret_lacks_keeps_the_pod_waiting_until_it_is_there(
+    world: World,
+) -> None:
+    path = f"/api/v1/namespaces/{world.namespace}/secrets"
+    world.cluster.api("POST", path, {"metadata": {"name": "company-ca"}})
+    items = [{"key": "ca.crt", "path": "ca.crt"}]
+    volume = {"name": "authority", "secret": {"secretName": "company-ca", "items": items}}
+    mount = {"name": "authority", "mountPath": "/authority", "readOnly": True}
+    serve(world, pod={"volumes": [volume], "volumeMounts": [mount]})
+    told = world.wait_condition("Progressing", "True", "SecretMissing", timeout=WAIT)
+    assert "has no key ca.crt" in told["message"]
+    data = {"stringData": {"ca.crt": "-"}}
+    world.cluster.api("PATCH", f"{path}/company-ca", data, "application/merge-patch+json")
     ready(world)
 
 

@@ -24,6 +24,7 @@ from support.operating import OperatorProcess
 from support.pods import PodPlace, pod_place
 from support.trials import DIRECTED
 from support.world import World
+from vllm_operator.lifecycle.notes import STEPS
 
 H100 = "NVIDIA-H100-80GB-HBM3"
 A100 = "NVIDIA-A100-SXM4-80GB"
@@ -147,7 +148,10 @@ class Life:
         self.world.wait_ready(name, timeout=self.patience)
 
     def sees(self, condition: str, *words: str, name: str = "qwen") -> str:
-        """Wait for ``Ready=True Ready`` with these words in its message, which is returned."""
+        """Wait for ``Ready=True Ready`` with these words in what is said, which is returned.
+
+        That is the message of the condition and of ``Ready``: others name the one that says why.
+        """
         kind, _, rest = condition.partition("=")
         status, _, reason = rest.partition(" ")
         self._seen.add(condition)
@@ -157,7 +161,7 @@ class Life:
             found = self.world.condition(kind, name)
             fits = (found.get("status"), found.get("reason")) == (status, reason)
             newest = found.get("observedGeneration") == generation
-            message = str(found.get("message"))
+            message = f"{found.get('message')} {self.world.condition('Ready', name).get('message')}"
             return message if fits and newest and all(word in message for word in words) else None
 
         message: str = self.world.wait(said, f"{condition} with {words} of {name}", self.patience)
@@ -235,6 +239,14 @@ class Life:
                 self.world.wait(lambda: self._events() == self._told.events, "the events", 10)
             assert self._events() == self._told.events
         assert self._events() <= self._told.events
+        self._planned_once_each()
+
+    def _planned_once_each(self) -> None:
+        """No specification of a server is said to be planned more than once."""
+        regarding = [e["regarding"] for e in self.world.list("Event") if e["reason"] == "Planned"]
+        for server in self.world.list("VLLMServer"):
+            planned = sum(one["uid"] == server["metadata"]["uid"] for one in regarding)
+            assert planned <= server["metadata"]["generation"]
 
     def _conditions(self, name: str) -> set[str]:
         server = self.world.find("VLLMServer", name)
@@ -264,7 +276,7 @@ class Life:
         return {
             f"{event['type']} {event['reason']}"
             for event in self.world.list("Event")
-            if event["regarding"]["kind"] == "VLLMServer"
+            if event["regarding"]["kind"] == "VLLMServer" and event["reason"] not in STEPS
         }
 
 

@@ -58,6 +58,16 @@ def test_a_missing_model_volume_is_waited_for(life: Life) -> None:
     life.ends_as_told()
 
 
+def test_a_missing_secret_of_a_volume_is_named_and_waited_for(life: Life) -> None:
+    volume = {"name": "authority", "secret": {"secretName": "company-ca"}}
+    mount = {"name": "authority", "mountPath": "/authority", "readOnly": True}
+    life.serve(pod={"volumes": [volume], "volumeMounts": [mount]})
+    life.sees("Progressing=True SecretMissing", "there is no Secret company-ca, which volume")
+    life.place.create("secrets", "company-ca", stringData={"ca.crt": "-"})
+    life.ready()
+    life.ends_as_told()
+
+
 def test_a_gated_model_starts_once_its_licence_is_accepted(life: Life) -> None:
     life.serve(engine={"env": life.plays("gated-model")})
     life.sees("Progressing=True ModelAccessDenied", "spec.model.tokenSecretRef")

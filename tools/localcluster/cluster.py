@@ -256,6 +256,10 @@ class Cluster(Access):
 
     # Faults
 
+    def stop_controllers(self) -> None:
+        """Ends the controllers for good: what a person does is stored, and nothing follows."""
+        self._plane.processes.stop("kube-controller-manager")
+
     def start_api_server(self) -> None:
         """Starts the API server, on its former port and data, and waits until it is ready."""
         self._plane.start_api_server()

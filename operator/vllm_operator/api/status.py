@@ -13,7 +13,7 @@ SCALABLE = {"maximum": 2**31 - 1}
 
 
 class Summary(ResourceModel):
-    """What the printer columns show."""
+    """What people are shown: the printer columns, and what is planned on a GPU."""
 
     model: str | None = field(
         "The model of the plan that is applied; the specification's where there is none.",
@@ -24,6 +24,9 @@ class Summary(ResourceModel):
     )
     gpus: str | None = field("GPUs of one replica, as 2 x H100.", max_length=128)
     parallelism: str | None = field("Split over GPUs, as TP2.", max_length=64)
+    memory: str | None = field(
+        "What is planned on each GPU, in GiB; plan.memory has it in bytes.", max_length=128
+    )
     version: str | None = field("Version of vLLM.", max_length=64)
 
 
@@ -49,7 +52,7 @@ class VLLMServerStatus(ResourceModel):
     endpoint: str | None = field(
         "Address inside the cluster of the OpenAI-compatible API.", max_length=512
     )
-    summary: Summary | None = field("What the printer columns show.")
+    summary: Summary | None = field("What the printer columns show, and memory in GiB.")
     plan: Plan | None = field(
         "The plan that is applied.",
         # Always written whole: one field to the API server, which then tracks no others in it.

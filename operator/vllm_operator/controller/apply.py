@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from vllm_operator.api.base import KIND
 from vllm_operator.api.canonical import digest
-from vllm_operator.errors import ApiError, NameConflict, PredecessorRemains
+from vllm_operator.errors import ApiError, NameConflict, NamespaceTerminating, PredecessorRemains
 from vllm_operator.lifecycle.kinds import BY_KIND
 from vllm_operator.lifecycle.records import ChildRecord, Key, child_record
 from vllm_operator.manifests import labels as names
@@ -30,6 +30,8 @@ def is_refusal(error: ApiError) -> bool:
 
     An unknown field makes server-side apply answer with status 500.
     """
+    if isinstance(error, NamespaceTerminating):
+        return False
     return error.code in REFUSALS or "typed patch object" in error.message
 
 

@@ -4,6 +4,9 @@ The log of an end is read once (``pods/log``, in the server's namespace), and on
 plan in force. What is found out stands until the pods change: a container that is being started
 again for the fifth time has failed all the same, and two starts that fail alike say the same.
 
+Where a node does not get so far as to start a container, the pod's events are read instead: of a
+pod that has waited for long, and ever more seldom (``lifecycle.podevents``).
+
 A status is old when it arrives. Where it says that the container has just ended, the kubelet may
 have started it again, and "the log of the container of now" is then that of the next life. Unless
 that log shows a failure beyond doubt, the log of the container before is asked for too, and as long
@@ -14,11 +17,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import Enum
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
 from vllm_operator.engine.failures import Failure, known_failure, unknown_failure
 from vllm_operator.engine.versions import NEWEST_KNOWN, Version
@@ -31,6 +35,7 @@ from vllm_operator.lifecycle.diagnoses import (
     is_news,
 )
 from vllm_operator.lifecycle.endings import Ending
+from vllm_operator.lifecycle.podevents import reads_due, told
 from vllm_operator.lifecycle.records import ChildRecord, Key, PodRecord
 from vllm_operator.lifecycle.recovery import Diagnosis
 from vllm_operator.lifecycle.revisions import Pinned, pods_of_plan
@@ -46,7 +51,10 @@ LOG_SECONDS: Final = 5.0
 
 READS_AT_ONCE: Final = 4
 PODS_READ: Final = 3
-"""Pods of a server whose logs are read: replicas of one plan fail alike."""
+"""Pods of a server whose logs or events are read: replicas of one plan fail alike."""
+
+EVENTS_READ: Final = 100
+"""Of a pod: a kubelet tells the same thing in one event."""
 
 MOST_DOUBTS: Final = 3
 """Visits at which an end is looked into while nothing tells whose log it is that is read."""
@@ -78,6 +86,14 @@ class _Looked:
 
 
 @dataclass(frozen=True, slots=True)
+class _Told:
+    """What a pod's events said, after so many reads."""
+
+    reads: int
+    failure: Failure | None
+
+
+@dataclass(frozen=True, slots=True)
 class _Log:
     """A log as it was read, empty where it was not."""
 
@@ -94,6 +110,8 @@ class BootReader:
         self._reads = asyncio.Semaphore(READS_AT_ONCE)
         self._ends: dict[Key, dict[str, _Looked]] = {}
         """By server and pod: the end that was looked into, and what it was."""
+        self._told: dict[Key, dict[str, _Told]] = {}
+        """By server and pod that its node has yet to prepare."""
         self._said: dict[Key, tuple[str, Failure]] = {}
         """By server: the plan, and what was said of it."""
 
@@ -103,13 +121,14 @@ class BootReader:
         in_force: Pinned,
         deployment: ChildRecord | None,
         pods: Sequence[PodRecord],
+        now: datetime,
     ) -> Diagnosis | None:
         """What stops the plan in force, None where nothing is known to."""
         version = _version(in_force)
         found = [
             diagnosis
             for pod in [p for p in pods_of_plan(in_force, pods) if not p.ready][:PODS_READ]
-            if (diagnosis := await self._of_pod(key, pod, version)) is not None
+            if (diagnosis := await self._of_pod(key, pod, version, now)) is not None
         ]
         if not found:
             failure = failure_of_objects(in_force, deployment, pods, version)
@@ -124,6 +143,7 @@ class BootReader:
     def forget(self, key: Key) -> None:
         """Drop what is remembered of a server that is gone, or that nothing stops."""
         self._ends.pop(key, None)
+        self._told.pop(key, None)
         self._said.pop(key, None)
 
     def _kept(self, key: Key, plan: str, failure: Failure) -> Failure:
@@ -133,7 +153,9 @@ class BootReader:
         self._said[key] = (plan, failure)
         return failure
 
-    async def _of_pod(self, key: Key, pod: PodRecord, version: Version) -> Diagnosis | None:
+    async def _of_pod(
+        self, key: Key, pod: PodRecord, version: Version, now: datetime
+    ) -> Diagnosis | None:
         if pod.unschedulable_since and not pod.scheduled:
             failure = known_failure("scheduling", pod.unschedulable_message, version)
             return Diagnosis(failure) if failure else None
@@ -142,12 +164,36 @@ class BootReader:
             failure = known_failure("waiting", waits, version)
             if failure is not None:
                 return Diagnosis(failure, pod.ending.ends if pod.ending else 0)
+        unprepared = await self._of_events(key, pod, version, now)
+        if unprepared is not None:
+            return Diagnosis(unprepared, pod.ending.ends if pod.ending else 0)
         if pod.beside is not None and (pod.ending is None or pod.engine_ready):
             return Diagnosis(failure_beside(pod.beside, version))
         if pod.ending is None:
             return None
         failure = await self._of_ending(key, pod, pod.ending, version)
         return Diagnosis(failure, pod.ending.ends, pod.ending.served)
+
+    async def _of_events(
+        self, key: Key, pod: PodRecord, version: Version, now: datetime
+    ) -> Failure | None:
+        """What the events of a pod tell that its node has yet to prepare."""
+        due = reads_due(pod, now)
+        if not due:
+            return None
+        known = self._told.setdefault(key, {})
+        before = known.get(pod.uid)
+        if before is not None and before.reads >= due:
+            return before.failure
+        async with self._reads:
+            try:
+                found = await self._client.events_of(pod.namespace, pod.uid, EVENTS_READ)
+                failure = told(found, version)
+            except (ApiError, TemporaryFailure) as error:
+                LOG.info("no events", extra={"pod": pod.name, "error": str(error)})
+                failure = before.failure if before is not None else None
+        known[pod.uid] = _Told(due, failure)
+        return failure
 
     async def _of_ending(
         self, key: Key, pod: PodRecord, ending: Ending, version: Version
@@ -215,14 +261,19 @@ class BootReader:
         return _Log(text.strip(), HTTPStatus.OK)
 
     def _forget_pods(self, key: Key, pods: Sequence[PodRecord]) -> None:
-        known = self._ends.get(key)
-        if known is None:
-            return
-        alive = {pod.uid for pod in pods}
-        for uid in [uid for uid in known if uid not in alive]:
-            del known[uid]
-        if not known:
-            del self._ends[key]
+        _keep_only(self._ends, key, {pod.uid for pod in pods})
+        _keep_only(self._told, key, {pod.uid for pod in pods if pod.unprepared})
+
+
+def _keep_only(memory: dict[Key, dict[str, Any]], key: Key, uids: Set[str]) -> None:
+    """Forget pods of a server but these."""
+    known = memory.get(key)
+    if known is None:
+        return
+    for uid in known.keys() - uids:
+        del known[uid]
+    if not known:
+        del memory[key]
 
 
 def _known(log: _Log, ending: Ending, version: Version) -> Failure | None:

@@ -37,6 +37,8 @@ class Applied:
     """Why the API server refused an object, if it did."""
     complete: bool = True
     """Whether every object stands."""
+    scaled: tuple[int, int] | None = None
+    """The workload's replicas before and after, where the server's own were changed."""
 
 
 class Children:
@@ -65,18 +67,20 @@ class Children:
         in_force: Pinned,
         proposal: Proposal | None,
         shape: Shape | None = None,
+        volume_holder: str = "",
     ) -> Applied:
         """Apply what differs of the plan in force; ``proposal`` is what this visit pinned, if so.
 
         ``shape`` is what the Deployment is while a trial is held or ended. The budget for one pod
-        more comes before that pod, and goes after it.
+        more comes before that pod, and goes after it. ``volume_holder``: who has the volume that a
+        pod waits for.
 
         While other servers wait, a visit that creates an object ends there, and the next one goes
         on behind them: of a thousand new servers each gets its Deployment before one its Service.
         Raises ApiError, Stale, and NameConflict where a name is somebody else's.
         """
         repaired: list[str] = []
-        look_again, refusal = None, None
+        look_again, refusal, scaled = None, None, None
         objects = (*in_force.objects, *live_objects(server))
         if shape is not None:
             server = with_replicas(server, shape.replicas)
@@ -94,7 +98,7 @@ class Children:
             if kind in WORKLOADS and shape is not None:
                 rolling_update, marks = shape.rolling_update, shape.marks
             elif kind in WORKLOADS:
-                strategy = self._strategy(key, server, in_force, live)
+                strategy = self._strategy(key, server, in_force, live, volume_holder)
                 rolling_update, look_again = strategy.rolling_update, strategy.look_again
                 marks = strategy.marks
             of_the_moment = (*rolling_update.items(), *marks.items())
@@ -125,14 +129,24 @@ class Children:
                 return Applied(repaired, look_again, refusal, complete=False)
             if live is not None and live.applied_hash == applied.applied_hash:
                 repaired.append(kind)
+            elif live is not None and kind in WORKLOADS:
+                before, after = live.spec_replicas, server.spec.replicas
+                # From none to some with another plan is the end of a stop.
+                changed = before != after and (proposal is None or before)
+                scaled = (before, after) if changed else None
         if BUDGETS.kind not in {rendered["kind"] for rendered in objects}:
             await self._remove(BUDGETS.kind, key, server)
         wait = await self._retire(key, server, in_force)
         look_again = wait if look_again is None else look_again
-        return Applied(repaired, look_again, refusal)
+        return Applied(repaired, look_again, refusal, scaled=scaled)
 
     def _strategy(
-        self, key: Key, server: VLLMServer, in_force: Pinned, live: ChildRecord | None
+        self,
+        key: Key,
+        server: VLLMServer,
+        in_force: Pinned,
+        live: ChildRecord | None,
+        volume_holder: str,
     ) -> Strategy:
         return choose_strategy(
             server.spec,
@@ -144,6 +158,7 @@ class Children:
             may_surge=in_force.may_surge,
             surges_only=bool(in_force.tuning) and forbids(server),
             dead_first="instead" in in_force.tuning,
+            volume_holder=volume_holder,
         )
 
     async def ensure_alive(self, key: Key, server: VLLMServer) -> None:

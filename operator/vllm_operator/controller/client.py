@@ -19,8 +19,8 @@ from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.client.exceptions import ApiException
 
-from vllm_operator.errors import ApiError, TemporaryFailure
-from vllm_operator.lifecycle.kinds import PODS, Resource
+from vllm_operator.errors import ApiError, NamespaceTerminating, TemporaryFailure
+from vllm_operator.lifecycle.kinds import EVENTS, PODS, Resource
 from vllm_operator.manifests.labels import FIELD_MANAGER
 
 from .metrics import Metrics
@@ -85,6 +85,12 @@ class Client:
             if not token:
                 return
             query["continue"] = token
+
+    async def events_of(self, namespace: str, uid: str, limit: int) -> list[Object]:
+        """At most ``limit`` events of one object. Raises ApiError and TemporaryFailure."""
+        query = {"fieldSelector": f"regarding.uid={uid}", "limit": limit}
+        answer = await self._request("GET", EVENTS.path(namespace), query, verb="LIST")
+        return answer.get("items") or []
 
     async def create(self, resource: Resource, namespace: str | None, body: Object) -> Object:
         """Create an object that is never applied later (409 where it exists)."""
@@ -227,7 +233,10 @@ async def last_bytes(chunks: AsyncIterator[bytes], *, keep: int, most: int) -> b
 def _status_error(code: int, reason: str | None, body: bytes | str) -> ApiError:
     try:
         status = json.loads(body)
-        return ApiError(code, status.get("reason") or reason or "", status.get("message") or "")
+        causes = (status.get("details") or {}).get("causes") or []
+        terminating = any(cause.get("reason") == "NamespaceTerminating" for cause in causes)
+        kind = NamespaceTerminating if terminating else ApiError
+        return kind(code, status.get("reason") or reason or "", status.get("message") or "")
     except (ValueError, AttributeError):
         # Something before the API server may answer with a page that is not JSON.
         return ApiError(code, reason or "", str(body)[:200])

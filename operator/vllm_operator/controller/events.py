@@ -9,7 +9,7 @@ from datetime import datetime
 from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.errors import ApiError, TemporaryFailure
 from vllm_operator.lifecycle.kinds import EVENTS
-from vllm_operator.lifecycle.notes import Note, event
+from vllm_operator.lifecycle.notes import Note, Step, event
 
 from .client import Client
 
@@ -24,9 +24,16 @@ class Events:
 
     async def post(self, server: VLLMServer, notes: Sequence[Note]) -> None:
         """Tell each note. One that fails is dropped: an event informs, and nothing waits for it."""
-        for kind, reason, action, note in notes:
-            body = event(
-                server, kind, reason, action, note, now=self._clock(), instance=self._instance
-            )
-            with contextlib.suppress(ApiError, TemporaryFailure):
-                await self._client.create(EVENTS, server.metadata.namespace, body)
+        for note in notes:
+            await self._post(server, note)
+
+    async def post_once(self, server: VLLMServer, steps: Sequence[Step]) -> None:
+        """Tell each step that was not told before, by this process or another one."""
+        for once, note in steps:
+            await self._post(server, note, once)
+
+    async def _post(self, server: VLLMServer, told: Note, once: str | None = None) -> None:
+        now, instance = self._clock(), self._instance
+        body = event(server, *told, now=now, instance=instance, once=once)
+        with contextlib.suppress(ApiError, TemporaryFailure):
+            await self._client.create(EVENTS, server.metadata.namespace, body)

@@ -12,9 +12,8 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Final
 
-from vllm_operator.api.canonical import normalized
 from vllm_operator.api.v1alpha1 import VLLMServer
-from vllm_operator.errors import ApiError, NameConflict, Stale, TemporaryFailure
+from vllm_operator.errors import ApiError, NameConflict, NamespaceTerminating, TemporaryFailure
 from vllm_operator.lifecycle.changes import reason_to_roll
 from vllm_operator.lifecycle.gpus import GPUCount, count
 from vllm_operator.lifecycle.intent import (
@@ -32,14 +31,15 @@ from vllm_operator.lifecycle.intent import (
     intend,
 )
 from vllm_operator.lifecycle.kept import Revisions
-from vllm_operator.lifecycle.kinds import DEPLOYMENTS, SERVERS
-from vllm_operator.lifecycle.notes import Note, warnings
+from vllm_operator.lifecycle.kinds import DEPLOYMENTS
+from vllm_operator.lifecycle.notes import Note, scaled
 from vllm_operator.lifecycle.objections import (
     Objection,
     conflicted,
     refused_by_server,
     unexpected,
 )
+from vllm_operator.lifecycle.podevents import next_read
 from vllm_operator.lifecycle.progress import Observed
 from vllm_operator.lifecycle.records import ChildRecord, Key
 from vllm_operator.lifecycle.remembered import Remembered, read_server
@@ -66,6 +66,7 @@ from .history import Build, History
 from .metrics import Metrics
 from .nodes import Nodes
 from .planning import Planner, Proposal
+from .statuses import Statuses
 from .store import Store
 from .trials import NoTuner, Trials, Tuner
 
@@ -141,6 +142,7 @@ class Reconciler:
         self._calibrator = calibrator
         self._clock = clock
         self._events = Events(client, clock, instance)
+        self._statuses = Statuses(client, store, self._children, metrics, self._events)
         self.recheck: set[Key] = set()
         """Servers whose referenced ConfigMap is to be read again at the next visit."""
 
@@ -150,6 +152,13 @@ class Reconciler:
         Raises ApiError, TemporaryFailure (and Stale): the visit is repeated with back-off. Every
         write so far was right on its own, so a visit may end anywhere.
         """
+        try:
+            return await self._visit(key)
+        except NamespaceTerminating as end:
+            LOG.info("the namespace is being deleted", extra={"server": key[1], "error": str(end)})
+            return None
+
+    async def _visit(self, key: Key) -> float | None:
         record = self._store.server(key)
         if record is None or record.deleting:
             self._forget(key)
@@ -166,7 +175,8 @@ class Reconciler:
         if defect is not None:
             raise defect
         asked, decided = visit.objection.ask_again, visit.decision.look_again
-        times = (visit.look_again, folded_again, asked, decided)
+        due = next_read(self._store.pods(key), self._clock())
+        times = (visit.look_again, folded_again, asked, decided, due)
         return min((time for time in times if time is not None), default=None)
 
     def _forget(self, key: Key) -> None:
@@ -191,7 +201,7 @@ class Reconciler:
             workload = self._workload(key, server, in_force)
             if workload is not None and workload.trial:
                 workload = calm(workload)  # what is refused is the trial's pod
-            diagnosis = await self._boot.diagnose(key, in_force, workload, pods)
+            diagnosis = await self._boot.diagnose(key, in_force, workload, pods, now)
         seen = server, unreadable, revisions, remembered, pods, diagnosis, now
         world = World(*seen, deployment=deployment)
         if server.spec.autotune is None or server.spec.paused or world.in_force is None:
@@ -275,13 +285,20 @@ class Reconciler:
             in_force = replace(base, objects=base.objects[:1])
             as_served = with_replicas(server, deployment.spec_replicas)
         shape = visit.shape or self._trials.ended(key, visit.world, visit.revisions)
+        diagnosis = visit.world.diagnosis
+        holder = diagnosis.failure.numbers.get("holder", "") if diagnosis is not None else ""
         try:
-            applied = await self._children.apply(key, as_served, in_force, visit.proposal, shape)
+            applied = await self._children.apply(
+                key, as_served, in_force, visit.proposal, shape, holder
+            )
         except NameConflict as conflict:
             visit.objection = conflicted(conflict)
             return True
         visit.notes.extend(repair_note(kind, key[1]) for kind in applied.repaired)
         visit.look_again = applied.look_again
+        if applied.scaled and visit.relation is not Relation.STOPPED:
+            step = scaled(server.metadata.generation, *applied.scaled)
+            await self._events.post_once(server, [step])
         if not applied.complete:
             await self._events.post(server, visit.notes)
             return False
@@ -307,10 +324,13 @@ class Reconciler:
 
     async def _fold(self, visit: _Visit, update: str | None) -> float | None:
         """Write the status; seconds after which it is to be folded again."""
-        again, told = await self._write_status(visit, self._observed(visit, update))
+        key, server, remembered = visit.key, visit.server, visit.world.remembered
+        folded = fold(server, remembered, self._observed(visit, update), self._clock())
+        self._metrics.set_server_state(*key, server_state(folded.status))
+        told = await self._statuses.write(key, server, visit.body, remembered, folded.status)
         waits = visit.objection.waits
-        await self._events.post(visit.server, visit.notes if waits else [*visit.notes, *told])
-        return again
+        await self._events.post(server, visit.notes if waits else [*visit.notes, *told])
+        return folded.look_again
 
     def _observed(self, visit: _Visit, update: str | None) -> Observed:
         key, in_force = visit.key, visit.in_force
@@ -365,36 +385,3 @@ class Reconciler:
         if in_force is None or in_force.plan is None or not self._nodes.visible:
             return None
         return count(self._nodes.by_node(in_force.plan.placement.gpu), self._store.all_pods())
-
-    async def _write_status(
-        self, visit: _Visit, observed: Observed
-    ) -> tuple[float | None, list[Note]]:
-        key, server, body, remembered = visit.key, visit.server, visit.body, visit.world.remembered
-        before = body.get("status") or {}
-        folded = fold(server, remembered, observed, self._clock())
-        self._metrics.set_server_state(*key, server_state(folded.status))
-        status = folded.status.to_json_object()
-        if status == before or normalized(status) == normalized(before):
-            return folded.look_again, []
-        patch = {
-            "apiVersion": body["apiVersion"],
-            "kind": body["kind"],
-            "metadata": {
-                "name": key[1],
-                "namespace": key[0],
-                "uid": server.metadata.uid,
-                "resourceVersion": server.metadata.resource_version,
-            },
-            "status": status,
-        }
-        try:
-            answer = await self._client.apply(SERVERS, key[0], key[1], patch, "status")
-        except ApiError as error:
-            if error.code not in (404, 409):
-                raise
-            await self._children.ensure_alive(key, server)
-            raise Stale(f"VLLMServer {key[1]} has changed since it was read") from error
-        self._metrics.writes.labels("VLLMServer/status").inc()
-        self._store.observe(SERVERS.kind, answer)
-        told = warnings(remembered.status.conditions, folded.status.conditions)
-        return folded.look_again, told

@@ -27,10 +27,10 @@ from typing import Final, Literal, cast
 from .tables import rows_for
 from .versions import Version
 
-Seen = Literal["log", "termination", "waiting", "scheduling", "deployment", "failed"]
+Seen = Literal["log", "termination", "waiting", "scheduling", "deployment", "failed", "event"]
 """Where a text comes from: the engine's log; how its container ended, as ``ended`` writes it; why
-the container or the scheduler or the Deployment waits, or why the node ended the whole pod, in
-Kubernetes' words."""
+the container or the scheduler or the Deployment waits, why the node ended the whole pod, or an
+event of the pod with its reason, in Kubernetes' words."""
 
 RepairKind = Literal["none", "shorterMaxModelLen", "lowerUtilization", "fewerSequences"]
 

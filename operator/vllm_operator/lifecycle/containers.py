@@ -64,6 +64,30 @@ def waits_for(body: Mapping[str, Any]) -> str:
     return ""
 
 
+def is_unprepared(body: Mapping[str, Any]) -> bool:
+    """Whether the node that took the pod has yet to give it volumes and network.
+
+    Before Kubernetes 1.29 no condition tells these from an image that is pulled: then it is a pod
+    of which no container has begun.
+    """
+    status = body.get("status") or {}
+    conditions = {one["type"]: one.get("status") for one in status.get("conditions") or []}
+    sandbox = conditions.get("PodReadyToStartContainers")
+    if not status.get("startTime") or sandbox is not None:
+        return sandbox == "False" and bool(status.get("startTime"))
+    kinds = ("initContainerStatuses", "containerStatuses")
+    return not any(_has_begun(one) for kind in kinds for one in status.get(kind) or [])
+
+
+def _has_begun(one: Status) -> bool:
+    """Whether its node has got to a container: it ran, or it is told why it does not."""
+    state = one.get("state") or {}
+    reason = (state.get("waiting") or {}).get("reason") or ""
+    return (
+        bool(one.get("lastState")) or bool(state.keys() - {"waiting"}) or reason not in ON_ITS_WAY
+    )
+
+
 def failing_beside(body: Mapping[str, Any]) -> Beside | None:
     """The first container beside the engine that fails; None where none does."""
     for name, is_sidecar, one in _init_containers(body):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Final
 
 from vllm_operator.engine.failures import Failure, known_failure, shown
 from vllm_operator.engine.versions import Version
@@ -12,6 +13,9 @@ from .containers import Beside
 from .records import ChildRecord, PodRecord
 from .revisions import Pinned
 from .rollout import is_lagging, is_settled
+
+OBJECTS: Final = ("name", "key", "volume")
+"""What a failure's numbers call an object that it is of."""
 
 
 def failure_of_objects(
@@ -73,6 +77,8 @@ def is_news(failure: Failure, said: Failure) -> bool:
     """Whether a failure says more than what was said of the same plan before.
 
     Numbers differ a little from start to start, and the end of one start may disturb the next:
-    neither is news.
+    neither is news. The same of another object is.
     """
-    return said.reason != failure.reason and (said.passes or not failure.passes)
+    if said.reason == failure.reason:
+        return any(said.numbers.get(one) != failure.numbers.get(one) for one in OBJECTS)
+    return said.passes or not failure.passes

@@ -2,7 +2,8 @@
 
 Read from the words of the scheduler (the condition ``PodScheduled``) and of the API server (the
 condition ``ReplicaFailure`` of a Deployment whose pods it refuses). ``hindrances.csv`` says for
-each wording whether what is missing is freed when a pod of the server ends. What other schedulers
+each wording whether what is missing is freed when a pod of the server ends, and what to do where
+it is not. What other schedulers
 say in words of their own may be freed; what the API server refuses is not, unless it is a quota.
 """
 
@@ -35,6 +36,15 @@ def is_freed(seen: Seen, message: str) -> bool:
     return any(_row_says(seen, reason, unknown=True) for reason in _reasons(message))
 
 
+def way_out(message: str) -> str:
+    """What leads out where a pod has no node and the end of no other one helps; else empty."""
+    if is_freed("scheduling", message):
+        return ""
+    reasons = _reasons(message)
+    found = [next(way for one, _, way in _rows("scheduling") if one.search(r)) for r in reasons]
+    return ", or ".join(dict.fromkeys(filter(None, found)))
+
+
 def _exceeds(message: str) -> bool:
     """Whether more of a counted resource is requested than a quota has in all."""
     requested, limited = (_amounts(message, word) for word in ("requested", "limited"))
@@ -56,11 +66,11 @@ def _reasons(message: str) -> list[str]:
 
 
 def _row_says(seen: Seen, text: str, *, unknown: bool) -> bool:
-    found = (freed for fragment, freed in _rows(seen) if fragment.search(text))
+    found = (freed for fragment, freed, _ in _rows(seen) if fragment.search(text))
     return next(found, unknown)
 
 
 @lru_cache(maxsize=2)
-def _rows(seen: Seen) -> Sequence[tuple[re.Pattern[str], bool]]:
+def _rows(seen: Seen) -> Sequence[tuple[re.Pattern[str], bool, str]]:
     rows = [row for row in datafiles.rows(__package__, TABLE) if row["seen"] == seen]
-    return [(re.compile(row["fragment"]), row["freed"] == "yes") for row in rows]
+    return [(re.compile(row["fragment"]), row["freed"] == "yes", row["way_out"]) for row in rows]

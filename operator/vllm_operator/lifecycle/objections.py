@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,6 +11,12 @@ from vllm_operator.api.conditions import truncate
 from vllm_operator.api.plan import Problem, Unplanned
 from vllm_operator.errors import NameConflict, PredecessorRemains, TemporaryFailure
 from vllm_operator.sizing.asked.inputs import PlanningInputs
+
+_ONE_TIME: Final = re.compile(
+    r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|\b[0-9a-f]{16,}\b"
+    r"|\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[\d.]*Z?"
+)
+"""Identifiers of requests, and times."""
 
 PREDECESSOR_SECONDS: Final = 1.0
 ASK_AGAIN_SECONDS: Final = 30.0
@@ -70,6 +78,17 @@ def conflicted(conflict: NameConflict) -> Objection:
 def refused_by_server(message: str) -> Objection:
     """What a visit comes to where the API server, a quota or a webhook refuses an object."""
     return Objection((_problem("ObjectRefused", message),), ask_again=ASK_AGAIN_SECONDS)
+
+
+def steadied(problem: Problem, said: Sequence[Problem]) -> Problem:
+    """A problem in the words in which it was said before, where no more than an identifier differs.
+
+    A webhook or an API server may name each request, and it is asked again and again: that the
+    words are others is no news, and no reason for a write.
+    """
+    what = _ONE_TIME.sub("", problem.message)
+    known = (one for one in said if (one.reason, one.field) == (problem.reason, problem.field))
+    return next((one for one in known if _ONE_TIME.sub("", one.message) == what), problem)
 
 
 def unexpected(error: Exception) -> Objection:

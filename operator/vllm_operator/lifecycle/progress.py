@@ -18,6 +18,7 @@ from vllm_operator.hardware import catalogue
 
 from .containers import ON_ITS_WAY
 from .gpus import GPUCount
+from .hindrances import way_out
 from .records import ChildRecord, PodRecord
 from .recovery import Trouble
 from .remembered import Remembered
@@ -238,9 +239,15 @@ def _unschedulable(server: VLLMServer, observed: Observed, pod: PodRecord) -> tu
         count = f" ({seen})" if seen is not None else ""
         where = "for a replica" if placement.nodes == 1 else f"for each of {placement.nodes} pods"
         label = _missing_label(placement.gpu) if no_match and seen and not seen.offered else ""
-        message = f"the scheduler finds no node with {need} {where}{count}: {told}{label}"
-        return "WaitingForGPU", message
-    return "Unschedulable", f"the scheduler finds no node for a replica: {told}"
+        said = f"the scheduler finds no node with {need} {where}{count}: {told}"
+        return "WaitingForGPU", _with(said, label or way_out(told))
+    return "Unschedulable", _with(
+        f"the scheduler finds no node for a replica: {told}", way_out(told)
+    )
+
+
+def _with(said: str, way: str) -> str:
+    return f"{said}; {way}" if way else said
 
 
 def _missing_label(product: str) -> str:
@@ -249,7 +256,7 @@ def _missing_label(product: str) -> str:
     if known is None or catalogue.PRODUCT_LABEL not in known.node_labels:
         return ""
     label = f"{catalogue.PRODUCT_LABEL}={known.label_values[0]}"
-    return f"; nodes that have it, and pools that are to bring them, need the label {label}"
+    return f"nodes that have it, and pools that are to bring them, need the label {label}"
 
 
 def _pod_hint(pods: Sequence[PodRecord]) -> str:

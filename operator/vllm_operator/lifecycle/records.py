@@ -18,7 +18,7 @@ from vllm_operator.manifests import labels as names
 from vllm_operator.manifests.fieldset import field_set_digest
 from vllm_operator.manifests.render import surroundings
 
-from .containers import Beside, failing_beside, waits_for
+from .containers import Beside, failing_beside, is_unprepared, waits_for
 from .endings import MESSAGE_LIMIT, Ending, ending_of, engine_status
 from .kinds import DEPLOYMENTS, LEADER_WORKER_SETS, PODS, REVISIONS, SERVERS
 
@@ -137,6 +137,8 @@ class PodRecord(Record):
     """What it waits for before its engine loads, or beside it; empty where the engine loads."""
     beside: Beside | None = None
     """Another container that fails, while it is not ready."""
+    unprepared: bool = False
+    """Whether its node has yet to give it volumes and network; its events then say what fails."""
     engine_ready: bool = False
     """Whether its engine answers, whatever the pod's other containers do."""
 
@@ -321,6 +323,7 @@ def pod_record(body: Mapping[str, Any]) -> PodRecord:
         leads=labels.get(COMPONENT, ENGINE) == ENGINE,
         waits_for="" if ready else waits_for(body),
         beside=None if ready else failing_beside(body),
+        unprepared=not ready and not failed and is_unprepared(body),
         engine_ready=bool(container.get("ready")),
     )
 

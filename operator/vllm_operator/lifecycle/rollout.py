@@ -88,6 +88,7 @@ def choose_strategy(
     may_surge: bool = True,
     surges_only: bool = False,
     dead_first: bool = False,
+    volume_holder: str = "",
 ) -> Strategy:
     """The strategy for the next apply.
 
@@ -96,6 +97,7 @@ def choose_strategy(
     holds: then nothing but in place can ever end, whatever the specification asks for. While there
     are pods of another plan, ``surges_only`` takes no ready one away, whatever else is said, as
     nobody asked for this rollout; ``dead_first`` lets those go that do not serve.
+    ``volume_holder`` is who has the volume that a new pod waits for, in Kubernetes' words.
     """
     wanted = (spec.rollout.strategy if spec.rollout else None) or "Auto"
     rolling = deployment if deployment is not None and is_rolling(deployment) else None
@@ -114,6 +116,7 @@ def choose_strategy(
         waiting_since = _waits_for_node_since(
             template, pods
         )  # no old pod of it has what is refused
+    waiting_since = waiting_since or _waits_for_volume_since(template, pods, volume_holder)
     if since is None and waiting_since is not None:
         deadline = waiting_since + timedelta(seconds=surge_timeout_seconds(spec))
         if now < deadline:
@@ -239,6 +242,17 @@ def _waits_for_node_since(template: str, pods: Sequence[PodRecord]) -> datetime 
         and is_freed("scheduling", pod.unschedulable_message)
     ]
     return min(times, default=None)
+
+
+def _waits_for_volume_since(
+    template: str, pods: Sequence[PodRecord], holder: str
+) -> datetime | None:
+    """Since when a pod of the plan waits for a volume that an old pod has on another node."""
+    alive = [pod for pod in pods if not pod.deleting and not pod.failed]
+    new = [pod for pod in alive if pod.template == template and pod.unprepared and pod.started_at]
+    if not any(pod.name in holder for pod in alive if pod not in new):
+        return None
+    return min((datetime.fromisoformat(pod.started_at or "") for pod in new), default=None)
 
 
 def _refused_since(deployment: ChildRecord, planned_at: str) -> datetime | None:

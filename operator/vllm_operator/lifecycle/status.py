@@ -1,11 +1,12 @@
 """The status of a server, folded from what was decided and observed. Pure.
 
+What is wrong stands in the condition that it is of and in ``Ready``; others name the condition.
 Two visits that see the same write the same: nothing in it changes without a transition.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -28,7 +29,9 @@ from vllm_operator.engine.versions import (
     version_note,
 )
 from vllm_operator.manifests import labels as names
+from vllm_operator.sizing.layout.utilization import gib
 
+from .objections import steadied
 from .progress import Observed, progress_of, rollout_cause
 from .recovery import Trouble
 from .remembered import Remembered
@@ -53,6 +56,9 @@ def fold(server: VLLMServer, remembered: Remembered, observed: Observed, now: da
     with which the server was last ready, what engines of the plan said, and the cause of a rollout.
     """
     before, plan = remembered.status, observed.plan
+    if before.observed_generation == server.metadata.generation:
+        steady = tuple(steadied(one, before.problems) for one in observed.problems)
+        observed = replace(observed, problems=steady)
     same_plan = plan is not None and remembered.inputs_hash == plan.inputs_hash
     engine_version = observed.engine_version or (before.engine_version if same_plan else None)
     planned = _planned(observed, engine_version if plan else None)
@@ -110,7 +116,7 @@ def _columns(server: VLLMServer, observed: Observed) -> Summary:
 
 
 def summary(plan: Plan) -> Summary:
-    """What the printer columns show of a plan."""
+    """What people are shown of a plan."""
     placement = plan.placement
     split = [("TP", placement.tensor), ("PP", placement.pipeline), ("DP", placement.data)]
     parts = [f"{name}{size}" for name, size in split if size > 1 or name == "TP"]
@@ -119,8 +125,14 @@ def summary(plan: Plan) -> Summary:
     gpus = f"{placement.gpus_per_replica} x {placement.gpu.removeprefix('NVIDIA-')}"
     if placement.nodes > 1:
         gpus += f" on {counted(placement.nodes, 'node')}"
+    memory = plan.memory
     return Summary(
-        model=plan.model.id, gpus=gpus, parallelism=" ".join(parts), version=plan.engine.version
+        model=plan.model.id,
+        gpus=gpus,
+        parallelism=" ".join(parts),
+        memory=f"{gib(memory.weights)} weights and {gib(memory.kv_cache.expected)} KV cache of "
+        f"{gib(memory.total)}",
+        version=plan.engine.version,
     )
 
 
@@ -199,7 +211,7 @@ def _available(server: VLLMServer, observed: Observed) -> ConditionDraft:
     trouble: Trouble | Abandoned | None = observed.trouble if ready < wanted else None
     if observed.stopped:
         trouble = observed.abandoned
-    why = f"; {trouble.message}" if trouble else ""
+    why = "; the condition Progressing says why" if trouble else ""
     if wanted == 0 and ready == 0:
         return ConditionDraft(
             type="Available", status="False", reason="ScaledToZero", message="spec.replicas is 0"
@@ -249,19 +261,20 @@ def _update_available(observed: Observed) -> ConditionDraft:
 def _stalled(observed: Observed, progressing: ConditionDraft) -> ConditionDraft:
     if observed.problems and not observed.waits:
         first = observed.problems[0]
-        message = f"{first.field}: {first.message}"
+        edit = "" if first.reason in NOT_THE_SPECIFICATION else "the specification must change: "
         return ConditionDraft(
             type="Stalled",
             status="True",
             reason=observed.abandoned.reason if observed.abandoned else "NotPlanned",
-            message=message
-            if first.reason in NOT_THE_SPECIFICATION
-            else f"the specification must change: {message}",
+            message=f"{edit}{first.reason} at {first.field}; the condition Planned says why",
         )
     stopped = progressing.reason in START_FAILURES and progressing.status == "False"
     if stopped or progressing.reason == "RolloutStuck":
         return ConditionDraft(
-            type="Stalled", status="True", reason=progressing.reason, message=progressing.message
+            type="Stalled",
+            status="True",
+            reason=progressing.reason,
+            message="it does not go on like this; the condition Progressing says why",
         )
     return ConditionDraft(
         type="Stalled", status="False", reason="Progressing", message="nothing stops the operator"
@@ -275,7 +288,10 @@ def _reconciling(
     if waits or progressing.status == "True":
         cause = planned if waits else progressing
         return ConditionDraft(
-            type="Reconciling", status="True", reason="Progressing", message=cause.message
+            type="Reconciling",
+            status="True",
+            reason="Progressing",
+            message=f"{cause.reason}; the condition {cause.type} says more",
         )
     return ConditionDraft(
         type="Reconciling", status="False", reason="Settled", message="nothing is under way"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any, cast
 
 import pytest
@@ -23,6 +24,7 @@ from vllm_operator.lifecycle.recovery import Diagnosis
 from vllm_operator.lifecycle.revisions import Pinned
 
 KEY = ("default", "qwen")
+NOW = datetime.fromisoformat("2026-01-01T10:10:00Z")
 STARTED = "2026-01-01T10:00:05Z"
 JUST_ENDED = replace(ENDING, previous=False, started=STARTED)
 TOO_SMALL = (
@@ -61,8 +63,9 @@ async def look(
     *pods: PodRecord,
     deployment: ChildRecord = DEPLOYMENT,
     plan: Pinned = PLAN,
+    now: datetime = NOW,
 ) -> Diagnosis:
-    found = await boot.diagnose(KEY, plan, deployment, pods)
+    found = await boot.diagnose(KEY, plan, deployment, pods, now)
     assert found is not None
     return found
 
@@ -133,12 +136,12 @@ async def test_a_new_plan_is_judged_by_itself() -> None:
 
 async def test_a_server_whose_pods_load_for_the_first_time_has_no_failure() -> None:
     boot, _ = reader()
-    assert await boot.diagnose(KEY, PLAN, DEPLOYMENT, [replace(FAILED, ending=None)]) is None
+    assert await boot.diagnose(KEY, PLAN, DEPLOYMENT, [replace(FAILED, ending=None)], NOW) is None
 
 
 async def test_a_ready_pod_that_once_failed_has_no_failure() -> None:
     boot, _ = reader()
-    assert await boot.diagnose(KEY, PLAN, DEPLOYMENT, [replace(FAILED, ready=True)]) is None
+    assert await boot.diagnose(KEY, PLAN, DEPLOYMENT, [replace(FAILED, ready=True)], NOW) is None
 
 
 @pytest.mark.parametrize("code", [403, 404, 500])
@@ -473,4 +476,65 @@ async def test_a_pod_that_its_node_evicted_is_told_while_the_next_one_loads() ->
 async def test_an_eviction_of_the_past_is_no_news(pods: list[PodRecord], ready: int) -> None:
     boot, _ = reader()
     deployment = replace(DEPLOYMENT, ready_replicas=ready)
-    assert await boot.diagnose(KEY, PLAN, deployment, pods) is None
+    assert await boot.diagnose(KEY, PLAN, deployment, pods, NOW) is None
+
+
+UNPREPARED = replace(
+    FAILED, ending=None, unprepared=True, started_at="2026-01-01T10:09:30Z", waiting_reason=""
+)
+
+
+class Events:
+    """Stands for the API server's events: of each read its answer."""
+
+    def __init__(self, *answers: str | Exception) -> None:
+        self.answers = list(answers)
+        self.asked: list[str] = []
+
+    async def events_of(self, namespace: str, uid: str, limit: int) -> list[dict[str, Any]]:
+        self.asked.append(f"{namespace}/{uid}/{limit}")
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        note = f'MountVolume.SetUp failed for volume "v" : secret "{answer}" not found'
+        return [{"reason": "FailedMount", "note": note, "eventTime": "2026-01-01T10:09:40Z"}]
+
+
+def later(seconds: float) -> datetime:
+    return NOW + timedelta(seconds=seconds)
+
+
+async def test_a_pod_that_its_node_does_not_prepare_is_diagnosed_by_its_events() -> None:
+    events = Events("company-ca")
+    found = await look(BootReader(cast(Client, events)), UNPREPARED)
+    assert (found.failure.reason, found.ends) == ("SecretMissing", 0)
+    assert events.asked == [f"default/{UNPREPARED.uid}/100"]
+
+
+async def test_between_two_reads_that_are_due_what_the_events_said_stands() -> None:
+    events = Events("company-ca", "company-ca")
+    boot = BootReader(cast(Client, events))
+    for seconds in (0, 1, 9, 10, 11):
+        assert (await look(boot, UNPREPARED, now=later(seconds))).failure.reason == "SecretMissing"
+    assert len(events.asked) == 2
+
+
+async def test_a_secret_that_is_mended_gives_way_to_the_next_one_that_is_missing() -> None:
+    boot = BootReader(cast(Client, Events("company-ca", "chat")))
+    await look(boot, UNPREPARED)
+    assert "Secret chat" in (await look(boot, UNPREPARED, now=later(10))).failure.means
+
+
+async def test_an_api_server_that_refuses_events_is_not_asked_at_every_visit() -> None:
+    events = Events(ApiError(403, "Forbidden", "no"))
+    boot = BootReader(cast(Client, events))
+    for _ in range(3):
+        assert await boot.diagnose(KEY, PLAN, DEPLOYMENT, [UNPREPARED], NOW) is None
+    assert len(events.asked) == 1
+
+
+async def test_a_pod_that_goes_on_is_no_longer_told_of() -> None:
+    boot = BootReader(cast(Client, Events("company-ca")))
+    await look(boot, UNPREPARED)
+    goes_on = replace(UNPREPARED, unprepared=False)
+    assert await boot.diagnose(KEY, PLAN, DEPLOYMENT, [goes_on], NOW) is None

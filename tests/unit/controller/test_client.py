@@ -18,7 +18,7 @@ from kubernetes.aio.client.configuration import Configuration
 from localcluster.components import kubeconfig
 from vllm_operator.controller.client import Client, last_bytes, load_configuration
 from vllm_operator.controller.metrics import Metrics
-from vllm_operator.errors import ApiError, TemporaryFailure
+from vllm_operator.errors import ApiError, NamespaceTerminating, TemporaryFailure
 from vllm_operator.lifecycle.kinds import DEPLOYMENTS, LEADER_WORKER_SETS, LEASES, NODES
 
 TLS = ssl.PROTOCOL_TLS_CLIENT
@@ -275,3 +275,22 @@ async def test_the_kubeconfig_is_the_one_that_is_named_when_it_is_read(
         path.write_text(kubeconfig(f"https://{name}", b"", "user", "token", "default"))
         monkeypatch.setenv("KUBECONFIG", str(path))
         assert (await load_configuration()).host == f"https://{name}"
+
+
+async def test_of_one_object_so_many_events_are_asked_for(wire: Wire) -> None:
+    wire.says(200, {"items": [ONE]})
+    assert await wire.client.events_of("default", "p1", 5) == [ONE]
+    method, path, query, *_ = wire.came[0]
+    assert (method, path) == ("GET", "/apis/events.k8s.io/v1/namespaces/default/events")
+    assert query == {"fieldSelector": "regarding.uid=p1", "limit": "5"}
+
+
+@pytest.mark.parametrize("causes", [[], [{"reason": "NamespaceTerminating"}]])
+async def test_a_refusal_because_the_namespace_goes_is_one_of_its_own(
+    wire: Wire, causes: list[dict[str, str]]
+) -> None:
+    status = {"reason": "Forbidden", "message": "no", "details": {"causes": causes}}
+    wire.says(403, status)
+    with pytest.raises(ApiError) as refused:
+        await wire.client.create(DEPLOYMENTS, "default", ONE)
+    assert isinstance(refused.value, NamespaceTerminating) is bool(causes)

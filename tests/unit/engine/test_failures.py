@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import pytest
 
+from unit.engine.event_texts import EVENTS
 from vllm_operator.api.conditions import START_FAILURES
 from vllm_operator.engine.failures import (
     Failure,
@@ -890,6 +891,40 @@ TEXTS = [
         "present; cannot allocate unhealthy devices nvidia.com/gpu, which is unexpected",
         "PodRejected",
         "no healthy devices",
+    ),
+    Said(
+        "deployment",
+        "0.30.0",
+        'pods "qwen-7d-" is forbidden: error looking up service account ai/typo: serviceaccount '
+        '"typo" not found',
+        "PodRefused",
+        "there is no ServiceAccount typo",
+    ),
+    Said(
+        "deployment",
+        "0.30.0",
+        'pods "qwen-7d-x" is forbidden: no PriorityClass with name typo was found',
+        "PodRefused",
+        "there is no PriorityClass typo",
+    ),
+    Said(
+        "deployment",
+        "0.30.0",
+        'pods "qwen-7d-x" is forbidden: pod rejected: RuntimeClass "typo" not found',
+        "PodRefused",
+        "there is no RuntimeClass typo",
+    ),
+    Said(
+        "deployment",
+        "0.30.0",
+        'Internal error occurred: failed calling webhook "pods.example.com": failed to call '
+        'webhook: Post "https://hook.ai.svc:443/?timeout=10s": dial tcp: connection refused',
+        "PodRefused",
+        "the webhook pods.example.com, which is asked about every pod, does not answer",
+    ),
+    *(
+        Said("event", "0.30.0", f"{reason}: {note}", told, means)
+        for reason, note, means, told in EVENTS
     ),
 ]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from vllm_operator.lifecycle.containers import failing_beside, waits_for
+from vllm_operator.lifecycle.containers import failing_beside, is_unprepared, waits_for
 
 ON_A_NODE = {"nodeName": "gpu-1"}
 RUNNING = {"running": {"startedAt": "2026-01-01T10:00:00Z"}}
@@ -139,3 +139,34 @@ def test_the_engine_s_own_failure_is_no_other_container_s() -> None:
 def test_containers_that_are_being_created_do_not_fail() -> None:
     others = container("proxy", CREATING), container(state=CREATING)
     assert failing_beside(pod(*others, init=[container("fetch", INITIALIZING)])) is None
+
+
+@pytest.mark.parametrize(
+    ("body", "unprepared"),
+    [
+        (pod(container(state=CREATING), PodReadyToStartContainers="False"), True),
+        (pod(container(state=CREATING), PodReadyToStartContainers="True"), False),
+        (pod(container(state=CREATING)), True),
+        (pod(container(state=INITIALIZING), init=[container("fetch", INITIALIZING)]), True),
+        (pod(container(state=INITIALIZING), init=[container("fetch")]), False),
+        (pod(container(state={"waiting": {"reason": "ErrImagePull"}})), False),
+        (pod(container(state=CREATING, lastState=DONE)), False),
+        (pod(container(state=RUNNING)), False),
+        ({"spec": ON_A_NODE, "status": {}}, False),
+    ],
+    ids=[
+        "no sandbox",
+        "a sandbox",
+        "an older kubelet",
+        "an older kubelet, with an init container",
+        "an init container runs",
+        "an image is pulled",
+        "a container ran before",
+        "the engine runs",
+        "not taken up",
+    ],
+)
+def test_a_pod_is_unprepared_until_its_node_gives_it_volumes_and_network(
+    body: Any, unprepared: bool
+) -> None:
+    assert is_unprepared(body) is unprepared

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from vllm_operator.datafiles import rows
-from vllm_operator.lifecycle.hindrances import is_freed
+from vllm_operator.lifecycle.hindrances import is_freed, way_out
 
 SCHEDULER = "0/3 nodes are available: {}. preemption: 0/3 nodes are available: {}"
 VICTIMS = "3 No preemption victims found for incoming pod."
@@ -80,6 +80,26 @@ def test_what_another_pod_holds_is_freed_by_its_end(reason: str) -> None:
 @pytest.mark.parametrize("reason", NO_NODE)
 def test_no_pod_is_ended_for_one_that_no_node_would_take(reason: str) -> None:
     assert not is_freed("scheduling", SCHEDULER.format(reason, "3 Preemption is not helpful."))
+
+
+@pytest.mark.parametrize("reason", NO_NODE)
+def test_what_no_pod_s_end_helps_has_another_way_out(reason: str) -> None:
+    assert way_out(SCHEDULER.format(reason, "3 Preemption is not helpful."))
+
+
+@pytest.mark.parametrize("reason", HELD_BY_PODS)
+def test_what_the_end_of_a_pod_frees_needs_no_other_way_out(reason: str) -> None:
+    assert way_out(SCHEDULER.format(reason, VICTIMS)) == ""
+
+
+def test_of_nodes_that_lack_several_things_each_way_out_is_named_once() -> None:
+    told = (
+        "1 node(s) had untolerated taint {a: b}, 1 node(s) were unschedulable, 1 node(s) had taints"
+    )
+    assert way_out(SCHEDULER.format(told, "")) == (
+        "add the taint to spec.pod.tolerations, or take it off a node, or uncordon a node "
+        "(kubectl uncordon), or mend one that is not ready"
+    )
 
 
 @pytest.mark.parametrize("message", NOT_THERE)

@@ -20,6 +20,7 @@ from vllm_operator.lifecycle.objections import (
     Objection,
     conflicted,
     refused_by_server,
+    steadied,
     unavailable,
     unexpected,
     unplannable,
@@ -96,3 +97,29 @@ def test_a_defect_of_planning_is_named_as_one() -> None:
     found = unexpected(KeyError("tensor"))
     assert found.problems[0].reason == "OperatorDefect"
     assert "(KeyError: 'tensor')" in found.problems[0].message
+
+
+def refused(message: str) -> Problem:
+    (problem,) = refused_by_server(message).problems
+    return problem
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "denied: request {0}c5a1f9e-0000-4000-8000-000000000000 is not allowed",
+        "denied (trace {0}af7651916cd43dd8448eb211c80319c) by the policy",
+        "denied at 2026-01-0{0}T10:00:00.123456Z by the policy",
+    ],
+    ids=["a request", "a trace", "a time"],
+)
+def test_a_refusal_that_only_names_another_request_is_the_one_that_was_told(message: str) -> None:
+    first, second = (refused(message.format(number)) for number in (1, 2))
+    assert steadied(second, [first]) == first
+
+
+@pytest.mark.parametrize(
+    "now", [refused("exceeded quota: used: 2"), unexpected(ValueError("used: 1")).problems[0]]
+)
+def test_a_refusal_with_other_numbers_or_of_another_kind_is_told_anew(now: Problem) -> None:
+    assert steadied(now, [refused("exceeded quota: used: 1")]) == now

@@ -311,3 +311,28 @@ def test_once_no_pod_of_another_plan_is_left_the_strategy_is_the_one_asked_for()
     pods = [replace(OLD, template=NEW.template), replace(OLD, name="going", deleting=True)]
     chosen = choose_strategy(spec, DEPLOYMENT, pods, NOW, surges_only=True)
     assert chosen.rolling_update == IN_PLACE
+
+
+LATER = NOW + timedelta(hours=1)
+UNPREPARED = replace(
+    NEW, scheduled=True, unschedulable_since=None, unprepared=True, started_at=NOW.isoformat()
+)
+
+
+def test_a_pod_that_waits_for_a_volume_of_an_old_one_makes_the_rollout_go_on_in_place() -> None:
+    pods, held = [OLD, UNPREPARED], {"volume_holder": "pod(s) old"}
+    early = choose_strategy(SPEC, ROLLING, pods, NOW, **held)
+    assert (early.rolling_update, early.look_again) == (SURGE, 120.0)
+    assert choose_strategy(SPEC, ROLLING, pods, LATER, **held).rolling_update == IN_PLACE
+
+
+@pytest.mark.parametrize("holder", ["", "pod(s) somebody-else"])
+def test_no_pod_is_ended_for_a_volume_that_is_not_its_own(holder: str) -> None:
+    chosen = choose_strategy(SPEC, ROLLING, [OLD, UNPREPARED], LATER, volume_holder=holder)
+    assert chosen.rolling_update == SURGE
+
+
+def test_a_pod_that_has_its_volumes_by_now_ends_no_other_for_them() -> None:
+    prepared = replace(UNPREPARED, unprepared=False)
+    chosen = choose_strategy(SPEC, ROLLING, [OLD, prepared], LATER, volume_holder="pod(s) old")
+    assert chosen.rolling_update == SURGE

@@ -13,7 +13,7 @@ from support.builders import make_plan, make_server
 from support.observed import DEPLOYMENT, NOW, POD
 from vllm_operator.api.plan import Problem
 from vllm_operator.lifecycle.gpus import GPUCount
-from vllm_operator.lifecycle.notes import Note, warnings
+from vllm_operator.lifecycle.notes import Note, event, steps, warnings
 from vllm_operator.lifecycle.progress import Observed
 from vllm_operator.lifecycle.recovery import Trouble
 from vllm_operator.lifecycle.remembered import Remembered
@@ -184,8 +184,7 @@ def test_a_rollout_past_its_deadline_is_stalled_and_says_what_the_pod_says() -> 
     status = folded(replace(stuck, pods=(pod,))).status
     assert conditions(status)["Stalled"] == ("True", "RolloutStuck")
     assert conditions(status)["Ready"] == ("False", "RolloutStuck")
-    (stalled,) = [c for c in status["conditions"] if c["type"] == "Stalled"]
-    assert "last exit code 1" in stalled["message"]
+    assert "last exit code 1" in said(status, "Ready")
 
 
 def test_of_what_a_waiting_pod_says_the_last_400_characters_are_told() -> None:
@@ -341,9 +340,8 @@ def test_a_failure_that_may_pass_is_waited_for_until_the_deadline() -> None:
 def test_a_failing_replica_beside_one_that_serves_keeps_the_server_available() -> None:
     deployment = replace(DEPLOYMENT, spec_replicas=2, replicas=2, updated_replicas=2)
     status = folded(replace(STOPPED, deployment=deployment), replicas=2).status
-    available = next(c for c in status["conditions"] if c["type"] == "Available")
-    assert (available["status"], available["reason"]) == ("True", "SomeReplicasReady")
-    assert "too small" in available["message"]
+    assert conditions(status)["Available"] == ("True", "SomeReplicasReady")
+    assert said(status, "Available").endswith("the condition Progressing says why")
 
 
 def test_a_failure_is_told_by_one_event_and_never_again_while_it_lasts() -> None:
@@ -526,6 +524,13 @@ def test_the_plan_that_served_last_is_remembered_until_another_serves() -> None:
     assert second["latestReadyRevision"] == "qwen-2"
 
 
+MEMORY = summary(make_plan()).memory
+
+
+def test_the_summary_says_in_gib_what_is_planned_on_each_gpu() -> None:
+    assert MEMORY == "7.12 GiB weights and 40.00 GiB KV cache of 79.16 GiB"
+
+
 def test_the_summary_names_nodes_and_experts_where_they_are_spread() -> None:
     placement = {
         **make_plan().to_json_object()["placement"],
@@ -539,8 +544,115 @@ def test_the_summary_names_nodes_and_experts_where_they_are_spread() -> None:
         "model": "Qwen/Qwen2.5-7B-Instruct",
         "gpus": "16 x H100-80GB-HBM3 on 2 nodes",
         "parallelism": "TP8 PP2 EP",
+        "memory": MEMORY,
         "version": "0.30.0",
     }
+
+
+WAITS = replace(
+    POD,
+    scheduled=False,
+    unschedulable_since=NOW.isoformat(),
+    unschedulable_message="0/3 nodes are available: 3 Insufficient nvidia.com/gpu.",
+)
+LATE = replace(DEPLOYMENT, ready_replicas=0, deadline_exceeded=True)
+
+
+@pytest.mark.parametrize(
+    "observed",
+    [
+        Observed((PROBLEM,), False, None, False, None, None, ()),
+        Observed((PROBLEM,), True, None, False, None, None, ()),
+        replace(READY, problems=(PROBLEM,), planned=False),
+        replace(STARTING, pods=(WAITS,)),
+        replace(STARTING, deployment=LATE, pods=(WAITS,)),
+        replace(STARTING, pods=(replace(POD, started_at=LONG_AGO),)),
+        STOPPED,
+        WAITING,
+        replace(WAITING, deployment=LATE),
+        BACK,
+        NOTHING_RUNS,
+    ],
+    ids=[
+        "unplanned",
+        "waits for a source",
+        "a refused edit",
+        "waits for a GPU",
+        "stuck",
+        "loads",
+        "does not start",
+        "waits for a Secret",
+        "waited too long",
+        "went back",
+        "stopped",
+    ],
+)
+def test_what_is_wrong_is_said_by_two_conditions_and_named_by_the_others(
+    observed: Observed,
+) -> None:
+    told = [str(c["message"]) for c in folded(observed).status["conditions"]]
+    ready = told[0]
+    parts = [ready, *ready.split("; ")]
+    for part in (part for part in parts if len(part) > 20):
+        assert sum(part in message for message in told) <= 2, part
+
+
+def steps_of(before: dict[str, Any], after: dict[str, Any]) -> list[Any]:
+    return steps(*(Remembered.from_status(one).status for one in (before, after)))
+
+
+def taken(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """Reasons of the steps between two statuses."""
+    return [note[1] for _, note in steps_of(before, after)]
+
+
+LOADING = replace(STARTING, pods=(replace(POD, started_at=LONG_AGO),))
+
+
+def test_a_life_is_told_by_its_steps() -> None:
+    before: dict[str, Any] = {}
+    told = []
+    for seen in (STARTING, replace(STARTING, pods=(WAITS,)), LOADING, SERVING):
+        after = folded(seen, before).status
+        told.append([note[:2] for _, note in steps_of(before, after)])
+        before = after
+    reasons = ("Planned", "WaitingForGPU", "Loading", "Ready")
+    assert told == [[("Normal", reason)] for reason in reasons]
+
+
+def test_a_specification_that_is_planned_after_one_that_was_not_is_a_step() -> None:
+    refused = folded(replace(READY, problems=(PROBLEM,), planned=False)).status
+    assert taken(refused, folded(SERVING, refused).status) == ["Planned", "Ready"]
+
+
+def test_a_status_that_goes_on_tells_no_step() -> None:
+    serving, loading = folded(SERVING).status, folded(LOADING).status
+    assert taken(serving, folded(SERVING, serving).status) == []
+    assert taken(loading, folded(LOADING, loading).status) == []
+
+
+def test_of_replicas_that_load_one_after_the_other_one_step_is_told() -> None:
+    first = folded(LOADING).status
+    between = folded(STARTING, first).status
+    again = folded(LOADING, between).status
+    (one, note), (other, same) = *steps_of({}, first)[1:], *steps_of(between, again)
+    assert (one, note[1]) == (other, same[1]) == (one, "Loading")
+
+
+def test_an_edit_that_loads_is_a_step_of_its_own() -> None:
+    first = folded(LOADING).status
+    edited = {**folded(LOADING, folded(STARTING, first).status).status, "observedGeneration": 7}
+    assert steps_of(folded(STARTING).status, edited)[0][0] != steps_of({}, first)[1][0]
+
+
+def test_a_step_that_is_told_again_has_the_name_that_it_had() -> None:
+    def name(once: str, reason: str = "Ready") -> str:
+        told = ("Normal", reason, "Serve", "serving")
+        body = event(make_server(), *told, now=NOW, instance="a", once=once)  # type: ignore[arg-type]
+        return str(body["metadata"]["name"])
+
+    assert name("1") == name("1")
+    assert len({name("1"), name("2"), name("1", "Loading")}) == 3
 
 
 def columns(observed: Observed, **spec: Any) -> tuple[str | None, str | None]:
