@@ -57,6 +57,7 @@ MATRIX: dict[str, dict[str, Any]] = {
         }
     },
     "openshift": {"openshift": True},
+    "inference pools": {"inferencePools": {"enabled": True}},
     "the platform chooses the user": {"securityContext": {"runAsUser": None, "runAsGroup": None}},
     "hub token": {
         "hub": {

@@ -42,7 +42,7 @@ from vllm_operator.lifecycle.objections import (
 )
 from vllm_operator.lifecycle.progress import Observed
 from vllm_operator.lifecycle.records import ChildRecord, Key
-from vllm_operator.lifecycle.remembered import Remembered, read_server
+from vllm_operator.lifecycle.remembered import Remembered, read_as, read_server
 from vllm_operator.lifecycle.revisions import (
     Pinned,
     Relation,
@@ -66,6 +66,7 @@ from .history import Build, History
 from .metrics import Metrics
 from .nodes import Nodes
 from .planning import Planner, Proposal
+from .pools import Pools, Routed
 from .store import Store
 from .trials import NoTuner, Trials, Tuner
 
@@ -89,6 +90,7 @@ class _Visit:
     """What the Deployment is while a trial is held or ended."""
     notes: list[Note] = field(default_factory=list)
     look_again: float | None = None
+    routed: Routed = field(default_factory=Routed)
 
     @property
     def server(self) -> VLLMServer:
@@ -137,6 +139,7 @@ class Reconciler:
         self._history = History(client, store, metrics)
         self._trials = Trials(client, store, planner, self._history, clock)
         self._tuner = tuner or NoTuner()
+        self._pools = Pools(client, applier, metrics)
         self._boot = BootReader(client)
         self._calibrator = calibrator
         self._clock = clock
@@ -161,12 +164,13 @@ class Reconciler:
             return 0.0
         if not await self._applied(visit):
             return 0.0
+        await self._route(visit)
         update, defect = await self._compare(visit)
         folded_again = await self._fold(visit, update)
         if defect is not None:
             raise defect
         asked, decided = visit.objection.ask_again, visit.decision.look_again
-        times = (visit.look_again, folded_again, asked, decided)
+        times = (visit.look_again, visit.routed.look_again, folded_again, asked, decided)
         return min((time for time in times if time is not None), default=None)
 
     def _forget(self, key: Key) -> None:
@@ -290,6 +294,11 @@ class Reconciler:
         await self._history.tidy(key, visit.revisions)
         return True
 
+    async def _route(self, visit: _Visit) -> None:
+        """Bring what a gateway finds the server by, which is in no plan, to what is asked for."""
+        visit.routed = await self._pools.bring(visit.key, visit.world)
+        visit.notes.extend(visit.routed.notes)
+
     async def _compare(self, visit: _Visit) -> tuple[str | None, Exception | None]:
         """How a plan of today would differ; a defect there is told once the status is written."""
         key, server, in_force = visit.key, visit.server, visit.in_force
@@ -323,6 +332,7 @@ class Reconciler:
             deployment=self._workload(key, visit.server, in_force),
             pods=(),
             trouble=visit.decision.trouble,
+            routing_conditions=visit.routed.conditions,
         )
         if in_force is None:
             return seen
@@ -376,17 +386,7 @@ class Reconciler:
         status = folded.status.to_json_object()
         if status == before or normalized(status) == normalized(before):
             return folded.look_again, []
-        patch = {
-            "apiVersion": body["apiVersion"],
-            "kind": body["kind"],
-            "metadata": {
-                "name": key[1],
-                "namespace": key[0],
-                "uid": server.metadata.uid,
-                "resourceVersion": server.metadata.resource_version,
-            },
-            "status": status,
-        }
+        patch = {**read_as(body), "status": status}
         try:
             answer = await self._client.apply(SERVERS, key[0], key[1], patch, "status")
         except ApiError as error:
