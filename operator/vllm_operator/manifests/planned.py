@@ -11,7 +11,7 @@ from vllm_operator.hardware.nodes import GPUOffer
 from vllm_operator.sizing.asked.inputs import PlanningInputs
 from vllm_operator.sizing.plan.planner import Sized, size, unplanned
 
-from .render import Object, render
+from .render import Object, inference_pool, live_objects, render
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,8 @@ class Planned:
     plan: Plan
     gpu: GPUOffer
     objects: tuple[Object, ...]
+    beside: tuple[Object, ...] = ()
+    """What is applied for the server as well, and follows from it without any plan."""
 
 
 def planned(server: VLLMServer, inputs: PlanningInputs) -> Planned | Unplanned:
@@ -33,6 +35,8 @@ def rendered(server: VLLMServer, inputs: PlanningInputs, sized: Sized) -> Planne
     """A plan with the objects of the server as it stands: none where they would be refused."""
     try:
         objects = render(server, sized.plan, sized.gpu, inputs.identity)
-        return Planned(sized.plan, sized.gpu, objects)
+        pool = inference_pool(server)
+        beside = (*live_objects(server), *(() if pool is None else (pool,)))
+        return Planned(sized.plan, sized.gpu, objects, beside)
     except PlanningError as error:
         return unplanned(server, inputs, [error])
