@@ -83,6 +83,7 @@ MATRIX: dict[str, dict[str, Any]] = {
             },
         }
     },
+    "inference pools": {"inferencePools": {"enabled": True}},
     "the platform chooses the user": {"securityContext": {"runAsUser": None, "runAsGroup": None}},
     "hub token": {
         "hub": {

@@ -29,6 +29,7 @@ IN_NAMESPACES = [
     ("policy", "poddisruptionbudgets", "get list watch create patch delete"),
     ("events.k8s.io", "events", "create list"),
 ]
+POOLS = [("inference.networking.k8s.io", "inferencepools", "get create patch delete")]
 NODES = [("", "nodes", "get list watch")]
 LEASES = [("coordination.k8s.io", "leases", "create")]
 OWN_LEASE = [("coordination.k8s.io", "leases", "get update patch")]
@@ -106,6 +107,14 @@ def test_the_operator_may_work_in_its_own_namespace_too() -> None:
 def test_without_leader_election_and_calibration_nothing_is_granted_beside_it() -> None:
     values = {"leaderElection": False, "calibration": {"enabled": False}}
     assert set(granted(render(values))) == {"*"}
+
+
+@pytest.mark.parametrize("namespaces", [[], ["team-a"]])
+def test_inference_pools_may_be_written_where_that_is_switched_on(namespaces: list[str]) -> None:
+    values = {"namespaces": namespaces, "inferencePools": {"enabled": True}}
+    where = namespaces[0] if namespaces else "*"
+    more = granted(render(values))[where] - granted(render({"namespaces": namespaces}))[where]
+    assert more == table(POOLS)
 
 
 def test_without_rbac_the_operator_is_granted_nothing() -> None:

@@ -27,6 +27,10 @@ pytestmark = pytest.mark.xdist_group("examples")
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 WAYS = {"client-side": (), "server-side": ("--server-side",)}
+OTHERS = [
+    Path(__file__).parent / "data" / f"{kind}.yaml" for kind in ("httproutes", "inferencepools")
+]
+CHART = {"inferencePools": {"enabled": True}}
 NODES = 12
 GPUS_PER_NODE = 8
 
@@ -82,7 +86,7 @@ def apply(cluster: Cluster, example: Path, way: str) -> Applied:
 def applied(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Mapping[tuple[Path, str], Applied]]:
-    with Cluster(manifests=[ROOT / "crds"]) as cluster:
+    with Cluster(manifests=[ROOT / "crds", *OTHERS]) as cluster:
         for number in range(NODES):
             # Kept for inference, as some clusters do it with half of their nodes.
             taints = [{"key": "dedicated", "value": "inference", "effect": "NoSchedule"}]
@@ -90,7 +94,8 @@ def applied(
                 f"h100-{number}", count=GPUS_PER_NODE, taints=taints if number % 2 else ()
             )
         log = tmp_path_factory.mktemp("operator") / "operator.log"
-        with OperatorProcess(cluster, install_chart(cluster), log), ThreadPoolExecutor(4) as pool:
+        kubeconfig = install_chart(cluster, CHART)
+        with OperatorProcess(cluster, kubeconfig, log), ThreadPoolExecutor(4) as pool:
             cases = [(example, way) for example in EXAMPLES for way in WAYS]
             results = pool.map(lambda case: apply(cluster, *case), cases)
             yield dict(zip(cases, results, strict=True))
@@ -122,6 +127,15 @@ def test_the_autoscaled_example_follows_its_autoscaler(
         lambda: world.status("qwen-scaled").get("readyReplicas") == 2, "minReplicas to be ready", 60
     )
     assert world.get("VLLMServer", "qwen-scaled")["spec"]["replicas"] == 2
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_route_to_a_pool_finds_it(
+    applied: Mapping[tuple[Path, str], Applied], way: str
+) -> None:
+    world = applied[ROOT / "examples" / "17-inference-pool.yaml", way].world
+    world.wait_condition("Routed", "True", "Applied", name="qwen-pool")
+    assert world.find("InferencePool", "qwen-pool") is not None
 
 
 def test_the_examples_are_numbered_without_gaps() -> None:

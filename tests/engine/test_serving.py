@@ -66,6 +66,20 @@ def test_a_chat_completion_answers(serving: Server) -> None:
     assert answer["choices"][0]["message"]["content"]
 
 
+def test_of_the_paths_that_control_an_engine_those_of_elastic_ranks_alone_are_open(
+    serving: Server,
+) -> None:
+    """As docs/routing.md says, which tells what not to route for it."""
+    paths = set(json.loads(serving.get("/openapi.json"))["paths"])
+    assert {"/v1/chat/completions", "/scale_elastic_ep", "/is_scaling_elastic_ep"} <= paths
+    closed = {
+        *("/sleep", "/wake_up", "/is_sleeping", "/collective_rpc", "/reset_prefix_cache"),
+        *("/pause", "/resume", "/update_weights", "/init_weight_transfer_engine", "/server_info"),
+        *("/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/start_profile", "/abort_requests"),
+    }
+    assert paths & closed == set()
+
+
 def test_it_serves_the_planned_name_and_length(serving: Server) -> None:
     (model,) = json.loads(serving.get("/v1/models"))["data"]
     assert (model["id"], model["max_model_len"]) == ("tiny", 2048)

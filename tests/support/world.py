@@ -23,6 +23,7 @@ PATHS = {
     "Pod": "/api/v1/namespaces/{0}/pods",
     "PodDisruptionBudget": "/apis/policy/v1/namespaces/{0}/poddisruptionbudgets",
     "LeaderWorkerSet": "/apis/leaderworkerset.x-k8s.io/v1/namespaces/{0}/leaderworkersets",
+    "InferencePool": "/apis/inference.networking.k8s.io/v1/namespaces/{0}/inferencepools",
     "ConfigMap": "/api/v1/namespaces/{0}/configmaps",
     "Event": "/apis/events.k8s.io/v1/namespaces/{0}/events",
 }

@@ -225,7 +225,7 @@ class Cluster(Access):
         """The agents of nodes that `add_agent_node` added: to pause, stop and start."""
         return self._plane.agents
 
-    def wait_for_node(self, name: str, timeout: float = 30) -> None:
+    def wait_for_node(self, name: str, timeout: float = 120) -> None:
         """Waits until a node is Ready and may be scheduled to."""
 
         def usable() -> bool:

@@ -35,7 +35,9 @@ _NODE_GROUPS = {
     "system:kube-proxy": (),
     **{f"system:node:node-{one}": ("system:nodes",) for one in range(1, MOST_NODES + 1)},
 }
-_START_TIMEOUT = 60.0
+_START_TIMEOUT = 180.0
+"""Seconds that a component may take to start where the machine has other work; without any the API
+server takes three."""
 
 
 class ControlPlane:

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from localcluster import binaries
 from localcluster.chart import NAMESPACE, install_chart
@@ -26,6 +26,21 @@ GPUS_PER_NODE = 8
 PRODUCT = "NVIDIA-H100-80GB-HBM3"
 NEWER_IMAGE = "vllm/vllm-openai:v0.33.0"
 INTERRUPTED = 130
+
+WAIT = 120
+"""Seconds that a step may take where the machine has other work; without any it takes a few."""
+QUIET = 2.0
+"""Seconds without a write after which nothing is under way."""
+OF_SERVERS = (
+    "/apis/vllm-operator.io/v1alpha1/namespaces/default/vllmservers",
+    "/apis/apps/v1/namespaces/default/controllerrevisions",
+    "/apis/apps/v1/namespaces/default/deployments",
+    "/apis/apps/v1/namespaces/default/replicasets",
+    "/api/v1/namespaces/default/services",
+    "/api/v1/namespaces/default/pods",
+)
+"""Where the objects are served that a server brings with it."""
+EVENTS = "/apis/events.k8s.io/v1/namespaces/default/events"
 
 CONDITIONS = (
     "kubectl get vllm qwen -o jsonpath='{range .status.conditions[*]}"
@@ -119,15 +134,18 @@ class Demo:
         self._say.heading("Drift: somebody changes the Deployment by hand")
         self._shell.run("kubectl set image deployment/qwen engine=busybox", expect="image updated")
         _, seconds = self._shell.run(
-            "kubectl wait deployment/qwen --timeout=10s --for=jsonpath="
+            f"kubectl wait deployment/qwen --timeout={WAIT}s --for=jsonpath="
             f"'{{.spec.template.spec.containers[0].image}}'={DEFAULT_IMAGE}"
         )
         self._say.remark(f"repaired within {seconds:.2f} s, the start of kubectl included")
         self._shell.run("kubectl scale deployment/qwen --replicas=3", expect="scaled")
         self._shell.run(
-            "kubectl wait deployment/qwen --timeout=10s --for=jsonpath='{.spec.replicas}'=1"
+            f"kubectl wait deployment/qwen --timeout={WAIT}s --for=jsonpath='{{.spec.replicas}}'=1"
         )
+        # Ready may still be what it was before the change; the pods of it are another matter.
+        self._shell.run(f"kubectl rollout status deployment/qwen --timeout={WAIT}s")
         self._ready()
+        self._told("Repaired")
         self._shell.run("kubectl events --for vllmserver/qwen", expect=r"Normal +Repaired")
 
     def refusals(self) -> None:
@@ -144,7 +162,7 @@ class Demo:
             '"parallelism":{"tensor":1,"pipeline":1}}}',
             expect="patched$",
         )
-        self._shell.run("kubectl wait vllm/qwen --for=condition=Planned=False --timeout=20s")
+        self._shell.run(f"kubectl wait vllm/qwen --for=condition=Planned=False --timeout={WAIT}s")
         self._shell.run("kubectl get vllm", expect=r"^qwen .* 1/1 +Infeasible ")
         self._shell.run(
             "kubectl get vllm qwen -o jsonpath='"
@@ -153,7 +171,7 @@ class Demo:
         )
         self._say.remark("the last good plan keeps serving, and is still repaired")
         self._shell.run("kubectl delete service qwen", expect="deleted")
-        self._shell.run("kubectl wait service/qwen --for=create --timeout=10s")
+        self._shell.run(f"kubectl wait service/qwen --for=create --timeout={WAIT}s")
         self._shell.run("kubectl get deployment,service qwen", expect=r"deployment.apps/qwen +1/1 ")
         self._say.remark("back to what worked")
         self._patch(
@@ -174,6 +192,7 @@ class Demo:
     def restart(self) -> None:
         """A settled server is written no more, whatever becomes of the operator."""
         self._say.heading("Quiet: the operator is killed and started again")
+        self._quiet()
         before, _ = self._shell.run(VERSIONS, expect="VLLMServer +qwen")
         started = time.monotonic()
         self._shell.run(f"kill -9 {self._operator.pid}")
@@ -183,6 +202,7 @@ class Demo:
             wait_until(
                 lambda: self._operator.metric("vllm_operator_reconciles_total") >= 1,
                 "the new operator's first visit",
+                WAIT,
             )
             self._say.remark("a new operator was started and has looked at the server")
         except TimeoutError as error:
@@ -205,7 +225,7 @@ class Demo:
         option = f"--default-image={NEWER_IMAGE}"
         self._operator.start(option)
         self._say.remark(f"started anew with {option}")
-        self._shell.run("kubectl wait vllm/qwen --for=condition=UpdateAvailable --timeout=20s")
+        self._shell.run(f"kubectl wait vllm/qwen --for=condition=UpdateAvailable --timeout={WAIT}s")
         self._shell.run(
             "kubectl get vllm qwen -o jsonpath='"
             '{.status.conditions[?(@.type=="UpdateAvailable")].message}{"\\n"}\'',
@@ -217,7 +237,7 @@ class Demo:
             "kubectl annotate vllm qwen vllm-operator.io/replan=newer-vllm", expect="annotated$"
         )
         self._shell.run(
-            "kubectl wait vllm/qwen --for=condition=UpdateAvailable=False --timeout=20s"
+            f"kubectl wait vllm/qwen --for=condition=UpdateAvailable=False --timeout={WAIT}s"
         )
         self._ready()
         self._shell.run("kubectl get vllm", expect=ready_with(NEWER_IMAGE))
@@ -227,7 +247,7 @@ class Demo:
         self._say.heading("Delete")
         self._shell.run("kubectl delete -f examples/01-minimal.yaml", expect="deleted")
         self._shell.run(
-            "kubectl wait deployment/qwen service/qwen --for=delete --timeout=30s && "
+            f"kubectl wait deployment/qwen service/qwen --for=delete --timeout={WAIT}s && "
             "kubectl get deployment,pod,controllerrevision -l vllm-operator.io/server=qwen"
         )
 
@@ -236,7 +256,32 @@ class Demo:
         self._shell.run(command, expect=expect, status=status)
 
     def _ready(self) -> None:
-        self._shell.run("kubectl wait vllm/qwen --for=condition=Ready --timeout=30s")
+        self._shell.run(f"kubectl wait vllm/qwen --for=condition=Ready --timeout={WAIT}s")
+
+    def _told(self, reason: str) -> None:
+        """Wait for an event: it is posted after what it tells of was done."""
+        wait_until(
+            lambda: any(one["reason"] == reason for one in self._objects(EVENTS)),
+            f"an event {reason}",
+            WAIT,
+        )
+
+    def _quiet(self) -> None:
+        """Wait until nobody writes any more: controllers go on after the server is Ready."""
+        seen, since = [""], time.monotonic()
+
+        def quiet() -> bool:
+            nonlocal seen, since
+            found = [one["metadata"] for path in OF_SERVERS for one in self._objects(path)]
+            versions = [metadata["resourceVersion"] for metadata in found]
+            if versions != seen or any("deletionTimestamp" in metadata for metadata in found):
+                seen, since = versions, time.monotonic()
+            return time.monotonic() - since >= QUIET
+
+        wait_until(quiet, "the server's objects to stay as they are", WAIT)
+
+    def _objects(self, path: str) -> list[dict[str, Any]]:
+        return list(self._cluster.api("GET", path)["items"])
 
 
 def introduce(terminal: Terminal) -> None:

@@ -12,6 +12,8 @@ from localcluster.processes import LOOPBACK, Processes, ReservedPort
 from localcluster.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
+START_SECONDS = 120
+"""How long a start may take where the machine has other work; without any it takes two seconds."""
 
 
 class Operator:
@@ -51,7 +53,7 @@ class Operator:
     def start(self, *options: str) -> None:
         """Start it, and wait until it acts."""
         self._processes.start("operator", [*self._command, *options])
-        wait_until(self._ready, "the operator to be ready")
+        wait_until(self._ready, "the operator to be ready", START_SECONDS)
 
     @property
     def pid(self) -> int:

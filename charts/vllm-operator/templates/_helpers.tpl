@@ -109,6 +109,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, list]
+{{- if .Values.inferencePools.enabled }}
+- apiGroups: [inference.networking.k8s.io]
+  resources: [inferencepools]
+  verbs: [get, create, patch, delete]
+{{- end }}
 {{- end -}}
 
 {{- define "vllm-operator.subjects" -}}

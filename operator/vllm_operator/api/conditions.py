@@ -93,6 +93,14 @@ REASONS: Final[Mapping[str, Mapping[str, str]]] = {
         "Suspended": "Three of the last five trials were taken back.",
         "NotDescribed": "Nothing is known of how fast such a server is.",
     },
+    "Routed": {
+        "Applied": "The InferencePool of spec.routing stands.",
+        "InferencePoolMissing": "The cluster has no InferencePools.",
+        "InferencePoolForbidden": "The operator may not write InferencePools.",
+        "NameConflict": "An InferencePool of that name exists and is somebody else's.",
+        "ObjectRefused": "The API server, a quota or a webhook refuses the InferencePool.",
+        "Paused": "spec.paused is true, and spec.routing as it stands was not looked at.",
+    },
     "Reconciling": {
         "Settled": "The last good state is reached.",
         "Progressing": "The operator is on its way to the desired state.",

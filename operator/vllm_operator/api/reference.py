@@ -108,8 +108,9 @@ def _conditions() -> Iterator[str]:
     yield "## Conditions and their reasons\n"
     yield (
         "All of them stand in `status.conditions` from the first visit on, `MetricsAvailable` and\n"
-        "`Tuned` only where `spec.autotune.mode` is `Recommend` or `Auto`. `Ready` may also carry\n"
-        "the reason of the condition that stops it.\n"
+        "`Tuned` only where `spec.autotune.mode` is `Recommend` or `Auto`, `Routed` only with\n"
+        "`spec.routing.inferencePool`. `Ready` may also carry the reason of the condition that\n"
+        "stops it.\n"
     )
     for condition, reasons in REASONS.items():
         yield f"### {condition}\n"

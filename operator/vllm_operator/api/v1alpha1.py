@@ -27,6 +27,7 @@ from .patterns import (
     REVISION,
 )
 from .pod import EnvironmentVariable, KeyReference, PodSpec
+from .routing import Routing
 from .storage import Storage
 from .workload import Workload
 
@@ -322,6 +323,7 @@ class VLLMServerSpec(ResourceModel):
     )
     rollout: Rollout | None = field("How changes reach the pods.")
     pod: PodSpec | None = field("Scheduling, labels and resources of the pods.")
+    routing: Routing | None = field("How a gateway finds the pods.")
     autotune: Autotune | None = field("Tuning by the server's own metrics.")
     paused: bool | None = field(
         "Stop acting on this server: nothing is rolled, scaled or repaired until it is false again."

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from vllm_operator.api.crd import schema_problems
 from vllm_operator.api.plan import PROBLEM_LIMIT, SCHEMA_VERSION, Plan, Problem, Unplanned
-from vllm_operator.api.pod import KeyReference
+from vllm_operator.api.pod import Identity, KeyReference
 from vllm_operator.api.v1alpha1 import GPU, Model, VLLMServer
 from vllm_operator.engine.versions import DEFAULT_IMAGE
 from vllm_operator.errors import InputError, PlanningError, TemporaryFailure, UnknownModel
@@ -49,6 +49,8 @@ class Surroundings:
     offline: bool = False
     max_nodes: int = 1
     """Nodes that one replica may have."""
+    identity: Identity = "Fixed"
+    """Who says the user and the groups of pods whose server does not."""
 
 
 def plan_manifests(manifests: Manifests, around: Surroundings) -> list[Planned | Unplanned]:
@@ -62,6 +64,7 @@ def surroundings(
     gpus_per_node: int | None,
     offline: bool,
     max_nodes: int = 1,
+    identity: Identity = "Fixed",
 ) -> Surroundings:
     """The options of the command line, read; raises ``InputError``."""
     found = read_nodes(nodes) if nodes is not None else []
@@ -74,6 +77,7 @@ def surroundings(
         gpus_per_node=gpus_per_node,
         offline=offline,
         max_nodes=max_nodes,
+        identity=identity,
     )
 
 
@@ -101,6 +105,7 @@ def _planned(
         default_image=DEFAULT_IMAGE,
         preferred_product=None,
         max_nodes=around.max_nodes,
+        identity=around.identity,
     )
     try:
         return planned(server, inputs)
@@ -183,11 +188,11 @@ def _refused(manifest: Mapping[str, Any], problems: Sequence[Problem]) -> Unplan
 
 def planned_or_exit(
     filename: str, nodes: str | None, gpu: str | None, gpus_per_node: int | None, offline: bool,
-    max_nodes: int,
+    max_nodes: int, identity: Identity = "Fixed",
 ) -> list[Planned | Unplanned]:  # fmt: skip
     """What becomes of each server of a manifest; ends the process where the input is unreadable."""
     try:
-        around = surroundings(nodes, gpu, gpus_per_node, offline, max_nodes)
+        around = surroundings(nodes, gpu, gpus_per_node, offline, max_nodes, identity)
         return plan_manifests(read_manifests(filename), around)
     except InputError as problem:
         click.echo(f"Error: {problem}", err=True)

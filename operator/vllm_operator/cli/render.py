@@ -7,6 +7,7 @@ import sys
 import click
 import yaml
 
+from vllm_operator.api.pod import Identity
 from vllm_operator.manifests.planned import Planned
 
 from .plan import PLANNED_NODES, exit_status, planned_or_exit
@@ -23,12 +24,20 @@ from .plan import PLANNED_NODES, exit_status, planned_or_exit
 @click.option("--nodes", metavar="FILE", help="Node objects to choose GPUs from.")
 @click.option("--gpu", metavar="PRODUCT", help="GPU to plan for, instead of spec.gpu.")
 @click.option("--gpus-per-node", type=click.IntRange(1, 64), metavar="N", help="GPUs in one node.")
+@click.option(
+    "--pod-identity",
+    type=click.Choice(["Fixed", "Platform"]),
+    default="Fixed",
+    show_default=True,
+    help="Who says the user and the groups of pods whose server does not, as of the operator.",
+)
 @click.option("--offline", is_flag=True, help="Do not ask the Hugging Face Hub.")
 def render_command(
     filename: str,
     nodes: str | None,
     gpu: str | None,
     gpus_per_node: int | None,
+    pod_identity: Identity,
     offline: bool,
 ) -> None:
     """Print the objects that the operator would apply, as YAML.
@@ -37,10 +46,12 @@ def render_command(
     exists. Exit status: 0, 1 if some server cannot be planned (the others are printed), 2 for
     unreadable input.
     """
-    found = planned_or_exit(filename, nodes, gpu, gpus_per_node, offline, PLANNED_NODES)
+    found = planned_or_exit(
+        filename, nodes, gpu, gpus_per_node, offline, PLANNED_NODES, pod_identity
+    )
     for one in found:
         if isinstance(one, Planned):
-            for rendered in one.objects:
+            for rendered in (*one.objects, *one.beside):
                 click.echo("---\n" + yaml.safe_dump(rendered, sort_keys=False), nl=False)
         else:
             for why in one.problems:

@@ -66,6 +66,7 @@ from .history import Build, History
 from .metrics import Metrics
 from .nodes import Nodes
 from .planning import Planner, Proposal
+from .pools import Pools, Routed
 from .statuses import Statuses
 from .store import Store
 from .trials import NoTuner, Trials, Tuner
@@ -90,6 +91,7 @@ class _Visit:
     """What the Deployment is while a trial is held or ended."""
     notes: list[Note] = field(default_factory=list)
     look_again: float | None = None
+    routed: Routed = field(default_factory=Routed)
 
     @property
     def server(self) -> VLLMServer:
@@ -138,6 +140,7 @@ class Reconciler:
         self._history = History(client, store, metrics)
         self._trials = Trials(client, store, planner, self._history, clock)
         self._tuner = tuner or NoTuner()
+        self._pools = Pools(client, applier, metrics)
         self._boot = BootReader(client)
         self._calibrator = calibrator
         self._clock = clock
@@ -170,13 +173,14 @@ class Reconciler:
             return 0.0
         if not await self._applied(visit):
             return 0.0
+        await self._route(visit)
         update, defect = await self._compare(visit)
         folded_again = await self._fold(visit, update)
         if defect is not None:
             raise defect
         asked, decided = visit.objection.ask_again, visit.decision.look_again
         due = next_read(self._store.pods(key), self._clock())
-        times = (visit.look_again, folded_again, asked, decided, due)
+        times = (visit.look_again, visit.routed.look_again, folded_again, asked, decided, due)
         return min((time for time in times if time is not None), default=None)
 
     def _forget(self, key: Key) -> None:
@@ -307,6 +311,11 @@ class Reconciler:
         await self._history.tidy(key, visit.revisions)
         return True
 
+    async def _route(self, visit: _Visit) -> None:
+        """Bring what a gateway finds the server by, which is in no plan, to what is asked for."""
+        visit.routed = await self._pools.bring(visit.key, visit.world)
+        visit.notes.extend(visit.routed.notes)
+
     async def _compare(self, visit: _Visit) -> tuple[str | None, Exception | None]:
         """How a plan of today would differ; a defect there is told once the status is written."""
         key, server, in_force = visit.key, visit.server, visit.in_force
@@ -343,6 +352,7 @@ class Reconciler:
             deployment=self._workload(key, visit.server, in_force),
             pods=(),
             trouble=visit.decision.trouble,
+            routing_conditions=visit.routed.conditions,
         )
         if in_force is None:
             return seen

@@ -12,7 +12,7 @@ from vllm_operator.errors import ApiError, Stale
 from vllm_operator.lifecycle.kinds import SERVERS
 from vllm_operator.lifecycle.notes import Note, steps, warnings
 from vllm_operator.lifecycle.records import Key
-from vllm_operator.lifecycle.remembered import Remembered
+from vllm_operator.lifecycle.remembered import Remembered, read_as
 
 from .children import Children
 from .client import Client
@@ -48,17 +48,7 @@ class Statuses:
         before, status = body.get("status") or {}, after.to_json_object()
         if status == before or normalized(status) == normalized(before):
             return []
-        patch = {
-            "apiVersion": body["apiVersion"],
-            "kind": body["kind"],
-            "metadata": {
-                "name": key[1],
-                "namespace": key[0],
-                "uid": server.metadata.uid,
-                "resourceVersion": server.metadata.resource_version,
-            },
-            "status": status,
-        }
+        patch = {**read_as(body), "status": status}
         # Before the status: what is done again because that was not written is not told again.
         await self._events.post_once(server, steps(remembered.status, after))
         try:

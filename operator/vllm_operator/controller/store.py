@@ -38,9 +38,12 @@ class Store:
         self._graves: OrderedDict[str, None] = OrderedDict()
 
     def observe(self, kind: str, body: Mapping[str, Any]) -> Key | None:
-        """Take in an object; the key of its server where that is news, else None."""
+        """Take in an object; the key of its server where that is news, else None.
+
+        Of a kind that is not watched nothing is kept: nobody would tell of its changes.
+        """
         key = server_key(kind, body)
-        if key is None:
+        if key is None or kind not in self._records:
             return None
         name = body["metadata"]["name"]
         if str(body["metadata"].get("uid")) in self._graves:
@@ -103,7 +106,7 @@ class Store:
 
     def child(self, kind: str, key: Key, name: str) -> ChildRecord | None:
         """One Deployment or Service that carries the server's label."""
-        record = self._records[kind].get(key, {}).get(name)
+        record = self._records.get(kind, {}).get(key, {}).get(name)
         return record if isinstance(record, ChildRecord) else None
 
     def pods(self, key: Key) -> list[PodRecord]:
@@ -128,7 +131,7 @@ class Store:
 
     def forget_child(self, kind: str, key: Key, name: str) -> None:
         """Drop a record: its object is gone, or the API server knows better."""
-        mine = self._records[kind].get(key)
+        mine = self._records.get(kind, {}).get(key)
         if mine is not None:
             mine.pop(name, None)
             if not mine:

@@ -45,6 +45,11 @@ LEADER_WORKER_SETS: Final = Resource(
 SERVICES: Final = Resource("Service", "v1", "services", SERVER_LABEL)
 BUDGETS: Final = Resource("PodDisruptionBudget", "policy/v1", "poddisruptionbudgets", SERVER_LABEL)
 REVISIONS: Final = Resource("ControllerRevision", "apps/v1", "controllerrevisions", SERVER_LABEL)
+INFERENCE_POOLS: Final = Resource(
+    "InferencePool", "inference.networking.k8s.io/v1", "inferencepools"
+)
+"""Applied where a server asks for one, and never watched: not every cluster has them, and the
+operator need not be let near them."""
 PODS: Final = Resource("Pod", "v1", "pods", SERVER_LABEL)
 NODES: Final = Resource("Node", "v1", "nodes")
 CONFIG_MAPS: Final = Resource("ConfigMap", "v1", "configmaps")
@@ -58,4 +63,4 @@ CHILDREN: Final = (DEPLOYMENTS, LEADER_WORKER_SETS, SERVICES, BUDGETS)
 STORED: Final = (SERVERS, *CHILDREN, REVISIONS, PODS)
 """What is watched and kept, in the order in which it is listed."""
 
-BY_KIND: Final[Mapping[str, Resource]] = {one.kind: one for one in CHILDREN}
+BY_KIND: Final[Mapping[str, Resource]] = {one.kind: one for one in (*CHILDREN, INFERENCE_POOLS)}

@@ -79,6 +79,9 @@ class Observed:
     tuning_conditions: tuple[ConditionDraft, ...] = ()
     """What tuning says; none of a server without it."""
 
+    routing_conditions: tuple[ConditionDraft, ...] = ()
+    """What is said of objects for gateways; none of a server that asks for none."""
+
     gpus: GPUCount | None = None
     """How many GPUs of the planned product are seen; None where nodes are not."""
 

@@ -66,3 +66,10 @@ def read_server(body: Mapping[str, Any]) -> tuple[VLLMServer, tuple[Problem, ...
             "paused": bool(body["spec"].get("paused")),
         }
         return VLLMServer.model_validate({**body, "spec": spec}), tuple(Problem.all_of(error))
+
+
+def read_as(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Which object was read, and at which version: what a write that builds on it begins with."""
+    identity = ("name", "namespace", "uid", "resourceVersion")
+    metadata = {name: body["metadata"][name] for name in identity}
+    return {"apiVersion": body["apiVersion"], "kind": body["kind"], "metadata": metadata}

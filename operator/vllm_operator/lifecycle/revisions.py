@@ -53,6 +53,7 @@ LIVE_PATHS: Final = frozenset(
         "spec.replicas",
         "spec.paused",
         "spec.autotune",
+        "spec.routing",
         "spec.rollout.strategy",
         "spec.workload.slo",
     }

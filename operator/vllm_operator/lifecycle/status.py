@@ -75,6 +75,7 @@ def fold(server: VLLMServer, remembered: Remembered, observed: Observed, now: da
         _reconciling(planned, progressing, stalled),
         stalled,
         *observed.tuning_conditions,
+        *observed.routing_conditions,
     ]
     deployment = observed.deployment
     metadata = server.metadata

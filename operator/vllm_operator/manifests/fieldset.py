@@ -24,7 +24,8 @@ from vllm_operator import datafiles
 
 FieldSet = dict[str, Any]
 
-UNOWNED = {("apiVersion",), ("kind",), ("metadata", "name"), ("metadata", "namespace")}
+IDENTITY = ("name", "namespace", "uid", "resourceVersion")
+UNOWNED = {("apiVersion",), ("kind",), *(("metadata", key) for key in IDENTITY)}
 """Fields that identify the object; the API server strips them from every set."""
 
 
@@ -36,7 +37,7 @@ def _rules() -> tuple[dict[str, dict[str, Any]], frozenset[str]]:
 
 def field_set(desired: Mapping[str, Any]) -> FieldSet:
     """``fieldsV1`` of an apply of ``desired``, without uid and resourceVersion."""
-    return _of_mapping(desired, ())
+    return _of_mapping(desired, (str(desired["kind"]),))
 
 
 def field_set_digest(fields: Mapping[str, Any]) -> str:
@@ -50,18 +51,7 @@ def _of_mapping(value: Mapping[str, Any], path: tuple[str, ...]) -> FieldSet:
     fields: FieldSet = {}
     for key, item in value.items():
         here = (*path, key)
-        if (
-            item is None
-            or here in UNOWNED
-            or (
-                here[:1] == ("metadata",)
-                and key
-                in {
-                    "uid",
-                    "resourceVersion",
-                }
-            )
-        ):
+        if item is None or here[1:] in UNOWNED:
             continue
         fields[f"f:{key}"] = _of_value(item, here)
     return fields
@@ -96,7 +86,10 @@ def _of_list(
 
 @lru_cache(maxsize=4096)
 def _rule(path: tuple[str, ...]) -> tuple[bool, dict[str, Any] | None]:
-    """Whether what stands at ``path`` is replaced whole, and how it is merged if it is a list."""
+    """Whether what stands at ``path`` is replaced whole, and how it is merged if it is a list.
+
+    A path begins with the object's kind.
+    """
     merge_maps, atomic = _rules()
     dotted = ".".join(path)
     rule = next((rule for name, rule in merge_maps.items() if _ends(dotted, name)), None)

@@ -12,7 +12,7 @@ from vllm_operator.sizing.asked.defaults import Overlaid, overlaid
 from vllm_operator.sizing.asked.inputs import PlanningInputs
 from vllm_operator.sizing.plan.planner import Sized, size, unplanned
 
-from .render import Object, render
+from .render import Object, inference_pool, live_objects, render
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,8 @@ class Planned:
     plan: Plan
     gpu: GPUOffer
     objects: tuple[Object, ...]
+    beside: tuple[Object, ...] = ()
+    """What is applied for the server as well, and follows from it without any plan."""
 
 
 def planned(server: VLLMServer, inputs: PlanningInputs) -> Planned | Unplanned:
@@ -40,7 +42,9 @@ def _rendered(whole: Overlaid, inputs: PlanningInputs, sized: Sized) -> Planned 
     plan = sized.plan.model_copy(update={"defaults": list(whole.given) or None})
     try:
         objects = render(whole.server, plan, sized.gpu, inputs.identity)
-        return Planned(plan, sized.gpu, objects)
+        pool = inference_pool(whole.server)
+        beside = (*live_objects(whole.server), *(() if pool is None else (pool,)))
+        return Planned(plan, sized.gpu, objects, beside)
     except PlanningError as error:
         return _told(whole, unplanned(whole.server, inputs, [error]))
 

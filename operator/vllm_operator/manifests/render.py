@@ -46,6 +46,10 @@ WORKLOADS: Final = (DEPLOYMENT, LEADER_WORKER_SET)
 WORTH_A_BUDGET: Final = 2
 """Replicas from which on a PodDisruptionBudget keeps the others."""
 
+PICKER_PORT: Final = 9002
+"""Where endpoint pickers listen by default (gateway-api-inference-extension,
+api/v1/inferencepool_types.go)."""
+
 Object = dict[str, Any]
 
 
@@ -119,6 +123,27 @@ def live_objects(server: VLLMServer, least: int | None = None) -> tuple[Object, 
         return ()
     bound = {"max_unavailable": 1 if least is None else None, "min_available": least}
     return (_document("poddisruptionbudget.json.j2", **_common(server), **bound),)
+
+
+def inference_pool(server: VLLMServer) -> Object | None:
+    """The InferencePool that the server asks for: over the pods behind its Service, and no others.
+
+    Written as releases 1.0 to 1.5 of the Gateway API Inference Extension take it
+    (api/v1/inferencepool_types.go): from 1.2 on a picker's Service needs its port.
+    """
+    pool = server.spec.routing.inference_pool if server.spec.routing else None
+    if pool is None:
+        return None
+    picker, name = pool.endpoint_picker_ref, server.metadata.name
+    return _document(
+        "inferencepool.json.j2",
+        **_common(server),
+        serving=names.serving(name),
+        port=PORT,
+        picker=picker.name,
+        picker_port=picker.port or PICKER_PORT,
+        failure_mode=picker.failure_mode,
+    )
 
 
 def _common(server: VLLMServer) -> dict[str, Any]:

@@ -235,6 +235,11 @@ FULL = server(
                 "gpuMemoryUtilization": {"min": 0.8, "max": 0.95},
             },
         },
+        "routing": {
+            "inferencePool": {
+                "endpointPickerRef": {"name": "picker", "port": 9002, "failureMode": "FailOpen"}
+            }
+        },
         "paused": False,
     },
     name="full",

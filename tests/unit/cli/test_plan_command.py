@@ -281,3 +281,37 @@ def test_what_cannot_be_rendered_is_no_feasible_plan(
     rendered = CliRunner().invoke(render_command, ["-f", str(path), "--offline"])
     assert (rendered.exit_code, rendered.stdout) == (1, "")
     assert rendered.stderr == f"a: {field}: {entry['problems'][0]['message']}\n"
+
+
+def rendered(tmp_path: Path, document: dict[str, Any], *options: str) -> list[dict[str, Any]]:
+    path = tmp_path / "manifest.yaml"
+    path.write_text(yaml.safe_dump(document))
+    ended = CliRunner().invoke(render_command, ["-f", str(path), "--offline", *options])
+    assert ended.exit_code == 0, ended.output
+    return list(yaml.safe_load_all(ended.stdout))
+
+
+@pytest.mark.parametrize(
+    ("options", "user"),
+    [((), 65532), (("--pod-identity", "Fixed"), 65532), (("--pod-identity", "Platform"), None)],
+)
+def test_the_users_of_rendered_pods_are_the_operator_s_to_say(
+    tmp_path: Path, options: tuple[str, ...], user: int | None
+):
+    deployment = rendered(tmp_path, GOOD, *options)[0]
+    context = deployment["spec"]["template"]["spec"]["securityContext"]
+    assert context.get("runAsUser") == user
+    assert context.get("fsGroup") == user
+
+
+def test_a_server_that_says_its_identity_is_rendered_so_whatever_the_operator_says(tmp_path: Path):
+    own = server("own", LLAMA, gpu={"product": "H100"}, pod={"identity": "Fixed"})
+    deployment = rendered(tmp_path, own, "--pod-identity", "Platform")[0]
+    assert deployment["spec"]["template"]["spec"]["securityContext"]["runAsUser"] == 65532
+
+
+def test_everything_that_would_be_applied_is_rendered(tmp_path: Path):
+    routing = {"inferencePool": {"endpointPickerRef": {"name": "picker"}}}
+    asked = server("asked", LLAMA, gpu={"product": "H100"}, replicas=2, routing=routing)
+    kinds = [one["kind"] for one in rendered(tmp_path, asked)]
+    assert kinds == ["Deployment", "Service", "PodDisruptionBudget", "InferencePool"]

@@ -22,6 +22,8 @@ class Memory:
         """Verb, plural and name."""
         self.refuses: dict[tuple[str, str], ApiError] = {}
         """What answers a verb on a plural."""
+        self.absent: set[str] = set()
+        """Plurals of kinds that it does not have."""
         self.logs = ""
         self._numbers = itertools.count(1)
 
@@ -48,6 +50,9 @@ class Memory:
         if refusal is not None:
             raise refusal
         self.writes.append((verb, resource.plural, name))
+
+    async def serves(self, resource: Resource) -> bool:
+        return resource.plural not in self.absent
 
     async def get(self, resource: Resource, _namespace: str | None, name: str) -> Object | None:
         return self.objects.get((resource.plural, name))

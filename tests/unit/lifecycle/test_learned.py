@@ -118,6 +118,7 @@ KEPT = {
     "replicas": True,
     "rollout": True,
     "pod": True,
+    "routing": True,
     "autotune": True,
     "paused": True,
 }

@@ -541,3 +541,20 @@ def test_pods_carry_the_template_hash_as_a_label_which_it_does_not_count() -> No
 def test_an_affinity_that_is_none_is_refused_with_its_field(affinity: dict[str, Any]) -> None:
     with pytest.raises(IllegalPin, match=r"spec\.pod\.affinity\.nodeAffinity"):
         rendered(pod={"affinity": affinity})
+
+
+def test_a_pool_selects_what_the_service_selects_and_says_no_more_than_was_asked() -> None:
+    routing = {"inferencePool": {"endpointPickerRef": {"name": "picker"}}}
+    asking = make_server(routing=routing)
+    pool = render.inference_pool(asking)
+    assert pool is not None
+    service = render.render(asking, make_plan(), OFFER)[1]
+    assert pool["spec"]["selector"] == {"matchLabels": service["spec"]["selector"]}
+    picker = {"name": "picker", "port": {"number": 9002}}
+    assert pool["spec"]["endpointPickerRef"] == picker
+    assert pool["metadata"]["ownerReferences"][0]["uid"] == "uid-1"
+
+
+def test_a_server_that_asks_for_no_pool_has_none() -> None:
+    assert render.inference_pool(make_server()) is None
+    assert render.inference_pool(make_server(routing={})) is None
