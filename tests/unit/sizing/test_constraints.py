@@ -101,6 +101,25 @@ def test_the_same_model_with_drafts_in_its_checkpoint_is_planned():
     assert has(plan, "--speculative-config")
 
 
+SMALL_DRAFT = {"method": "draft_model", "model": "Qwen/Qwen2.5-0.5B-Instruct", "tokens": 3}
+
+
+def test_a_draft_whose_heads_no_rank_can_share_is_refused_with_the_sizes_that_work():
+    pins = engine("0.30.0", speculative=SMALL_DRAFT)
+    field, message = refused(
+        "Qwen/Qwen2.5-1.5B-Instruct", engine=pins, parallelism={"tensor": 4, "pipeline": 1}
+    )
+    assert field == "spec.parallelism.tensor"
+    assert "the draft's 14 attention heads are not divisible by 4" in message
+    assert message.endswith("vLLM accepts 1, 2 here")
+
+
+def test_a_size_that_divides_model_and_draft_is_planned():
+    pins = engine("0.30.0", speculative=SMALL_DRAFT)
+    plan = plan_of("Qwen/Qwen2.5-1.5B-Instruct", engine=pins, parallelism={"tensor": 2})
+    assert plan.placement.tensor == 2
+
+
 def test_experts_without_a_kernel_for_the_gpu_are_refused_with_the_release_that_has_one():
     model = {"id": "example/MiniMax-M2.1-NVFP4", "config": NVFP4_EXPERTS}
     spec = {"gpu": {"product": RTX_PRO, "perNode": 2}, "parallelism": {"tensor": 2}}
