@@ -7,6 +7,7 @@ from functools import cache
 
 import pytest
 
+from realengine import compare
 from realengine.commandlines import command_lines
 from realengine.environments import PARSERS, SERVING, Environment, Parsed, installed
 from vllm_operator.engine import defaults, flags
@@ -96,6 +97,15 @@ def test_the_table_has_exactly_the_parsers_choices(version: str, parsed: dict[st
                 assert set(first.choices) <= set(flag["choices"]), first.spelling
             else:
                 assert sorted(first.choices) == flag["choices"], first.spelling
+
+
+def test_the_serving_release_says_nothing_otherwise_than_the_tables(
+    parsed: dict[str, Parsed],
+) -> None:
+    environment = installed(SERVING)
+    assert environment is not None
+    (packages,) = environment.directory.glob("lib/python3*/site-packages")
+    assert compare.differences(compare.read(packages, parsed[SERVING.version])) == []
 
 
 @in_every_version

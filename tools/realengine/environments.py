@@ -100,7 +100,8 @@ class Parsed:
 
     version: str
     flags: list[dict[str, Any]]
-    """Each with its `spellings`, what it `takes` (switch, value, values) and its `choices`."""
+    """Each with its `spellings`, what it `takes` (switch, value, values), its `choices`, and the
+    name of its `type` and its `default` as text."""
     refusals: list[str | None]
     """For each argument vector what is wrong with it, None where it is accepted."""
 
@@ -141,13 +142,34 @@ class Environment:
         answer = json.loads(self.run(PARSE, given=json.dumps(vectors)).splitlines()[-1])
         return Parsed(answer["version"], answer["flags"], answer["refusals"])
 
-    def run(self, script: Path, *arguments: str, given: str = "", timeout: float = 500) -> str:
+    def parse_tree(self, tree: Path, timeout: float = 900) -> Parsed:
+        """What the parser says of its flags whose source lies in `tree`, run by what is installed.
+
+        A release mostly runs on what the one before it needs. Raises EngineFailed.
+        """
+        said = self.run(PARSE, given="[]", timeout=timeout, first=tree)
+        answer = json.loads(said.splitlines()[-1])
+        return Parsed(answer["version"], answer["flags"], answer["refusals"])
+
+    def run(
+        self,
+        script: Path,
+        *arguments: str,
+        given: str = "",
+        timeout: float = 500,
+        first: Path | None = None,
+    ) -> str:
         """What a script of this package prints when that interpreter runs it.
 
-        `given` is its standard input. Raises EngineFailed where it ends with another status than 0
-        or takes longer than `timeout` seconds.
+        `given` is its standard input, `first` a folder whose modules go before what is installed.
+        Raises EngineFailed where it ends with another status than 0 or takes longer than `timeout`
+        seconds.
         """
         command = [str(self.python), str(script), *arguments]
+        variables = self.variables()
+        if first is not None:
+            variables["PYTHONPATH"] = os.pathsep.join([str(first), variables["PYTHONPATH"]])
+            variables["PARSE_STANDS_IN"] = "1"
         try:
             answer = subprocess.run(
                 command,
@@ -155,7 +177,7 @@ class Environment:
                 capture_output=True,
                 text=True,
                 timeout=timeout,
-                env=self.variables(),
+                env=variables,
                 check=False,
             )
         except subprocess.TimeoutExpired as late:

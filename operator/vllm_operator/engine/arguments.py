@@ -2,23 +2,24 @@
 
 ``extra_arguments.csv`` says of every flag whether it may be added (``free``), whether it is taken
 into account (``modelled``), or who sets it instead: a ``field`` of the specification, the
-``operator``; or that it would change ``memory`` behind the plan's back.
+``operator``; that it would change ``memory`` behind the plan's back; or that the plan leaves more
+room for it, as nobody has measured what it takes (``bounded``, by ``backends.csv``).
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, Literal
 
 from .flags import SWITCH, VALUES, ServeFlag, find, refusal
-from .tables import rows
+from .tables import rows, rows_for
 from .versions import Version
 
-Verdict = Literal["free", "modelled", "field", "operator", "memory"]
+Verdict = Literal["free", "modelled", "bounded", "field", "operator", "memory"]
 
 SIZE: Final = re.compile(r"\d+(\.\d+)?[kmgt]|\d+[KMGT]")
 """What is a whole number beside what ``int`` reads: 25.6k, 1K; never 25.6K, nor a sign
@@ -45,8 +46,9 @@ class Rule:
     verdict: Verdict
     reads: str
     """A key of ``KINDS``, or empty for any text."""
-    values: tuple[str, ...]
-    """The values that may be given, of JSON the keys; empty where any may."""
+    values: tuple[tuple[str, Version | None], ...]
+    """The values that may be given, of JSON the keys, each with the first version that has it where
+    the flag is older; empty where any may."""
     remedy: str
     since: Version | None = None
     """Before it, the flag makes vLLM fall back to the engine before V1."""
@@ -54,7 +56,15 @@ class Rule:
     @property
     def refused(self) -> bool:
         """Whether the flag may not be added."""
-        return self.verdict not in ("free", "modelled")
+        return self.verdict not in ("free", "modelled", "bounded")
+
+    def values_of(self, version: Version) -> tuple[str, ...]:
+        """The values, or the keys, that may be given to ``version``."""
+        return tuple(
+            value
+            for value, since in self.values
+            if since is None or version.release >= since.release
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +94,33 @@ def rules() -> dict[str, Rule]:
         row["flag"]: Rule(
             row["verdict"],  # type: ignore[arg-type]
             row["reads"],
-            tuple(value for value in row["values"].split("|") if value),
+            tuple(_value(one) for one in row["values"].split("|") if one),
             row["remedy"],
             Version.parse(row["since"]) if row["since"] else None,
         )
         for row in rows("extra_arguments.csv")
     }
+
+
+def _value(text: str) -> tuple[str, Version | None]:
+    """``formatter@0.32`` is a value that 0.32 is the first to have."""
+    value, _, since = text.partition("@")
+    return value, Version.parse(since) if since else None
+
+
+@lru_cache(maxsize=1)
+def unmeasured_shares() -> Mapping[str, float]:
+    """By flag, which part of a GPU's memory kernels that it chooses may take beyond the plan's."""
+    return {row["flag"]: float(row["share"]) for row in rows("backends.csv")}
+
+
+@lru_cache(maxsize=64)
+def bounds(version: Version) -> dict[str, tuple[Mapping[str, str], ...]]:
+    """By flag, the rows of ``bounds.csv`` that hold for ``version``."""
+    found: dict[str, tuple[Mapping[str, str], ...]] = {}
+    for row in rows_for("bounds.csv", version):
+        found[row["flag"]] = (*found.get(row["flag"], ()), row)
+    return found
 
 
 def read(words: Sequence[str], version: Version) -> tuple[list[Argument], list[tuple[int, str]]]:
@@ -124,7 +155,7 @@ def read(words: Sequence[str], version: Version) -> tuple[list[Argument], list[t
             problems.append((index, _unknown(word, version)))
             continue
         found.append(_begun(word, index, flag))
-    problems += [problem for argument in found for problem in _value_problems(argument)]
+    problems += [problem for argument in found for problem in _value_problems(argument, version)]
     return found, sorted(problems)
 
 
@@ -238,7 +269,7 @@ def _with_value(argument: Argument, value: str, index: int) -> Argument:
     )
 
 
-def _value_problems(argument: Argument) -> Iterator[tuple[int, str]]:
+def _value_problems(argument: Argument, version: Version) -> Iterator[tuple[int, str]]:
     flag, name = argument.flag, argument.name
     if flag.takes == SWITCH:
         if argument.values:
@@ -253,26 +284,57 @@ def _value_problems(argument: Argument) -> Iterator[tuple[int, str]]:
         yield argument.index, f"{flag.name} takes no JSON, and so no key {argument.key}"
         return
     if rule is not None and rule.reads == "json" and rule.values:
-        yield from ((argument.index, text) for text in _key_problems(argument, rule))
+        yield from ((argument.index, text) for text in _key_problems(argument, rule, version))
         return
+    listed = rule.values_of(version) if rule is not None else ()
     for value, index in zip(argument.values, argument.words, strict=True):
         if argument.key:
             continue
         # The parser of some versions lists a None that no word gives.
         accepted = tuple(one for one in flag.choices if one != "None")
-        if rule is not None and rule.values:
-            accepted = tuple(one for one in accepted or rule.values if one in rule.values)
+        if listed:
+            accepted = tuple(one for one in accepted or listed if one in listed)
         if accepted and value not in accepted:
             yield index, f"{name} {value} is none of {', '.join(accepted)}"
         elif rule is not None and not _reads(rule.reads, value):
             yield index, f"{name} takes {KINDS[rule.reads]}, and is {value!r}"
+        elif (outside := _outside(argument.flag.name, value, version)) is not None:
+            yield index, f"{name} {outside}"
         elif len(argument.values) > 1 and value.startswith("-"):
             # Joined to the flag it would be a list of its own, and argparse keeps the last one.
             yield index, f"{name} {value}: a value that begins with a dash ends the list; remove it"
 
 
-def _key_problems(argument: Argument, rule: Rule) -> Iterator[str]:
-    """Keys that not every version with the flag has are refused: vLLM's parser refuses them."""
+def _outside(flag: str, value: str, version: Version) -> str | None:
+    """Why the engine's configuration refuses a value that its parser reads (``bounds.csv``)."""
+    for row in bounds(version).get(flag, ()):
+        if row["value"]:
+            if value == row["value"]:
+                return f"{value} is refused by vLLM {version}; {row['remedy']}"
+            continue
+        try:
+            number = float(value)
+        except ValueError:
+            continue  # 16M, which is above all that is refused
+        low = row["above"] and number <= float(row["above"])
+        low = low or (row["least"] and number < float(row["least"]))
+        high = row["below"] and number >= float(row["below"])
+        high = high or (row["most"] and number > float(row["most"]))
+        if low or high:
+            return f"is {value}, and vLLM {version} takes {_range(row)}; {row['remedy']}"
+    return None
+
+
+def _range(row: Mapping[str, str]) -> str:
+    """The numbers that a row lets pass."""
+    low = f"more than {row['above']}" if row["above"] else f"at least {row['least']}"
+    if not (row["most"] or row["below"]):
+        return low
+    return f"{low} and {'at most ' + row['most'] if row['most'] else 'less than ' + row['below']}"
+
+
+def _key_problems(argument: Argument, rule: Rule, version: Version) -> Iterator[str]:
+    """Keys that the version does not have are refused: vLLM's parser refuses them."""
     if argument.key:
         keys = [argument.key.partition(".")[0]]
     else:
@@ -282,8 +344,8 @@ def _key_problems(argument: Argument, rule: Rule) -> Iterator[str]:
             return
         keys = list(given)
     for key in keys:
-        if key not in rule.values:
-            known = ", ".join(rule.values)
+        if key not in rule.values_of(version):
+            known = ", ".join(rule.values_of(version))
             yield f"{argument.name} has no key {key} that may be set here; it has {known}"
 
 

@@ -34,6 +34,21 @@ class ServeFlag:
     choices: tuple[str, ...]
     """The values that are accepted; empty where any is that reads as the flag's type."""
 
+    @property
+    def negative(self) -> bool:
+        """Whether this spelling of a switch turns it off.
+
+        ``--no-x``, and from 0.33 on ``--disable-x`` of ``--enable-x`` and the other way round
+        (0.33.0 ``utils/argparse_utils.py``, ``EnableDisableAction``).
+        """
+        if self.spelling.startswith("--no-"):
+            return not self.name.startswith("--no-")
+        turned = {"--enable-": "--disable-", "--disable-": "--enable-"}
+        return any(
+            self.name.startswith(one) and self.spelling.startswith(other)
+            for one, other in turned.items()
+        )
+
 
 @lru_cache(maxsize=64)
 def serve_flags(version: Version) -> Mapping[str, ServeFlag]:

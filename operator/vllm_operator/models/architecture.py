@@ -147,6 +147,7 @@ def _read(config: Mapping[str, Any]) -> Architecture:
         indexed_tokens=decoder.indexed_tokens,
         draft=decoder.draft,
         draft_extra=decoder.draft_extra,
+        dspark=text.has("dspark_block_size"),
         multimodal=family.multimodal,
         pooling=pooling,
         pictures=pictures_of(name, config, hidden, towers),

@@ -34,11 +34,11 @@ INDEX_ELEMENTS: Final = 4
 
 
 def own_draft(architecture: Architecture, method: str) -> Draft | None:
-    """The model's own multi-token-prediction layers; None where the config has none.
+    """The model's own multi-token-prediction layers; None where the checkpoint has none.
 
     They share embedding and head with the model.
     """
-    if not architecture.draft:
+    if not architecture.draft or architecture.dspark:
         return None
     quantization = architecture.quantization
     projections = architecture.draft_extra

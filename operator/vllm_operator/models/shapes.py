@@ -259,6 +259,9 @@ class Architecture:
     """Multi-token-prediction layers that the checkpoint carries; loaded only to speculate."""
     draft_extra: tuple[Matrix, ...] = ()
     """What such a draft has beside its layers: its projection and own embeddings."""
+    dspark: bool = False
+    """Whether the layers that the checkpoint carries draft as DSpark and not one after the other:
+    they have no weights that multi-token prediction loads."""
     stated_length: int | None = None
     """``max_position_embeddings`` as it stands, where yarn multiplies the original positions to
     another length: vLLM's limit from 0.30 on."""
@@ -288,6 +291,23 @@ class Architecture:
     def latent(self) -> bool:
         """Whether any layer keeps latent vectors."""
         return any(isinstance(cache, LatentCache) for kind in self.kinds for cache in kind.kept)
+
+    @cached_property
+    def sparse(self) -> bool:
+        """Whether any layer keeps latent vectors and an index of them."""
+        caches = (cache for kind in self.kinds for cache in kind.kept)
+        return any(isinstance(one, LatentCache) and one.indexer_dim > 0 for one in caches)
+
+    @cached_property
+    def compressed(self) -> bool:
+        """Whether any layer keeps DeepSeek-V4's states."""
+        return any(isinstance(one, CompressedCache) for kind in self.kinds for one in kind.kept)
+
+    @cached_property
+    def state_kinds(self) -> frozenset[str]:
+        """The kinds of recurrent layers."""
+        caches = (cache for kind in self.kinds for cache in kind.kept)
+        return frozenset(one.kind for one in caches if isinstance(one, StateCache))
 
     @cached_property
     def windowed(self) -> bool:
@@ -345,6 +365,16 @@ class Architecture:
             for layer, schemes in self.stored_layers[0]
             for matrix, scheme in zip(layer.matrices, schemes, strict=True)
             if scheme is not None and not matrix.experts
+        )
+
+    @cached_property
+    def expert_schemes(self) -> frozenset[str]:
+        """The schemes of routed experts, by name."""
+        return frozenset(
+            scheme.name
+            for layer, schemes in self.stored_layers[0]
+            for matrix, scheme in zip(layer.matrices, schemes, strict=True)
+            if scheme is not None and matrix.experts
         )
 
     @cached_property

@@ -117,7 +117,30 @@ def test_every_row_has_a_source():
 
 def test_no_flag_that_is_gone_exists_in_the_newest_version():
     known = flags.serve_flags(NEWEST_KNOWN)
-    assert [row["flag"] for row in rows("replaced_flags.csv") if row["flag"] in known] == []
+    gone = [row["flag"] for row in rows("replaced_flags.csv") if row["flag"] in known]
+    # 0.33 has every --disable-x again where there is an --enable-x.
+    assert [flag for flag in gone if not known[flag].negative] == []
+
+
+@pytest.mark.parametrize(
+    ("spelling", "off"),
+    [
+        ("--enable-prefix-caching", False),
+        ("--no-enable-prefix-caching", True),
+        ("--disable-prefix-caching", True),
+        ("--disable-custom-all-reduce", False),
+        ("--enable-custom-all-reduce", True),
+        ("--no-disable-custom-all-reduce", True),
+    ],
+)
+def test_a_switch_is_turned_off_by_either_of_its_opposites(spelling: str, off: bool):
+    found = flags.find(spelling, Version.parse("0.33.0"))
+    assert found is not None
+    assert found.negative is off
+
+
+def test_a_switch_has_no_opposite_but_its_negation_before_0_33():
+    assert flags.find("--disable-prefix-caching", Version.parse("0.32.0")) is None
 
 
 def test_the_spans_of_a_spelling_follow_one_another():

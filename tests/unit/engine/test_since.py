@@ -49,6 +49,7 @@ BOUNDS = (
     ("takes-lora-beside-expert-parallelism", "0.20.2", "0.21.0", "0.33.0", None),
     ("takes-lora-rank-1", "0.11.0", "0.11.1", "0.33.0", None),
     ("wants-a-block-a-state", "0.19.1", "0.20.0", "0.33.0", None),
+    ("wants-a-state-block-a-step", "0.19.1", "0.20.0", "0.27.1", "0.28.0"),
 )
 
 

@@ -87,6 +87,14 @@ OTHERWISE = {
         "modelopt_fp4 0.9.0 0.13",
         "mxfp4 0.10.1",
     ),
+    "engine/refusals.csv": (
+        "spec.engine.chunkedPrefill 0.20.0 0.27",
+        "spec.engine.kvCacheDtype 0.12.0 0.12",
+        "spec.engine.kvCacheDtype 0.20.0 0.29",
+        "spec.engine.speculative.method 0.20.0 0.20",
+        "spec.gpu.product 0.15.0 0.15.0",
+        "spec.parallelism.pipeline 0.20.0 0.20",
+    ),
     "engine/since.csv": (
         "adds-lora-vocabulary 0.8.0 0.11.2",
         "counts-all-that-is-taken 0.27.0",
@@ -107,6 +115,7 @@ OTHERWISE = {
         "takes-blocks-of-any-16 0.18.0",
         "takes-lora-beside-expert-parallelism 0.21.0",
         "wants-a-block-a-state 0.20.0",
+        "wants-a-state-block-a-step 0.20.0 0.27",
     ),
     "engine/speculation.csv": (
         "eagle 0.9.1",

@@ -78,8 +78,10 @@ def test_a_pinned_context_that_one_node_does_not_hold_takes_two():
     assert shape(plan) == (4, 2, 1, 2)
 
 
-def test_nodes_of_one_gpu_become_one_stage_each():
-    assert shape(planned(LLAMA_70B, gpu=node("H100", 1))) == (1, 3, 1, 3)
+def test_nodes_of_one_gpu_become_one_stage_each_where_they_are_asked_for():
+    split = {"pipeline": 3}
+    assert shape(planned(LLAMA_70B, gpu=node("H100", 1), parallelism=split)) == (1, 3, 1, 3)
+    assert not planned(LLAMA_70B, gpu=node("H100", 1)).feasible
 
 
 def test_tensor_parallelism_crosses_nodes_only_where_stages_may_not():

@@ -105,7 +105,7 @@ def test_what_the_operator_sets_itself_is_refused(word: str):
         "--cpu-offload-gb=4",
         "--skip-mm-profiling",
         '--mm-processor-kwargs={"max_pixels":1}',
-        "--attention-backend=FLASHINFER",
+        '--attention-config={"backend":"FLASHINFER"}',
         "--num-gpu-blocks-override=9",
         '--hf-overrides={"num_hidden_layers":1}',
         "--enable-eplb",

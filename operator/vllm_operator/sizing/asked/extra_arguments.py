@@ -20,6 +20,7 @@ from vllm_operator.engine.arguments import (
     objection,
     read,
     rules,
+    unmeasured_shares,
 )
 from vllm_operator.engine.flags import VALUES
 from vllm_operator.engine.tables import does, rows, rows_for
@@ -32,8 +33,20 @@ PICTURES: Final = "--limit-mm-per-prompt"
 APPENDED: Final = ("--middleware", "--ignore-patterns")
 """Flags whose values add up where they are given several times."""
 
-NEEDED: Final = {"--enable-log-outputs": "--enable-log-requests"}
-"""What a flag is refused without (vllm ``entrypoints/openai/cli_args.py``)."""
+NEEDED: Final = {
+    "--enable-log-outputs": "--enable-log-requests",
+    "--numa-bind-cpus": "--numa-bind",
+    "--numa-bind-nodes": "--numa-bind",
+}
+"""What a flag is refused without (vllm ``entrypoints/openai/cli_args.py``, and 0.20.0 to 0.33.0
+``config/parallel.py``)."""
+STRUCTURED_OUTPUTS: Final = "--structured-outputs-config"
+NEEDED_BACKENDS: Final = {
+    "disable_any_whitespace": ("xgrammar", "guidance"),
+    "disable_additional_properties": ("guidance",),
+}
+"""The backends of structured outputs that a setting is refused without (0.12.0 to 0.33.0
+``config/structured_outputs.py``)."""
 
 LARGEST_GRAPH: Final = 512
 """Requests of vLLM's largest default graph (0.33.0 ``config/vllm.py``, ``_set_cudagraph_sizes``;
@@ -68,6 +81,8 @@ class ExtraArguments:
     """Whether requests may carry pictures."""
     asynchronous: bool = False
     """Whether they ask for ``--async-scheduling``."""
+    share: float = 0.0
+    """Which part of a GPU's memory the kernels that they choose may take beyond the plan's."""
 
     def value(self, name: str) -> str | None:
         """The value of a flag that takes one; None where it is not given."""
@@ -117,8 +132,27 @@ def read_extra_arguments(
         _graphs(groups, values),
         _pictures(groups, values),
         _on(groups.get(ASYNC, ())),
+        _share(groups),
     )
     return (ExtraArguments(), problems) if problems else (added, [])
+
+
+def _share(groups: Mapping[str, Sequence[Argument]]) -> float:
+    """The largest share of those that are not left to vLLM."""
+    shares = unmeasured_shares()
+    chosen = (name for name, group in groups.items() if group[-1].values != ("auto",))
+    return max((shares.get(name, 0.0) for name in chosen), default=0.0)
+
+
+def _bounded(name: str, where: str) -> str:
+    """The reason of a flag; of one that nobody has measured also what the plan makes of it."""
+    share = unmeasured_shares().get(name)
+    if share is None:
+        return where
+    return (
+        f"{where}; nobody has measured what such kernels take: the sure figures leave "
+        f"{share:.1%} of the GPU's memory for it, unless it is auto"
+    )
 
 
 def _at(index: int) -> str:
@@ -136,7 +170,7 @@ def _repeated(groups: Mapping[str, Sequence[Argument]]) -> Iterator[PlanningErro
 
 
 def _on(group: Sequence[Argument]) -> bool:
-    return bool(group) and not group[-1].flag.spelling.startswith("--no-")
+    return bool(group) and not group[-1].flag.negative
 
 
 def _flags(group: Sequence[Argument], value: Any, version: Version) -> Iterator[Flag]:
@@ -160,7 +194,7 @@ def _flags(group: Sequence[Argument], value: Any, version: Version) -> Iterator[
                 yield Flag(name=one.name, value=text, reason=_at(index))
         else:
             given = one.values[0] if one.values else None
-            yield Flag(name=one.name, value=given, reason=_at(one.index))
+            yield Flag(name=one.name, value=given, reason=_bounded(one.flag.name, _at(one.index)))
 
 
 def _compact(value: Any) -> str:
@@ -175,6 +209,9 @@ def _modelled_problems(
         texts = [text for one in group for text in one.values]
         if name == COMPILATION:
             for text in _compilation_problems(value, version):
+                yield IllegalPin(where, f"{name} {text}")
+        elif name == STRUCTURED_OUTPUTS:
+            for text in _structured_problems(value):
                 yield IllegalPin(where, f"{name} {text}")
         elif name == PICTURES:
             if not isinstance(value, dict) or not all(map(_count, value.values())):
@@ -196,6 +233,15 @@ def _modelled_problems(
                 yield IllegalPin(where, f"{name} {problem}")
         elif name == "--optimization-level" and texts[0] not in LEVELS:
             yield IllegalPin(where, f"{name} {texts[0]} is none of {', '.join(LEVELS)}")
+
+
+def _structured_problems(value: Any) -> Iterator[str]:
+    if not isinstance(value, dict):
+        return
+    for key, backends in NEEDED_BACKENDS.items():
+        if value.get(key) is True and value.get("backend", "auto") not in backends:
+            either = " or ".join(backends)
+            yield f"{key} is refused with another backend than {either}; add the key backend"
 
 
 def _count(value: object) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from typing import Final
 
 from vllm_operator.api.plan import Flag
 from vllm_operator.api.v1alpha1 import Engine, VLLMServerSpec
@@ -26,6 +27,9 @@ from .extra_arguments import FIELD as EXTRA_FIELD
 from .speculation import Speculation
 from .storage import is_served_from_disk
 from .workload_profiles import BALANCED, Profile, profile_of
+
+CPU_SLOTS: Final = "--max-cpu-loras"
+"""Adapters in the host's memory: no fewer than on the GPU (0.12.0 to 0.33.0 ``config/lora.py``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +155,15 @@ def _together(
             "spec.parallelism.expert",
             f"is true, and LoRA of vLLM {version} works without it only; remove one of them",
         )
+    kept = features.extra_arguments.value(CPU_SLOTS)
+    if features.adapters is not None and kept is not None:
+        slots = features.adapters.slots
+        if int(kept) < slots:
+            yield IllegalPin(
+                EXTRA_FIELD,
+                f"{CPU_SLOTS} is {kept}, less than the {slots} of spec.engine.lora.maxLoras; set "
+                f"it to at least {slots}",
+            )
     if features.extra_arguments.asynchronous:
         yield from _asynchronous_problems(features, pipeline or 1, version)
 

@@ -14,7 +14,7 @@ from vllm_operator.errors import IllegalPin, UnknownGPU
 from vllm_operator.hardware import catalogue
 from vllm_operator.hardware.nodes import SHARED_SUFFIX, GPUOffer
 from vllm_operator.hardware.slices import nominal_gigabytes, profile_of, slice_of, split_product
-from vllm_operator.hardware.vendors import hardware_of, hardware_of_product
+from vllm_operator.hardware.vendors import hardware_of, hardware_of_product, unplanned
 
 from .inputs import PlanningInputs
 
@@ -51,6 +51,7 @@ def gpu_candidates(gpu: GPU | None, inputs: PlanningInputs) -> tuple[GPUCandidat
     Raises UnknownGPU where there are none, and IllegalPin for a resource that is not the product's.
     """
     gpu = gpu or GPU()
+    _refuse_unplanned(gpu)
     if gpu.product is not None:
         _refuse_shared(gpu, gpu.product, inputs)
         return (_named(gpu, gpu.product, inputs.offers),)
@@ -74,6 +75,16 @@ def gpu_candidates(gpu: GPU | None, inputs: PlanningInputs) -> tuple[GPUCandidat
             f"{', '.join(sorted(c.offer.product for c in found))} has; set {MEMORY_FIELD}",
         )
     return usable
+
+
+def _refuse_unplanned(gpu: GPU) -> None:
+    """Raise UnknownGPU for hardware whose memory no plan counts, by its name."""
+    found = unplanned(gpu.product, gpu.resource_name)
+    if found is None or (found.given_memory and gpu.memory_gib is not None):
+        return
+    by_name = unplanned(gpu.product, None) is not None
+    field, name = (PRODUCT_FIELD, gpu.product) if by_name else (RESOURCE_FIELD, gpu.resource_name)
+    raise UnknownGPU(field, f"{name} stands for {found.hardware}: {found.because}; {found.remedy}")
 
 
 def image_refused(offer: GPUOffer, image: str, version: Version) -> str | None:

@@ -11,6 +11,7 @@ from vllm_operator.api.v1alpha1 import Engine, VLLMServer, VLLMServerSpec
 from vllm_operator.engine import defaults
 from vllm_operator.engine.addresses import LOAD_FORMAT
 from vllm_operator.engine.environment import OFFLINE, offline_variable, refused_because
+from vllm_operator.engine.refusals import refused
 from vllm_operator.engine.tables import does
 from vllm_operator.engine.versions import Version, engine_image, engine_version
 from vllm_operator.errors import IllegalPin, PlanningError, UnknownModel
@@ -30,7 +31,13 @@ from .inputs import PlanningInputs
 from .repairs import Repair
 from .storage import is_served_from_disk, room_problems, storage_problems, volume_of
 from .tuned import UNTUNED, Tuned
-from .version_support import model_problems, value_problems, with_length_of
+from .version_support import (
+    case_of,
+    constraint_problem,
+    model_problems,
+    value_problems,
+    with_length_of,
+)
 from .workload import ExpectedLoad, expected_load, load_problems
 
 SWITCHES: Final = (
@@ -134,9 +141,13 @@ def read_specification(
         problems.extend(model_problems(engine, version, checkpoint))
     problems.extend(_pin_problems(engine, version, architecture))
     pins = _parallelism_pins(spec)
-    if features.one_stage:
+    if features.one_stage or (pins.pipeline is None and _undivided(engine, architecture, version)):
         pins = replace(pins, pipeline=1)
     problems.extend(_parallelism_problems(pins, version, architecture))
+    if architecture is not None and version is not None:
+        case = case_of(engine, architecture, features, pipeline=pins.pipeline or 1)
+        constraint = constraint_problem(case, version)
+        problems += [constraint] if constraint is not None else []
     load = None
     if architecture is not None:
         context = architecture.context_length
@@ -295,6 +306,14 @@ def _pin_problems(
                 f"spec.engine.{field}",
                 f"needs {name}, which vLLM {version} does not have; remove it",
             )
+
+
+def _undivided(engine: Engine, architecture: Architecture | None, version: Version | None) -> bool:
+    """Whether the version does not divide the model into stages."""
+    if architecture is None or version is None:
+        return False
+    found = refused(case_of(engine, architecture, Features(), pipeline=2), version)
+    return found is not None and found.field == "spec.parallelism.pipeline"
 
 
 def _parallelism_pins(spec: VLLMServerSpec) -> Pins:

@@ -143,12 +143,15 @@ def _with_draft(
     if loads == "own":
         draft = own_draft(architecture, method)
         if draft is None:
-            raise IllegalPin(
-                FIELD,
-                f"{method!r} needs multi-token-prediction layers and the model's config.json names "
-                "none (num_nextn_predict_layers, mtp_num_hidden_layers); "
-                f"{_instead(methods_of(version, architecture))}",
+            others = _instead(methods_of(version, architecture))
+            why = (
+                "the checkpoint's own layers draft as DSpark (dspark_block_size in config.json): "
+                f"vLLM finds no weights of {method!r} in it"
+                if architecture.dspark
+                else f"{method!r} needs multi-token-prediction layers and the model's config.json "
+                "names none (num_nextn_predict_layers, mtp_num_hidden_layers)"
             )
+            raise IllegalPin(FIELD, f"{why}; {others}")
         return replace(architecture, speculator=draft)
     if text is None:
         raise IllegalPin(MODEL_FIELD, f"is needed by {method!r}: the repository of the draft")

@@ -10,10 +10,18 @@ from vllm_operator.api.v1alpha1 import Engine
 from vllm_operator.engine import defaults
 from vllm_operator.engine.architectures import unserved_because
 from vllm_operator.engine.devices import accepted_block_sizes
+from vllm_operator.engine.refusals import Case, refused
 from vllm_operator.engine.tables import does
 from vllm_operator.engine.versions import IMAGE_FIELD, VERSION_FIELD, Version
-from vllm_operator.errors import IllegalPin, PlanningError, UnsupportedEngineVersion
+from vllm_operator.errors import (
+    IllegalPin,
+    Infeasible,
+    PlanningError,
+    UnsupportedEngineVersion,
+)
 from vllm_operator.models.architecture import Architecture, decoder_of
+
+from .features import Features
 
 BLOCK_FIELD: Final = "spec.engine.blockSize"
 CACHE_FIELD: Final = "spec.engine.kvCacheDtype"
@@ -70,6 +78,49 @@ def value_problems(
             f"is fp8_e5m2, which vLLM {version} does not take with checkpoints that have scales "
             f"for an fp8 cache, as {method} has; set it to fp8 or auto",
         )
+
+
+def case_of(
+    engine: Engine,
+    architecture: Architecture,
+    features: Features,
+    *,
+    pipeline: int = 1,
+    capability: tuple[int, int] | None = None,
+    rocm: bool = False,
+) -> Case:
+    """What is asked for, as the engine's constraints speak of it."""
+    backend = features.extra_arguments.value("--attention-backend")
+    speculation = features.speculation
+    return Case(
+        architecture=architecture.name,
+        capability=capability,
+        rocm=rocm,
+        latent=architecture.latent,
+        sparse=architecture.sparse,
+        compressed=architecture.compressed,
+        states=architecture.state_kinds,
+        multimodal=architecture.multimodal,
+        nvfp4_experts="nvfp4" in architecture.expert_schemes,
+        cache=engine.kv_cache_dtype,
+        float32=engine.dtype == "float32",
+        prefix_caching=engine.prefix_caching,
+        chunked_prefill=engine.chunked_prefill,
+        pipeline=pipeline,
+        drafts=speculation.method if speculation is not None else None,
+        adapters=features.adapters is not None,
+        backend=backend.upper() if backend is not None else None,
+        moe=features.extra_arguments.value("--moe-backend"),
+    )
+
+
+def constraint_problem(case: Case, version: Version) -> PlanningError | None:
+    """What the engine refuses of what its parser takes, as the field's own problem."""
+    found = refused(case, version)
+    if found is None:
+        return None
+    kind = Infeasible if found.field == "spec.gpu.product" else IllegalPin
+    return kind(found.field, found.why)
 
 
 def _has_scales(architecture: Architecture, version: Version) -> bool:

@@ -8,7 +8,7 @@ than what the KV cache surely holds of it, and never smaller than what it asks f
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from vllm_operator.engine import defaults
@@ -46,6 +46,8 @@ class BatchLimits:
     seqs: Knob[int]
     tokens: Knob[int]
     length: Knob[int]
+    block: int = 0
+    """Tokens that a step must hold whatever gives way: a block of what recurrent layers keep."""
 
     @property
     def at_once(self) -> int:
@@ -139,7 +141,13 @@ class BatchLimits:
 
     def _with(self, seqs: Knob[int], tokens: Knob[int], length: Knob[int]) -> BatchLimits:
         fixed = self.asked, self.element_bytes, self.setup, self.first_engine
-        return BatchLimits(*fixed, seqs, tokens, length)
+        return BatchLimits(*fixed, seqs, tokens, length, self.block)
+
+    def with_block(self, block: int) -> BatchLimits:
+        """With steps that hold a block of ``block`` tokens."""
+        why = f"vLLM {self.asked.version} wants a block of recurrent states, {block} tokens, a step"
+        tokens = self.tokens.at_least(block, why)
+        return replace(self, tokens=tokens, block=block)
 
     @property
     def load(self) -> Load:
@@ -164,7 +172,7 @@ class BatchLimits:
     @property
     def _tokens_floor(self) -> int:
         needed = (self.asked.engine.max_num_seqs or self.at_once) * self.each
-        return max(SMALLEST_MAX_NUM_BATCHED_TOKENS, needed)
+        return max(SMALLEST_MAX_NUM_BATCHED_TOKENS, needed, self.block)
 
     def fewer_seqs(self) -> BatchLimits | None:
         """Half the sequences, down to what is asked for; None where no fewer may be taken."""

@@ -13,7 +13,7 @@ from vllm_operator.sizing.asked.specification import Asked
 from vllm_operator.sizing.asked.workload_profiles import ENOUGH_CONTEXT, WORTH_SECONDS
 from vllm_operator.sizing.split.divisions import Division, divisions
 
-from .remedies import problem_of
+from .remedies import nodes_looked_at, problem_of
 from .search import Layout, Rejection, find_suited_layout
 from .speed import seconds_of_answer
 from .suitability import unsuited_because
@@ -74,7 +74,7 @@ class _Product:
 
     def __init__(self, asked: Asked, candidate: GPUCandidate, max_nodes: int) -> None:
         self.asked, self.candidate = asked, candidate
-        nodes = 1 if candidate.offer.is_partition else max_nodes
+        nodes = nodes_looked_at(asked, candidate, max_nodes)
         self.found = divisions(
             asked.architecture,
             asked.pins,

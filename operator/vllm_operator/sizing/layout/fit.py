@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from vllm_operator.engine.refusals import LINEAR
 from vllm_operator.engine.tables import does
 from vllm_operator.engine.versions import Version
 from vllm_operator.errors import IllegalPin
@@ -122,6 +123,17 @@ class Fits:
             and asked.architecture.recurrent
         )
 
+    @property
+    def wants_block_in_step(self) -> bool:
+        """Whether a step must hold a block of the recurrent states that are kept for prefixes.
+
+        Source: vllm 0.20.0 ``config/vllm.py``, ``validate_block_size``; none of 0.28.0.
+        """
+        asked = self.asked
+        aligned = bool(asked.architecture.state_kinds & LINEAR)
+        cached = asked.engine.prefix_caching is True
+        return aligned and cached and does("wants-a-state-block-a-step", asked.version)
+
     def refused(self, limits: BatchLimits) -> IllegalPin | None:
         """Why vLLM refuses the stages, whatever the memory."""
         why = unequal_stages_because(self.asked.architecture, self._settings(limits))
@@ -166,6 +178,10 @@ class Fits:
             self.device,
         )
         taken = _with_graphs(taken, graphs_factor(features.adapters, asked.version))
+        if features.extra_arguments.share:
+            unmeasured = int(features.extra_arguments.share * self.total)
+            high = taken.unexplained.high + unmeasured
+            taken = replace(taken, unexplained=Bytes(taken.unexplained.expected, high))
         if self.calibration is not None:
             seqs, tokens = limits.seqs.value, limits.tokens.value
             taken = calibrated(taken, self.calibration, asked.engine, seqs, tokens)

@@ -38,6 +38,21 @@ SMALLEST_LIMIT: Final = 64
 """Smaller limits than this are no remedy that anybody wants."""
 
 
+def nodes_looked_at(asked: Asked, candidate: GPUCandidate, max_nodes: int) -> int:
+    """Nodes over which one server may be divided.
+
+    Where nodes have one GPU each, only those that are there or are asked for: who says that there
+    is one card does not mean several machines.
+    """
+    if candidate.offer.is_partition:
+        return 1
+    pins = asked.pins
+    asked_for = (pins.tensor or 1) * (pins.pipeline or 1) * pins.ranks > 1
+    if asked_for or not candidate.per_node_known or candidate.largest_world > 1:
+        return max_nodes
+    return min(max_nodes, max(1, candidate.offer.nodes))
+
+
 def problem_of(
     asked: Asked,
     candidates: tuple[GPUCandidate, ...],
@@ -214,16 +229,26 @@ def _remedy(asked: Asked, nearest: Rejection, max_nodes: int) -> str:
     larger = _larger_node(asked, nearest.gpu)
     if larger is not None:
         choices.append(f"{larger} {nearest.gpu.offer.product} in one node")
-    several = _more_nodes(asked, nearest.gpu, max_nodes)
+    looked = nodes_looked_at(asked, nearest.gpu, max_nodes)
+    several = _more_nodes(asked, nearest.gpu, looked)
     if not choices and several is None:
         choices.append(f"GPUs with more memory than {gib(nearest.gpu.offer.memory_bytes)}")
     text = f"What works: {' or '.join(choices)}" if choices else ""
     if several is not None:
-        limit = ONE_NODE if max_nodes == 1 else f"at most {max_nodes} nodes are looked at"
+        limit = ONE_NODE if looked == 1 else f"at most {looked} nodes are looked at"
+        if looked < max_nodes:
+            limit += f" unless several are asked for ({_asking_for(several)})"
         gpu = nearest.gpu.offer.product
         also = f"{several} of {nearest.gpu.largest_world} {gpu} would fit, and {limit}"
         text = f"{text}; {also}" if text else f"{also}"
     return text
+
+
+def _asking_for(division: Division) -> str:
+    split = division.parallelism
+    if split.pipeline > 1:
+        return f"spec.parallelism.pipeline {split.pipeline}"
+    return f"{TENSOR_FIELD} {split.tensor}"
 
 
 def _larger_node(asked: Asked, candidate: GPUCandidate) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from vllm_operator.errors import Infeasible, PlanningError
+from vllm_operator.errors import IllegalPin, Infeasible, PlanningError
 from vllm_operator.models.shapes import Draft
 from vllm_operator.sizing.asked.adapters import adapter_bytes
 from vllm_operator.sizing.asked.gpu_candidates import GPUCandidate
@@ -149,7 +149,7 @@ class _Search:
         """Whether the utilization leaves room for what the profiling run does not count."""
 
     def run(self) -> Layout | Rejection:
-        refused = self.limits.refused() or self.fits.refused(self.limits)
+        refused = self.limits.refused() or self.fits.refused(self.limits) or self._block_in_step()
         if refused is not None:
             return self._rejection(refused)
         while True:
@@ -172,6 +172,21 @@ class _Search:
             if (fraction.lowered_for_prompts or not hopeless) and self._give_way(fit):
                 continue
             return self._last(fit)
+
+    def _block_in_step(self) -> IllegalPin | None:
+        """Let a step hold a block where vLLM wants that; why it does not where it is pinned."""
+        if not self.fits.wants_block_in_step:
+            return None
+        block, tokens = self._fit().cache.block_size, self.limits.tokens
+        if tokens.pinned and tokens.value < block:
+            return IllegalPin(
+                "spec.engine.maxNumBatchedTokens",
+                f"is {tokens.value}, and vLLM {self.asked.version} wants a step to hold a block of "
+                f"the recurrent states that prefixes are cached in, {block} tokens; set it to at "
+                f"least {block}, or spec.engine.prefixCaching: false",
+            )
+        self.limits = self.limits.with_block(block)
+        return None
 
     def _fit(self, limits: BatchLimits | None = None) -> Fit:
         return self.fits.at(limits or self.limits, room=self.room)

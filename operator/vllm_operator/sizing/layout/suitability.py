@@ -23,6 +23,7 @@ from vllm_operator.hardware import catalogue
 from vllm_operator.models.shapes import LatentCache
 from vllm_operator.sizing.asked.gpu_candidates import GPUCandidate, image_refused
 from vllm_operator.sizing.asked.specification import Asked
+from vllm_operator.sizing.asked.version_support import case_of, constraint_problem
 from vllm_operator.sizing.memory.weights import BYTES_OF
 from vllm_operator.sizing.split.parallelism import SINGLE
 
@@ -43,7 +44,13 @@ def unsuited_because(asked: Asked, gpu: GPUCandidate) -> PlanningError | None:
         return IllegalPin("spec.engine.image", why)
     if (refused := _block_size_refused(asked, gpu)) is not None:
         return refused
-    for check in (_image_refused, _sparse_refused, _quantization_refused, dtype_refused):
+    for check in (
+        _image_refused,
+        _sparse_refused,
+        _quantization_refused,
+        dtype_refused,
+        _constraint_refused,
+    ):
         if (refused := check(asked, gpu)) is not None:
             return refused
     kind = asked.engine.kv_cache_dtype
@@ -124,6 +131,19 @@ def _sparse_refused(asked: Asked, gpu: GPUCandidate) -> Infeasible | None:
         f"{shown_capability(gpu)}, and vLLM {asked.version} has the sparse attention of "
         f"{architecture.name} for {shown}; take a GPU such as H200 or B200",
     )
+
+
+def _constraint_refused(asked: Asked, gpu: GPUCandidate) -> PlanningError | None:
+    """What the engine refuses on such GPUs of what its parser takes."""
+    case = case_of(
+        asked.engine,
+        asked.architecture,
+        asked.features,
+        pipeline=asked.pins.pipeline or 1,
+        capability=gpu.offer.compute_capability,
+        rocm=gpu.offer.resource_name == catalogue.AMD_RESOURCE,
+    )
+    return constraint_problem(case, asked.version)
 
 
 def _block_size_refused(asked: Asked, gpu: GPUCandidate) -> PlanningError | None:

@@ -16,6 +16,7 @@ from vllm_operator.engine.versions import Version, version_note
 from vllm_operator.errors import IllegalPin
 from vllm_operator.models.reader import RUNNER
 from vllm_operator.sizing.asked.extra_arguments import ASYNC
+from vllm_operator.sizing.asked.extra_arguments import FIELD as EXTRA_FIELD
 from vllm_operator.sizing.asked.features import feature_flags
 from vllm_operator.sizing.asked.specification import ACTIVE_FLAG, SWITCHES, Asked
 from vllm_operator.sizing.asked.storage import is_served_from_disk, volume_of
@@ -28,6 +29,7 @@ from .parallel_flags import parallel_flags
 CACHE_PATH: Final = "/cache"
 RUNNER_FLAG: Final = "--runner"
 TASK_FLAG: Final = "--task"
+THRESHOLD: Final = "--long-prefill-token-threshold"
 MODEL_ARGUMENT: Final = "model"
 """Name of the first entry of ``flags``: the positional argument."""
 
@@ -166,6 +168,21 @@ def active_problem(layout: Layout) -> IllegalPin | None:
     )
 
 
+def threshold_problem(asked: Asked, layout: Layout) -> IllegalPin | None:
+    """Why vLLM refuses a threshold of long prompts: no request is as long.
+
+    Source: vllm 0.12.0 to 0.33.0 ``config/scheduler.py``.
+    """
+    given, longest = asked.features.extra_arguments.value(THRESHOLD), layout.max_model_len
+    if given is None or int(given) <= longest.value:
+        return None
+    return IllegalPin(
+        EXTRA_FIELD,
+        f"{THRESHOLD} is {given}, and --max-model-len is {longest.value}, {longest.reason}; set "
+        f"it to at most {longest.value}",
+    )
+
+
 def _kinds(asked: Asked, layout: Layout) -> list[Flag]:
     engine = asked.engine
     found = []
@@ -189,6 +206,12 @@ def _kinds(asked: Asked, layout: Layout) -> list[Flag]:
                 reason="pinned in spec.engine.kvCacheDtype",
             )
         )
+    elif engine.kv_cache_dtype is None and asked.architecture.compressed:
+        reason = (
+            f"the plan counts {asked.architecture.name}'s states in 8 bits, which vLLM "
+            f"{asked.version} does not on every GPU unless it is told to"
+        )
+        found.append(Flag(name="--kv-cache-dtype", value="fp8", reason=reason))
     elif layout.small_cache:
         reason = f"spec.workload.profile {asked.features.profile.name}: twice the tokens"
         found.append(Flag(name="--kv-cache-dtype", value="fp8", reason=reason))

@@ -75,7 +75,12 @@ def size(server: VLLMServer, inputs: PlanningInputs) -> Sized | Unplanned:
     spread = spread_problem(server.spec, inputs.claim, layout.division.nodes)
     stopped = [
         problem
-        for problem in (spread, ranks_problem(layout), command.active_problem(layout))
+        for problem in (
+            spread,
+            ranks_problem(layout),
+            command.active_problem(layout),
+            command.threshold_problem(asked, layout),
+        )
         if problem is not None
     ]
     if stopped:

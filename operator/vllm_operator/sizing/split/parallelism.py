@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from vllm_operator.models.architecture import Architecture
 from vllm_operator.models.quantization import Scheme
-from vllm_operator.models.shapes import Matrix, Split, padded_vocabulary
+from vllm_operator.models.shapes import Draft, Matrix, Split, padded_vocabulary
 
 from .stages import illegal_stages_because
 
@@ -68,6 +68,22 @@ def illegal_because(architecture: Architecture, parallelism: Parallelism) -> str
             f"the vocabulary, padded to {padded_vocabulary(a.vocabulary_size)}, "
             f"is not divisible by {size}"
         )
+    return None if a.speculator is None else _illegal_draft(a.speculator, parallelism)
+
+
+def _illegal_draft(draft: Draft, parallelism: Parallelism) -> str | None:
+    """Why the draft cannot be divided as the model is, which it is unless it is told otherwise.
+
+    Source: vllm 0.12.0 to 0.33.0 ``config/speculative.py``, ``_verify_and_get_draft_tp``.
+    """
+    size = parallelism.tensor
+    for index, layer in enumerate(draft.layers):
+        if layer.query_heads % size:
+            return f"the draft's {layer.query_heads} attention heads are not divisible by {size}"
+        for matrix, scheme in zip(layer.matrices, draft.schemes(index), strict=True):
+            why = _illegal_matrix(matrix, scheme, parallelism, draft.quantization.group)
+            if why is not None:
+                return f"of the draft, {why}"
     return None
 
 
