@@ -366,6 +366,16 @@ async def test_a_pod_that_has_just_started_is_looked_at_again_when_it_counts_as_
     assert world.condition("Progressing") == ("True", "Loading")
 
 
+async def test_of_several_times_to_look_again_the_first_counts() -> None:
+    world = World()
+    world.memory.refuses["apply", "services"] = ApiError(403, "Forbidden", "quota exceeded")
+    assert await world.visit() == 30.0
+    world.pod("first")
+    world.deployment(replicas=1, updatedReplicas=1, readyReplicas=0)
+    world.now += timedelta(seconds=2)
+    assert await world.visit() == pytest.approx(3.0)
+
+
 async def test_a_model_that_cannot_be_asked_for_now_is_asked_for_again() -> None:
     world = World(model={"id": "a/b", "configMapRef": {"name": "facts", "key": "config.json"}})
     assert await world.visit() == 30.0
@@ -431,7 +441,7 @@ async def test_an_edit_says_what_it_rolls() -> None:
     world = await served()
     world.edit(engine={"maxNumSeqs": 8})
     await world.visit()
-    assert world.events() == ["Replanned"]
+    assert world.events() == ["Planned", "Ready", "Replanned"]
     assert len(world.memory.names("controllerrevisions")) == 2
     assert world.condition("Progressing")[0] == "True"
 
