@@ -38,7 +38,8 @@ def check_pod(template: Mapping[str, Any], spec: VLLMServerSpec) -> None:
     token = bool(asked.automount_service_account_token)
     if pod["automountServiceAccountToken"] != token or pod["enableServiceLinks"]:
         raise AssertionError("the pod would get a token or service links")
-    if pod.get("serviceAccountName") != asked.service_account_name:
+    accounts = {pod.get("serviceAccountName"), pod.get("serviceAccount")}
+    if accounts != {asked.service_account_name}:
         raise AssertionError("the pod would get an account")
     host_path = volume.source if volume.kind == "HostPath" else None
     folders = [volume["hostPath"]["path"] for volume in pod["volumes"] if "hostPath" in volume]

@@ -146,6 +146,7 @@ def test_what_a_server_says_of_its_user_stands_where_the_platform_says_the_rest(
 def test_an_account_comes_without_its_token_unless_it_is_asked_for() -> None:
     spec = pod(pod={"serviceAccountName": "reader"})
     assert (spec["serviceAccountName"], spec["automountServiceAccountToken"]) == ("reader", False)
+    assert spec["serviceAccount"] == "reader"  # or the API server keeps it when it is unset
     asked = {"serviceAccountName": "reader", "automountServiceAccountToken": True}
     assert pod(pod=asked)["automountServiceAccountToken"] is True
 
