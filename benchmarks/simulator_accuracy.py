@@ -90,6 +90,8 @@ def real(size: int, requests: Sequence[Request]) -> tuple[Measured, list[tuple[f
     command += ["--max-model-len", str(LENGTH), "--max-num-batched-tokens", str(TOKENS)]
     command += ["--max-num-seqs", str(size), "--block-size", str(BLOCK), "--enforce-eager"]
     command += ["--num-gpu-blocks-override", str(BLOCKS), "--dtype", "bfloat16"]
+    # Of the machine's memory, which has to be free at the start: the default is nearly all of it.
+    command += ["--gpu-memory-utilization", "0.2"]
     server = Server(environment, command)
     with closing(server):
         server.start(START_SECONDS)

@@ -128,9 +128,13 @@ def delete_servers(cluster: Cluster, timeout: float) -> None:
     while _count(cluster, SERVERS):
         try:
             cluster.api("DELETE", SERVERS, {"propagationPolicy": "Background"}, timeout=120)
+        # Of thousands the API server deletes as many as it can in a minute, then it says so, or
+        # hangs up.
         except ApiError as error:
-            # Of thousands the API server deletes as many as it can in a minute.
             if error.status != HTTPStatus.GATEWAY_TIMEOUT or time.monotonic() > deadline:
+                raise
+        except ConnectionError:
+            if time.monotonic() > deadline:
                 raise
     wait_until(
         lambda: not any(_count(cluster, path) for path in _GONE),

@@ -21,7 +21,7 @@ from vllm_operator.tuning.scene import Facts, Scene
 from vllm_operator.tuning.standing import Candidate, Desired, Mode, Stable, State, Wants
 from vllm_operator.tuning.tuner import Tuner
 
-WINDOW: Final = 300.0
+WINDOW: Final = 120.0
 """Seconds of samples that a look reads, as the operator asks for."""
 TRIALS_A_DAY: Final = 2
 
@@ -50,7 +50,8 @@ class Driven:
 
     def look(self, now: float, readings: Sequence[PodReading], observed: Observed) -> Wanted:
         """What should exist."""
-        found = [self._read(one, now) for one in readings]
+        read = [self._read(one, now) for one in readings]
+        found = self.tuner.seen.recall(read, now - self.durations.window)
         self.tuner.learn(found, held(found, now, self.durations), now)
         trial = next((pod for pod in observed.pods if pod.trial), None)
         scene = self._scene(observed, trial)

@@ -1,9 +1,10 @@
 """The tuner against simulated servers, beside the best setting there is and what others would do.
 
-    PYTHONPATH=operator:tools python benchmarks/tuning_simulated.py [--workloads FILE]
+    PYTHONPATH=operator:tools python benchmarks/tuning_simulated.py [--workloads F | --drawn SEED]
 
-Reads a JSON array of workloads (docs/benchmarks.md says what each figure means), prints a table and
-writes build/benchmarks/tuning_simulated.json with one object a workload.
+Reads a JSON array of workloads, or draws some: to a seed that was never played nothing can have
+been fitted. Prints a table and writes build/benchmarks/tuning_simulated.json with one object a
+workload; docs/benchmarks.md says what each figure means.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any, Final
 import click
 from rich.console import Console
 from rich.table import Table
+from support_draw import drawn
 from support_tuner import operator
 
 from enginesimulator import sweep
@@ -290,14 +292,17 @@ def workloads(files: Sequence[Path]) -> list[dict[str, Any]]:
     multiple=True,
     help="A JSON array of workloads; both committed files by default.",
 )
+@click.option("--drawn", "seed", type=int, help="A seed, by which workloads are drawn instead.")
+@click.option("--count", default=24, show_default=True, help="How many are drawn.")
 @click.option("--tuner", type=click.Choice(sorted(TUNERS)), default="operator", show_default=True)
 @click.option("--processes", default=2, show_default=True)
-def main(files: tuple[Path, ...], tuner: str, processes: int) -> None:
+def main(files: tuple[Path, ...], seed: int | None, count: int, tuner: str, processes: int) -> None:
     """Plays all workloads."""
-    jobs = [(workload, tuner) for workload in workloads(files or FILES)]
     begun = time.monotonic()
     rows: list[dict[str, Any]] = []
     RESULT.parent.mkdir(parents=True, exist_ok=True)
+    played = workloads(files or FILES) if seed is None else list(drawn(seed, count))
+    jobs = [(workload, tuner) for workload in played]
     with multiprocessing.get_context("spawn").Pool(processes, maxtasksperchild=6) as pool:
         for row in pool.imap(one, jobs):
             rows.append(row)

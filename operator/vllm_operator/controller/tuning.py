@@ -50,8 +50,10 @@ LOG: Final = logging.getLogger("vllm_operator")
 
 READ_INTERVALS: Final = 4
 """Intervals between two reads."""
-OVERLAP_INTERVALS: Final = 28
-"""Intervals that each read asks for: a read that fails, or is late, loses none."""
+OVERLAP_SCRAPES: Final = 4
+"""Scrapes of before the last read that each read asks for again: late ones are not lost."""
+UNKNOWN_INTERVALS: Final = 28
+"""Intervals that are asked for of a pod of whose scrapes nothing is known yet."""
 FIRST_BLOCKS: Final = 4
 """Blocks of time that the first read of a server asks for."""
 NOT_CONFIGURED: Final = "the operator has no Prometheus: set prometheus.url in its chart"
@@ -88,6 +90,8 @@ class _Server:
     objective: Objective | None = None
     read: bool = False
     """Whether the pods were read once."""
+    answered: dict[str, float] = field(default_factory=dict)
+    """When each pod was read last without a problem, seconds since the epoch."""
     look: Look | None = None
     held: bool = False
     """Whether it has a trial."""
@@ -262,28 +266,42 @@ class Autotuner:
     async def read(self) -> None:
         """Read all servers' pods once."""
         assert self.prometheus is not None
+        now = self.clock().timestamp()
         asked = []
         for key, kept in self._servers.items():
-            seconds = OVERLAP_INTERVALS * self.durations.interval
-            if not kept.read:
-                seconds = FIRST_BLOCKS * self.durations.block
             if kept.version is not None:
                 asked += [
-                    Asked(key[0], pod, kept.version, seconds, kept.objective) for pod in kept.pods
+                    Asked(key[0], pod, kept.version, self._back(kept, pod, now), kept.objective)
+                    for pod in kept.pods
                 ]
         answers = await self.prometheus.read(asked, self.durations)
-        now = self.clock().timestamp()
+        began, now = now, self.clock().timestamp()
         for key, kept in list(self._servers.items()):
             mine = [answers[key[0], pod] for pod in kept.pods if (key[0], pod) in answers]
             if kept.pods and not mine:
                 continue
             problem = next((one.problem for one in mine if one.problem), None)
-            readings = [one.reading for one in mine]
+            since = now - self.durations.window
+            readings = kept.tuner.seen.recall((one.reading for one in mine), since)
+            kept.answered = {pod: kept.answered[pod] for pod in kept.pods & kept.answered.keys()}
+            kept.answered |= {one.reading.pod: began for one in mine if not one.problem}
             kept.tuner.learn(readings, held(readings, now, self.durations, problem), now)
             kept.read = True
             self.queue(key)
         if self.curves is not None:
             await self.curves.write()
+
+    def _back(self, kept: _Server, pod: str, now: float) -> float:
+        """Seconds of samples that a read asks for."""
+        durations = self.durations
+        first = FIRST_BLOCKS * durations.block
+        if not kept.read:
+            return first
+        last, reading = kept.answered.get(pod), kept.tuner.seen.readings.get(pod)
+        if last is None or reading is None or reading.scrape is None:
+            return UNKNOWN_INTERVALS * durations.interval
+        again = OVERLAP_SCRAPES * max(durations.interval, reading.scrape)
+        return min(first, now - last + again)
 
 
 def _metrics(found: Held | None) -> ConditionDraft:

@@ -71,6 +71,8 @@ class Interval:
     """Time from arrival to the last token of those that finished, summed."""
     finished_prompt_squares: float | None = None
     """Squares of the prompt lengths of those that finished, summed, as the buckets tell."""
+    step_tokens: float | None = None
+    """Tokens of all its steps, as the engine counts them there; None where that is not known."""
 
     @property
     def is_enough(self) -> bool:

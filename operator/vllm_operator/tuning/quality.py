@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 from .durations import Durations
-from .intervals import LEAST_GAPS, LEAST_STEPS
+from .intervals import LEAST_GAPS, LEAST_STEPS, Interval
 from .samples import Reading
 
 
@@ -131,8 +131,24 @@ def _reset(reading: Reading, now: float, durations: Durations) -> str | None:
 
 
 def _identity(reading: Reading, now: float, durations: Durations) -> str | None:
-    broken = reading.identity > IDENTITY
-    return f"they differ by {reading.identity:.1%}." if broken else None
+    differ = identity(reading.intervals)
+    return f"they differ by {differ:.1%}." if differ > IDENTITY else None
+
+
+def identity(intervals: Iterable[Interval]) -> float:
+    """Relative difference of tokens counted by steps from those counted by kind.
+
+    Tokens of all steps are generated ones and prompts' computed ones (vLLM 0.30.0 and 0.32.0) or
+    prompts' whole (0.12.0 and 0.20.0); whichever is nearer.
+    """
+    counted = computed = whole = 0.0
+    for one in intervals:
+        if one.step_tokens is not None:
+            counted += one.step_tokens
+            computed += one.generated_tokens + one.prompt_tokens
+            whole += one.generated_tokens + one.prompt_tokens + one.cached_tokens
+    away = min(abs(counted - computed), abs(counted - whole))
+    return away / max(counted, computed, 1.0)
 
 
 def _lately(stamp: float, now: float, durations: Durations) -> bool:

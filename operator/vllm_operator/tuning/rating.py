@@ -158,6 +158,12 @@ class Rating:
         late = self.load.late_gaps
         return late is not None and late.low > 1.0 - self.objective.share
 
+    @property
+    def first_tokens_kept(self) -> bool:
+        """Whether first tokens have an objective that is kept now."""
+        seen, expected = self._parts()[1]
+        return expected is not None and not _is_broken(seen, expected, self.objective.share)
+
     def _gaps_broken(self) -> bool:
         share = self.here.inter_token_share
         return share is not None and _is_broken(self.load.late_gaps, share, self.objective.share)

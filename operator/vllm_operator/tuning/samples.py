@@ -101,9 +101,6 @@ class Reading:
     """When a sample last was no finite number."""
     reset: float | None = None
     """When counters last began anew."""
-    identity: float = 0.0
-    """Relative difference of tokens counted by steps from those counted by kind, over all
-    intervals."""
     cache_config: Mapping[str, str] = field(default_factory=dict)
     """What the engine says of its KV cache, as ``vllm:cache_config_info`` has it."""
 
@@ -123,7 +120,7 @@ def read(
     falls = [fall for line in lines for fall in line.falls()]
     known = {line.meaning for line in lines}
     missing = tuple(name for name in PARTS if name not in known | OPTIONAL)
-    told: list[tuple[Interval, _Sums]] = []
+    told: list[Interval] = []
     if scrape is not None and not missing and not scrapers:
         breaks = falls + _gaps(stamps, scrape)
         for begin, end in pairwise(_ends(stamps, scrape, durations.interval)):
@@ -132,17 +129,16 @@ def read(
             since = max((after for _, after in breaks if after <= begin), default=-math.inf)
             sums = _Sums.of(lines, since, begin, end)
             if sums is not None:
-                told.append((sums.interval(pod, end, end - begin, objective), sums))
+                told.append(sums.interval(pod, end, end - begin, objective))
     return Reading(
         pod=pod,
-        intervals=tuple(interval for interval, _ in told),
+        intervals=tuple(told),
         newest=stamps[-1] if stamps else None,
         scrape=scrape,
         missing=missing if lines else tuple(name for name in PARTS if name not in OPTIONAL),
         scrapers=scrapers,
         not_a_number=max((stamp for line in lines for stamp in line.broken), default=None),
         reset=max((after for _, after in falls), default=None),
-        identity=_identity([sums for _, sums in told]),
         cache_config=_newest_labels(one for one in given if one.meaning == "cacheConfig"),
     )
 
@@ -327,6 +323,7 @@ class _Sums:
             ),
             queue_seconds=self.total("queueTime", "sum"),
             request_seconds=self.total("requestLatency", "sum"),
+            step_tokens=self.total("stepTokens", "sum"),
         )
 
     def _slow(self, meaning: str, limit: float | None) -> Between | None:
@@ -365,17 +362,6 @@ def sum_of_squares(buckets: Mapping[float, float], count: float, total: float) -
         lower, within = upper, cumulated
     scaled = square * (total / mean) ** 2 if mean else 0.0
     return max(scaled, total * total / count)
-
-
-def _identity(sums: Sequence[_Sums]) -> float:
-    """Tokens of all steps are generated ones and prompts' computed ones (0.30.0 and 0.32.0) or
-    prompts' whole (0.12.0 and 0.20.0); whichever is nearer."""
-    counted = sum(one.total("stepTokens", "sum") for one in sums)
-    generated = sum(one.total("generationTokens") for one in sums)
-    computed = sum(one.computed_prompt_tokens for one in sums)
-    whole = sum(one.total("promptTokens") for one in sums)
-    away = min(abs(counted - generated - computed), abs(counted - generated - whole))
-    return away / max(counted, generated + computed, 1.0)
 
 
 def _newest_labels(series: Iterable[Series]) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from .durations import Durations
@@ -29,6 +29,15 @@ class Seen:
     pods: dict[str, list[Interval]] = field(default_factory=dict)
     sound: float | None = None
     """When it last was sound, or was first read."""
+    readings: dict[str, Reading] = field(default_factory=dict)
+    """By pod what was read last, with what was read before."""
+
+    def recall(self, readings: Iterable[Reading], since: float) -> list[Reading]:
+        """With what was read before since a time: whether metrics are sound is not seen in the few
+        intervals that each read asks for."""
+        found = [_joined(self.readings.get(one.pod), one, since) for one in readings]
+        self.readings = {one.pod: one for one in found}
+        return found
 
     def learn(self, readings: Iterable[Reading], held: Held | None, now: float) -> None:
         """Takes what was read; ``held`` is why it may not be learned from."""
@@ -73,3 +82,14 @@ class Seen:
         """Whether a pod has had requests for a while, and moved none."""
         last = self.of([pod])[-STUCK:]
         return len(last) == STUCK and all(one.running > 0 and not one.steps for one in last)
+
+
+def _joined(before: Reading | None, now: Reading, since: float) -> Reading:
+    if before is None:
+        return now
+    first = now.intervals[0].end if now.intervals else float("inf")
+    kept = tuple(one for one in before.intervals if since < one.end < first)
+    resets = [one.reset for one in (before, now) if one.reset is not None]
+    scrape = before.scrape if now.scrape is None else now.scrape
+    reset = max(resets, default=None)
+    return replace(now, intervals=kept + now.intervals, scrape=scrape, reset=reset)

@@ -27,7 +27,8 @@ def unseen(
 
     What was seen are large batches only, and a curve that bends between is taken for slow hardware
     throughout. An eighth of those batches is the least, half of them, or of what was tried in vain,
-    the most. ``kv_tokens`` are those of the setting that runs.
+    the most. First tokens that are in time now have to be so by the hardware's figures too.
+    ``kv_tokens`` are those of the setting that runs.
     """
     if not rating.gaps_surely_broken:
         return None
@@ -40,8 +41,10 @@ def unseen(
     for knobs in sorted(found, key=lambda one: one.cap, reverse=True):
         if not batch / FURTHEST <= knobs.cap <= most:
             continue
-        late = 1.0 - (shipped.at(knobs, kv_tokens).inter_token_share or 0.0)
-        enough = late <= SPARE * (1.0 - rating.objective.share)
+        then, share = shipped.at(knobs, kv_tokens), rating.objective.share
+        enough = 1.0 - (then.inter_token_share or 0.0) <= SPARE * (1.0 - share)
+        if rating.first_tokens_kept and (then.time_to_first_share or 0.0) < share:
+            enough = False
         planned = plan_at(knobs) if enough else None
         if isinstance(planned, Planned):
             return knobs, planned

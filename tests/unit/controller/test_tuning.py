@@ -32,18 +32,19 @@ RECOMMEND = {"autotune": {"mode": "Recommend"}, "gpu": {"product": "H100"}}
 class Played:
     """A Prometheus whose answers are given; it remembers what it was asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, scrape: float | None = 15.0) -> None:
+        self.scrape = scrape
         self.asked: list[list[Wanted]] = []
         self.problem: str | None = None
 
     async def read(self, wanted: Iterable[Wanted], durations: Durations) -> dict[Any, Answer]:
         self.asked.append(list(wanted))
+        if self.problem:
+            return {one.key: Answer(Reading(one.pod), self.problem) for one in self.asked[-1]}
         now = START.timestamp() + 600
         seen = [replace(one, end=now - 15 * number) for number, one in enumerate(intervals(20))]
         return {
-            one.key: Answer(
-                Reading(one.pod, tuple(reversed(seen)), newest=now, scrape=15.0), self.problem
-            )
+            one.key: Answer(Reading(one.pod, tuple(reversed(seen)), newest=now, scrape=self.scrape))
             for one in self.asked[-1]
         }
 
@@ -112,13 +113,40 @@ async def test_the_pods_that_serve_are_read_and_their_server_is_visited_again() 
     assert tuned.world.status["tuning"]["state"] == "Observing"
 
 
-async def test_the_first_read_asks_for_more_than_those_that_follow() -> None:
+async def asked_after(*minutes: float, played: Played) -> list[float]:
+    """Seconds that reads ask for which are so many minutes apart."""
+    tuned = Tuned(played)
+    await tuned.serves()
+    for passed in minutes:
+        tuned.world.now += timedelta(minutes=passed)
+        await tuned.tuner.read()
+    return [one.seconds for [one] in played.asked]
+
+
+async def test_the_first_read_asks_for_forty_minutes_and_the_next_for_what_is_new() -> None:
+    assert await asked_after(0, 1, 1, played=Played()) == [2400.0, 120.0, 120.0]
+
+
+async def test_a_slower_scrape_is_asked_for_over_a_longer_time() -> None:
+    assert await asked_after(0, 1, played=Played(scrape=60.0)) == [2400.0, 300.0]
+
+
+async def test_scrapes_of_which_nothing_is_known_are_asked_for_over_seven_minutes() -> None:
+    assert await asked_after(0, 1, played=Played(scrape=None)) == [2400.0, 420.0]
+
+
+async def test_what_a_read_missed_is_asked_for_by_the_next_that_is_answered() -> None:
     played = Played()
     tuned = Tuned(played)
     await tuned.serves()
-    await tuned.tuner.read()
-    await tuned.tuner.read()
-    assert [one.seconds for [one] in played.asked] == [2400.0, 420.0]
+    for played.problem in (None, "connection refused", "connection refused", None, None):
+        await tuned.tuner.read()
+        tuned.world.now += timedelta(minutes=1)
+    assert [one.seconds for [one] in played.asked] == [2400.0, 120.0, 180.0, 240.0, 120.0]
+
+
+async def test_no_read_asks_for_more_than_the_first() -> None:
+    assert await asked_after(0, 600, played=Played()) == [2400.0, 2400.0]
 
 
 async def test_a_prometheus_that_does_not_answer_is_told_and_changes_nothing_else() -> None:

@@ -253,13 +253,13 @@ LATE = clients(
 """Hardly any prompts, and all gaps late."""
 
 
-def bent(**given):
+def bent(load=LATE, **given):
     """Steps of 250 sequences took twice what the hardware's figures say, and smaller ones are taken
     for as slow."""
     slow = learned(batch=250.0, mean=Multipliers(0.7, 0.7, 0.7, 0.7))
     asked = Objective(inter_token_latency=0.013)
     return chosen(
-        LATE,
+        load,
         None,
         Bound.DECODE_LATENCY,
         **{"posterior": slow, "objective": asked, "rules": Rules(active_seqs=True)} | given,
@@ -299,6 +299,18 @@ def test_after_a_try_in_vain_the_next_one_is_at_most_half():
 )
 def test_nothing_is_guessed(given):
     assert isinstance(bent(**given), Rest)
+
+
+BOTH = Objective(inter_token_latency=0.013, time_to_first_token=1.0)
+
+
+def test_first_tokens_that_are_in_time_are_not_given_up_for_a_guess():
+    assert isinstance(bent(load=replace(LATE, late_first_tokens=NONE), objective=BOTH), Rest)
+
+
+def test_first_tokens_that_are_late_anyhow_are_in_no_guesss_way():
+    late = replace(LATE, late_first_tokens=Between(1, 1))
+    assert isinstance(bent(load=late, objective=BOTH), Proposal)
 
 
 def test_all_pinned_is_told():

@@ -54,14 +54,22 @@ def test_a_prometheus_that_does_not_answer_holds_with_what_it_said() -> None:
         ({"reset": 130.0}, "CountersReset"),
         ({"reset": NOW - 899}, "CountersReset"),
         ({"reset": NOW - 900}, None),
-        ({"identity": 0.021}, "IdentityBroken"),
-        ({"identity": 0.019}, None),
     ],
 )
 def test_one_flaw_of_one_pod_holds_the_server(
     change: dict[str, object], expected: str | None
 ) -> None:
     assert reason(sound(), replace(sound(), **change)) == expected  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.021, "IdentityBroken"), (0.019, None)])
+def test_steps_that_count_other_tokens_than_those_by_kind_hold(
+    share: float, expected: str | None
+) -> None:
+    intervals = sound().intervals
+    tokens = sum(one.generated_tokens + one.prompt_tokens for one in intervals)
+    first = replace(intervals[0], step_tokens=(intervals[0].step_tokens or 0) - share * tokens)
+    assert reason(replace(sound(), intervals=(first, *intervals[1:]))) == expected
 
 
 def test_no_pods_are_no_series() -> None:

@@ -11,6 +11,7 @@ from support.scrapes import Kept, key
 from vllm_operator.tuning.durations import Durations
 from vllm_operator.tuning.intervals import Between
 from vllm_operator.tuning.knobs import Objective
+from vllm_operator.tuning.quality import identity
 from vllm_operator.tuning.samples import Reading, Series, beyond, read, sum_of_squares
 
 EVERY_15 = Durations(15)
@@ -98,7 +99,7 @@ def test_squares_of_lengths_come_from_buckets_and_their_sum(
 def test_before_sources_were_counted_hits_are_taken_off_the_prompts() -> None:
     reading = told(scraped(85, 100, 115, without=("promptTokensBySource",)))
     assert reading.intervals[0].prompt_tokens == 4500
-    assert reading.identity == 0
+    assert identity(reading.intervals) == 0
 
 
 def test_hits_that_are_counted_before_their_prompts_make_no_negative_number() -> None:
@@ -114,13 +115,13 @@ def test_steps_that_count_cached_prompts_too_keep_the_identity() -> None:
         (100, 140_000),
         (115, 161_000),
     ]
-    assert told(kept).identity == 0
+    assert identity(told(kept).intervals) == 0
 
 
 def test_tokens_of_steps_that_are_not_those_by_kind_break_the_identity() -> None:
     kept = scraped(85, 100, 115)
     kept.samples[key("stepTokens", "sum", engine="0")] = [(85, 0), (100, 30_000), (115, 60_000)]
-    assert told(kept).identity == pytest.approx(0.3)
+    assert identity(told(kept).intervals) == pytest.approx(0.3)
 
 
 def test_a_scrape_that_is_slower_than_the_interval_makes_longer_intervals() -> None:

@@ -31,3 +31,39 @@ def test_what_is_kept_of_pods_that_serve_is_bounded() -> None:
     found = seen("a", count=901)
     found.thin(frozenset("a"), 0.0)
     assert len(found.of(["a"])) == 640
+
+
+def recalled(*readings: Reading, since: float = 0.0) -> Reading:
+    found = Seen()
+    for reading in readings:
+        [told] = found.recall([reading], since)
+    return told
+
+
+def test_a_short_window_is_told_with_the_intervals_of_those_before() -> None:
+    told = recalled(
+        Reading("a", tuple(intervals(20, "a"))), Reading("a", tuple(intervals(25, "a")[18:]))
+    )
+    assert told.intervals == tuple(intervals(25, "a"))
+
+
+def test_intervals_of_before_a_time_are_not_recalled() -> None:
+    told = recalled(Reading("a", tuple(intervals(20, "a"))), Reading("a"), since=18 * 15.0)
+    assert [one.end for one in told.intervals] == [19 * 15.0, 20 * 15.0]
+
+
+def test_that_counters_began_anew_is_remembered_though_the_window_is_over() -> None:
+    assert recalled(Reading("a", reset=100.0), Reading("a")).reset == 100.0
+    assert recalled(Reading("a", reset=100.0), Reading("a", reset=130.0)).reset == 130.0
+
+
+def test_the_usual_distance_of_scrapes_is_remembered_where_too_few_are_read() -> None:
+    assert recalled(Reading("a", scrape=60.0), Reading("a")).scrape == 60.0
+    assert recalled(Reading("a", scrape=60.0), Reading("a", scrape=15.0)).scrape == 15.0
+
+
+def test_nothing_is_recalled_of_a_pod_that_was_not_read_meanwhile() -> None:
+    found = Seen()
+    for pod in ("a", "b"):
+        found.recall([Reading(pod, reset=100.0)], 0.0)
+    assert found.recall([Reading("a")], 0.0)[0].reset is None
