@@ -194,6 +194,7 @@ async def test_the_first_visit_pins_a_plan_and_creates_its_objects() -> None:
         ("create", "controllerrevisions"),
         ("apply", "deployments"),
         ("apply", "services"),
+        ("create", "events"),
         ("apply status", "vllmservers"),
     ]
     assert world.condition("Planned") == ("True", "Sized")
@@ -300,7 +301,7 @@ async def test_a_first_plan_whose_engine_cannot_start_is_repaired_and_pinned_ane
     world.pod("first", **CRASHED)
     world.deployment(replicas=1, updatedReplicas=1, readyReplicas=0)
     await world.visit()
-    assert world.events() == ["PlanRepaired"]
+    assert world.events() == ["Planned", "PlanRepaired"]
     assert len(world.memory.names("controllerrevisions")) == 2
     template = world.memory.objects["deployments", "qwen"]["spec"]["template"]["spec"]
     command = template["containers"][0]["command"]
@@ -316,7 +317,7 @@ async def test_a_first_plan_that_cannot_be_repaired_is_no_longer_started_after_i
     world.pod("first", **{**CRASHED, "restartCount": 0})
     world.deployment(replicas=1, updatedReplicas=1, readyReplicas=0)
     await world.visit()
-    assert world.events() == ["KVCacheTooSmall"]
+    assert world.events() == ["Planned", "KVCacheTooSmall"]
     world.pod("first", **CRASHED)
     await world.visit()
     assert world.events()[-1] == "Stopped"
