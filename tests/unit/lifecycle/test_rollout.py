@@ -336,3 +336,9 @@ def test_a_pod_that_has_its_volumes_by_now_ends_no_other_for_them() -> None:
     prepared = replace(UNPREPARED, unprepared=False)
     chosen = choose_strategy(SPEC, ROLLING, [OLD, prepared], LATER, volume_holder="pod(s) old")
     assert chosen.rolling_update == SURGE
+
+
+@pytest.mark.parametrize("seconds", [10, 50])
+def test_of_a_pod_that_waits_and_one_that_is_refused_the_longer_decides(seconds: int) -> None:
+    since = rollout.held_up_since(refused(seconds=seconds), NEW.template, "", [OLD, NEW])
+    assert since == NOW - timedelta(seconds=max(seconds, 30))  # NEW waits for 30 s
