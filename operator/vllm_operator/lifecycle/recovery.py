@@ -264,7 +264,7 @@ def _lower(spec: VLLMServerSpec, plan: Plan, failure: Failure) -> tuple[float, s
     if "free" in numbers:
         share = float(numbers["free"]) / float(numbers["total"])
         limit = math.floor(share * 100 - 0.05) / 100
-        if before - limit > MOST_TAKEN:
+        if round(before - limit, 2) > MOST_TAKEN:
             raise Irreparable(
                 f"a utilization of {limit:g} instead of {before:g} would leave that to somebody "
                 "else for good"

@@ -13,8 +13,15 @@ from vllm_operator.manifests.labels import FIELD_MANAGER
 Object = dict[str, Any]
 
 
+NAMESPACE = "default"
+
+
 class Memory:
-    """Keeps what is written, and notes each write."""
+    """Keeps what is written, and notes each write.
+
+    Every request must be for the one namespace that there is, and what changes an object must name
+    the uid and the resourceVersion that it has.
+    """
 
     def __init__(self) -> None:
         self.objects: dict[tuple[str, str], Object] = {}
@@ -45,6 +52,10 @@ class Memory:
         """What there is of a kind."""
         return sorted(name for kind, name in self.objects if kind == plural)
 
+    def _found(self, resource: Resource, namespace: str | None, name: str) -> Object | None:
+        assert namespace == NAMESPACE
+        return self.objects.get((resource.plural, name))
+
     def _note(self, verb: str, resource: Resource, name: str) -> None:
         refusal = self.refuses.get((verb, resource.plural))
         if refusal is not None:
@@ -54,20 +65,21 @@ class Memory:
     async def serves(self, resource: Resource) -> bool:
         return resource.plural not in self.absent
 
-    async def get(self, resource: Resource, _namespace: str | None, name: str) -> Object | None:
-        return self.objects.get((resource.plural, name))
+    async def get(self, resource: Resource, namespace: str | None, name: str) -> Object | None:
+        return self._found(resource, namespace, name)
 
-    async def create(self, resource: Resource, _namespace: str | None, body: Object) -> Object:
+    async def create(self, resource: Resource, namespace: str | None, body: Object) -> Object:
+        assert body["metadata"]["namespace"] == NAMESPACE
         name = body["metadata"].get("name", "")
         self._note("create", resource, name)
-        if (resource.plural, name) in self.objects:
+        if self._found(resource, namespace, name) is not None:
             raise ApiError(409, "AlreadyExists", f"{name} exists")
         return self.keep(resource.plural, body)
 
     async def apply(
         self,
         resource: Resource,
-        _namespace: str,
+        namespace: str,
         name: str,
         body: Object,
         sub: str = "",
@@ -77,10 +89,14 @@ class Memory:
     ) -> Object:
         assert isinstance(force, bool)
         self._note("try" if dry_run else f"apply{sub and f' {sub}'}", resource, name)
+        live = self._found(resource, namespace, name)
         if dry_run:
             return body
+        if live is not None:
+            read = {version: body["metadata"].get(version) for version in VERSION}
+            assert read == {version: live["metadata"][version] for version in VERSION}
         if sub:
-            live = self.objects[resource.plural, name]
+            assert live is not None
             metadata = {**live["metadata"], **body["metadata"]}
             return self.keep(resource.plural, {**live, **body, "metadata": metadata})
         sent = {key: value for key, value in body["metadata"].items() if key not in VERSION}
@@ -92,15 +108,16 @@ class Memory:
         return self.keep(resource.plural, {**body, "metadata": {**sent, "managedFields": [entry]}})
 
     async def delete(
-        self, resource: Resource, _namespace: str, name: str, uid: str | None = None
+        self, resource: Resource, namespace: str, name: str, uid: str | None = None
     ) -> None:
         self._note("delete", resource, name)
-        found = self.objects.get((resource.plural, name))
+        found = self._found(resource, namespace, name)
         if found is not None and uid not in (None, found["metadata"]["uid"]):
             raise ApiError(409, "Conflict", "another uid")
         self.objects.pop((resource.plural, name), None)
 
-    async def log(self, _namespace: str, _pod: str, _container: str, **_options: Any) -> str:
+    async def log(self, namespace: str, _pod: str, _container: str, **_options: Any) -> str:
+        assert namespace == NAMESPACE
         return self.logs
 
 

@@ -28,6 +28,7 @@ from vllm_operator.controller.client import Client
 from vllm_operator.controller.metrics import Metrics
 from vllm_operator.controller.settings import OperatorSettings
 from vllm_operator.errors import ApiError, TemporaryFailure
+from vllm_operator.lifecycle.kinds import CONFIG_MAPS
 from vllm_operator.lifecycle.records import Key, PodRecord
 from vllm_operator.lifecycle.revisions import Pinned
 from vllm_operator.sizing.memory.calibration import Calibration
@@ -107,12 +108,14 @@ class ConfigMaps:
         self.data = data
         self.error: Exception | None = None
 
-    async def get(self, *_: Any) -> dict[str, Any] | None:
+    async def get(self, *asked: Any) -> dict[str, Any] | None:
+        assert asked == (CONFIG_MAPS, "default", "vllm-operator-calibration")
         if self.error is not None:
             raise self.error
         return None if self.data is None else {"data": dict(self.data)}
 
-    async def merge(self, _resource: Any, _namespace: str, _name: str, body: Any) -> None:
+    async def merge(self, resource: Any, namespace: str, name: str, body: Any) -> None:
+        assert (resource, namespace, name) == (CONFIG_MAPS, "default", "vllm-operator-calibration")
         if self.error is not None:
             raise self.error
         if self.data is None:
@@ -123,7 +126,8 @@ class ConfigMaps:
             else:
                 self.data[key] = text
 
-    async def create(self, _resource: Any, _namespace: str, body: Any) -> None:
+    async def create(self, resource: Any, namespace: str, body: Any) -> None:
+        assert (resource, namespace) == (CONFIG_MAPS, "default")
         assert (body["apiVersion"], body["kind"]) == ("v1", "ConfigMap")
         assert body["metadata"] == {
             "name": "vllm-operator-calibration",

@@ -19,7 +19,7 @@ from vllm_operator.lifecycle.recovery import Diagnosis, Past, decide, patience
 from vllm_operator.lifecycle.revisions import Pinned, controller_revision, pinned, pods_of_plan
 from vllm_operator.manifests.render import render
 
-from .test_boot import TOO_SMALL, reader
+from .test_boot import NOW, TOO_SMALL, reader
 
 KEY = ("default", "qwen")
 MADE = "2026-01-01T10:00:00Z"
@@ -82,8 +82,8 @@ async def test_a_crash_of_another_plan_s_pod_is_not_this_plan_s() -> None:
     boot = BootReader(cast(Client, None))
     loads = pod_of(IN_FORCE, "new", state={"running": {"startedAt": LATER}})
     pods = [loads, crashed(BEFORE, "old")]
-    assert await boot.diagnose(KEY, IN_FORCE, DEPLOYMENT, pods) is None
-    found = await boot.diagnose(KEY, IN_FORCE, DEPLOYMENT, [crashed(IN_FORCE, "new")])
+    assert await boot.diagnose(KEY, IN_FORCE, DEPLOYMENT, pods, NOW) is None
+    found = await boot.diagnose(KEY, IN_FORCE, DEPLOYMENT, [crashed(IN_FORCE, "new")], NOW)
     assert found is not None
     assert found.failure.reason == "OOMKilled"
 
@@ -95,7 +95,7 @@ async def test_another_plan_s_pod_that_serves_does_not_keep_this_plan_from_being
         IN_FORCE, "new", restartCount=2, state={"waiting": CRASHES}, lastState={"terminated": ended}
     )
     serves = pod_of(BEFORE, "old", ready=True, state={"running": {"startedAt": LATER}})
-    diagnosis = await boot.diagnose(KEY, IN_FORCE, DEPLOYMENT, [fails, serves])
+    diagnosis = await boot.diagnose(KEY, IN_FORCE, DEPLOYMENT, [fails, serves], NOW)
     assert diagnosis is not None
     spec = make_server(pod={"nodeSelector": {"disk": "fast"}}).spec
     mine = pods_of_plan(IN_FORCE, [fails, serves])

@@ -11,7 +11,7 @@ import pytest
 from support.builders import make_server
 from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.controller import inputs as inputs_module
-from vllm_operator.controller.client import ApiError
+from vllm_operator.controller.client import ApiError, Resource
 from vllm_operator.controller.inputs import InputSource, Standing
 from vllm_operator.controller.nodes import Nodes
 from vllm_operator.controller.settings import OperatorSettings
@@ -49,13 +49,21 @@ class Hub:
         return [token for _, _, token in self.asked]
 
 
+THERE = {
+    ("configmaps", "elsewhere", "facts"),
+    *(("persistentvolumeclaims", "default", name) for name in ("weights", "models", "a")),
+}
+"""What is asked for of the API server: plural, namespace and name."""
+
+
 class Objects:
     """Stands for the API server: one object, or the code that it refuses with."""
 
     def __init__(self, found: dict[str, Any] | int | None = None) -> None:
         self.found = found
 
-    async def get(self, _resource: object, _namespace: str, _name: str) -> dict[str, Any] | None:
+    async def get(self, resource: Resource, namespace: str, name: str) -> dict[str, Any] | None:
+        assert (resource.plural, namespace, name) in THERE
         if isinstance(self.found, int):
             raise ApiError(self.found, "Refused", "no")
         return self.found
@@ -282,3 +290,59 @@ async def test_nothing_is_planned_or_compared_with_defaults_that_are_wrong() -> 
     pinned = inputs_module.PlanningInputs(model=None, default_image="x")
     with pytest.raises(TemporaryFailure, match=r"defaults\.pod is wrong"):
         await one.compare(make_server(), pinned, live=False)
+
+
+@pytest.mark.parametrize(
+    ("found", "field", "message"),
+    [
+        (
+            None,
+            "spec.model.configMapRef.name",
+            "there is no ConfigMap facts in namespace elsewhere; create it with the model's "
+            "config.json, or give spec.model.config",
+        ),
+        (
+            {"data": {"b": "", "a": ""}},
+            "spec.model.configMapRef.key",
+            "ConfigMap facts has no key config.json; its keys: a, b",
+        ),
+        (
+            {},
+            "spec.model.configMapRef.key",
+            "ConfigMap facts has no key config.json; its keys: none",
+        ),
+    ],
+)
+async def test_facts_that_are_not_where_they_should_be_are_told_with_what_is_there(
+    found: dict[str, Any] | None, field: str, message: str
+) -> None:
+    problem = (await source(found=found).resolve(of("elsewhere", model=MAP))).model_problem
+    assert problem is not None
+    assert (problem.field, problem.message) == (field, message)
+
+
+async def test_a_config_map_that_cannot_be_read_now_is_asked_for_again() -> None:
+    with pytest.raises(TemporaryFailure) as failure:
+        await source(found=500).resolve(of("elsewhere", model=MAP))
+    assert failure.value.field == "spec.model.configMapRef"
+
+
+async def test_the_hub_s_answers_are_not_remembered_without_bound(
+    asked: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inputs_module, "HUB_ANSWERS_LIMIT", 3)
+    one, questions = source(), []
+    for model in ("a/1", "a/2", "a/1", "a/3", "a/1"):
+        await one.resolve(of("research", model={"id": model}))
+        questions.append(len(asked.asked))
+    assert questions == [1, 2, 2, 3, 4]
+
+
+async def test_the_settings_of_the_operator_reach_the_plan() -> None:
+    settings = OperatorSettings(
+        default_image="mine:1", host_path_prefixes=("/mnt",), pod_identity="Platform"
+    )
+    found = await source(settings).resolve(make_server())
+    assert (found.default_image, found.host_path_prefixes) == ("mine:1", ("/mnt",))
+    assert (found.identity, found.nodes_visible) == ("Platform", True)
+    assert found.default_image != (await source().resolve(make_server())).default_image

@@ -194,6 +194,7 @@ async def test_the_first_visit_pins_a_plan_and_creates_its_objects() -> None:
         ("create", "controllerrevisions"),
         ("apply", "deployments"),
         ("apply", "services"),
+        ("create", "events"),
         ("apply status", "vllmservers"),
     ]
     assert world.condition("Planned") == ("True", "Sized")
@@ -300,7 +301,7 @@ async def test_a_first_plan_whose_engine_cannot_start_is_repaired_and_pinned_ane
     world.pod("first", **CRASHED)
     world.deployment(replicas=1, updatedReplicas=1, readyReplicas=0)
     await world.visit()
-    assert world.events() == ["PlanRepaired"]
+    assert world.events() == ["Planned", "PlanRepaired"]
     assert len(world.memory.names("controllerrevisions")) == 2
     template = world.memory.objects["deployments", "qwen"]["spec"]["template"]["spec"]
     command = template["containers"][0]["command"]
@@ -316,7 +317,7 @@ async def test_a_first_plan_that_cannot_be_repaired_is_no_longer_started_after_i
     world.pod("first", **{**CRASHED, "restartCount": 0})
     world.deployment(replicas=1, updatedReplicas=1, readyReplicas=0)
     await world.visit()
-    assert world.events() == ["KVCacheTooSmall"]
+    assert world.events() == ["Planned", "KVCacheTooSmall"]
     world.pod("first", **CRASHED)
     await world.visit()
     assert world.events()[-1] == "Stopped"
@@ -364,6 +365,16 @@ async def test_a_pod_that_has_just_started_is_looked_at_again_when_it_counts_as_
     world.now += timedelta(seconds=3)
     assert await world.visit() is None
     assert world.condition("Progressing") == ("True", "Loading")
+
+
+async def test_of_several_times_to_look_again_the_first_counts() -> None:
+    world = World()
+    world.memory.refuses["apply", "services"] = ApiError(403, "Forbidden", "quota exceeded")
+    assert await world.visit() == 30.0
+    world.pod("first")
+    world.deployment(replicas=1, updatedReplicas=1, readyReplicas=0)
+    world.now += timedelta(seconds=2)
+    assert await world.visit() == pytest.approx(3.0)
 
 
 async def test_a_model_that_cannot_be_asked_for_now_is_asked_for_again() -> None:
@@ -431,7 +442,7 @@ async def test_an_edit_says_what_it_rolls() -> None:
     world = await served()
     world.edit(engine={"maxNumSeqs": 8})
     await world.visit()
-    assert world.events() == ["Replanned"]
+    assert world.events() == ["Planned", "Ready", "Replanned"]
     assert len(world.memory.names("controllerrevisions")) == 2
     assert world.condition("Progressing")[0] == "True"
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from vllm_operator import controller
-from vllm_operator.lifecycle.kinds import BUDGETS, NODES, PODS, SERVERS, STORED
+from vllm_operator.lifecycle import kinds
+from vllm_operator.lifecycle.kinds import BUDGETS, NODES, PODS, SERVERS, STORED, Resource
 
 MODULES = sorted(Path(controller.__file__).parent.glob("*.py"))
 
@@ -28,6 +29,28 @@ MODULES = sorted(Path(controller.__file__).parent.glob("*.py"))
 )
 def test_a_path_names_group_namespace_object_and_subresource(path: str, expected: str) -> None:
     assert path == expected
+
+
+WHERE = {
+    "VLLMServer": ("vllm-operator.io", "v1alpha1", "vllmservers"),
+    "Deployment": ("apps", "v1", "deployments"),
+    "LeaderWorkerSet": ("leaderworkerset.x-k8s.io", "v1", "leaderworkersets"),
+    "Service": ("", "v1", "services"),
+    "PodDisruptionBudget": ("policy", "v1", "poddisruptionbudgets"),
+    "ControllerRevision": ("apps", "v1", "controllerrevisions"),
+    "Pod": ("", "v1", "pods"),
+    "Node": ("", "v1", "nodes"),
+    "ConfigMap": ("", "v1", "configmaps"),
+    "PersistentVolumeClaim": ("", "v1", "persistentvolumeclaims"),
+    "Event": ("events.k8s.io", "v1", "events"),
+    "Lease": ("coordination.k8s.io", "v1", "leases"),
+    "InferencePool": ("inference.networking.k8s.io", "v1", "inferencepools"),
+}
+
+
+def test_each_kind_is_asked_for_where_kubernetes_serves_it() -> None:
+    known = [one for one in vars(kinds).values() if isinstance(one, Resource)]
+    assert {one.kind: one.where for one in known} == WHERE
 
 
 def test_group_version_and_plural_are_told_apart() -> None:

@@ -14,7 +14,6 @@ from vllm_operator.controller.boot import Diagnosis
 from vllm_operator.engine.failures import Failure
 from vllm_operator.lifecycle.records import PodRecord
 from vllm_operator.lifecycle.recovery import (
-    OUTAGE_SECONDS,
     Past,
     Patience,
     Verdict,
@@ -169,6 +168,95 @@ def test_requests_too_short_to_be_worth_serving_are_no_repair() -> None:
     assert verdict(replace(SMALL, numbers={"estimated": "500"})).repair is None
 
 
+def limit(failure: Failure, plan: Any = IN_FORCE, **spec: Any) -> float | None:
+    """What the repair lowers its limit to; None where there is none."""
+    pods = [FAILED]
+    found = decide(make_server(**spec).spec, plan, [], Diagnosis(failure, 2), pods).repair
+    return None if found is None else found.limit
+
+
+EXACT = {"promptTokens": 4000, "outputTokens": 96}
+ONE_MORE = {"promptTokens": 4000, "outputTokens": 97}
+WITHOUT_OUTPUT = {"promptTokens": 4097}
+
+
+@pytest.mark.parametrize(
+    ("estimated", "workload", "length"),
+    [
+        (4205, {}, 4096),  # 4,120 after what is spared: down to a multiple of 256
+        (4174, {}, 4080),  # 4,090: below 4,096 down to whole blocks of 16
+        (4205, EXACT, 4096),
+        (4205, ONE_MORE, None),
+        (4205, WITHOUT_OUTPUT, None),
+        (1045, {}, 1024),  # the shortest that is worth serving
+        (1044, {}, None),
+        (33_436, {}, 32_512),
+        (33_437, {}, None),  # no less than the 32,768 of the plan
+    ],
+)
+def test_a_length_is_whole_steps_of_what_fits_and_no_shorter_than_what_is_needed(
+    estimated: int, workload: dict[str, int], length: int | None
+) -> None:
+    refused = replace(SMALL, numbers={"estimated": str(estimated)})
+    assert limit(refused, workload=workload) == length
+
+
+def test_a_plan_of_shorter_requests_than_are_worth_serving_is_repaired_to_its_own_length() -> None:
+    capacity = {**make_plan().to_json_object()["capacity"], "maxModelLen": 512}
+    short = replace(IN_FORCE, sized=make_sized(memory=MEMORY, capacity=capacity))
+    for estimated in ("521", "523"):  # 510 are below its 512 tokens, which are all that is needed
+        assert limit(replace(SMALL, numbers={"estimated": estimated}), short) is None
+
+
+@pytest.mark.parametrize(
+    ("numbers", "share"),
+    [
+        ({"free": "88.06", "total": "100.00"}, 0.88),
+        ({"free": "88.04", "total": "100.00"}, 0.87),  # the last digit was rounded
+        ({"free": "82.06", "total": "100.00"}, 0.82),  # a tenth of the GPU is left to others
+        ({"free": "82.04", "total": "100.00"}, None),
+        ({"free": "92.04", "total": "100.00"}, 0.91),
+        ({"free": "92.06", "total": "100.00"}, None),  # no less than the 0.92 of the plan
+        ({}, 0.89),
+        ({"tried": "2.00 GiB"}, 0.89),  # 0.025 of the GPU's 80 GiB
+        ({"tried": "2.50 GiB"}, 0.88),  # 0.031
+        ({"tried": "2560.00 MiB"}, 0.88),
+        ({"tried": "2621440.00 KiB"}, 0.88),
+        ({"tried": "12.00 GiB"}, 0.77),  # 0.15
+        ({"tried": "12.01 GiB"}, None),
+    ],
+)
+def test_a_utilization_leaves_what_was_missing_up_to_what_is_anybody_s(
+    numbers: dict[str, str], share: float | None
+) -> None:
+    assert limit(replace(GRAPHS, numbers=numbers)) == share
+
+
+@pytest.mark.parametrize(
+    ("before", "blocks", "workload", "sequences"),
+    [
+        (256, None, {}, 128),
+        (256, "255", {}, 255),
+        (256, "256", {}, None),  # no fewer
+        (256, "16", {}, 16),
+        (256, "15", {}, None),
+        (20, None, {}, 10),  # half of few
+        (20, "9", {}, None),
+        (256, "47", {"concurrency": 93}, 47),  # of 93 requests each of two ranks has 47
+        (256, "46", {"concurrency": 93}, None),
+    ],
+)
+def test_sequences_are_as_many_as_fit_and_no_fewer_than_each_rank_needs(
+    before: int, blocks: str | None, workload: dict[str, int], sequences: int | None
+) -> None:
+    plan = make_plan().to_json_object()
+    capacity = {**plan["capacity"], "maxNumSeqs": before}
+    placement = {**plan["placement"], "tensor": 1, "data": 2}
+    sized = make_sized(memory=MEMORY, capacity=capacity, placement=placement)
+    failure = replace(SAMPLER, numbers={"blocks": blocks} if blocks else {})
+    assert limit(failure, replace(IN_FORCE, sized=sized), workload=workload) == sequences
+
+
 def test_a_failure_that_only_an_edit_mends_stops_at_once() -> None:
     failure = replace(SMALL, repair="none")
     found = trouble(failure, verdict(failure))
@@ -249,7 +337,8 @@ def test_what_may_pass_by_itself_is_waited_for_while_another_plan_serves_or_none
 def test_an_outage_by_a_new_plan_is_bounded_whatever_stops_it() -> None:
     early = left(good=BEFORE, stops=False, after=60)
     assert early == Patience(look_again=240)
-    assert left(good=BEFORE, stops=False, after=300).is_over
+    assert left(good=BEFORE, stops=False, after=299) == Patience(look_again=1)
+    assert left(good=BEFORE, stops=False, after=300) == Patience(is_over=True)
 
 
 def test_an_outage_is_bounded_also_where_no_pod_comes_to_be() -> None:
@@ -290,9 +379,28 @@ def test_for_want_of_a_node_a_plan_only_makes_room_for_one_that_takes_fewer_gpus
     assert patience(IN_FORCE, past, [waiting], None, False, late).is_over
 
 
+@pytest.mark.parametrize(
+    ("change", "over"),
+    [
+        ({"gpusPerReplica": 1}, True),
+        ({"gpusPerReplica": 2}, False),
+        ({"gpusPerReplica": 1, "gpu": "NVIDIA-L4"}, False),
+    ],
+)
+def test_only_fewer_gpus_of_the_same_product_may_find_a_node_where_more_do_not(
+    change: dict[str, Any], over: bool
+) -> None:
+    waiting = replace(FAILED, scheduled=False, ending=None, unschedulable_since="2026")
+    placement = {**make_plan().to_json_object()["placement"], **change}
+    good = replace(BEFORE, sized=make_sized(placement=placement))
+    late = DOWN + timedelta(seconds=300)
+    past = Past(good=good, down_since=DOWN)
+    assert patience(IN_FORCE, past, [waiting], None, False, late).is_over is over
+
+
 def test_a_plan_that_asks_for_nodes_that_do_not_exist_makes_room_for_the_one_before_it() -> None:
     waiting = replace(FAILED, scheduled=False, ending=None, unschedulable_since="2026")
-    late = DOWN + timedelta(seconds=OUTAGE_SECONDS)
+    late = DOWN + timedelta(seconds=300)
     asked = replace(IN_FORCE, spec=make_server(pod={"nodeSelector": {"zone": "typo"}}).spec)
     past = Past(good=BEFORE, down_since=DOWN)
     assert patience(asked, past, [waiting], None, False, late).is_over

@@ -31,6 +31,6 @@ def test_what_the_last_plan_ran_on_is_remembered_without_the_plan() -> None:
 
 
 def test_a_stored_name_that_is_not_allowed_any_more_is_told_in_words() -> None:
-    body = server_manifest("qwen", "default", model={"id": "s3://bucket/qwen"})
+    body = server_manifest("qwen", "default", model={"id": "ftp://bucket/qwen"})
     _, (problem,) = read_server(body)
     assert problem.message.startswith("must be a repository of the Hugging Face Hub, such as ")

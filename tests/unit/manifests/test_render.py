@@ -558,3 +558,183 @@ def test_a_pool_selects_what_the_service_selects_and_says_no_more_than_was_asked
 def test_a_server_that_asks_for_no_pool_has_none() -> None:
     assert render.inference_pool(make_server()) is None
     assert render.inference_pool(make_server(routing={})) is None
+
+
+COMMON = {
+    "app.kubernetes.io/component": "engine",
+    "app.kubernetes.io/instance": "qwen",
+    "app.kubernetes.io/managed-by": "vllm-operator",
+    "app.kubernetes.io/name": "vllm",
+    "vllm-operator.io/server": "qwen",
+}
+OWNED = {
+    "name": "qwen",
+    "namespace": "default",
+    "labels": COMMON,
+    "ownerReferences": [
+        {
+            "apiVersion": "vllm-operator.io/v1alpha1",
+            "kind": "VLLMServer",
+            "name": "qwen",
+            "uid": "uid-1",
+            "controller": True,
+            "blockOwnerDeletion": True,
+        }
+    ],
+}
+
+
+def test_a_service_is_as_it_stands_here() -> None:
+    assert rendered()[1] == {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": OWNED,
+        "spec": {
+            "type": "ClusterIP",
+            "selector": {
+                "app.kubernetes.io/component": "engine",
+                "vllm-operator.io/server": "qwen",
+            },
+            "ports": [{"name": "http", "port": 8000, "targetPort": "http", "protocol": "TCP"}],
+        },
+    }
+
+
+def test_a_deployment_is_as_it_stands_here_around_its_pods() -> None:
+    deployment = rendered()[0]
+    template = deployment["spec"].pop("template")
+    mark = deployment["metadata"].pop("annotations")["vllm-operator.io/template-hash"]
+    assert deployment == {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": OWNED,
+        "spec": {
+            "replicas": 1,
+            "revisionHistoryLimit": 2,
+            "progressDeadlineSeconds": 900 + 60 + 120 + 300,
+            "selector": {"matchLabels": {"vllm-operator.io/server": "qwen"}},
+            "strategy": {
+                "type": "RollingUpdate",
+                "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0},
+            },
+        },
+    }
+    assert template["metadata"] == {
+        "annotations": {"kubectl.kubernetes.io/default-container": "engine"},
+        "labels": {**COMMON, "vllm-operator.io/template": mark},
+    }
+
+
+def test_a_pod_is_as_it_stands_here_around_its_engine() -> None:
+    found = pod()
+    assert [one["name"] for one in found.pop("containers")] == ["engine"]
+    nodes = [{"key": "nvidia.com/gpu.product", "operator": "In", "values": ["A", "B"]}]
+    required = {"nodeSelectorTerms": [{"matchExpressions": nodes}]}
+    assert found == {
+        "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}},
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": {
+            "fsGroup": 65532,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "runAsGroup": 65532,
+            "runAsNonRoot": True,
+            "runAsUser": 65532,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "terminationGracePeriodSeconds": 80,
+        "tolerations": [{"effect": "NoSchedule", "key": "nvidia.com/gpu", "operator": "Exists"}],
+        "volumes": [
+            {"name": "cache", "emptyDir": {}},
+            {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "4Gi"}},
+            {"name": "tmp", "emptyDir": {}},
+        ],
+    }
+
+
+def test_an_engine_is_as_it_stands_here_beside_how_it_is_asked_whether_it_lives() -> None:
+    found = engine()
+    liveness = found.pop("livenessProbe")
+    asked = liveness.pop("exec")["command"]
+    assert asked[:3] == ["python3", "-IS", "-c"]
+    assert liveness == {
+        "failureThreshold": 4,
+        "periodSeconds": 15,
+        "terminationGracePeriodSeconds": 30,
+        "timeoutSeconds": 20,
+    }
+    health = {
+        "httpGet": {"path": "/health", "port": "http"},
+        "periodSeconds": 5,
+        "timeoutSeconds": 5,
+    }
+    assert found == {
+        "name": "engine",
+        "image": "vllm/vllm-openai:v0.30.0",
+        "command": ["vllm", "serve", "Qwen/Qwen2.5-7B-Instruct", "--max-num-seqs", "256"],
+        "env": [
+            {"name": "HF_HOME", "value": "/cache/huggingface"},
+            {"name": "HOME", "value": "/cache/home"},
+        ],
+        "ports": [{"name": "http", "containerPort": 8000, "protocol": "TCP"}],
+        "lifecycle": {"preStop": {"sleep": {"seconds": 5}}},
+        "startupProbe": {**health, "failureThreshold": 180},
+        "readinessProbe": {**health, "failureThreshold": 3},
+        "resources": {
+            "limits": {"nvidia.com/gpu": "2"},
+            "requests": {"cpu": "6", "memory": "24Gi", "nvidia.com/gpu": "2"},
+        },
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        },
+        "volumeMounts": [
+            {"name": "cache", "mountPath": "/cache"},
+            {"name": "shm", "mountPath": "/dev/shm"},
+            {"name": "tmp", "mountPath": "/tmp"},
+        ],
+    }
+
+
+def test_what_a_server_says_of_its_pods_stands_in_them() -> None:
+    spread = {
+        "maxSkew": 1,
+        "topologyKey": "zone",
+        "whenUnsatisfiable": "DoNotSchedule",
+    }
+    tolerates = {"key": "spot", "operator": "Exists"}
+    said = {
+        "nodeSelector": {"pool": "a"},
+        "priorityClassName": "high",
+        "runtimeClassName": "nvidia",
+        "imagePullSecrets": [{"name": "registry"}],
+        "tolerations": [tolerates],
+        "topologySpreadConstraints": [spread],
+        "resources": {"limits": {"cpu": "4"}, "requests": {"memory": "9Gi"}},
+    }
+    found = pod(pod=said)
+    for name in ("nodeSelector", "priorityClassName", "runtimeClassName", "imagePullSecrets"):
+        assert found[name] == said[name]
+    assert found["tolerations"][1:] == [tolerates]
+    selects = {"labelSelector": {"matchLabels": {"vllm-operator.io/server": "qwen"}}}
+    assert found["topologySpreadConstraints"] == [{**spread, **selects}]
+    assert found["containers"][0]["resources"] == {
+        "limits": {"cpu": "4", "nvidia.com/gpu": "2"},
+        "requests": {"cpu": "4", "memory": "9Gi", "nvidia.com/gpu": "2"},
+    }
+
+
+def test_secrets_come_after_the_plan_s_variables_and_before_the_user_s_own() -> None:
+    found = engine(
+        model={"id": "a/b", "tokenSecretRef": {"name": "hub", "key": "t"}},
+        engine={
+            "apiKeySecretRef": {"name": "api", "key": "k"},
+            "env": [{"name": "MINE", "value": "1"}],
+        },
+    )["env"]
+    assert found[2:] == [
+        {"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": {"name": "hub", "key": "t"}}},
+        {"name": "VLLM_API_KEY", "valueFrom": {"secretKeyRef": {"name": "api", "key": "k"}}},
+        {"name": "MINE", "value": "1"},
+    ]

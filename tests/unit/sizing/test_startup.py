@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from unit.sizing.examples import LLAMA_70B, QWEN_7B, plan_of
+from unit.sizing.examples import H100, LLAMA_70B, QWEN_7B, inputs_for, plan_of, server
 from vllm_operator.engine.versions import NEWEST_KNOWN, OLDEST
+from vllm_operator.sizing.plan.planner import make_plan
 from vllm_operator.sizing.plan.startup import figures
 
 WEIGHTS = 15_231_233_024
@@ -52,6 +53,20 @@ def test_every_further_gpu_of_a_node_is_checked_for_peer_access() -> None:
 def test_a_stage_compiles_its_own_layers_only() -> None:
     staged = seconds(parallelism={"pipeline": 2})
     assert staged - seconds() == pytest.approx(8 - LAYERS / 2 * 1.95, abs=0.1)
+
+
+def test_on_several_nodes_each_checks_its_own_gpus() -> None:
+    both = server(LLAMA_70B, gpu=H100, parallelism={"tensor": 8, "pipeline": 2})
+    two = make_plan(both, inputs_for(both, max_nodes=2))
+    one = plan_of(LLAMA_70B, parallelism={"tensor": 8})
+    assert (one.placement.nodes, two.placement.nodes) == (1, 2)
+    fewer = two.startup.seconds - one.startup.seconds
+    assert fewer == pytest.approx(-80 / 2 * 1.95, abs=0.1)  # half of 80 layers each
+
+
+def test_a_budget_that_is_asked_for_is_taken_whatever_is_expected() -> None:
+    asked = plan_of(QWEN_7B, rollout={"startupBudgetSeconds": 60}).startup
+    assert (asked.budget_seconds, asked.seconds) == (60.0, plan_of(QWEN_7B).startup.seconds)
 
 
 def test_the_budget_is_four_times_the_expected_time_and_at_least_twenty_minutes() -> None:

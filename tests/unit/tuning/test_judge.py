@@ -83,6 +83,13 @@ def test_a_candidate_is_not_judged_while_it_warms_up() -> None:
     assert found.reason == "12 of 16 intervals"
 
 
+@pytest.mark.parametrize(("number", "judged"), [(23, False), (24, True)])
+def test_sixteen_intervals_in_which_both_are_warm_are_judged(number: int, judged: bool) -> None:
+    found = told(pod("b", 16, number=number), pod("a", 16, number=number))
+    assert (found.slower is not None) is judged
+    assert found.intervals == number - 8
+
+
 def test_requests_that_stay_long_lengthen_the_warm_up() -> None:
     # 1,000 s for each: nothing of the first 2,000 s counts.
     slow = [replace(one, request_seconds=1000.0 * one.finished) for one in pod("a", 16)]

@@ -44,11 +44,11 @@ def test_a_prometheus_that_does_not_answer_holds_with_what_it_said() -> None:
         ({"missing": ("queueTime",)}, "NoSeries"),
         ({"scrapers": ("job",)}, "LabelsAmbiguous"),
         ({"newest": 99.9}, "Stale"),
-        ({"newest": 100.1}, None),
-        ({"newest": 40.0, "scrape": 50.0}, None),
+        ({"newest": 100.0}, None),
+        ({"newest": 35.0, "scrape": 50.0}, None),
         ({"newest": 34.0, "scrape": 50.0}, "Stale"),
-        ({"not_a_number": 101.0}, "NotANumber"),
-        ({"not_a_number": 99.0}, None),
+        ({"not_a_number": 100.0}, "NotANumber"),
+        ({"not_a_number": 99.9}, None),
         ({"scrape": 60.1}, "ScrapeTooSlow"),
         ({"scrape": 60.0}, None),
         ({"reset": 130.0}, "CountersReset"),
@@ -60,6 +60,34 @@ def test_one_flaw_of_one_pod_holds_the_server(
     change: dict[str, object], expected: str | None
 ) -> None:
     assert reason(sound(), replace(sound(), **change)) == expected  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"missing": ("queueTime", "waiting")}, "none of queueTime, waiting."),
+        ({"scrapers": ("job", "instance")}, "they differ in job, instance."),
+        ({"newest": 90.0}, "70 s old, 60 s is the limit."),
+        ({"newest": 20.0, "scrape": 50.0}, "140 s old, 125 s is the limit."),
+        ({"not_a_number": 110.0}, "50 s ago."),
+        ({"scrape": 90.0, "newest": 150.0}, "90 s apart, 60 s is the limit."),
+        ({"reset": 130.0}, "30 s ago."),
+    ],
+)
+def test_a_flaw_is_told_with_its_pod_and_its_numbers(
+    change: dict[str, object], message: str
+) -> None:
+    found = held([sound(), replace(sound(), pod="pod-b", **change)], NOW, DURATIONS)  # type: ignore[arg-type]
+    assert found is not None
+    assert found.message == f"{found.reason.sentence} pod-b: {message}"
+
+
+def test_too_little_traffic_is_told_of_all_pods_with_what_would_be_enough() -> None:
+    found = held([sound(work=0)], NOW, DURATIONS)
+    assert found is not None
+    assert found.message.endswith(
+        "All pods: no interval of the last 30 minutes has 20 steps and 50 tokens."
+    )
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.021, "IdentityBroken"), (0.019, None)])
