@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from chart.support import ROOT, default_values, leaves
-from chart.test_rbac import IN_NAMESPACES, LEASES, NODES, OWN_LEASE
+from chart.test_rbac import IN_NAMESPACES, LEASES, NODES, OWN_LEASE, POOLS
 from localcluster.chart import CHART, render
 
 README = (CHART / "README.md").read_text()
@@ -62,7 +62,7 @@ def test_the_readme_lists_exactly_the_rights() -> None:
     rows = set(re.findall(r"^\| ([\w.-]+) \| ([\w/]+) \| (.+?) \| .+ \|$", README, re.MULTILINE))
     expected = {
         (group or "core", resource, verbs(words))
-        for group, resource, words in IN_NAMESPACES + NODES
+        for group, resource, words in IN_NAMESPACES + POOLS + NODES
     }
     (group, resource, create), (_group, _resource, others) = LEASES[0], OWN_LEASE[0]
     expected.add((group, resource, f"{create}; {verbs(others)} of `vllm-operator`"))

@@ -48,6 +48,7 @@ OTHER: dict[str, tuple[Any, dict[str, Any]]] = {
     "openshift": (True, {}),
     "workers": (1, {}),
     "calibration.enabled": (False, {}),
+    "inferencePools.enabled": (True, {}),
     "prometheus.url": ("http://a", {}),
     "prometheus.secretName": ("a", {"prometheus": {"url": "http://a"}}),
     "prometheus.tenantHeader": ("A", {"prometheus": {"url": "http://a"}}),

@@ -165,7 +165,7 @@ def test_a_missing_secret_is_named_and_its_creation_is_enough(world: World) -> N
 @pytest.mark.usefixtures("operator")
 def test_an_image_that_cannot_be_pulled_is_said(world: World) -> None:
     world.apply(engine={"image": "nowhere/vllm:v0.30.0"})
-    said = world.wait_condition("Available", "False", "ImagePullFailed", timeout=60)
+    said = world.wait_condition("Ready", "False", "ImagePullFailed", timeout=60)
     assert "spec.engine.image" in said["message"]
 
 
@@ -174,7 +174,7 @@ def test_a_container_above_its_memory_limit_is_said(world: World) -> None:
     variables = [{"name": "SCRIPTED_PLAY", "value": "oom-killed"}]
     limits = {"limits": {"memory": "256Mi"}}
     world.apply(engine={"image": IMAGE, "env": variables}, pod={"resources": limits})
-    said = world.wait_condition("Available", "False", "OOMKilled", timeout=60)
+    said = world.wait_condition("Ready", "False", "OOMKilled", timeout=60)
     assert "spec.pod.resources.limits.memory" in said["message"]
 
 

@@ -20,6 +20,7 @@ from vllm_operator.controller.sources.prometheus import (
 )
 from vllm_operator.engine.versions import Version
 from vllm_operator.tuning.durations import Durations
+from vllm_operator.tuning.quality import identity
 
 # Its binary may have to be built first.
 pytestmark = pytest.mark.timeout(1800)
@@ -75,7 +76,9 @@ def test_counters_of_each_engine_are_read_as_its_intervals(
     assert all(one.finished * 7 == one.generated_tokens for one in active)
     assert all(0.7 < one.seconds < 1.3 for one in active)
     assert sum(one.generated_tokens for one in readings[1].intervals) == 0
-    assert [(one.identity, one.scrapers, one.missing) for one in readings] == [(0, (), ())] * 2
+    assert [(identity(one.intervals), one.scrapers, one.missing) for one in readings] == [
+        (0, (), ())
+    ] * 2
     assert source.queries >= 2
 
     engines.stop_prometheus(kill=True)
