@@ -112,7 +112,7 @@ class Shell:
             self._environment["FORCE_COLOR"] = "1"
 
     def run(
-        self, command: str, *, expect: str = "", status: int = 0, timeout: float = 180
+        self, command: str, *, expect: str = "", status: int = 0, timeout: float = 600
     ) -> tuple[str, float]:
         """Prints a command, runs it, prints its output; returns the output and the seconds.
 

@@ -116,6 +116,10 @@ class Memory:
             raise ApiError(409, "Conflict", "another uid")
         self.objects.pop((resource.plural, name), None)
 
+    async def events_of(self, namespace: str, _uid: str, _limit: int) -> list[Object]:
+        assert namespace == NAMESPACE
+        return []
+
     async def log(self, namespace: str, _pod: str, _container: str, **_options: Any) -> str:
         assert namespace == NAMESPACE
         return self.logs

@@ -22,6 +22,7 @@ from vllm_operator.controller.reconcile import Reconciler
 from vllm_operator.controller.settings import OperatorSettings
 from vllm_operator.controller.store import Store
 from vllm_operator.controller.trials import Tuner
+from vllm_operator.errors import NamespaceTerminating
 from vllm_operator.lifecycle.kinds import DEPLOYMENTS, PODS, REVISIONS, SERVERS, SERVICES
 from vllm_operator.lifecycle.records import Key
 from vllm_operator.manifests.labels import FIELD_MANAGER, TEMPLATE_HASH
@@ -197,6 +198,7 @@ async def test_the_first_visit_pins_a_plan_and_creates_its_objects() -> None:
         ("create", "events"),
         ("apply status", "vllmservers"),
     ]
+    assert world.events() == ["Planned"]
     assert world.condition("Planned") == ("True", "Sized")
 
 
@@ -515,3 +517,33 @@ async def test_a_pod_that_cannot_be_rendered_changes_nothing_and_names_its_field
     assert len(world.memory.names("controllerrevisions")) == 1
     assert world.condition("Planned") == ("False", "IllegalPin")
     assert world.status["problems"][0]["field"] == "spec.pod.affinity.nodeAffinity"
+
+
+async def test_a_scaling_is_a_step_and_an_edit_that_scales_too() -> None:
+    world = await served()
+    world.edit(replicas=2)
+    await world.visit()
+    assert world.events() == ["Planned", "Ready", "Scaled"]
+    world.edit(replicas=3, engine={"maxNumSeqs": 8})
+    await world.visit()
+    assert world.events()[3:] == ["Replanned", "Scaled"]
+
+
+async def test_a_status_that_could_not_be_written_leaves_one_event_of_its_step() -> None:
+    world = World()
+    world.memory.refuses["apply status", "vllmservers"] = ApiError(409, "Conflict", "changed")
+    with pytest.raises(Stale):
+        await world.visit()
+    world.memory.refuses.clear()
+    await world.visit()
+    assert world.events() == ["Planned"]
+
+
+async def test_a_visit_ends_where_nothing_can_be_made_because_the_namespace_goes() -> None:
+    world = World()
+    going = NamespaceTerminating(403, "Forbidden", "because it is being terminated")
+    world.memory.refuses["create", "controllerrevisions"] = going
+    assert await world.visit() is None
+    world.memory.refuses = {("apply", "deployments"): going}
+    assert await world.visit() is None
+    assert world.events() == []

@@ -260,7 +260,7 @@ def test_a_server_without_pictures_profiles_none(words: list[str]):
         ("VLLM_ATTENTION_BACKEND", "which the plan counts"),
         ("VLLM_FUSED_MOE_CHUNK_SIZE", "changes the memory"),
         ("VLLM_DP_SIZE", "use spec.parallelism.data"),
-        ("HF_HUB_OFFLINE", "a checkpoint on a volume is served without the Hub anyway"),
+        ("HF_HUB_OFFLINE", "a checkpoint on disk is served without the Hub anyway"),
     ],
 )
 def test_variables_are_checked_likewise(name: str, text: str):

@@ -159,3 +159,13 @@ def test_a_program_that_is_nowhere_is_named() -> None:
 @pytest.mark.parametrize(("text", "expected"), [("64Mi", 64 << 20), ("1.5G", 1.5e9), ("128", 128)])
 def test_quantities_of_memory_are_read(text: str, expected: float) -> None:
     assert quantity(text) == expected
+
+
+def test_a_pod_without_its_volumes_is_not_ready_to_start_containers() -> None:
+    waits, has = (pod_status(_pod(), [], [], "198.18.0.9", NOW, NOW, one) for one in (False, True))
+
+    def ready(status: dict[str, Any]) -> str:
+        kind = "PodReadyToStartContainers"
+        return next(str(one["status"]) for one in status["conditions"] if one["type"] == kind)
+
+    assert (ready(waits), ready(has)) == ("False", "True")

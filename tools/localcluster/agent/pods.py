@@ -46,6 +46,10 @@ class PodLife:
         self._policy = spec.get("restartPolicy", "Always")
         self._address = addresses.take()
         self._started = (pod.get("status") or {}).get("startTime") or timestamp()
+        self._prepared = any(
+            one["type"] == "PodReadyToStartContainers" and one["status"] == "True"
+            for one in (pod.get("status") or {}).get("conditions") or []
+        )
         self._directory = runtime.scratch / self.uid[:8]
         self._init_specs: list[Object] = spec.get("initContainers") or []
         self._init = [_found(pod, "initContainerStatuses", one) for one in self._init_specs]
@@ -141,6 +145,8 @@ class PodLife:
     async def _work(self) -> None:
         self._changed.set()
         place = await self._prepare()
+        self._prepared = True
+        self._changed.set()
         for spec, status in zip(self._init_specs, self._init, strict=True):
             if status.state.get("terminated", {}).get("exitCode") == 0:
                 continue
@@ -200,7 +206,13 @@ class PodLife:
 
     async def _write(self) -> None:
         status = statuses.pod_status(
-            self._pod, self._init, self._containers, self._address, self._started, timestamp()
+            self._pod,
+            self._init,
+            self._containers,
+            self._address,
+            self._started,
+            timestamp(),
+            self._prepared,
         )
         if status == self._written:
             return

@@ -102,8 +102,12 @@ def conditions(
     containers: Sequence[Container],
     current_phase: str,
     now: str,
+    prepared: bool = True,
 ) -> list[Object]:
-    """The kubelet's conditions; a transition time moves only with the condition's status."""
+    """The kubelet's conditions; a transition time moves only with the condition's status.
+
+    ``prepared``: the pod has its volumes, which a kubelet mounts before it makes the sandbox.
+    """
     over = {"Succeeded": "PodCompleted", "Failed": "PodFailed"}.get(current_phase)
     initialized = all(one.state.get("terminated", {}).get("exitCode") == 0 for one in init)
     unready = [one.name for one in containers if not one.ready]
@@ -133,7 +137,7 @@ def conditions(
         else None
     )
     said = [
-        _condition("PodReadyToStartContainers", None),
+        _condition("PodReadyToStartContainers", None if prepared else ("", "")),
         _condition("Initialized", None if initialized else not_initialized),
         _condition("ContainersReady", why),
         _condition("Ready", why or gated),
@@ -160,6 +164,7 @@ def pod_status(
     address: str,
     started: str,
     now: str,
+    prepared: bool = True,
 ) -> Object:
     """The status that the agent owns, for a strategic merge patch."""
     current = phase(pod["spec"].get("restartPolicy", "Always"), init, containers)
@@ -172,7 +177,7 @@ def pod_status(
         # Merged by address otherwise, beside the one that it had before a restart of the agent.
         "podIPs": [{"$patch": "replace"}, {"ip": address}],
         "startTime": started,
-        "conditions": conditions(pod, init, containers, current, now),
+        "conditions": conditions(pod, init, containers, current, now, prepared),
         **_statuses("initContainerStatuses", init),
         **_statuses("containerStatuses", containers),
     }
