@@ -9,6 +9,7 @@ from typing import Final
 from .durations import Durations
 from .evidence import kept
 from .intervals import Interval
+from .packed import Packed
 from .quality import Held
 from .samples import Reading
 from .standing import Metrics
@@ -26,18 +27,29 @@ class Seen:
 
     held: Held | None = None
     """Why nothing is learned from what was read last."""
-    pods: dict[str, list[Interval]] = field(default_factory=dict)
+    pods: dict[str, Packed] = field(default_factory=dict)
     sound: float | None = None
     """When it last was sound, or was first read."""
     readings: dict[str, Reading] = field(default_factory=dict)
-    """By pod what was read last, with what was read before."""
+    """By pod what was read last, without intervals, with what was read before."""
 
     def recall(self, readings: Iterable[Reading], since: float) -> list[Reading]:
         """With what was read before since a time: whether metrics are sound is not seen in the few
         intervals that each read asks for."""
-        found = [_joined(self.readings.get(one.pod), one, since) for one in readings]
-        self.readings = {one.pod: one for one in found}
+        found = [self._joined(one, since) for one in readings]
+        self.readings = {one.pod: replace(one, intervals=()) for one in found}
         return found
+
+    def _joined(self, now: Reading, since: float) -> Reading:
+        before = self.readings.get(now.pod)
+        if before is None:
+            return now
+        first = now.intervals[0].end if now.intervals else float("inf")
+        kept = tuple(one for one in self.of([now.pod], since) if one.end < first)
+        resets = [one.reset for one in (before, now) if one.reset is not None]
+        scrape = before.scrape if now.scrape is None else now.scrape
+        reset = max(resets, default=None)
+        return replace(now, intervals=kept + now.intervals, scrape=scrape, reset=reset)
 
     def learn(self, readings: Iterable[Reading], held: Held | None, now: float) -> None:
         """Takes what was read; ``held`` is why it may not be learned from."""
@@ -45,13 +57,12 @@ class Seen:
         if held is None or self.sound is None:
             self.sound = now
         for reading in readings:
-            known = self.pods.setdefault(reading.pod, [])
-            last = known[-1].end if known else LONG_AGO
-            known.extend(one for one in reading.intervals if one.end > last)
+            self.pods.setdefault(reading.pod, Packed(reading.pod)).extend(reading.intervals)
 
     def of(self, pods: Iterable[str], since: float = LONG_AGO) -> list[Interval]:
         """Those of some pods that ended after a time."""
-        return [one for pod in pods for one in self.pods.get(pod, ()) if one.end > since]
+        known = [self.pods[pod] for pod in pods if pod in self.pods]
+        return [one for some in known for one in some.after(since)]
 
     def keep_only(self, pods: frozenset[str]) -> None:
         """Forgets all others: they had another setting."""
@@ -63,13 +74,13 @@ class Seen:
         self.pods = {
             pod: some
             for pod, some in self.pods.items()
-            if pod in pods or (some and some[-1].end > since)
+            if pod in pods or (some.last is not None and some.last > since)
         }
         if sum(len(self.pods.get(pod, ())) for pod in pods) <= STORED * max(1, len(pods)):
             return
         left = kept(self.of(pods))
         for pod in pods:
-            self.pods[pod] = [one for one in left if one.pod == pod]
+            self.pods[pod] = Packed(pod, (one for one in left if one.pod == pod))
 
     def metrics(self, now: float, durations: Durations) -> Metrics:
         """Whether there is evidence."""
@@ -82,14 +93,3 @@ class Seen:
         """Whether a pod has had requests for a while, and moved none."""
         last = self.of([pod])[-STUCK:]
         return len(last) == STUCK and all(one.running > 0 and not one.steps for one in last)
-
-
-def _joined(before: Reading | None, now: Reading, since: float) -> Reading:
-    if before is None:
-        return now
-    first = now.intervals[0].end if now.intervals else float("inf")
-    kept = tuple(one for one in before.intervals if since < one.end < first)
-    resets = [one.reset for one in (before, now) if one.reset is not None]
-    scrape = before.scrape if now.scrape is None else now.scrape
-    reset = max(resets, default=None)
-    return replace(now, intervals=kept + now.intervals, scrape=scrape, reset=reset)
