@@ -227,7 +227,7 @@ def test_each_row_says_what_was_seen_with_its_numbers():
         "a: 40.0 % of the KV cache is in use, requests wait for it in 0.0 % of intervals, and 0.05 "
         "preemptions come on a request",
         "a: 10.0 % of gaps between tokens are longer than 20 ms, and 5.0 % may be; 3.0 % of steps "
-        "carry a piece of a prompt, and 7 requests generate in a step",
+        "carry a piece of a prompt, with 7 requests generating in a step",
         "a: 10.0 % of gaps between tokens are longer than 20 ms, and 5.0 % may be; 3.0 % of steps "
         "carry a piece of a prompt, for which others wait",
         "a: 20.0 % of first tokens take longer than 1000 ms, and 5.0 % may; 0.4 % of the tokens of "
