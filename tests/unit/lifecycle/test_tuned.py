@@ -590,7 +590,7 @@ def test_a_plan_that_takes_several_nodes_or_cannot_be_read_is_not_described() ->
 def test_without_pins_and_bounds_each_flag_may_be_tuned() -> None:
     found = facts(engine={"version": "0.30.0"})
     assert found.rules == Rules(
-        active_seqs=True,
+        active_seqs=False,
         largest_graph=512,
         cold_seconds=found.rules.cold_seconds,
         warm_seconds=found.rules.cold_seconds,
@@ -599,7 +599,7 @@ def test_without_pins_and_bounds_each_flag_may_be_tuned() -> None:
     assert plan is not None
     assert found.rules.cold_seconds == plan.startup.seconds
     assert found.objective is None
-    assert not facts(engine={"version": "0.30.0"}).rules.active_seqs
+    assert facts(engine={"version": "0.32.0"}).rules.active_seqs
 
 
 @pytest.mark.parametrize(
