@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 from vllm_operator.api.base import API_VERSION, KIND
 from vllm_operator.api.canonical import digest
 from vllm_operator.api.conditions import START_FAILURES, Condition
+from vllm_operator.api.counting import counted
 from vllm_operator.api.status import VLLMServerStatus
 from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.manifests.labels import FIELD_MANAGER
@@ -93,7 +94,10 @@ def steps(before: VLLMServerStatus, after: VLLMServerStatus) -> list[Step]:
 
 def scaled(generation: int | None, before: int, after: int) -> Step:
     """The step of a server whose replicas were changed."""
-    return (f"{generation}", ("Normal", "Scaled", "Scale", f"from {before} to {after} replicas"))
+    return (
+        f"{generation}",
+        ("Normal", "Scaled", "Scale", f"from {before} to {counted(after, 'replica')}"),
+    )
 
 
 def warnings(before: Sequence[Condition], after: Sequence[Condition]) -> list[Note]:
