@@ -16,11 +16,12 @@ from typing import Any, Final
 from vllm_operator.errors import UnknownModel
 
 from .families import FAMILIES, REFUSED, Family
+from .matrices import Matrix, Split
 from .pictures import pictures_of
 from .quantization import quantization_from_config, relevant_quantization
 from .reader import FIELD, RUNNER, Facts, shown
 from .rope import context_length_of, is_yarn, rope_scaling_of
-from .shapes import Architecture, DataType, Layer, Matrix, Split
+from .shapes import Architecture, DataType, Layer
 from .towers import towers_of
 
 __all__ = ["FIELD", "Architecture", "architecture_from_config", "decoder_of", "relevant_facts"]

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from .shapes import AttentionCache, Cache, LatentCache, Layer, Matrix, Split, StateCache
+from .matrices import Matrix, Split
+from .shapes import AttentionCache, Cache, LatentCache, Layer, StateCache
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,11 @@ from typing import Any, Final, Literal
 
 from .blocks import attention, layer, mlp
 from .families.common import head_dim, key_value_heads, rotary_dim
+from .matrices import Matrix, Split, stored_bytes_of
 from .quantization import UNQUANTIZED, quantization_from_config
 from .reader import Facts, shown
 from .rope import context_length_of, rope_scaling_of
-from .shapes import Architecture, Draft, Layer, Matrix, Split, stored_bytes_of
+from .shapes import Architecture, Draft, Layer
 
 MODEL_FIELD: Final = "spec.engine.speculative.model"
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from vllm_operator.errors import UnknownModel
-from vllm_operator.models.shapes import Matrix, Split
+from vllm_operator.models.matrices import Matrix, Split
 from vllm_operator.models.towers import Tower, towers_of
 
 CLIP = {

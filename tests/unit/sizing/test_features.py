@@ -20,7 +20,8 @@ from vllm_operator.engine import defaults
 from vllm_operator.engine.versions import Version
 from vllm_operator.models import catalogue
 from vllm_operator.models.architecture import architecture_from_config
-from vllm_operator.models.shapes import Layer, Matrix, Split, StateCache
+from vllm_operator.models.matrices import Matrix, Split
+from vllm_operator.models.shapes import Layer, StateCache
 from vllm_operator.sizing.asked.adapters import Adapters, adapter_bytes
 from vllm_operator.sizing.split.parallelism import SINGLE, Parallelism
 

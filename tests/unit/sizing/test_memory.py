@@ -12,7 +12,7 @@ from vllm_operator.errors import IllegalPin, UnknownModel
 from vllm_operator.models import catalogue
 from vllm_operator.models.architecture import Architecture, architecture_from_config
 from vllm_operator.models.facts import ModelFacts
-from vllm_operator.models.shapes import padded_vocabulary
+from vllm_operator.models.matrices import padded_vocabulary
 from vllm_operator.sizing.memory import accounting, kvcache, weights
 from vllm_operator.sizing.memory.accounting import Load
 from vllm_operator.sizing.split import parallelism, stages

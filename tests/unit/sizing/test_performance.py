@@ -8,8 +8,9 @@ import pytest
 from vllm_operator.engine.versions import NEWEST_KNOWN, Version
 from vllm_operator.hardware import catalogue
 from vllm_operator.hardware import performance as gpus
+from vllm_operator.models.matrices import Matrix, Split
 from vllm_operator.models.quantization import Quantization, Scheme
-from vllm_operator.models.shapes import Architecture, AttentionCache, Layer, Matrix, Split
+from vllm_operator.models.shapes import Architecture, AttentionCache, Layer
 from vllm_operator.sizing.performance.coefficients import Coefficients, coefficients
 from vllm_operator.sizing.performance.estimate import estimate
 from vllm_operator.sizing.performance.server import PerformanceEstimate, Server, server

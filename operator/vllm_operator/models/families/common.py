@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from vllm_operator.models.blocks import Part, layer, mlp
+from vllm_operator.models.matrices import Matrix, Split
 from vllm_operator.models.reader import Facts, shown
-from vllm_operator.models.shapes import AttentionCache, Layer, Matrix, Split
+from vllm_operator.models.shapes import AttentionCache, Layer
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Final
 
 from vllm_operator.models.blocks import Part, experts, layer
+from vllm_operator.models.matrices import Matrix, Split
 from vllm_operator.models.reader import Facts, shown
-from vllm_operator.models.shapes import CompressedCache, Layer, Matrix, Split
+from vllm_operator.models.shapes import CompressedCache, Layer
 
 from .common import Decoder, routing
 

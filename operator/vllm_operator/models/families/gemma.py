@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from vllm_operator.models.blocks import Part, attention, experts, layer, mlp
+from vllm_operator.models.matrices import Matrix, Split
 from vllm_operator.models.reader import Facts
-from vllm_operator.models.shapes import Layer, Matrix, Split
+from vllm_operator.models.shapes import Layer
 
 from .common import Decoder, all_but_every, attention_facts, of_kind, routing, windowed
 

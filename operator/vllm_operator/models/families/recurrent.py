@@ -11,8 +11,8 @@ from vllm_operator.models.blocks import (
     mamba2,
     mlp,
 )
+from vllm_operator.models.matrices import Matrix, Split
 from vllm_operator.models.reader import Facts, shown
-from vllm_operator.models.shapes import Matrix, Split
 
 from .common import Decoder, all_but_every, attention_facts, rotary_dim, routing
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from vllm_operator.models.matrices import Matrix
 from vllm_operator.models.reader import Facts
-from vllm_operator.models.shapes import Matrix
 
 from .parts import GATED, Tower, attention, feature_layers, mlp, patches, side
 

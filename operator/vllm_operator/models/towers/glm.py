@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from vllm_operator.models.matrices import Matrix, Split
 from vllm_operator.models.reader import Facts
-from vllm_operator.models.shapes import Matrix, Split
 
 from .parts import GATED, Tower, attention, mlp, patches, vision_facts
 

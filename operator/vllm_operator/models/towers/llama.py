@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Final
 
+from vllm_operator.models.matrices import Matrix, Split
 from vllm_operator.models.reader import Facts
-from vllm_operator.models.shapes import Matrix, Split
 
 from .parts import Tower, attention, mlp, patches, side, text_width, vision_facts
 

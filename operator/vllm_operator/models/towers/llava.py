@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from vllm_operator.models.matrices import Matrix, Split
 from vllm_operator.models.reader import FIELD, Facts, shown
-from vllm_operator.models.shapes import Matrix, Split
 
 from .encoders import clip, pixtral, siglip, with_projector
 from .parts import VISION, Tower, mlp, text_width, vision_facts

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from vllm_operator.models.matrices import Matrix, Split
 from vllm_operator.models.reader import FIELD, Facts, shown
-from vllm_operator.models.shapes import Matrix, Split
 
 MOST_PARAMETERS: Final = 2**40
 """More than any tower has; beyond it the config is wrong, each of its facts plausible or not."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from vllm_operator.models.matrices import Matrix
 from vllm_operator.models.reader import Facts, shown
-from vllm_operator.models.shapes import Matrix
 
 from .parts import GATED, Tower, attention, mlp, patches, patches_of_pixels, vision_facts
 

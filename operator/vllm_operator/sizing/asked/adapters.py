@@ -19,7 +19,8 @@ from vllm_operator.engine.tables import does, rows, rows_for
 from vllm_operator.engine.versions import Version
 from vllm_operator.errors import IllegalPin, PlanningError
 from vllm_operator.models.architecture import Architecture
-from vllm_operator.models.shapes import Layer, Split, StateCache
+from vllm_operator.models.matrices import Split
+from vllm_operator.models.shapes import Layer, StateCache
 from vllm_operator.sizing.split.parallelism import Parallelism
 from vllm_operator.sizing.split.stages import stage_ranges
 

@@ -15,7 +15,7 @@ from typing import Final
 
 from vllm_operator.api.quantity import GIBIBYTE
 from vllm_operator.engine import defaults
-from vllm_operator.models.shapes import padded_vocabulary
+from vllm_operator.models.matrices import padded_vocabulary
 from vllm_operator.sizing.asked.specification import Asked
 from vllm_operator.sizing.asked.speculation import rejection_bytes
 from vllm_operator.sizing.memory.accounting import Footprint, budget_of, runner_of

@@ -17,8 +17,9 @@ from vllm_operator.engine.versions import Version
 from vllm_operator.errors import IllegalPin, PlanningError, UnknownModel
 from vllm_operator.models.architecture import Architecture
 from vllm_operator.models.facts import FIELDS, ModelFacts
+from vllm_operator.models.matrices import Matrix
 from vllm_operator.models.quantization import FUSED_PART, Scheme
-from vllm_operator.models.shapes import Draft, LatentCache, Layer, Matrix
+from vllm_operator.models.shapes import Draft, LatentCache, Layer
 from vllm_operator.sizing.split.parallelism import Parallelism
 from vllm_operator.sizing.split.stages import stage_ranges
 

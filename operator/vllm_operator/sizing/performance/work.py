@@ -8,15 +8,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from vllm_operator.models.shapes import (
-    Architecture,
-    AttentionCache,
-    LatentCache,
-    Layer,
-    Matrix,
-    StateCache,
-    padded_vocabulary,
-)
+from vllm_operator.models.matrices import Matrix, padded_vocabulary
+from vllm_operator.models.shapes import Architecture, AttentionCache, LatentCache, Layer, StateCache
 from vllm_operator.sizing.split.parallelism import Parallelism
 from vllm_operator.sizing.split.stages import stage_ranges
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from vllm_operator.models.architecture import Architecture
+from vllm_operator.models.matrices import Matrix, Split, padded_vocabulary
 from vllm_operator.models.quantization import Scheme
-from vllm_operator.models.shapes import Draft, Matrix, Split, padded_vocabulary
+from vllm_operator.models.shapes import Draft
 
 from .stages import illegal_stages_because
 
