@@ -32,7 +32,7 @@ LOADING_AFTER_SECONDS: Final = 5.0
 HINT_LIMIT: Final = 400
 
 _OF_GPUS = re.compile(r"/gpu|nvidia\.com/|resources?: GPUs?\b")
-"""GPUs, as Kubernetes' scheduler and Volcano (by resource) and KAI (in words) name what is missing."""
+"""GPUs that are missing, as Kubernetes' scheduler and Volcano name them, and in KAI's words."""
 
 
 @dataclass(frozen=True)

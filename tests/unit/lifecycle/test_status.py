@@ -412,8 +412,8 @@ def test_another_scheduler_s_word_for_gpus_is_waiting_for_a_gpu_too() -> None:
     waiting = replace(
         POD, scheduled=False, unschedulable_since=NOW.isoformat(), unschedulable_message=told
     )
-    progressing = folded(replace(STARTING, pods=(waiting,))).status.conditions
-    assert "WaitingForGPU" in {one.reason for one in progressing}
+    status = folded(replace(STARTING, pods=(waiting,))).status
+    assert conditions(status)["Progressing"] == ("True", "WaitingForGPU")
 
 
 def test_where_no_node_says_that_it_has_the_gpu_the_label_to_put_on_the_pool_is_named() -> None:
