@@ -65,7 +65,7 @@ Row = dict[str, str]
 
 
 class Start(Protocol):
-    """The part of a logged start that is fitted to (``benchmarks/support_logs.py``)."""
+    """The part of a logged start that is fitted to (``benchmarks/support_starts.py``)."""
 
     id: str
     version: str
