@@ -147,7 +147,7 @@ def case_of(start: Start) -> Case | None:
         element_bits=bits,
         block_size=16,
         max_num_batched_tokens=start.max_num_batched_tokens,
-        prefix_caching=start.prefix_caching is not False,
+        prefix_caching=start.prefix_caching,
         first_engine=first is not None,
     )
     if start.kv_gib is not None:
