@@ -81,6 +81,7 @@ generate: $(VENV)/.installed ## Write the generated files
 	$(RUN) -m vllm_operator crd > build.crd.tmp && mv build.crd.tmp crds/vllmservers.vllm-operator.io.yaml
 	cp crds/vllmservers.vllm-operator.io.yaml charts/vllm-operator/files/
 	$(RUN) -m vllm_operator crd --reference > build.crd.tmp && mv build.crd.tmp docs/reference/vllmserver.md
+	$(RUN) -m realengine.served > build.crd.tmp && mv build.crd.tmp docs/models.md
 
 lock: $(VENV)/.installed ## Resolve the hashed requirement locks afresh
 	$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url requirements.in -o requirements.txt
