@@ -6,6 +6,8 @@ The Job's pod runs the real script under the node agent; `vllm bench serve` itse
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -140,6 +142,36 @@ def test_a_load_that_fails_is_told_with_the_end_of_its_log(served: World) -> Non
     assert served.find("ConfigMap", "qwen-benchmarks") is None
 
 
+def jobs(world: World) -> list[Any]:
+    path = f"/apis/batch/v1/namespaces/{world.namespace}/jobs"
+    return list(world.cluster.api("GET", path)["items"])
+
+
+def test_an_interrupt_takes_the_job_and_its_pod_away(served: World) -> None:
+    serve(served, env=[{"name": "PLAYED_BENCH", "value": "lasts"}])
+    command = [sys.executable, "-m", "vllm_operator", "benchmark", "qwen", "-n", served.namespace]
+    environment = {
+        **served.cluster.environment,
+        "KUBECONFIG": str(served.cluster.kubeconfig),
+        "PYTHONPATH": str(CRDS.parent / "operator"),
+    }
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as running:
+        served.wait(
+            lambda: any(job["status"].get("ready") for job in jobs(served)), "the Job", SECONDS
+        )
+        running.send_signal(signal.SIGINT)
+        _, told = running.communicate(timeout=SECONDS)
+    assert running.returncode == 1
+    assert "is deleted" in told
+    served.wait(lambda: not jobs(served), "the Job to go", SECONDS)
+    mine = "vllm-operator.io/benchmark"
+    served.wait(
+        lambda: not [pod for pod in served.list("Pod") if mine in pod["metadata"]["labels"]],
+        "its pod to go",
+        SECONDS,
+    )
+
+
 def test_the_job_as_a_manifest_is_accepted_under_restricted_pod_security(
     served: World, tmp_path: Path
 ) -> None:
@@ -162,7 +194,7 @@ def test_a_server_that_does_not_serve_is_not_measured(served: World) -> None:
     served.wait(lambda: served.find("Deployment", "qwen"), "the Deployment", SECONDS)
     ran = vllm_operator(served, "benchmark", "qwen")
     assert ran.exit_code == 2
-    assert "has no replica that serves" in ran.output
+    assert "0 of 1 replicas serve" in ran.output
 
 
 def test_a_server_that_is_not_there_is_named(served: World) -> None:

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.timeout(1200)
 
 LOAD = Load(prompt_tokens=64, output_tokens=32)
 POINT = Point(prompts=16, concurrency=8)
-REPEATS = 3
+REPEATS = 5
 
 
 def measure(environment: Environment, plan: Plan, server: Server, model: Path, name: str) -> Result:
@@ -97,8 +97,9 @@ def test_every_run_has_its_requests_and_their_tokens(compared: Comparison) -> No
         for run in measured.runs:
             assert run["completed"] == POINT.prompts
             assert run["total_output_tokens"] == POINT.prompts * LOAD.output_tokens
-            # The tokenizer adds the token that begins a text, or does not.
-            assert run["total_input_tokens"] in (64 * POINT.prompts, 65 * POINT.prompts)
+            # Random tokens are sent as text, which may be read as a few more or less.
+            asked = POINT.prompts * LOAD.prompt_tokens
+            assert run["total_input_tokens"] == pytest.approx(asked, rel=0.05)
 
 
 def test_the_setting_with_more_requests_at_once_is_named_the_better_one(
@@ -106,10 +107,11 @@ def test_the_setting_with_more_requests_at_once_is_named_the_better_one(
 ) -> None:
     assert compared.plan == "max-num-seqs 1 -> 8"
     (point,) = compared.points
-    assert {figure: (one := point.of(figure)) and one.verdict for figure in (OUTPUT, TTFT)} == {
-        OUTPUT: "better",
-        TTFT: "better",
-    }
+    for figure in (OUTPUT, TTFT):
+        found = point.of(figure)
+        assert found is not None
+        assert found.verdict == "better", compared.verdict
+    # The comparison names it; what eight at once cost a single request stands beside it.
     assert "seqs-8" in compared.verdict
 
 

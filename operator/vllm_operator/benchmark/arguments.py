@@ -61,7 +61,7 @@ def refuse_pooling(plan: Plan) -> None:
 def bench_arguments(plan: Plan, base_url: str, load: Load, point: Point, seed: int) -> list[str]:
     """What follows ``vllm bench serve``, without tokenizer and result.
 
-    Lengths are exact in every version: the default of ``--random-range-ratio`` was 1.0 of a lowest
+    Lengths do not vary in any version: the default of ``--random-range-ratio`` was 1.0 of a lowest
     share in 0.8.5, and is 0.0 of a spread since. Which API is asked is the default too (completions
     of OpenAI's), whose name changed.
     Raises ``UnsupportedEngineVersion``.

@@ -24,7 +24,7 @@ class Difference:
     before: Spread
     after: Spread
     change: Change | None
-    """None where it was measured once only."""
+    """None where it was measured once only, or is nothing."""
 
     @property
     def verdict(self) -> Verdict:
@@ -41,7 +41,7 @@ class Difference:
         """The change with its interval, in words."""
         if self.change is None:
             share = self.after.mean / self.before.mean - 1.0 if self.before.mean > 0 else 0.0
-            return f"{share:+.1%}, of one run"
+            return f"{share:+.1%}, not judged"
         found = self.change
         return f"{found.share:+.1%} ({found.low:+.1%} to {found.high:+.1%})"
 
@@ -193,9 +193,10 @@ def _alone(result: Result, paired: Sequence[Measured]) -> Iterator[str]:
 
 def _differences(before: Measured, after: Measured, judged: int) -> Iterator[Difference]:
     for figure in FIGURES:
-        first, second = spread(before.values(figure.name)), spread(after.values(figure.name))
+        runs = before.values(figure.name), after.values(figure.name)
+        first, second = map(spread, runs)
         if first is not None and second is not None:
-            yield Difference(figure, first, second, change(first, second, judged))
+            yield Difference(figure, first, second, change(*runs, judged))
 
 
 def _told(point: Point, one: Difference) -> str:

@@ -56,28 +56,31 @@ class Change:
         return self.low > 0.0 or self.high < 0.0
 
 
-def change(before: Spread, after: Spread, judged: int = 1) -> Change | None:
-    """The change of a mean, with an interval; None where either has fewer than two runs.
+def change(before: Sequence[float], after: Sequence[float], judged: int = 1) -> Change | None:
+    """The change of a figure from its runs; None where either has fewer than two that are positive.
 
-    Welch's interval for means of unequal variance, at 95 % for all ``judged`` figures together
-    (Bonferroni). To it is added what two servers differ by that nothing distinguishes and that
-    repeats of one server do not show: 1 % of each, as tuning takes it
+    Of the logarithms, as noise of speeds and latencies is a share of them: the change is that of
+    geometric means, with Welch's interval for means of unequal variance, at 95 % for all ``judged``
+    figures together (Bonferroni). To it is added what two servers differ by that nothing
+    distinguishes and that repeats of one server do not show: 1 % of each, as tuning takes it
     (``tuning.comparison.FLOOR``).
     """
-    if before.number < 2 or after.number < 2 or before.mean <= 0.0:
+    if min(before, default=0.0) <= 0.0 or min(after, default=0.0) <= 0.0:
         return None
-    first, second = before.variance / before.number, after.variance / after.number
+    one, other = (spread([math.log(value) for value in values]) for values in (before, after))
+    if one is None or other is None or one.number < 2 or other.number < 2:
+        return None
+    first, second = one.variance / one.number, other.variance / other.number
     error = math.sqrt(first + second)
     freedom = 1.0
     if error > 0.0:
         freedom = (first + second) ** 2 / (
-            first**2 / (before.number - 1) + second**2 / (after.number - 1)
+            first**2 / (one.number - 1) + second**2 / (other.number - 1)
         )
     sure = 1.0 - (1.0 - CONFIDENCE) / judged
-    apart = 2.0 * FLOOR * before.mean
-    width = math.sqrt((quantile(sure, freedom) * error) ** 2 + apart**2) / before.mean
-    share = after.mean / before.mean - 1.0
-    return Change(share, share - width, share + width)
+    width = math.hypot(quantile(sure, freedom) * error, 2.0 * FLOOR)
+    log = other.mean - one.mean
+    return Change(*(math.expm1(value) for value in (log, log - width, log + width)))
 
 
 def quantile(confidence: float, freedom: float) -> float:

@@ -157,11 +157,8 @@ def run_benchmark(
             if output == "yaml":
                 click.echo(yaml.safe_dump(body, sort_keys=False, width=100), nl=False)
                 return
-            if not served.ready:
-                raise InputError(
-                    f"{namespace}/{name} has no replica that serves; `kubectl get vllm {name}` "
-                    "says why"
-                )
+            if served.unsteady is not None:
+                raise InputError(f"{namespace}/{name}: {served.unsteady}")
             # What was asked is known here; the log is asked for what was measured.
             result = replace(begun, points=(await _measured(cluster, body)).points)
             if output == "json":

@@ -13,6 +13,7 @@ from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.benchmark import kept
 from vllm_operator.benchmark.job import CONTAINER
 from vllm_operator.benchmark.results import Progress, Result, read_log
+from vllm_operator.benchmark.steady import unsteady
 from vllm_operator.errors import ApiError, InputError, TemporaryFailure
 from vllm_operator.lifecycle.kinds import (
     CONFIG_MAPS,
@@ -53,8 +54,8 @@ class Served:
     server: VLLMServer
     plan: Plan
     template: Mapping[str, Any]
-    ready: int
-    """Replicas that serve."""
+    unsteady: str | None
+    """Why it is not to be measured now."""
 
 
 class Cluster:
@@ -66,20 +67,20 @@ class Cluster:
 
     async def served(self, name: str) -> Served:
         """A server. Raises ``InputError`` where there is none, or it has no plan yet."""
-        server, plan, ready = await self._server(name)
+        server, plan, status = await self._server(name)
         kind = DEPLOYMENTS if plan.placement.nodes == 1 else LEADER_WORKER_SETS
         workload = await self._get(kind, name)
         if workload is None:
             raise InputError(f"{self._namespace}/{name} has no {kind.kind} yet")
         spec = workload["spec"]
         template = spec.get("template") or spec["leaderWorkerTemplate"]["leaderTemplate"]
-        return Served(server, plan, template, ready)
+        return Served(server, plan, template, unsteady(status, server.spec.replicas))
 
     async def plan(self, name: str) -> Plan:
         """The plan in force of a server."""
         return (await self._server(name))[1]
 
-    async def _server(self, name: str) -> tuple[VLLMServer, Plan, int]:
+    async def _server(self, name: str) -> tuple[VLLMServer, Plan, Object]:
         body = await self._get(SERVERS, name)
         where = f"{self._namespace}/{name}"
         if body is None:
@@ -96,7 +97,7 @@ class Cluster:
             raise InputError(
                 f"{where} has a plan of another release: {problem!s:.200}"
             ) from problem
-        return server, plan, int(status.get("readyReplicas") or 0)
+        return server, plan, status
 
     async def create(self, job: Object) -> None:
         """Make the Job."""

@@ -50,7 +50,7 @@ def test_throughput_that_costs_latency_is_called_an_exchange() -> None:
     after = result(name="b", points=[replace(fast, runs=slow)])
     text = compare(of("a", *STEADY), after).verdict
     assert text.startswith("qwen/b gives one for another: output tokens/s +30.0%")
-    assert "; but time to first token +899.9%" in text
+    assert "; but time to first token +900.0%" in text
 
 
 def test_faster_with_failed_requests_is_told_with_them() -> None:

@@ -27,11 +27,10 @@ def test_the_interval_of_a_mean_is_students() -> None:
 
 
 def test_one_run_has_no_interval_and_no_change() -> None:
-    one, three = spread([10.0]), spread([10.0, 11.0, 12.0])
+    one = spread([10.0])
     assert one is not None
-    assert three is not None
     assert one.half_width is None
-    assert change(one, three) is None
+    assert change([10.0], [10.0, 11.0, 12.0]) is None
 
 
 def test_nothing_has_no_mean() -> None:
@@ -39,10 +38,7 @@ def test_nothing_has_no_mean() -> None:
 
 
 def between(before: list[float], after: list[float], judged: int = 1) -> tuple[float, float, bool]:
-    first, second = spread(before), spread(after)
-    assert first is not None
-    assert second is not None
-    found = change(first, second, judged)
+    found = change(before, after, judged)
     assert found is not None
     return found.low, found.high, found.is_beyond_noise
 
@@ -60,7 +56,18 @@ def test_a_change_within_the_noise_is_none() -> None:
 def test_repeats_that_agree_exactly_still_leave_what_two_servers_differ_by() -> None:
     low, high, beyond = between([100, 100, 100], [101.5, 101.5, 101.5])
     assert not beyond
-    assert (low, high) == pytest.approx((-0.005, 0.035))
+    assert (low, high) == pytest.approx((-0.0051, 0.0355), abs=1e-4)
+
+
+def test_noise_is_a_share_of_a_figure() -> None:
+    """Five times as fast is seen, though the faster runs differ by more than all of the slower."""
+    low, _, beyond = between([100, 120, 85], [510, 640, 400])
+    assert beyond
+    assert low > 1.0
+
+
+def test_a_figure_that_is_zero_has_no_change() -> None:
+    assert change([0.0, 1.0], [1.0, 1.0]) is None
 
 
 def test_judging_more_figures_widens_each_interval() -> None:

@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import random
+import time
 from pathlib import Path
 
 VALUES = (
@@ -31,6 +32,8 @@ def main(args: argparse.Namespace) -> None:
     """A server whose steps take 10 ms, and 2 % more or less from run to run."""
     if os.environ.get("PLAYED_BENCH") == "fails":
         raise ValueError("All requests failed. This is likely due to a misconfiguration")
+    if os.environ.get("PLAYED_BENCH") == "lasts":
+        time.sleep(300)
     speed = random.Random(args.seed).uniform(0.98, 1.02)
     tokens = 100 * args.max_concurrency * speed
     found = {
