@@ -34,6 +34,9 @@ LOG_LINES: Final = 50_000
 LOG_BYTES: Final = 4 * 1024 * 1024
 LAST_LINES: Final = 15
 """Of the log of a Job that failed, for its reader."""
+PATIENCE: Final = 60
+"""Looks in a row that the API server may leave unanswered."""
+COMPLETE: Final = "Complete"
 OF_JOB: Final = "batch.kubernetes.io/job-name"
 RIGHTS: Final = (
     "get of vllmservers, deployments.apps and leaderworkersets.leaderworkerset.x-k8s.io; create, "
@@ -111,22 +114,35 @@ class Cluster:
 
     async def finished(self, job: str, watcher: Watcher) -> Result:
         """The result, once the Job has ended. Raises ``InputError`` where it failed."""
+        failures = 0
         while True:
-            found = await self._get(JOBS, job)
-            if found is None:
-                raise InputError(f"the Job {job} was deleted before it had a result")
-            pod = await self._pod(job)
-            text = await self._log(pod) if pod is not None else ""
-            ended = _ended(found)
-            whole = text if ended else text[: text.rfind("\n") + 1]
-            progress = read_log(whole)
-            if ended == "Complete" and progress.done and progress.result is not None:
-                return progress.result
-            if ended is not None:
-                last = "\n".join(text.splitlines()[-LAST_LINES:])
-                raise InputError(f"the Job {job} ended: {ended}; the end of its log:\n{last}")
-            watcher(progress, "" if pod is None else _waits(pod))
+            try:
+                ended, text, waits = await self._look(job)
+            except TemporaryFailure:
+                # The Job goes on, and so does this once the API server answers again.
+                failures += 1
+                if failures > PATIENCE:
+                    raise
+            else:
+                failures = 0
+                progress = read_log(text if ended else text[: text.rfind("\n") + 1])
+                if ended == COMPLETE and progress.done and progress.result is not None:
+                    return progress.result
+                if ended is not None:
+                    last = "\n".join(text.splitlines()[-LAST_LINES:])
+                    raise InputError(f"the Job {job} ended: {ended}; the end of its log:\n{last}")
+                watcher(progress, waits)
             await asyncio.sleep(POLL_SECONDS)
+
+    async def _look(self, job: str) -> tuple[str | None, str, str]:
+        """How the Job ended, what its log says, and why its pod waits. Raises TemporaryFailure."""
+        found = await self._get(JOBS, job)
+        if found is None:
+            raise InputError(f"the Job {job} was deleted before it had a result")
+        pod = await self._pod(job)
+        if pod is None:
+            return _ended(found), "", ""
+        return _ended(found), await self._log(pod), _waits(pod)
 
     async def keep(self, uid: str, result: Result) -> None:
         """Put a result beside the others of its server; the oldest go."""
@@ -180,8 +196,6 @@ class Cluster:
                 limit=LOG_BYTES,
                 seconds=LOG_SECONDS,
             )
-        except TemporaryFailure:
-            return ""
         except ApiError as error:
             if error.code == 403:
                 raise _refused(error, "get", "pods/log", self._namespace) from error
@@ -210,10 +224,10 @@ def _refused(error: ApiError, verb: str, what: str, namespace: str) -> InputErro
 
 
 def _ended(job: Mapping[str, Any]) -> str | None:
-    """``Complete``, or why it failed; None of a Job that runs."""
+    """``COMPLETE``, or why it failed; None of a Job that runs."""
     for one in (job.get("status") or {}).get("conditions") or []:
-        if one["status"] == "True" and one["type"] == "Complete":
-            return "Complete"
+        if one["status"] == "True" and one["type"] == COMPLETE:
+            return COMPLETE
         if one["status"] == "True" and one["type"] == "Failed":
             return f"{one.get('reason', 'Failed')}: {one.get('message', '')}"
     return None
