@@ -64,3 +64,20 @@ def test_a_method_covers_these_modules_and_no_others(method: str) -> None:
         where: name_of(quantization, module, layer, expert=expert)
         for where, (module, layer, expert) in MODULES.items()
     } == {where: scheme if where in covered else None for where in MODULES}
+
+
+COMPUTE = {
+    **dict.fromkeys(("int4", "int8-w8a16", "nf4", "mxfp4"), "16bit"),
+    **dict.fromkeys(("fp8", "fp8-block", "fp8-channel", "mxfp8"), "fp8"),
+    "int8": "int8",
+    "nvfp4": "fp4",
+}
+
+
+@pytest.mark.parametrize("method", COVERED)
+def test_a_method_multiplies_in_the_arithmetic_of_its_kernels(method: str) -> None:
+    settings, name, covered = COVERED[method]
+    module, layer, expert = MODULES[covered[-1] if "experts" not in covered else "experts"]
+    scheme = read(settings).scheme(module, layer, expert=expert)
+    assert scheme is not None
+    assert scheme.compute == COMPUTE[name]
