@@ -12,16 +12,24 @@ import pytest
 from support.builders import make_plan, make_server
 from support.observed import DEPLOYMENT, NOW, POD
 from vllm_operator.api.plan import Problem
+from vllm_operator.lifecycle.gpus import GPUCount
 from vllm_operator.lifecycle.progress import Observed
 from vllm_operator.lifecycle.recovery import Trouble
 from vllm_operator.lifecycle.remembered import Remembered
 from vllm_operator.lifecycle.revisions import Abandoned
-from vllm_operator.lifecycle.status import fold
+from vllm_operator.lifecycle.status import fold, server_state
 
 LONG_AGO = (NOW - timedelta(minutes=1)).isoformat()
 READY = Observed((), False, make_plan(), True, None, DEPLOYMENT, (replace(POD, ready=True),))
 NONE_READY = replace(DEPLOYMENT, ready_replicas=0, available_replicas=0)
 LOADS = replace(POD, started_at=LONG_AGO)
+NOWHERE = replace(
+    POD,
+    scheduled=False,
+    started_at=None,
+    unschedulable_since=NOW.isoformat(),
+    unschedulable_message="0/3 nodes are available: 3 Insufficient nvidia.com/gpu.",
+)
 STARTING = replace(READY, deployment=NONE_READY, pods=(LOADS,))
 NOTHING = Observed((), False, None, False, None, None, ())
 TOO_SMALL = Trouble("KVCacheTooSmall", "too small; lower it", True)
@@ -72,6 +80,34 @@ STATES: Mapping[str, tuple[Observed, dict[str, Any]]] = {
     "a newer plan": (replace(READY, update="vLLM 0.30.0 -> 0.32.0"), {}),
     "another engine than was planned": (replace(READY, engine_version="0.11.2"), {}),
     "an engine that was built from source": (replace(READY, engine_version="0.1.dev1"), {}),
+    "a Deployment that may not make pods": (
+        replace(STARTING, deployment=replace(NONE_READY, message="exceeded quota: gpus"), pods=()),
+        {},
+    ),
+    "a rollout that is stuck": (
+        replace(
+            STARTING,
+            deployment=replace(NONE_READY, deadline_exceeded=True, message="exceeded quota: gpus"),
+            pods=(replace(LOADS, restarts=2, last_exit="exit code 1"),),
+        ),
+        {},
+    ),
+    "no node with free GPUs": (
+        replace(STARTING, pods=(NOWHERE,), gpus=GPUCount(8, 1, 7)),
+        {},
+    ),
+    "no node at all": (
+        replace(STARTING, pods=(replace(NOWHERE, unschedulable_message="untolerated taint"),)),
+        {},
+    ),
+    "a pod that a queue holds": (
+        replace(STARTING, pods=(replace(NOWHERE, waits_for="a gate"),)),
+        {},
+    ),
+    "a pod that only just began": (
+        replace(STARTING, pods=(replace(POD, started_at=NOW.isoformat()),)),
+        {},
+    ),
 }
 
 
@@ -303,9 +339,110 @@ TEXTS: Mapping[str, Mapping[str, str]] = {
             "40802189312 tokens"
         ),
     },
+    "a Deployment that may not make pods": {
+        "Ready": "False RollingOut: 1 of 1 replicas updated, 0 ready; exceeded quota: gpus",
+        "Available": "False NoReplicaReady: 0 of 1 replicas are ready",
+        "Progressing": "True RollingOut: 1 of 1 replicas updated, 0 ready; exceeded quota: gpus",
+        "Reconciling": "True Progressing: RollingOut; the condition Progressing says more",
+    },
+    "a rollout that is stuck": {
+        "Ready": (
+            "False RolloutStuck: 1 of 1 replicas updated, 0 ready; a pod has restarted, exit code 1"
+        ),
+        "Available": "False NoReplicaReady: 0 of 1 replicas are ready",
+        "Progressing": (
+            "False RolloutStuck: 1 of 1 replicas updated, 0 ready; a pod has restarted, exit code 1"
+        ),
+        "Stalled": (
+            "True RolloutStuck: it does not go on like this; the condition Progressing says why"
+        ),
+    },
+    "no node with free GPUs": {
+        "Ready": (
+            "False WaitingForGPU: the scheduler finds no node with 2 free "
+            "NVIDIA-H100-80GB-HBM3 for a replica (1 node has 8, model servers that this "
+            "operator sees hold 7): 0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
+        ),
+        "Available": "False NoReplicaReady: 0 of 1 replicas are ready",
+        "Progressing": (
+            "True WaitingForGPU: the scheduler finds no node with 2 free NVIDIA-H100-80GB-HBM3 "
+            "for a replica (1 node has 8, model servers that this operator sees hold 7): 0/3 "
+            "nodes are available: 3 Insufficient nvidia.com/gpu."
+        ),
+        "Reconciling": "True Progressing: WaitingForGPU; the condition Progressing says more",
+    },
+    "no node at all": {
+        "Ready": (
+            "False Unschedulable: the scheduler finds no node for a replica: untolerated "
+            "taint; add the taint to spec.pod.tolerations, or take it off a node"
+        ),
+        "Available": "False NoReplicaReady: 0 of 1 replicas are ready",
+        "Progressing": (
+            "True Unschedulable: the scheduler finds no node for a replica: untolerated taint; "
+            "add the taint to spec.pod.tolerations, or take it off a node"
+        ),
+        "Reconciling": "True Progressing: Unschedulable; the condition Progressing says more",
+    },
+    "a pod that a queue holds": {
+        "Ready": (
+            "False SchedulingGated: a pod waits for a gate; whoever set them, such as a queue, "
+            "removes them"
+        ),
+        "Available": "False NoReplicaReady: 0 of 1 replicas are ready",
+        "Progressing": (
+            "True SchedulingGated: a pod waits for a gate; whoever set them, such as a queue, "
+            "removes them"
+        ),
+        "Reconciling": "True Progressing: SchedulingGated; the condition Progressing says more",
+    },
+    "a pod that only just began": {
+        "Ready": "False RollingOut: rolling out to 1 replica",
+        "Available": "False NoReplicaReady: 0 of 1 replicas are ready",
+        "Progressing": "True RollingOut: rolling out to 1 replica",
+        "Reconciling": "True Progressing: RollingOut; the condition Progressing says more",
+    },
 }
 
 
 @pytest.mark.parametrize("state", STATES)
 def test_a_state_is_told_by_each_condition_in_these_words(state: str) -> None:
     assert told(*STATES[state]) == READY_TEXTS | TEXTS[state]
+
+
+WORDS = {
+    "ready": "Ready",
+    "a newer plan": "Ready",
+    "another engine than was planned": "Ready",
+    "an engine that was built from source": "Ready",
+    "loading": "Progressing",
+    "one of two ready": "Progressing",
+    "a start that fails for now": "Progressing",
+    "a Deployment that may not make pods": "Progressing",
+    "no node with free GPUs": "Progressing",
+    "no node at all": "Progressing",
+    "a pod that a queue holds": "Progressing",
+    "a pod that only just began": "Progressing",
+    "scaled to zero": "ScaledToZero",
+    "paused": "Paused",
+    "paused before it was planned": "Paused",
+    "an edit that was not planned while paused": "Paused",
+    "no plan": "NotPlanned",
+    "no plan for three reasons": "NotPlanned",
+    "no plan for now": "NotPlanned",
+    "a wrong edit of one that serves": "NotPlanned",
+    "an object that is refused": "NotPlanned",
+    "a defect of the operator": "NotPlanned",
+    "a plan that is unreadable": "NotPlanned",
+    "given up, with the plan before": "NotPlanned",
+    "a start that fails for good": "Stalled",
+    "given up, with nothing to go back to": "Stalled",
+    "a rollout that is stuck": "Stalled",
+}
+"""What the operator's metrics call each state."""
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_state_has_one_word_in_the_metrics(state: str) -> None:
+    observed, spec = STATES[state]
+    status = fold(make_server(**spec), Remembered.from_status(None), observed, NOW).status
+    assert server_state(status) == WORDS[state]

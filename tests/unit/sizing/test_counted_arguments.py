@@ -76,3 +76,16 @@ def test_the_largest_share_of_kernels_that_nobody_has_measured_is_left(
     words: list[str], share: float
 ) -> None:
     assert read("0.32.0", *words).share == share
+
+
+@pytest.mark.parametrize(
+    ("word", "passed_on"),
+    [
+        ('--compilation-config={"use_inductor":true}', '{"use_inductor":1}'),
+        ('--override-generation-config={"do_sample":true}', '{"do_sample":true}'),
+    ],
+)
+def test_only_the_compilation_s_switches_are_numbers_where_python_reads_them(
+    word: str, passed_on: str
+) -> None:
+    assert read("0.8.5", word).value(word.partition("=")[0]) == passed_on
