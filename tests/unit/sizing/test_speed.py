@@ -12,6 +12,11 @@ from vllm_operator.engine.versions import Version
 from vllm_operator.hardware import performance as gpus
 from vllm_operator.models import catalogue
 from vllm_operator.models.architecture import architecture_from_config
+from vllm_operator.sizing.asked.gpu_candidates import gpu_candidates
+from vllm_operator.sizing.asked.specification import read_specification
+from vllm_operator.sizing.layout.choice import choose
+from vllm_operator.sizing.layout.search import Layout
+from vllm_operator.sizing.layout.speed import seconds_of_answer
 from vllm_operator.sizing.performance.estimate import estimate
 from vllm_operator.sizing.performance.server import PerformanceEstimate
 from vllm_operator.sizing.plan.planner import make_plan
@@ -93,3 +98,21 @@ def test_the_network_between_nodes_is_counted() -> None:
     found = expected(tensor=2, nodes=2)
     assert told(plan)[0] == pytest.approx(found.inter_token_latency, rel=0.006)
     assert found.inter_token_latency > 1.05 * expected(tensor=2).inter_token_latency
+
+
+@pytest.mark.parametrize(("stated", "at_once"), [(None, 1), (1, 1), (32, 32)])
+def test_an_answer_is_waited_for_under_the_load_that_is_stated_else_alone(
+    stated: int | None, at_once: int
+) -> None:
+    workload = {"promptTokens": 2000, "outputTokens": 300}
+    spec = {**SPEC, "workload": workload | ({"concurrency": stated} if stated else {})}
+    planned = server(LLAMA_8B, gpu=H100, **spec)
+    inputs = inputs_for(planned)
+    asked, problems = read_specification(planned, inputs)
+    assert asked is not None
+    assert problems == []
+    layout = choose(asked, gpu_candidates(planned.spec.gpu, inputs), None, 1).taken
+    assert isinstance(layout, Layout)
+    found = expected(concurrency=at_once)
+    seconds = found.time_to_first_token + 300 * found.inter_token_latency
+    assert seconds_of_answer(asked, layout) == pytest.approx(seconds)

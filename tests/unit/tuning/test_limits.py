@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
+from support.intervals import interval
 from support.served import CHAT, learned, llama, offered
 from vllm_operator.tuning.choice import choose
-from vllm_operator.tuning.curve import Posterior
+from vllm_operator.tuning.curve import UNSEEN, Posterior, assumed
 from vllm_operator.tuning.diagnosis import Bound, Diagnosis, Row
 from vllm_operator.tuning.forecast import Forecasts
 from vllm_operator.tuning.knobs import Knobs
 from vllm_operator.tuning.load import Load
 from vllm_operator.tuning.proposals import Planned, Proposal, Reason, Rest
-from vllm_operator.tuning.states import Steps
+from vllm_operator.tuning.states import States, Steps
+from vllm_operator.tuning.trial import offered as rate_of
 
 NOW = Knobs(256, 8192, 0.9, None)
 NOTHING_FOUND = Diagnosis((Row(Bound.LOAD, True, "a", "a: the load"),))
@@ -101,3 +103,26 @@ def test_a_server_is_saturated_where_it_waits_mostly_and_what_waits_grows(
 ) -> None:
     # Two hundredths of nine requests a second.
     assert offered(9.0, waiting=waiting, growth=growth).saturated is saturated
+
+
+def test_a_queue_that_shrinks_by_more_than_was_answered_offered_nothing() -> None:
+    seen = [interval(0, waiting=90.0), interval(1, waiting=10.0)]
+    assert rate_of(seen) == 0.0
+    assert rate_of([]) == 0.0
+
+
+def test_what_is_assumed_knows_nothing_but_the_prior() -> None:
+    found = assumed(batch=7.0)
+    assert (found.mean, found.covariance, found.batch) == (UNSEEN.mean, UNSEEN.covariance, 7.0)
+    told = asdict(found)
+    numbers = {key: one for key, one in told.items() if isinstance(one, int | float)}
+    assert {one for key, one in numbers.items() if key != "batch"} == {0}
+    assert (found.centre, found.identified) == ((0.0, 0.0, 0.0, 0.0), ())
+
+
+@pytest.mark.parametrize("requests", [1, 8, 100])
+def test_a_step_without_a_prompt_takes_what_its_requests_take(requests: int) -> None:
+    steps = Steps(llama(), learned(), CHAT)
+    state = States(steps, 8192).at(requests)
+    assert state.alone_seconds == steps.of(state.decodes)[0] == state.row[0]
+    assert state.alone_seconds < state.row[1] < state.mixed_seconds or state.mixed == 0.0
