@@ -113,6 +113,9 @@ def _facts(plan: Plan) -> Iterator[tuple[str, str]]:
             f"{plan.storage.disk_bytes / GIBIBYTE:.0f} GiB of the node's: "
             + ("caches" if placed else "each pod downloads the weights"),
         )
+    if plan.storage.buffer_bytes is not None:
+        held = plan.storage.buffer_bytes / GIBIBYTE
+        yield "streaming", f"{held:.0f} GiB of the node's memory besides: buffers for the weights"
     start = plan.startup
     yield "start", f"about {start.seconds:.0f} s, given up after {start.budget_seconds:.0f} s"
 
