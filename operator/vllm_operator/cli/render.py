@@ -31,6 +31,11 @@ from .plan import PLANNED_NODES, exit_status, planned_or_exit
     show_default=True,
     help="Who says the user and the groups of pods whose server does not, as of the operator.",
 )
+@click.option(
+    "--defaults",
+    metavar="FILE",
+    help="The chart's values, or their defaults: what servers get that do not say it.",
+)
 @click.option("--offline", is_flag=True, help="Do not ask the Hugging Face Hub.")
 def render_command(
     filename: str,
@@ -38,6 +43,7 @@ def render_command(
     gpu: str | None,
     gpus_per_node: int | None,
     pod_identity: Identity,
+    defaults: str | None,
     offline: bool,
 ) -> None:
     """Print the objects that the operator would apply, as YAML.
@@ -47,7 +53,7 @@ def render_command(
     unreadable input.
     """
     found = planned_or_exit(
-        filename, nodes, gpu, gpus_per_node, offline, PLANNED_NODES, pod_identity
+        filename, nodes, gpu, gpus_per_node, offline, PLANNED_NODES, pod_identity, defaults
     )
     for one in found:
         if isinstance(one, Planned):
