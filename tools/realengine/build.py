@@ -33,7 +33,9 @@ registry._LazyRegisteredModel.inspect_model_cls = lambda self: registry._ModelIn
     self.load_model_cls()
 )
 
-REMOTE = {"internlm2", "internlm3", "exaone", "minicpm", "bailing_moe", "bailing_moe_v2"}
+REMOTE = {
+    "internlm2", "internlm3", "exaone", "minicpm", "bailing_moe", "bailing_moe_v2", "mimo",
+}  # fmt: skip
 """Types whose config class lies in the models' own repositories: one that holds what the config
 says stands for it."""
 STUB = """
@@ -72,6 +74,8 @@ def engine_config(place: Path) -> Any:
         max_model_len=1024,
         dtype="bfloat16",
         kv_cache_memory_bytes=10**9,
+        # On CPUs recurrent layers beside latent attention are refused with it.
+        enable_prefix_caching=False,
     ).create_engine_config()
 
 

@@ -316,3 +316,21 @@ def test_several_nodes_are_planned_where_they_exist():
 
 def test_no_more_nodes_are_planned_than_there_are():
     only_problem(over_nodes(1))
+
+
+LLAMA_405B_FP8 = "meta-llama/Meta-Llama-3.1-405B-Instruct-FP8"
+ALLOWED = "--allow-deprecated-quantization"
+
+
+def fbgemm(version: str, **engine: Any) -> Any:
+    return plan_of(LLAMA_405B_FP8, gpu=H200, engine={"version": version, **engine})
+
+
+def test_a_quantisation_that_vllm_gives_up_is_allowed_from_the_release_that_asks_for_it():
+    assert ALLOWED in fbgemm("0.14.0").engine.command
+    assert ALLOWED not in fbgemm("0.12.0").engine.command
+
+
+def test_what_is_allowed_already_is_not_allowed_twice():
+    plan = fbgemm("0.33.0", extraArgs=[ALLOWED])
+    assert plan.engine.command.count(ALLOWED) == 1

@@ -101,7 +101,9 @@ def case_of(
         compressed=architecture.compressed,
         states=architecture.state_kinds,
         multimodal=architecture.multimodal,
+        pooling=architecture.pooling,
         nvfp4_experts="nvfp4" in architecture.expert_schemes,
+        quantization=engine.quantization or architecture.quantization.method,
         cache=engine.kv_cache_dtype,
         float32=engine.dtype == "float32",
         prefix_caching=engine.prefix_caching,
@@ -111,6 +113,9 @@ def case_of(
         adapters=features.adapters is not None,
         backend=backend.upper() if backend is not None else None,
         moe=features.extra_arguments.value("--moe-backend"),
+        arguments=frozenset(
+            (flag.name, flag.value or "") for flag in features.extra_arguments.flags
+        ),
     )
 
 
