@@ -146,6 +146,7 @@ def _read(config: Mapping[str, Any]) -> Architecture:
         outside=(*decoder.outside, *(one for tower in towers for one in tower.matrices)),
         outside_norms=sum(tower.norms for tower in towers),
         indexed_tokens=decoder.indexed_tokens,
+        unbounded=decoder.unbounded,
         draft=decoder.draft,
         draft_extra=decoder.draft_extra,
         dspark=text.has("dspark_block_size"),

@@ -145,6 +145,11 @@ FAMILIES: Final[Mapping[str, Family]] = {
         "qwen3_5_moe", recurrent.qwen3_5, "Qwen3.5", multimodal=True, rotary_rows=_MROPE
     ),
     "JambaForCausalLM": Family("jamba", recurrent.jamba, "Jamba"),
+    "MambaForCausalLM": Family("mamba", recurrent.mamba_alone, "Mamba", positions=2048),
+    "FalconMambaForCausalLM": Family(
+        "falcon_mamba", recurrent.mamba_alone, "Mamba", positions=2048
+    ),
+    "Mamba2ForCausalLM": Family("mamba2", recurrent.mamba2_alone, "Mamba", positions=2048),
     "NemotronHForCausalLM": Family("nemotron_h", recurrent.nemotron_h, "Nemotron-H"),
     "Qwen2VLForConditionalGeneration": Family(
         "qwen2_vl", _qwen2, "Qwen-VL", multimodal=True, rotary_rows=_MROPE

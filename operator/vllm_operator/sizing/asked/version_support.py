@@ -37,8 +37,15 @@ WITH_CACHE_SCALES: Final = (
 (``BaseKVCacheMethod``, ``model_executor/layers/quantization``, 0.8.0 to 0.33.0)."""
 
 
-def with_length_of(architecture: Architecture, version: Version) -> Architecture:
-    """The architecture with the longest request that ``version`` derives from its positions."""
+def with_length_of(
+    architecture: Architecture, version: Version, pinned: int | None = None
+) -> Architecture:
+    """The architecture with the longest request that ``version`` derives from its positions.
+
+    ``pinned``: ``spec.engine.maxModelLen``, which a model without positions takes as it is.
+    """
+    if architecture.unbounded and pinned is not None:
+        return replace(architecture, context_length=pinned)
     stated = architecture.stated_length
     if stated is None or does("multiplies-yarn", version):
         return architecture
