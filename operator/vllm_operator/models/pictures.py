@@ -102,6 +102,8 @@ TOKENS: Final[Mapping[str, Callable[[Facts, Facts, Tower], int]]] = {
     "Qwen3_5ForConditionalGeneration": _qwen,
     "Qwen3_5MoeForConditionalGeneration": _qwen,
     "DotsOCRForCausalLM": _qwen,
+    "Glm4vForConditionalGeneration": _qwen,
+    "Glm4vMoeForConditionalGeneration": _qwen,
     "Glm5NextForConditionalGeneration": _qwen,
     "Mistral3ForConditionalGeneration": lambda top, vision, tower: max(
         1, tower.max_tokens // top.count("spatial_merge_size", 2) ** 2

@@ -165,6 +165,12 @@ FAMILIES: Final[Mapping[str, Family]] = {
     ),
     "Gemma2ForCausalLM": Family("gemma2", gemma.gemma2, "Gemma 2", positions=8192),
     "Glm4ForCausalLM": Family("glm4", glm.glm4, "GLM-4"),
+    "Glm4vForConditionalGeneration": Family(
+        "glm4v", glm.glm4, "GLM-4V", multimodal=True, rotary_rows=_MROPE
+    ),
+    "Glm4vMoeForConditionalGeneration": Family(
+        "glm4v_moe", experts.glm4_moe, "GLM-4V", multimodal=True, rotary_rows=_MROPE
+    ),
     "ChatGLMModel": Family("chatglm", glm.chatglm, "ChatGLM", spellings=_CHATGLM),
     "ChatGLMForConditionalGeneration": Family(
         "chatglm", glm.chatglm, "ChatGLM", spellings=_CHATGLM

@@ -8,7 +8,7 @@ from typing import Any, Final
 from vllm_operator.models.reader import Facts, shown
 
 from .gemma import gemma4
-from .glm import glm5_next
+from .glm import glm4v, glm5_next
 from .llama import llama4, mllama
 from .llava import gemma3, llava, llava_llama, llava_next, llava_next_video, mistral3
 from .moonvit import kimi_k25
@@ -60,5 +60,7 @@ FAMILIES: Final[Mapping[str, Callable[[Facts], tuple[Tower, ...]]]] = {
     "MllamaForConditionalGeneration": mllama,
     "Llama4ForConditionalGeneration": llama4,
     "DotsOCRForCausalLM": dots_ocr,
+    "Glm4vForConditionalGeneration": glm4v,
+    "Glm4vMoeForConditionalGeneration": glm4v,
     "Glm5NextForConditionalGeneration": glm5_next,
 }
