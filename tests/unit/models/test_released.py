@@ -131,6 +131,18 @@ def test_mistral_small_4_is_read_from_its_own_config_with_its_tower():
     assert found.parameters == pytest.approx(119.4e9, rel=0.002)
 
 
+def test_an_image_of_internvl_is_twelve_tiles_and_itself_small():
+    pictures = architecture_from_config(CONFIGS["OpenGVLab/InternVL3-8B"]).pictures
+    assert pictures is not None
+    assert (pictures.patches, pictures.tokens) == (13 * 1025, 13 * 256)
+
+
+def test_an_image_of_llava_next_is_four_tiles_and_itself_small():
+    pictures = architecture_from_config(CONFIGS["llava-hf/llava-v1.6-vicuna-7b-hf"]).pictures
+    assert pictures is not None
+    assert pictures.patches == 5 * 577
+
+
 def test_a_layer_of_falcon_h1_keeps_keys_and_a_recurrent_state():
     (kind,) = architecture_from_config(CONFIGS["tiiuae/Falcon-H1-0.5B-Base"]).kinds
     assert [type(one) for one in kind.kept] == [AttentionCache, StateCache]
@@ -256,6 +268,13 @@ def test_the_common_word_is_understood_where_the_familys_own_is_missing():
         ("deepseek-ai/deepseek-moe-16b-base", {"rswa_window": 128}, "rswa_window"),
         ("LGAI-EXAONE/K-EXAONE (class)", {"sliding_windows": [128] * 32}, "sliding_windows"),
         ("arcee-ai/Trinity (class)", {"attention_bias": True}, "attention_bias"),
+        ("OpenGVLab/InternVL3-8B", {"select_layer": -4}, "select_layer"),
+        ("OpenGVLab/InternVL3-8B", {"llm_config": {}}, "llm_config.architectures"),
+        (
+            "OpenGVLab/InternVL3-8B",
+            {"llm_config": {"architectures": ["GPT2LMHeadModel"]}},
+            "llm_config.architectures",
+        ),
     ],
 )
 def test_what_is_not_understood_is_refused_by_the_name_of_the_fact(

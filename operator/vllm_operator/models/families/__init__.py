@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
-from vllm_operator.models.reader import Facts
+from vllm_operator.models.reader import Facts, shown
 
 from . import (
     beside,
@@ -48,6 +48,8 @@ class Family:
     """vLLM does not multiply this family's positions (``_get_and_verify_max_len``)."""
     spellings: Mapping[str, str] = field(default_factory=dict)
     """What its configs call a fact, by the name that most families have for it."""
+    text: str = "text_config"
+    """The part of a multimodal config that describes its decoder."""
     rotary_rows: int = 1
     """Rows of the rotary table for each position (4 with multimodal rotary embedding)."""
 
@@ -67,6 +69,18 @@ def _mistral3(facts: Facts) -> Decoder:
     serves the latter as ``MistralLarge3ForCausalLM``.
     """
     return latent.deepseek(facts) if facts.has("kv_lora_rank") else _mistral(facts)
+
+
+def _decoder(facts: Facts) -> Decoder:
+    """The decoder of the architecture that the part itself names, as InternVL's configs do."""
+    names = facts.config.get("architectures")
+    name = names[0] if isinstance(names, (list, tuple)) and names else None
+    family = FAMILIES.get(name) if isinstance(name, str) else None
+    if family is None or family.multimodal:
+        raise facts.refusal("architectures", f"{shown(names)} is no text model that is known")
+    if family.text_defaults or family.spellings or family.positions:
+        raise facts.refusal("architectures", f"{name} is not known inside another model")
+    return family.read(facts)
 
 
 _LLAMA_DEFAULTS: Final = {
@@ -221,6 +235,9 @@ FAMILIES: Final[Mapping[str, Family]] = {
     ),
     "BailingMoeForCausalLM": Family("bailing_moe", routed.bailing_moe, "Ling"),
     "BailingMoeV2ForCausalLM": Family("bailing_moe_v2", routed.bailing_moe, "Ling"),
+    "InternVLChatModel": Family(
+        "internvl_chat", _decoder, "InternVL", multimodal=True, text="llm_config"
+    ),
     "DotsOCRForCausalLM": Family("dots_ocr", _qwen2, "dots.ocr", multimodal=True),
     "Mistral3ForConditionalGeneration": Family("mistral3", _mistral3, "Mistral", multimodal=True),
     "Ministral3ForCausalLM": Family("ministral3", _mistral, "Mistral"),
