@@ -305,11 +305,30 @@ REFUSED: Final[Mapping[str, str]] = {
         "keeps pooled keys of its indexer and a ring of those not yet pooled beside latent and "
         "recurrent states: index_kpool is not known to sizing"
     ),
+    **dict.fromkeys(
+        ("Qwen4ExpForCausalLM", "Qwen4ExpForConditionalGeneration"),
+        "keeps the keys of its sparse attention's index and rings beside recurrent states, and "
+        "looks n-grams up in tables: QSA and PLE are not known to sizing",
+    ),
+    **dict.fromkeys(
+        ("Step5ForCausalLM", "Step5ForConditionalGeneration"),
+        "keeps summaries of its sparse attention and a ring of the last tokens: its caches are "
+        "not known to sizing",
+    ),
+    **dict.fromkeys(
+        ("MiniMaxM3SparseForCausalLM", "MiniMaxM3SparseForConditionalGeneration"),
+        "keeps the keys of its sparse attention's index beside whole ones: not known to sizing",
+    ),
+    "KimiK3ForConditionalGeneration": (
+        "has delta attention with gates of full rank, and experts of a latent width: not known to "
+        "sizing, which reads Kimi Linear"
+    ),
     "DeepseekV4ForConditionalGeneration": "the tower of vision_n_layers is not known to sizing",
     "DeepseekV41ForCausalLM": "keeps states in layouts of its own: it is not known to sizing",
 }
 """Architectures of vLLM that are refused for a reason of their own.
 
 Source: vllm 0.33.0 ``models/registry.py``, ``_PREVIOUSLY_SUPPORTED_MODELS``; ``models/glm5next``,
-``models/deepseek_v4/common/vl_model.py``, ``models/deepseek_v41``.
+``models/deepseek_v4/common/vl_model.py``, ``models/deepseek_v41``, ``models/qwen4_exp``,
+``models/step5``, ``models/minimax_m3``, ``models/kimi_k3``.
 """
