@@ -316,3 +316,53 @@ def test_several_nodes_are_planned_where_they_exist():
 
 def test_no_more_nodes_are_planned_than_there_are():
     only_problem(over_nodes(1))
+
+
+LLAMA_405B_FP8 = "meta-llama/Meta-Llama-3.1-405B-Instruct-FP8"
+ALLOWED = "--allow-deprecated-quantization"
+
+
+def fbgemm(version: str, **engine: Any) -> Any:
+    return plan_of(LLAMA_405B_FP8, gpu=H200, engine={"version": version, **engine})
+
+
+def test_a_quantisation_that_vllm_gives_up_is_allowed_from_the_release_that_asks_for_it():
+    assert ALLOWED in fbgemm("0.14.0").engine.command
+    assert ALLOWED not in fbgemm("0.12.0").engine.command
+
+
+def test_what_is_allowed_already_is_not_allowed_twice():
+    plan = fbgemm("0.33.0", extraArgs=[ALLOWED])
+    assert plan.engine.command.count(ALLOWED) == 1
+
+
+MAMBA = {
+    "architectures": ["Mamba2ForCausalLM"],
+    "model_type": "mamba2",
+    "hidden_size": 4096,
+    "num_heads": 128,
+    "head_dim": 64,
+    "n_groups": 8,
+    "state_size": 128,
+    "num_hidden_layers": 64,
+    "vocab_size": 32768,
+}
+
+
+def inline_plan(config: dict[str, Any], **spec: Any) -> Any:
+    h100 = {"product": "NVIDIA-H100-80GB-HBM3", "perNode": 1}
+    planned = server({"id": "example/inline", "config": config}, gpu=h100, **spec)
+    facts = facts_from_inline(planned.spec.model)
+    return make_plan(planned, inputs_for(planned, model=facts))
+
+
+@pytest.mark.parametrize(("pinned", "length"), [({}, "2048"), ({"maxModelLen": 262144}, "262144")])
+def test_a_model_without_positions_takes_any_length(pinned: dict[str, Any], length: str):
+    plan = inline_plan(MAMBA, engine=pinned)
+    assert value_of(plan, "--max-model-len") == length
+
+
+def test_a_length_of_a_model_without_positions_takes_no_memory():
+    short = inline_plan(MAMBA)
+    long = inline_plan(MAMBA, engine={"maxModelLen": 262144})
+    assert short.capacity.max_concurrency.low == long.capacity.max_concurrency.low
