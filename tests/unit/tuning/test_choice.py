@@ -148,7 +148,7 @@ def test_the_slowness_that_may_be_caused_is_counted_from_the_first_setting():
     load = offered(30.0, latency=0.0175, **BEHIND)
     given = {"posterior": learned(batch=52.0)}
     free = chosen(load, knobs(56), Bound.SEQUENCES, **given)
-    bound = chosen(load, knobs(56), Bound.SEQUENCES, rules=Rules(first_latency=0.0095), **given)
+    bound = chosen(load, knobs(56), Bound.SEQUENCES, rules=Rules(first_latency=0.0085), **given)
     assert isinstance(free, Proposal)
     assert isinstance(bound, Rest)
 
@@ -420,7 +420,7 @@ def test_only_one_of_sequences_and_tokens_goes_far():
 
 
 def test_bounds_are_kept():
-    load = offered(9.0, late_first_tokens=Between(1, 1), late_gaps=NONE, **BEHIND)
+    load = offered(7.0, late_first_tokens=Between(1, 1), late_gaps=NONE, **BEHIND)
     found = chosen(
         load,
         knobs(16),
