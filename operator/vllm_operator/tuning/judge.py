@@ -272,10 +272,15 @@ class _Evidence:
                 continue
             limit = MARGIN * now.allowed
             slow = one.bound(self._before(), "low")
-            if slow is None or slow.low <= limit or now.stable > limit or one.promised is None:
+            if slow is None or now.stable > limit or one.promised is None:
                 continue
-            # As a setting is chosen by: kept, or so little left of what is too much.
-            left = HALF if trial.other_than_memory else MEMORY
+            # As a setting is chosen by: kept, or so little left of what is too much. More memory
+            # makes nothing slower, and for it what was seen is enough, be it sure or not.
+            surely, left = slow.low, HALF
+            if not trial.other_than_memory:
+                surely, left = slow.value, MEMORY
+            if surely <= limit:
+                continue
             enough = now.allowed + left * max(0.0, slow.value - now.allowed)
             if one.promised <= enough and self._confirmed(one, enough):
                 return (

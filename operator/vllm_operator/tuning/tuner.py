@@ -81,8 +81,8 @@ class Tuner:
     """Pods that had the setting in force: a trial in the place of one is compared with them."""
     _agreement: Agreement = field(default_factory=Agreement)
     _first_latency: float | None = None
-    _before: Load | None = None
-    """The stable pods' load in the trial that was promoted."""
+    _before: tuple[Load, ...] = ()
+    """The stable pods' load before the trial that was promoted, and in it."""
     _judgement: Judgement | None = None
     """The last one of the trial that is, or was promoted."""
 
@@ -136,8 +136,12 @@ class Tuner:
         news = News()
         if step.edge is not None:
             news = self._news(facts, scene, load, diagnosis, now)
-        if step.edge is not None and step.standing.state is State.PROMOTING:
-            self._before = load
+        if step.edge is not None and load is not None:
+            if step.standing.state is State.STARTING:
+                self._before = (load,)
+            elif step.standing.state is State.PROMOTING:
+                # What the trial's pod has eased was no better before it.
+                self._before = (*self._before, load)
         return Look(
             remember(tuning, step, now, news),
             step,
@@ -272,9 +276,8 @@ class Tuner:
         if now - standing.since < self.durations.broken:
             return Judged.NONE
         load = measured(self.seen.of(scene.pods, since))
-        before = self._before
         late = load is not None and _late(load, facts.objective, LATE)
-        as_before = before is not None and _late(before, facts.objective, 1.0)
+        as_before = any(_late(one, facts.objective, 1.0) for one in self._before)
         return Judged.BAD if late and not as_before else Judged.NONE
 
     def _lately(self, facts: Facts, scene: Scene, standing: Standing, now: float) -> Load | None:

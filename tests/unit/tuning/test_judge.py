@@ -327,6 +327,28 @@ def test_half_of_what_was_too_much_is_eased_too_as_settings_are_chosen_by_it() -
     assert relieved(0.3, 0.17).verdict is Verdict.GOOD
 
 
+@pytest.mark.parametrize(
+    ("knobs", "verdict"),
+    [
+        (Knobs(256, 8192, 0.9, max_num_active_seqs=32), Verdict.GO_ON),
+        (replace(SAME, gpu_memory_utilization=0.95), Verdict.GOOD),
+    ],
+)
+def test_more_memory_is_promoted_for_what_was_seen_to_be_slow_surely_or_not(knobs, verdict) -> None:
+    # Of the half hour the second part is slow: 9 %, give or take more than 3.
+    before = pod("a", 40, start=READY - 15.0 * 120, number=120)
+    slow = [replace(one, slow_gaps=exact((place >= 60) * 0.18 * one.gaps)) for place, one in
+            enumerate(before)]  # fmt: skip
+    own, since = (
+        [replace(one, slow_gaps=exact(0.01 * one.gaps)) for one in pod(name, 16, number=160)]
+        for name in ("b", "a")
+    )
+    found = told(
+        own, [*slow, *since], knobs=knobs, objective=ASKED, promise=Promise(slow_gaps=0.065)
+    )
+    assert found.verdict is verdict
+
+
 SMALL = Knobs(256, 512, 0.9)
 
 

@@ -16,10 +16,11 @@ from vllm_operator.tuning import tuner
 from vllm_operator.tuning.candidates import Rules
 from vllm_operator.tuning.curve import Posterior, fit
 from vllm_operator.tuning.durations import Durations
-from vllm_operator.tuning.intervals import Interval
+from vllm_operator.tuning.intervals import Between, Interval
+from vllm_operator.tuning.judge import Judgement, Verdict
 from vllm_operator.tuning.knobs import Knobs, Objective
 from vllm_operator.tuning.ledger import TrialRevision
-from vllm_operator.tuning.proposals import Planned, Reason, Rest
+from vllm_operator.tuning.proposals import Planned, Proposal, Reason, Rest
 from vllm_operator.tuning.quality import Held, Hold
 from vllm_operator.tuning.samples import Reading
 from vllm_operator.tuning.scene import Facts, Look, Scene
@@ -38,6 +39,8 @@ class Server:
     is wanted."""
 
     mode: Mode = Mode.AUTO
+    late: Callable[[Server], float] | None = None
+    """Share of gaps that are too long, where it is not what the engines count."""
     alone: bool = False
     """Whether there is one replica, in whose place a trial runs."""
     slower: float = 1.0
@@ -104,6 +107,9 @@ class Server:
             seen = pod.interval(self.now, SECONDS, quiet)
             # Of a tick the generator shows who is left after those that finished in it.
             seen = replace(seen, running=seen.decoding)
+            if self.late is not None:
+                share = self.late(self)
+                seen = replace(seen, slow_gaps=Between(share * seen.gaps, share * seen.gaps))
             told.append(Reading(pod.name, (seen,), self.now))
         self.tuner.learn([] if self.held else told, self.held, self.now)
 
@@ -232,6 +238,29 @@ def test_the_curve_stays_as_it_was_until_a_setting_is_looked_for_again() -> None
     assert server.is_in(State.WARMING)
     assert server.tuning.curve == curve
     assert (server.tuning.diagnosis, server.tuning.found) == (None, None)
+
+
+@pytest.mark.parametrize(("share", "end"), [(0.3, "Observing"), (0.0, "RollingBack")])
+def test_a_promoted_setting_is_held_to_what_was_before_the_trials_pod_took_its_share(
+    monkeypatch: pytest.MonkeyPatch, share: float, end: str
+) -> None:
+    def late(server: Server) -> float:
+        if server.trial is not None:
+            return 0.0
+        return share if server.knobs == SMALL else 0.3
+
+    def choose(*given: Any, **named: Any) -> Proposal | Rest:
+        load = replace(given[2], late_gaps=Between(0, 0))
+        return real(*given[:2], load, *given[3:], **named)
+
+    real = tuner.choose
+    monkeypatch.setattr(tuner, "choose", choose)
+    monkeypatch.setattr(tuner, "judge", lambda *given: Judgement(Verdict.GOOD, "better"))
+    server = Server(late=late)
+    server.run(
+        240, until=lambda: "Verifying" in server.states and not server.is_in(State.VERIFYING)
+    )
+    assert server.states[-1] == end
 
 
 def test_a_trial_in_the_place_of_the_only_replica_is_compared_with_what_that_did_before() -> None:
