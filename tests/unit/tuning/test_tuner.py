@@ -41,6 +41,8 @@ class Server:
     mode: Mode = Mode.AUTO
     late: Callable[[Server], float] | None = None
     """Share of gaps that are too long, where it is not what the engines count."""
+    replicas: Callable[[float], int] | None = None
+    """Of the specification, after so many seconds; two where nothing is said."""
     alone: bool = False
     """Whether there is one replica, in whose place a trial runs."""
     slower: float = 1.0
@@ -88,6 +90,7 @@ class Server:
             in_place=self.alone and self.tried is not None,
             start_seconds=600.0,
             revisions=self.revisions,
+            replicas=2 if self.replicas is None else self.replicas(self.now - BEGINNING),
             settled_since=BEGINNING if self.tried is None else None,
             starts_allowed=2,
         )
@@ -293,6 +296,24 @@ def test_where_only_a_recommendation_is_asked_for_no_trial_begins() -> None:
     assert server.tuning is not None
     assert server.tuning.trial is not None
     assert server.tuning.trial.to.max_num_seqs > SMALL.max_num_seqs
+
+
+@pytest.mark.parametrize(
+    ("more", "minutes", "begins"),
+    [
+        pytest.param(6, 2, False, id="that would end a trial"),
+        pytest.param(3, 2, True, id="that a trial stands"),
+        pytest.param(6, 60, True, id="seldom"),
+    ],
+)
+def test_no_trial_begins_while_an_autoscaler_changes_replicas_too_often(
+    more: int, minutes: int, begins: bool
+) -> None:
+    # Two and more in turn; thirteen such changes in a day are too many.
+    server = Server(replicas=lambda passed: more if passed // (60 * minutes) % 2 else 2)
+    server.run(50, until=lambda: bool(server.revisions))
+    assert "Proposed" in server.states
+    assert bool(server.revisions) is begins
 
 
 def test_a_trial_whose_metrics_are_lost_ends_without_a_verdict_on_the_setting() -> None:
