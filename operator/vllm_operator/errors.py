@@ -17,7 +17,7 @@
     │   ├── LeadershipLost         … the Lease; this process must act no more
     │   └── Unanswered             … Prometheus; why becomes a reason to hold
     ├── ApiError                   the API server answered, and not with success
-    │   └── NamespaceTerminating   … because the namespace is being deleted
+    │   └── NamespaceTerminating   … because the namespace is being deleted, or gone
     ├── NameConflict               an object of that name exists and is somebody else's
     │   └── PredecessorRemains     … a deleted server's of that name, to be collected any moment
     ├── UnreadableRevision         a pinned plan that nothing can be read from
@@ -128,7 +128,7 @@ class ApiError(VLLMOperatorError):
 
 
 class NamespaceTerminating(ApiError):
-    """Nothing can be made in a namespace that is being deleted, and nothing needs to be."""
+    """Nothing can be made in a namespace that is being deleted or gone, and nothing needs to be."""
 
 
 class NameConflict(VLLMOperatorError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -52,6 +54,28 @@ def test_a_namespace_that_is_deleted_with_its_servers_is_no_error(
     assert operator.metric(FAILED) == 0
     assert operator.metric("vllm_operator_queue_depth") == 0
     assert "reconcile failed" not in operator.log.read_text()
+
+
+def test_an_operator_that_slept_while_a_namespace_went_makes_no_error_of_it(
+    own_world: World, start_operator: StartOperator
+) -> None:
+    operator = start_operator(own_world, chart=EVERYWHERE)
+    doomed = namespace(own_world, "doomed")
+    names = [f"server-{number}" for number in range(6)]
+    for name in names:
+        doomed.apply(name)
+    for name in names:
+        doomed.wait_ready(name)
+    os.kill(operator.pid, signal.SIGSTOP)
+    try:
+        own_world.cluster.api("DELETE", "/api/v1/namespaces/doomed")
+        own_world.wait(lambda: not exists(doomed), "the namespace to go", timeout=60)
+    finally:
+        os.kill(operator.pid, signal.SIGCONT)
+    own_world.apply("later")
+    own_world.wait_ready("later")
+    assert "reconcile failed" not in operator.log.read_text()
+    assert operator.metric(FAILED) == 0
 
 
 @pytest.mark.parametrize("edited", [False, True], ids=["an object is gone", "an edit came late"])

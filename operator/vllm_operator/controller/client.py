@@ -233,9 +233,12 @@ async def last_bytes(chunks: AsyncIterator[bytes], *, keep: int, most: int) -> b
 def _status_error(code: int, reason: str | None, body: bytes | str) -> ApiError:
     try:
         status = json.loads(body)
-        causes = (status.get("details") or {}).get("causes") or []
+        details = status.get("details") or {}
+        causes = details.get("causes") or []
         terminating = any(cause.get("reason") == "NamespaceTerminating" for cause in causes)
-        kind = NamespaceTerminating if terminating else ApiError
+        # What is made in a namespace that is gone lacks the namespace, not itself.
+        gone = code == 404 and details.get("kind") == "namespaces"
+        kind = NamespaceTerminating if terminating or gone else ApiError
         return kind(code, status.get("reason") or reason or "", status.get("message") or "")
     except (ValueError, AttributeError):
         # Something before the API server may answer with a page that is not JSON.

@@ -294,3 +294,13 @@ async def test_a_refusal_because_the_namespace_goes_is_one_of_its_own(
     with pytest.raises(ApiError) as refused:
         await wire.client.create(DEPLOYMENTS, "default", ONE)
     assert isinstance(refused.value, NamespaceTerminating) is bool(causes)
+
+
+@pytest.mark.parametrize("kind", ["namespaces", "deployments"])
+async def test_what_is_made_in_a_namespace_that_is_gone_is_refused_because_the_namespace_goes(
+    wire: Wire, kind: str
+) -> None:
+    wire.says(404, {"reason": "NotFound", "message": "no", "details": {"kind": kind}})
+    with pytest.raises(ApiError) as refused:
+        await wire.client.create(DEPLOYMENTS, "default", ONE)
+    assert isinstance(refused.value, NamespaceTerminating) is (kind == "namespaces")
