@@ -230,6 +230,7 @@ def scene_of(world: World, *, permit: bool, may_preempt: bool = False) -> Scene:
         kind=kind_of(server, in_force.plan),
         revisions=[_revision(world, one) for one in world.revisions.trials],
         describable=may_preempt or not (priority and forbids),
+        replicas=server.spec.replicas,
         settled_since=_settled_since(world, serving),
         starts_allowed=TRIALS_A_DAY
         if autotune is None or autotune.max_trials_per_day is None
