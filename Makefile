@@ -10,7 +10,7 @@ STORIES := $(filter-out tests/stories/test_sample.py,$(wildcard tests/stories/te
 TUNING := tests/engine/test_tuning.py
 export PYTHONPATH := operator:tools:tests
 
-.PHONY: help image e2e release demo demo-engine demo-tune test test-stories test-stories-single test-engine test-tuning engine check unit bench cluster tools generate lock clean
+.PHONY: help image e2e release demo demo-engine demo-tune test test-stories test-stories-single test-engine test-tuning engine check unit bench cluster tools prometheus generate lock clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -23,6 +23,9 @@ $(VENV)/.installed: requirements-dev.txt
 
 tools: $(VENV)/.installed ## Build the control plane's binaries, once per user
 	@$(RUN) -m localcluster build
+
+prometheus: $(VENV)/.installed  # Beside `tools`, as a demo needs none: what tests of metrics read
+	@$(RUN) -m localcluster path prometheus > /dev/null
 
 demo: $(VENV)/.installed tools ## Show the whole way on a local cluster with fake GPU nodes
 	@$(RUN) -m localcluster.demo
@@ -48,13 +51,13 @@ check: $(VENV)/.installed ## The static part: format, lint, types, layers, gener
 unit: $(VENV)/.installed ## Tests without a control plane
 	$(RUN) -m pytest -q $(if $(EXAMPLES),--hypothesis-profile '$(EXAMPLES)') tests/unit tests/properties
 
-test: check tools ## Everything but the engine: what CI runs
+test: check tools prometheus ## Everything but the engine: what CI runs
 	$(RUN) -m pytest -q -n $(WORKERS) --dist loadgroup --ignore tests/engine --ignore tests/e2e $(STORIES:%=--ignore %) tests
 
-test-stories: $(VENV)/.installed tools ## Every life story, then with the operator killed after each write
+test-stories: $(VENV)/.installed tools prometheus ## Every life story, then with the operator killed after each write
 	$(RUN) -m pytest -q -n $(WORKERS) --dist loadgroup -k "not after_one_of_its_writes" tests/stories tests/controlplane/test_crowd.py
 
-test-stories-single: $(VENV)/.installed tools ## Every life story for each single write of the operator: hours
+test-stories-single: $(VENV)/.installed tools prometheus ## Every life story for each single write of the operator: hours
 	$(RUN) -m pytest -v -n $(WORKERS) --dist loadgroup -k after_one_of_its_writes tests/stories
 
 engine: $(VENV)/.installed ## Install the real vLLM in its CPU build, once per user: 8 GB
@@ -63,7 +66,7 @@ engine: $(VENV)/.installed ## Install the real vLLM in its CPU build, once per u
 test-engine: $(VENV)/.installed tools engine ## What was computed, against the real vLLM
 	$(RUN) -m pytest -q --ignore $(TUNING) tests/engine
 
-test-tuning: $(VENV)/.installed tools engine ## Tuning's story with the real vLLM: a quiet machine, six minutes
+test-tuning: $(VENV)/.installed tools prometheus engine ## Tuning's story with the real vLLM: a quiet machine, six minutes
 	$(RUN) -m pytest -q $(TUNING)
 
 bench: $(VENV)/.installed tools ## Benchmarks: tables on the terminal, JSON under build/
@@ -78,6 +81,7 @@ generate: $(VENV)/.installed ## Write the generated files
 	$(RUN) -m vllm_operator crd > build.crd.tmp && mv build.crd.tmp crds/vllmservers.vllm-operator.io.yaml
 	cp crds/vllmservers.vllm-operator.io.yaml charts/vllm-operator/files/
 	$(RUN) -m vllm_operator crd --reference > build.crd.tmp && mv build.crd.tmp docs/reference/vllmserver.md
+	$(RUN) -m realengine.served > build.crd.tmp && mv build.crd.tmp docs/models.md
 
 lock: $(VENV)/.installed ## Resolve the hashed requirement locks afresh
 	$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url requirements.in -o requirements.txt

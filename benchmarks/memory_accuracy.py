@@ -23,9 +23,10 @@ from typing import Any, Final
 import click
 from rich.console import Console
 from support_forecasts import Forecast, forecast
-from support_logs import LOGS, Class, LoggedStart, classify, read_rows
+from support_logs import LOGS, Class, classify, read_rows
 from support_memory_view import TARGETS, picture, show
 from support_planners import packages, peers
+from support_starts import LoggedStart
 from support_summary import groups, minor_version, model_family, moved, residuals, summary
 
 from vllm_operator.sizing.memory import coefficients

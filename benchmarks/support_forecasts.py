@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from pydantic import ValidationError
-from support_logs import LoggedStart
 from support_peers import PeerFacts, facts_of
+from support_starts import LoggedStart
 
 from vllm_operator.api.plan import Plan, Unplanned
 from vllm_operator.api.v1alpha1 import VLLMServer
@@ -94,6 +94,7 @@ def manifest(start: LoggedStart, facts: ModelFacts | None, *, length: bool = Tru
         "blockSize": start.block_size,
         "prefixCaching": start.prefix_caching,
         "quantization": start.quantization if online else None,
+        "extraArgs": [f"--moe-backend={start.moe_backend}"] if start.moe_backend else None,
     }
     return VLLMServer.model_validate(
         {

@@ -26,8 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from support_logs import LoggedStart
 from support_peers import nominal_gib
+from support_starts import LoggedStart
 
 from realengine.environments import cache_directory
 from vllm_operator.models.facts import ModelFacts

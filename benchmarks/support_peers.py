@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from support_logs import LoggedStart
+from support_starts import LoggedStart
 
 GIBIBYTE: Final = 1024**3
 

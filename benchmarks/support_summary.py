@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from support_forecasts import Forecast
-from support_logs import LoggedStart
+from support_starts import LoggedStart
 
 from vllm_operator.models import catalogue
 
@@ -102,5 +102,5 @@ def model_family(start: LoggedStart) -> str:
 
 def minor_version(start: LoggedStart) -> str:
     """``0.11`` of ``0.11.2``, padded to sort."""
-    major, minor, _ = start.version.split(".")
+    major, minor, *_ = start.version.split(".")
     return f"{major}.{int(minor):02d}"

@@ -13,9 +13,23 @@ from localcluster.client import ApiError
 from support.builders import server_manifest
 from support.fixtures import StartOperator
 from support.operating import OperatorProcess
-from support.world import World, container
+from support.world import World, container, flag
 
 POLICIES = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
+LLAMA_1B = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 2048,
+    "num_hidden_layers": 16,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "head_dim": 64,
+    "intermediate_size": 8192,
+    "vocab_size": 128256,
+    "max_position_embeddings": 131072,
+    "torch_dtype": "bfloat16",
+    "tie_word_embeddings": True,
+}
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 
 
@@ -161,12 +175,33 @@ def test_on_amd_nodes_the_engine_is_in_the_group_that_may_open_the_gpus(
     assert container(world.get("Deployment"))["resources"]["limits"] == {"amd.com/gpu": "1"}
 
 
-def test_a_pod_has_the_rights_of_its_service_account_without_a_token_for_the_api_server(
-    world: World, operator: OperatorProcess
-) -> None:
+def make_account(world: World) -> None:
     account = {"metadata": {"name": "model-reader"}}
     path = f"/api/v1/namespaces/{world.namespace}/serviceaccounts"
     world.cluster.api("POST", path, account)
+
+
+def test_weights_in_a_bucket_are_streamed_with_the_account_s_rights_once_their_facts_are_given(
+    world: World, operator: OperatorProcess
+) -> None:
+    make_account(world)
+    reader = {"serviceAccountName": "model-reader"}
+    streamed = {"extraArgs": ["--load-format=runai_streamer"]}
+    bucket = {"id": "s3://models/our-llama"}
+    world.apply(model=bucket, engine=streamed, pod=reader)
+    told = world.wait_condition("Planned", "False", "UnknownModel")["message"]
+    assert "spec.model.config" in told
+    world.apply(model={**bucket, "config": LLAMA_1B}, engine=streamed, pod=reader)
+    world.wait_ready()
+    assert world.args()[:3] == ["vllm", "serve", "s3://models/our-llama"]
+    assert flag(world.args(), "--load-format") == "runai_streamer"
+    assert pod_of(world)["serviceAccountName"] == "model-reader"
+
+
+def test_a_pod_has_the_rights_of_its_service_account_without_a_token_for_the_api_server(
+    world: World, operator: OperatorProcess
+) -> None:
+    make_account(world)
     world.apply(pod={"serviceAccountName": "model-reader"})
     world.wait_ready()
     assert pod_of(world)["serviceAccountName"] == "model-reader"

@@ -50,6 +50,24 @@ def test_a_limit_range_that_allows_less_is_told_with_its_own_figures(world: Worl
     assert "maximum memory usage per Container is 8Gi, but limit is 32Gi" in message
 
 
+def test_a_quota_that_counts_limits_is_told_with_what_the_pod_does_not_say(world: World) -> None:
+    hard = {"limits.cpu": "64", "limits.memory": "512Gi"}
+    path = f"/api/v1/namespaces/{world.namespace}/resourcequotas"
+    world.cluster.api("POST", path, {"metadata": {"name": "limits"}, "spec": {"hard": hard}})
+    world.wait(
+        lambda: world.cluster.api("GET", f"{path}/limits").get("status", {}).get("used"),
+        "the quota to count",
+    )
+    world.apply()
+    message = told(world, "PodRefused")
+    assert (
+        "ResourceQuota limits counts what the pod does not say: limits.cpu for: engine" in message
+    )
+    assert "set it in spec.pod.resources" in message
+    world.apply(pod={"resources": {"limits": {"cpu": "8", "memory": "32Gi"}}})
+    world.wait_ready()
+
+
 def pod_with(world: World, *, init: Any = (), containers: Any) -> None:
     """A held pod with a status as a kubelet writes it of a pod with injected containers."""
     world.apply(pod=HELD)

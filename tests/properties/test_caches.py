@@ -89,7 +89,7 @@ def layout_of(planned: VLLMServer, plan: Plan) -> kvcache.CacheLayout:
             element_bits=8 if fp8 else 32 if engine.dtype == "float32" else 16,
             block_size=16,
             max_num_batched_tokens=plan.capacity.max_num_batched_tokens,
-            prefix_caching=engine.prefix_caching is not False,
+            prefix_caching=engine.prefix_caching,
             first_engine=first_engine(planned, plan)[0] is not None,
         ),
     )

@@ -36,6 +36,11 @@ PASSES: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
     ("gated-model", "ModelAccessDenied", {}, {}),
     ("forbidden-model", "ModelAccessDenied", {}, {}),
     ("offline-model", "ModelNotFound", {}, {}),
+    ("token-without-gated-models", "ModelAccessDenied", {}, {}),
+    ("rate-limited-hub", "HubRateLimited", {}, {}),
+    ("untrusted-certificate", "HubCertificateUntrusted", {}, {}),
+    ("proxy-with-a-password", "ProxyDenied", {}, {}),
+    ("xet-unreachable", "XetFailed", {}, {}),
     ("killed", "EngineFailed", {}, {}),
     # It ends at SIGTERM and says nothing: of a vLLM that does, StartedTooSlowly is found out.
     ("hang", "EngineFailed", {}, {"rollout": {"startupBudgetSeconds": 60}}),

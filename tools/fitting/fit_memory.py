@@ -65,7 +65,7 @@ Row = dict[str, str]
 
 
 class Start(Protocol):
-    """The part of a logged start that is fitted to (``benchmarks/support_logs.py``)."""
+    """The part of a logged start that is fitted to (``benchmarks/support_starts.py``)."""
 
     id: str
     version: str
@@ -147,7 +147,7 @@ def case_of(start: Start) -> Case | None:
         element_bits=bits,
         block_size=16,
         max_num_batched_tokens=start.max_num_batched_tokens,
-        prefix_caching=start.prefix_caching is not False,
+        prefix_caching=start.prefix_caching,
         first_engine=first is not None,
     )
     if start.kv_gib is not None:

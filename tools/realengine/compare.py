@@ -3,12 +3,13 @@
 `TREE` is a folder with vLLM's package `vllm` in it: an unpacked source distribution, or the
 `site-packages` of an installation. Flags, what they take, their choices, types and defaults are
 asked of the tree's own parser, which the installed environment runs; metrics and deprecations are
-read from the text of its modules, as nothing lists them.
+read from the text of its modules, as nothing lists them, and architectures from its registry.
 
 The operator's tables stand in `operator/vllm_operator/engine`. What it does not use of a release,
 and what changes all the same, stands beside this module: `arguments.csv` has the types and defaults
 of the parser, `metrics.csv` the metrics that nobody here reads, `deprecated.csv` the flags that
-vLLM calls deprecated. Prints a line for each difference; the exit status is 1 where there is one.
+vLLM calls deprecated, `architectures.csv` the names of its models (`served.py` prints them). Prints
+a line for each difference; the exit status is 1 where there is one.
 """
 
 import ast
@@ -39,6 +40,11 @@ READS = {
 }
 """What `extra_arguments.csv` may say of a type; every other is text or JSON to us."""
 UTILIZATION = "--gpu-memory-utilization"
+REGISTRY = Path("vllm", "model_executor", "models", "registry.py")
+NOT_REGISTERED = frozenset({"LlavaLlamaForCausalLM"})
+"""What some release served without its registry's knowing it (see its row)."""
+GONE = ("_PREVIOUSLY_SUPPORTED_MODELS", "_OOT_SUPPORTED_MODELS")
+"""Lists of the registry that only say where a name was or is served."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,8 @@ class Tree:
     metrics: Mapping[str, str]
     """The type of each metric by its name; empty where the text does not say it."""
     deprecated: frozenset[str]
+    architectures: frozenset[str] = frozenset()
+    """The names of its models; empty where the tree has no registry."""
 
 
 def read(folder: Path, parsed: Parsed) -> Tree:
@@ -71,7 +79,24 @@ def read(folder: Path, parsed: Parsed) -> Tree:
         parsed.flags,
         metrics,
         frozenset(deprecated & known),
+        frozenset(_architectures(folder / REGISTRY)),
     )
+
+
+def _architectures(registry: Path) -> Iterator[str]:
+    """The keys of the registry's lists, each of which is a dictionary that is written out."""
+    if not registry.exists():
+        return
+    for statement in ast.parse(registry.read_text(encoding="utf-8")).body:
+        if not isinstance(statement, ast.Assign | ast.AnnAssign):
+            continue
+        target = statement.targets[0] if isinstance(statement, ast.Assign) else statement.target
+        if not isinstance(target, ast.Name) or not isinstance(statement.value, ast.Dict):
+            continue
+        if target.id.endswith("_MODELS") and target.id not in GONE:
+            yield from (
+                str(key.value) for key in statement.value.keys if isinstance(key, ast.Constant)
+            )
 
 
 def _texts(module: ast.AST) -> Iterator[str]:
@@ -113,6 +138,7 @@ def differences(tree: Tree) -> list[str]:
         *_listed(
             "is deprecated", tree.deprecated, _own("deprecated.csv", "flag", tree.version), "flag"
         ),
+        *_architecture_differences(tree),
     ]
 
 
@@ -120,6 +146,24 @@ def _listed(what: str, real: Iterable[str], table: Iterable[str], noun: str) -> 
     real, table = set(real), set(table)
     yield from (f"{one}: {what} here, and no {noun} of ours" for one in sorted(real - table))
     yield from (f"{one}: {what} in our tables, and not here" for one in sorted(table - real))
+
+
+def _architecture_differences(tree: Tree) -> Iterator[str]:
+    if tree.architectures:
+        table = _own("architectures.csv", "architecture", tree.version)
+        yield from _listed(
+            "an architecture",
+            tree.architectures,
+            table,
+            "row of tools/realengine/architectures.csv",
+        )
+        served = {
+            row["architecture"] for row in rows("architectures.csv") if holds(row, tree.version)
+        }
+        yield from (
+            f"{one}: served by our architectures.csv, and not here"
+            for one in sorted(served - tree.architectures - NOT_REGISTERED)
+        )
 
 
 def _flag_differences(tree: Tree) -> Iterator[str]:

@@ -16,13 +16,13 @@ class Speculative(ResourceModel):
         "How tokens are drafted. ngram: from the prompt, without a model. suffix: from earlier "
         "answers, needs arctic-inference in the image. draft_model: by a smaller model of the same "
         "vocabulary. eagle, eagle3: by a head that was trained for this model. mtp: by the model's "
-        "own multi-token-prediction layers."
+        "own multi-token-prediction layers, or by Gemma 4's assistant that model names."
     )
     tokens: int | None = field(
         "Tokens that are drafted before they are verified; 3 by default.", ge=1, le=32
     )
     model: str | None = field(
-        "Hugging Face repository of the draft (draft_model, eagle, eagle3), "
+        "Hugging Face repository of the draft (draft_model, eagle, eagle3; mtp with Gemma 4), "
         "or its folder in the container.",
         min_length=1,
         max_length=200,

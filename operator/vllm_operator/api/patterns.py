@@ -28,8 +28,9 @@ REPOSITORY_OR_FOLDER: Final = rf"^(/[A-Za-z0-9._/-]+|{_REPOSITORY})$"
 REVISION: Final = r"^[A-Za-z0-9][A-Za-z0-9._/-]*$"
 MODEL_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$"
 """A name that clients ask for."""
-FOLDER: Final = r"^/([A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*/?)?$"
-"""An absolute path without ``..`` and without hidden folders."""
+_FOLDER_NAME: Final = r"\.?[A-Za-z0-9_-][A-Za-z0-9._-]*"
+FOLDER: Final = rf"^/({_FOLDER_NAME}(/{_FOLDER_NAME})*/?)?$"
+"""An absolute path without ``.`` and ``..``."""
 IMAGE: Final = r"^[a-z0-9A-Z][a-zA-Z0-9._:/@-]*$"
 ENGINE_VERSION: Final = r"^[0-9]+\.[0-9]+\.[0-9]+([.+-][0-9A-Za-z.+-]*|(a|b|rc)[0-9]+)?$"
 QUANTIZATION: Final = r"^[a-z0-9_-]+$"
@@ -72,7 +73,7 @@ MEANINGS: Final[Mapping[str, str]] = {
     "path in the container",
     REVISION: "a branch, a tag or a commit, such as main",
     MODEL_NAME: "a name of letters, digits, '.', '_', ':', '/' and '-', a letter or digit first",
-    FOLDER: "an absolute path, such as /models/qwen, without '..', spaces and hidden folders",
+    FOLDER: "an absolute path, such as /models/qwen, without '.', '..' and spaces",
     IMAGE: "a container image, such as vllm/vllm-openai:v0.32.0",
     ENGINE_VERSION: "a version of vLLM, such as 0.32.0",
     QUANTIZATION: "the name of a quantisation, such as fp8_per_tensor, in lower-case letters and "

@@ -132,12 +132,35 @@ def group_padding(version: Version) -> float:
     return float(rows_for("kv_groups.csv", version)[0]["padding"])
 
 
+@dataclass(frozen=True, slots=True)
+class StateCaching:
+    """How a version caches the prefixes of recurrent layers of one kind."""
+
+    blocks: int
+    """Blocks that a sequence holds beside the running one (``align``)."""
+    chunk: int = 0
+    """Above 0, a state is kept at the end of each block (``all``), and blocks are multiples of so
+    many tokens."""
+
+
+NO_STATE_CACHING: Final = StateCaching(0)
+
+
 @lru_cache(maxsize=512)
-def cached_state_blocks(version: Version, kind: str) -> int:
-    """Blocks of a recurrent layer that a sequence holds beside the running one where prefixes are
-    cached; 0 before 0.26, which caches none of recurrent layers unless it is told to."""
-    rows = rows_for("state_blocks.csv", version)
-    return next((int(row["blocks"]) for row in rows if row["kind"] == kind), 0)
+def state_caching(
+    version: Version, kind: str, asked: bool | None, *, drafting: bool
+) -> StateCaching:
+    """How prefixes of a kind of recurrent layers are cached (``state_blocks.csv``).
+
+    ``asked`` is ``--enable-prefix-caching``; None where nothing is said. Drafts need ``align``
+    (0.20.0 ``model_executor/models/config.py``, ``MambaModelConfig``).
+    """
+    if asked is False or (asked is None and not does("caches-recurrent-prefixes", version)):
+        return NO_STATE_CACHING
+    for row in rows_for("state_blocks.csv", version):
+        if row["kind"] == kind and not (drafting and row["mode"] == "all"):
+            return StateCaching(int(row["blocks"]), int(row["chunk"] or 0))
+    return NO_STATE_CACHING
 
 
 @lru_cache(maxsize=512)

@@ -11,7 +11,8 @@ three steps:
    go well, such as huggingface_hub's of a Hub that it does not reach although the cache has all.
    They count only from the log's first ``Traceback (most recent call last)`` on, where it has one:
    what stands before was survived.
-   Rows for why the Hub is not reached end where it is said that it is not: they are as near.
+   A row that explains another reason, as why the Hub is not reached, is as near as what that reason
+   says further down.
 3. Else the first consequence, which only says that something else went wrong further up.
 """
 
@@ -101,7 +102,17 @@ def _nearest_the_end(rows: Sequence[Row], text: str) -> tuple[Row, re.Match[str]
     found = [
         (row, match) for row in rows for match in _compiled(row["fragment"]).finditer(text, start)
     ]
-    return max(found, key=lambda one: one[1].end(), default=None)
+    said = {row["reason"]: 0 for row in rows}
+    for row, match in found:
+        if not row["explains"]:
+            said[row["reason"]] = max(said[row["reason"]], match.end())
+
+    def near(one: tuple[Row, re.Match[str]]) -> tuple[int, bool, int]:
+        row, match = one
+        end = max(match.end(), said.get(row["explains"], 0))
+        return end, bool(row["explains"]), match.end()
+
+    return max(found, key=near, default=None)
 
 
 def _failure(row: Row, match: re.Match[str], version: Version) -> Failure:

@@ -46,9 +46,12 @@ class GPUProduct:
     @property
     def node_labels(self) -> Mapping[str, tuple[str, ...]]:
         """The labels that select nodes with this product, each by itself, with their values."""
-        if self.resource_name == AMD_RESOURCE:
-            return {AMD_PRODUCT_LABEL: self.label_values}
-        return {PRODUCT_LABEL: self.label_values, **clouds.labels_of(self.label_values)}
+        return {self.own_label: self.label_values, **clouds.labels_of(self.label_values)}
+
+    @property
+    def own_label(self) -> str:
+        """The label that the vendor's own discovery writes."""
+        return AMD_PRODUCT_LABEL if self.resource_name == AMD_RESOURCE else PRODUCT_LABEL
 
 
 def device_memory_from_nvml(nvml_bytes: int) -> int:

@@ -65,9 +65,17 @@ def parts(label: str) -> tuple[Part, ...]:
     return _parts().get(label, ())
 
 
-def naming_labels() -> tuple[str, ...]:
-    """Every label of a cloud that says nothing but which GPU a node has."""
-    return tuple(label for label in _by_label() if label != INSTANCE_TYPE)
+def other_values(products: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """Labels of clouds that say nothing but which GPU a node has, with the values that mean others.
+
+    A value that nobody has described is not among them.
+    """
+    found = {}
+    for label, meant in _by_label().items():
+        others = tuple(value for value, product in meant.items() if product not in products)
+        if label != INSTANCE_TYPE and others:
+            found[label] = others
+    return found
 
 
 @lru_cache(maxsize=1)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -106,6 +106,12 @@ def inventory(nodes: Iterable[Mapping[str, Any]]) -> tuple[GPUOffer, ...]:
     return tuple(_offer(group) for _, group in sorted(groups.items()))
 
 
+def own_labels(labels: Collection[str]) -> tuple[str, ...]:
+    """The labels of its vendor's discovery, if one of them is among those that select nodes."""
+    vendors = ((catalogue.PRODUCT_LABEL,), AMD_PRODUCT_LABELS)
+    return next((own for own in vendors if any(label in labels for label in own)), ())
+
+
 def shared_products(nodes: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
     """Products whose GPUs pods share on some node (time-slicing, MPS), sorted."""
     return tuple(sorted({s.product for s in _sightings(nodes) if _is_shared(s)}))
@@ -174,8 +180,8 @@ def _sightings(nodes: Iterable[Mapping[str, Any]]) -> Iterator[_Sighting]:
         labels = _labels(node)
         if labels.get(catalogue.PRODUCT_LABEL):
             yield _nvidia(node, labels, "gpu")
-        elif (found := _of_cloud(node, labels)) is not None:
-            yield found
+        elif not any(labels.get(label) for label in AMD_PRODUCT_LABELS):
+            yield from _of_cloud(node, labels)
         for label in labels:
             partition = MIG_LABEL.match(label)
             if partition and labels[label]:
@@ -202,23 +208,23 @@ def _nvidia(node: Mapping[str, Any], labels: Mapping[str, str], device: str) -> 
     )
 
 
-def _of_cloud(node: Mapping[str, Any], labels: Mapping[str, str]) -> _Sighting | None:
+def _of_cloud(node: Mapping[str, Any], labels: Mapping[str, str]) -> Iterator[_Sighting]:
     """A product that only a cloud's label names; parts of GPUs have no name of their own."""
     named = clouds.named(labels)
     if named is None:
-        return None
+        return
     label, name = named
     product = catalogue.find(name)
     marks = [part for part in clouds.parts(label) if part.marks(labels)]
     if product is None or any(not part.is_shared for part in marks):
-        return None
+        return
     # Also by the label that feature discovery would write, so that it may be installed later.
     known = product.node_labels
-    return _Sighting(
+    yield _Sighting(
         product=f"{name}{SHARED_SUFFIX}" if marks else name,
-        labels={key: known[key] for key in (catalogue.PRODUCT_LABEL, label)},
-        resource_name=catalogue.NVIDIA_RESOURCE,
-        count=_resource_count(node, catalogue.NVIDIA_RESOURCE, ""),
+        labels={key: known[key] for key in (product.own_label, label)},
+        resource_name=product.resource_name,
+        count=_resource_count(node, product.resource_name, ""),
         nvml_bytes=0,
         replicas=0,
         compute_capability=None,

@@ -20,7 +20,8 @@ Seen = Literal["scheduling", "deployment"]
 
 TABLE: Final = "hindrances.csv"
 
-_BY_NODES = re.compile(r"^\d+/\d+ nodes are available: ")
+_BY_NODES = re.compile(r"(?:\d+/\d+|[Aa]ll) nodes are (?:un)?available: ")
+_NEXT = re.compile(r", |\. (?=\d+ )")
 _COUNTED = re.compile(r"^\d+ ")
 _AMOUNT = re.compile(r"([\w./-]+)=(\d+)(?=,|$|\s)")
 
@@ -57,11 +58,14 @@ def _amounts(message: str, word: str) -> dict[str, int]:
 
 
 def _reasons(message: str) -> list[str]:
-    """The scheduler's reasons, without what it says of preemption."""
+    """The scheduler's reasons, without what it says of preemption.
+
+    Volcano and KAI say theirs in the same shape, of nodes that are unavailable.
+    """
     said = message.partition("preemption:")[0].strip()
     if not _BY_NODES.match(said):
         return [said]
-    reasons = _BY_NODES.sub("", said).rstrip(" .,").split(", ")
+    reasons = _NEXT.split(_BY_NODES.sub("", said).rstrip(" .,"))
     return [_COUNTED.sub("", reason) for reason in reasons]
 
 

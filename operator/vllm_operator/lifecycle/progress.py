@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -29,6 +30,9 @@ LOADING_AFTER_SECONDS: Final = 5.0
 """A pod that is ready sooner shows as nothing else: it saves a write for each start."""
 
 HINT_LIMIT: Final = 400
+
+_OF_GPUS = re.compile(r"/gpu|nvidia\.com/|resources?: GPUs?\b")
+"""GPUs that are missing, as Kubernetes' scheduler and Volcano name them, and in KAI's words."""
 
 
 @dataclass(frozen=True)
@@ -237,7 +241,7 @@ def _unschedulable(server: VLLMServer, observed: Observed, pod: PodRecord) -> tu
     # A node that does not match is one without the planned product, unless such a one is free and
     # the user wishes for another.
     no_match = "node affinity" in told and not (asked and free)
-    if "/gpu" in told or "nvidia.com/" in told or no_match or not told:
+    if _OF_GPUS.search(told) or no_match or not told:
         need = f"{each} free {placement.gpu}"
         count = f" ({seen})" if seen is not None else ""
         where = "for a replica" if placement.nodes == 1 else f"for each of {placement.nodes} pods"
@@ -256,9 +260,9 @@ def _with(said: str, way: str) -> str:
 def _missing_label(product: str) -> str:
     """What to do where nodes of the product may be there, or come, without a label that says so."""
     known = catalogue.find(product)
-    if known is None or catalogue.PRODUCT_LABEL not in known.node_labels:
+    if known is None:
         return ""
-    label = f"{catalogue.PRODUCT_LABEL}={known.label_values[0]}"
+    label = f"{known.own_label}={known.label_values[0]}"
     return f"nodes that have it, and pools that are to bring them, need the label {label}"
 
 

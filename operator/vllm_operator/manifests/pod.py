@@ -14,9 +14,8 @@ from vllm_operator.api.pod_rules import ENGINE
 from vllm_operator.api.quantity import GIBIBYTE
 from vllm_operator.api.v1alpha1 import DEFAULT_DRAIN_SECONDS, VLLMServerSpec
 from vllm_operator.errors import IllegalPin
-from vllm_operator.hardware import clouds
-from vllm_operator.hardware.catalogue import PRODUCT_LABEL
-from vllm_operator.hardware.nodes import GPUOffer
+from vllm_operator.hardware import catalogue, clouds
+from vllm_operator.hardware.nodes import GPUOffer, own_labels
 from vllm_operator.sizing.asked.storage import volume_of
 
 from . import labels as names
@@ -114,25 +113,39 @@ def gpu_nodes(spec: VLLMServerSpec, gpu: GPUOffer) -> list[list[Expression]]:
     Where no label says which GPU a node has, the user's own selection may: it counts where the
     product is named too, and where it selects by more than place and processor.
     """
-    labels = sorted(gpu.node_labels.items(), key=lambda one: (one[0] != PRODUCT_LABEL, one[0]))
+    own = own_labels(gpu.node_labels)
+    labels = sorted(gpu.node_labels.items(), key=lambda one: (one[0] not in own, one[0]))
     found = [
         [{"key": key, "operator": "In", "values": sorted(values)}, *_beside(key, gpu.node_labels)]
         for key, values in labels
     ]
     selector = (spec.pod.node_selector if spec.pod else None) or {}
     decides = any(not key.startswith(OF_ANY_NODE) for key in selector)
-    if decides and spec.gpu and spec.gpu.product and PRODUCT_LABEL in gpu.node_labels:
-        naming = (PRODUCT_LABEL, *clouds.naming_labels())
-        found.append([{"key": key, "operator": "DoesNotExist"} for key in naming])
+    if decides and spec.gpu and spec.gpu.product and own:
+        found.append(
+            [{"key": key, "operator": "DoesNotExist"} for key in own] + _not_another(gpu, own)
+        )
     return found
+
+
+def _not_another(gpu: GPUOffer, own: Sequence[str]) -> list[Expression]:
+    """What a node without a vendor's label must not say: that it has another product."""
+    known = catalogue.find(gpu.product)
+    products = {value for key in own for value in gpu.node_labels.get(key, ())}
+    others = clouds.other_values(products.union(known.label_values if known else ()))
+    return [
+        {"key": key, "operator": "NotIn", "values": list(values)}
+        for key, values in sorted(others.items())
+    ]
 
 
 def _beside(label: str, labels: Mapping[str, Any]) -> list[Expression]:
     """What a node must not say beside a cloud's label: feature discovery knows better."""
-    if label == PRODUCT_LABEL or PRODUCT_LABEL not in labels:
+    own = own_labels(labels)
+    if label in own:
         return []
-    own = {"key": PRODUCT_LABEL, "operator": "DoesNotExist"}
-    return [own, *(part.absent() for part in clouds.parts(label))]
+    unsaid = ({"key": key, "operator": "DoesNotExist"} for key in own)
+    return [*unsaid, *(part.absent() for part in clouds.parts(label))]
 
 
 def with_gpu_nodes(

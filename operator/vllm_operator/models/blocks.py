@@ -259,6 +259,35 @@ def gated_delta_net(
     )  # fmt: skip
 
 
+def kimi_delta_attention(hidden: int, *, heads: int, head_dim: int, kernel: int) -> Part:
+    """The delta attention of Kimi Linear, with gates of low rank.
+
+    Source: vllm 0.33.0 ``layers/mamba/gdn/kimi_gdn_linear_attn.py``: convolutions, decays and
+    their biases are kept in float32, as is the state (``mamba_utils.py``, ``kda_state_dtype``).
+    """
+    width = heads * head_dim
+    name = "self_attn"
+    wide = [Matrix(f"{name}.{one}", hidden, width, Split.OUTPUTS)
+            for one in ("q_proj", "k_proj", "v_proj")]  # fmt: skip
+    gates = [
+        Matrix(f"{name}.{gate}_a_proj", hidden, head_dim, Split.WHOLE) for gate in ("f", "g")
+    ] + [Matrix(f"{name}.{gate}_b_proj", head_dim, width, Split.OUTPUTS) for gate in ("f", "g")]
+    return Part(
+        (
+            *wide,
+            *gates,
+            Matrix(f"{name}.b_proj", hidden, heads, Split.OUTPUTS),
+            Matrix(f"{name}.conv1d", kernel, 3 * width, Split.OUTPUTS, kind="other", float32=True),
+            # Of each head a decay, of each of its dimensions a bias.
+            Matrix(f"{name}.dt_bias", 1, width, Split.OUTPUTS, kind="other", float32=True),
+            Matrix(f"{name}.A_log", 1, heads, Split.OUTPUTS, kind="other", float32=True),
+            Matrix(f"{name}.o_proj", width, hidden, Split.INPUTS),
+        ),
+        norms=head_dim,
+        cache=StateCache("kda", 3 * width, kernel, width * head_dim, state_bytes=4, heads=heads),
+    )
+
+
 def mamba1(
     hidden: int, *, inner: int, state: int, kernel: int, rank: int, conv_bias: bool, bias: bool
 ) -> Part:

@@ -1,7 +1,8 @@
 """What speculative decoding loads beside a model, by the way it drafts.
 
 Sources: vllm 0.33.0 ``v1/spec_decode/llm_base_proposer.py`` (what a draft shares with the model),
-``models/llama_eagle.py``, ``llama_eagle3.py``, ``deepseek_mtp.py``, ``qwen3_next_mtp.py``.
+``models/llama_eagle.py``, ``llama_eagle3.py``, ``deepseek_mtp.py``, ``qwen3_next_mtp.py``,
+``gemma4_mtp.py``.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import replace
 from typing import Any, Final, Literal
 
 from .blocks import attention, layer, mlp
-from .families.common import head_dim, key_value_heads, rotary_dim
+from .families.common import attention_facts, head_dim, key_value_heads, of_kind, rotary_dim
 from .matrices import Matrix, Split, stored_bytes_of
 from .quantization import UNQUANTIZED, quantization_from_config
 from .reader import Facts, shown
@@ -28,6 +29,8 @@ EAGLE_ARCHITECTURES: Final = frozenset(
     }
 )  # fmt: skip
 """Names in the ``config.json`` of heads that vLLM builds from Llama's layers."""
+ASSISTANTS: Final = frozenset({"gemma4_assistant", "gemma4_unified_assistant"})
+"""Types of drafters that are repositories of their own and share the model's KV cache."""
 AUXILIARY_STATES: Final = 3
 """Hidden states of the model that EAGLE-3 reads where its config does not list them."""
 INDEX_ELEMENTS: Final = 4
@@ -66,6 +69,64 @@ def whole_draft(draft: Architecture, method: str) -> Draft:
         matrices=(draft.embedding, *head),
         elements=draft.extra_norms + draft.rotary_elements,
         quantization=draft.quantization,
+        first_layer=0,
+    )
+
+
+def assistant_draft(config: Mapping[str, Any], target: Architecture) -> Draft:
+    """Gemma 4's drafter by its ``config.json``: layers that read the model's own cache.
+
+    They have no keys and values, and nothing is kept for them. The embedding is the model's; the
+    head is the drafter's own. Source: vllm 0.33.0 ``models/gemma4_mtp.py``,
+    ``v1/spec_decode/gemma4.py``; defaults of transformers 5.24 models/gemma4_assistant. Raises
+    ``UnknownModel`` for another architecture and for a fact that is not understood.
+    """
+    top = Facts(config, MODEL_FIELD)
+    if config.get("model_type") not in ASSISTANTS:
+        raise top.refusal(
+            "model_type",
+            f"{shown(config.get('model_type'))} is none of {', '.join(sorted(ASSISTANTS))}",
+        )
+    backbone = top.count("backbone_hidden_size")
+    if backbone != target.hidden_size:
+        raise top.refusal(
+            "backbone_hidden_size",
+            f"is {backbone}, and the model's hidden_size {target.hidden_size}: "
+            "it was made for another model",
+        )
+    text = top.part("text_config") or top
+    hidden, heads, groups, size = attention_facts(text, size=256)
+    bias = text.flag("attention_bias")
+    dense = mlp(hidden, text.count("intermediate_size"))
+
+    def one(dim: int) -> Layer:
+        attends = attention(
+            hidden, heads, groups, dim, bias=bias, output_bias=bias, query_key_norm=dim,
+            shared_cache=True,
+        )  # fmt: skip
+        return layer(attends, dense, norms=4 * hidden + 1)
+
+    narrow, wide = one(size), one(text.count("global_head_dim", size))
+    number = text.count("num_hidden_layers")
+    vocabulary = text.count("vocab_size")
+    matrices = [
+        Matrix("pre_projection", 2 * backbone, hidden, Split.OUTPUTS),
+        Matrix("post_projection", hidden, backbone, Split.INPUTS),
+        Matrix("lm_head", hidden, vocabulary, Split.VOCABULARY, kind="embedding"),
+    ]
+    elements = hidden
+    if top.flag("use_ordered_embeddings"):
+        centroids = top.count("num_centroids", 2048)
+        matrices.append(
+            Matrix("masked_embedding.centroids", hidden, centroids, Split.WHOLE, kind="other")
+        )
+        elements += vocabulary * INDEX_ELEMENTS
+    return Draft(
+        method="mtp",
+        layers=tuple(narrow if slides else wide for slides in of_kind(text, number)),
+        matrices=tuple(matrices),
+        elements=elements,
+        quantization=quantization_from_config(config) if _quantized(config) else UNQUANTIZED,
         first_layer=0,
     )
 

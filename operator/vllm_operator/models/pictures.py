@@ -69,6 +69,11 @@ def _qwen(top: Facts, vision: Facts, tower: Tower) -> int:
     return max(1, tower.max_tokens // vision.count("spatial_merge_size", 2) ** 2)
 
 
+def _kimi(top: Facts, vision: Facts, tower: Tower) -> int:
+    merge = vision.numbers("merge_kernel_size") or (2, 2)
+    return max(1, tower.max_tokens // merge[0] ** 2)
+
+
 def _gemma3(top: Facts, vision: Facts, tower: Tower) -> int:
     return top.count("mm_tokens_per_image", GEMMA3_TOKENS)
 
@@ -104,4 +109,5 @@ TOKENS: Final[Mapping[str, Callable[[Facts, Facts, Tower], int]]] = {
     "Gemma3ForConditionalGeneration": _gemma3,
     "Gemma4ForConditionalGeneration": _gemma4,
     "Llama4ForConditionalGeneration": _llama4,
+    "KimiK25ForConditionalGeneration": _kimi,
 }

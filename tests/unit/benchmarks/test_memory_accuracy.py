@@ -7,8 +7,9 @@ from dataclasses import replace
 import memory_accuracy as accuracy
 import pytest
 from support_forecasts import Forecast, forecast, manifest
-from support_logs import LoggedStart, read_rows, scored
+from support_logs import read_rows, scored
 from support_memory_view import picture
+from support_starts import LoggedStart
 from support_summary import NEWEST_RELEASES, interval, minor_version, moved, quantile, residuals
 
 from vllm_operator.engine.versions import Version

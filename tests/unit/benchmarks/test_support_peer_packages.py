@@ -10,9 +10,10 @@ import pytest
 import support_peer_packages as packages
 import support_planners
 from support_forecasts import Forecast
-from support_logs import LoggedStart, read_rows, scored
+from support_logs import read_rows, scored
 from support_peer_packages import PACKAGES, Package, PackageUnavailable, Planner
 from support_peers import PeerFacts
+from support_starts import LoggedStart
 
 from vllm_operator.models.facts import ModelFacts
 

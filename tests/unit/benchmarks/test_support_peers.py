@@ -3,8 +3,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 import pytest
-from support_logs import LoggedStart, read_rows, scored
+from support_logs import read_rows, scored
 from support_peers import PEERS, PeerFacts, facts_of, nominal_gib
+from support_starts import LoggedStart
 
 LLAMA_8B = PeerFacts("llama", 4096, 4096, 0, 0, False)
 QWEN_32B = PeerFacts("qwen", 5120, 8192, 0, 0, False)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import pytest
 
 from unit.engine.event_texts import EVENTS
+from unit.engine.network_texts import NETWORK, UNREACHED
 from vllm_operator.api.conditions import START_FAILURES
 from vllm_operator.engine.failures import (
     Failure,
@@ -926,6 +927,24 @@ TEXTS = [
         Said("event", "0.30.0", f"{reason}: {note}", told, means)
         for reason, note, means, told in EVENTS
     ),
+    *(Said("log", "0.30.0", f"{TRACEBACK}{end}", reason, part) for end, reason, part in NETWORK),
+    Said(
+        "deployment",
+        "0.30.0",
+        'pods "qwen-1" is forbidden: failed quota: all: must specify limits.cpu for: engine; '
+        "limits.memory for: engine,mesh-init",
+        "PodRefused",
+        "ResourceQuota all counts what the pod does not say: limits.cpu for: engine; limits.memory "
+        "for: engine,mesh-init; set it in spec.pod.resources",
+    ),
+    Said(
+        "deployment",
+        "0.30.0",
+        'pods "qwen-1" is forbidden: insufficient quota to match these scopes: [{PriorityClass In '
+        "[system-cluster-critical]}]",
+        "PodRefused",
+        "take back spec.pod.priorityClassName",
+    ),
 ]
 
 
@@ -1054,6 +1073,18 @@ def test_of_weak_texts_the_last_one_of_the_log_is_the_cause() -> None:
     full = "OSError: [Errno 28] No space left on device: '/cache/huggingface'\n"
     assert reason_of(f"{TRACEBACK}{denied}{TRACEBACK}{full}") == "VolumeFull"
     assert reason_of(f"{TRACEBACK}{full}{TRACEBACK}{denied}") == "PermissionDenied"
+
+
+def test_why_the_hub_is_not_reached_is_told_and_not_that_it_is_not() -> None:
+    denied = "huggingface_hub.errors.HfHubHTTPError: 403 Client Error: Forbidden for url: a"
+    assert reason_of(f"{TRACEBACK}{denied}{UNREACHED}") == "ModelAccessDenied"
+    assert reason_of(f"{denied}{TRACEBACK}{UNREACHED}") == "HubUnreachable"
+
+
+def test_what_comes_after_the_hub_was_not_reached_is_the_cause() -> None:
+    full = "OSError: [Errno 28] No space left on device: '/cache/huggingface'\n"
+    denied = "httpx.HTTPStatusError: Client error '403 Forbidden' for url 'a'"
+    assert reason_of(f"{TRACEBACK}{denied}{UNREACHED}{TRACEBACK}{full}") == "VolumeFull"
 
 
 def test_the_last_of_several_matches_gives_a_weak_failure_its_numbers() -> None:

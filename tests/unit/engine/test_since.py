@@ -18,6 +18,7 @@ NO_THRESHOLDS = {"OLDEST", "NEWEST_KNOWN", "RELEASE"}
 MAKERS = ("Version", "Version.parse")
 BOUNDS = (
     ("adds-lora-vocabulary", None, "0.8.0", "0.11.2", "0.12.0"),
+    ("caches-recurrent-prefixes", "0.27.1", "0.28.0", "0.33.0", None),
     ("captures-graphs-twice-for-lora", "0.11.0", "0.11.1", "0.33.0", None),
     ("compares-graph-sizes", "0.11.0", "0.11.1", "0.33.0", None),
     ("counts-all-that-is-taken", "0.26.0", "0.27.0", "0.33.0", None),

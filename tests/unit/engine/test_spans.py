@@ -97,6 +97,7 @@ OTHERWISE = {
     ),
     "engine/since.csv": (
         "adds-lora-vocabulary 0.8.0 0.11.2",
+        "caches-recurrent-prefixes 0.28.0",
         "counts-all-that-is-taken 0.27.0",
         "counts-batches-in-flight 0.26.0",
         "divides-all-experts 0.9.2",
@@ -133,8 +134,13 @@ OTHERWISE = {
         "suffix 0.11.1",
     ),
     "engine/state_blocks.csv": (
-        "gdn 0.26.0 0.32",
-        "mamba2 0.26.0 0.31",
+        "gdn 0.15.0 0.32",
+        "kda 0.15.0",
+        "linear 0.15.0",
+        "mamba1 0.11.1 0.27",
+        "mamba2 0.11.1 0.27",
+        "mamba2 0.15.0 0.31",
+        "short_conv 0.15.0",
     ),
     "engine/values.csv": (
         "1 0.8.0 0.17",

@@ -114,14 +114,22 @@ QUESTIONS: Mapping[str, tuple[Question, Mapping[str, Any]]] = {
         partial(does, "multiplies-yarn"),
         {"0.8.0": True, "0.30.0": False},
     ),
+    "whether recurrent layers cache prefixes unasked": (
+        partial(does, "caches-recurrent-prefixes"),
+        {"0.8.0": False, "0.28.0": True},
+    ),
+    "whether mamba2 keeps a state of each block": (
+        lambda v: defaults.state_caching(v, "mamba2", True, drafting=False).chunk > 0,
+        {"0.8.0": False, "0.11.1": True, "0.28.0": False},
+    ),
     "blocks of cached states": (
         lambda v: {
-            kind: defaults.cached_state_blocks(v, kind)
+            kind: defaults.state_caching(v, kind, True, drafting=True).blocks
             for kind in ("mamba1", "mamba2", "linear", "gdn", "kda", "short_conv")
         },
         {
             "0.8.0": dict.fromkeys(("mamba1", "mamba2", "linear", "gdn", "kda", "short_conv"), 0),
-            "0.26.0": dict.fromkeys(("mamba1", "mamba2", "linear", "gdn", "kda", "short_conv"), 1),
+            "0.15.0": dict.fromkeys(("mamba1", "mamba2", "linear", "gdn", "kda", "short_conv"), 1),
             "0.32.0": {
                 **dict.fromkeys(("mamba1", "linear", "gdn", "kda", "short_conv"), 1),
                 "mamba2": 2,

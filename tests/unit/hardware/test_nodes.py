@@ -121,11 +121,41 @@ def test_a_node_that_only_its_cloud_labels_offers_the_product_that_the_label_mea
         ("eks.amazonaws.com/instance-gpu-name", "l40s", "NVIDIA-L40S"),
         ("node.kubernetes.io/instance-type", "p4de.24xlarge", "NVIDIA-A100-SXM4-80GB"),
         ("node.kubernetes.io/instance-type", "Standard_NC40ads_H100_v5", "NVIDIA-H100-NVL"),
+        ("node.kubernetes.io/instance-type", "BM.GPU.A100-v2.8", "NVIDIA-A100-SXM4-80GB"),
+        ("doks.digitalocean.com/gpu-model", "h100", "NVIDIA-H100-80GB-HBM3"),
+        ("gpu.nvidia.com/class", "A100_NVLINK_80GB", "NVIDIA-A100-SXM4-80GB"),
+        ("gpu.nvidia.com/model", "H200", "NVIDIA-H200"),
+        ("gpu.nvidia.com/class", "L40S", "NVIDIA-L40S"),
+        ("aliyun.accelerator/nvidia_name", "NVIDIA-A10", "NVIDIA-A10"),
     ],
 )
 def test_each_cloud_names_its_gpus_in_its_own_way(label: str, value: str, product: str):
     (offer,) = inventory([node("a", {label: value}, **{"nvidia.com_gpu": "1"})])
     assert offer.product == product
+
+
+@pytest.mark.parametrize(
+    ("label", "value"),
+    [
+        ("node.kubernetes.io/instance-type", "Standard_ND96isr_MI300X_v5"),
+        ("doks.digitalocean.com/gpu-model", "mi300x"),
+    ],
+)
+def test_a_cloud_s_nodes_with_gpus_of_amd_offer_them(label: str, value: str):
+    (offer,) = inventory([node("a", {label: value}, **{"amd.com_gpu": "8"})])
+    assert (offer.product, offer.per_node) == ("AMD_Instinct_MI300X_OAM", 8)
+    assert offer.resource_name == "amd.com/gpu"
+    assert set(offer.node_labels) == {"amd.com/gpu.product-name", label}
+
+
+def test_amd_s_labeller_knows_better_than_the_cloud():
+    labels = {
+        "amd.com/gpu.product-name": "AMD_Instinct_MI325_OAM",
+        "node.kubernetes.io/instance-type": "Standard_ND96isr_MI300X_v5",
+    }
+    (offer,) = inventory([node("a", labels, **{"amd.com_gpu": "8"})])
+    assert offer.product == "AMD_Instinct_MI325_OAM"
+    assert offer.memory_bytes == catalogue.find("MI325X").memory_bytes
 
 
 def test_feature_discovery_knows_better_than_the_cloud():

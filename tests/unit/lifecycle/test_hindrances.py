@@ -59,6 +59,20 @@ ANYBODY_S = [
     "pod group is not ready, 1 minAvailable, 1 Pending",
     "",
 ]
+VOLCANO = "0/3 nodes are unavailable: {}."
+KAI = "All nodes are unavailable: {}. "
+OTHERS_FREED = [
+    VOLCANO.format("2 Insufficient nvidia.com/gpu, 1 node(s) had untolerated taint {a: b}"),
+    "all nodes are unavailable: 1 node(s) pod number exceeded, 2 node(s) resource fit failed.",
+    KAI.format(
+        "1 node(s) had untolerated taint {node-role.kubernetes.io/control-plane: test}. "
+        "2 node(s) didn't have enough resource: GPUs. 2 node(s) didn't have enough resource: CPUs"
+    ),
+]
+OTHERS_NEVER = [
+    VOLCANO.format("3 node(s) didn't match Pod's node affinity/selector"),
+    KAI.format("2 node(s) had untolerated taint {a: b}. 1 node(s) were unschedulable"),
+]
 REFUSED = [
     'admission webhook "w" denied the request: no',
     f'admission webhook "w" denied the request: {QUOTA}',
@@ -110,6 +124,21 @@ def test_what_does_not_exist_is_freed_by_no_pod(message: str) -> None:
 @pytest.mark.parametrize("message", ANYBODY_S)
 def test_gates_and_other_schedulers_words_may_be_freed(message: str) -> None:
     assert is_freed("scheduling", message)
+
+
+@pytest.mark.parametrize("message", OTHERS_FREED)
+def test_one_node_that_another_pod_fills_is_enough_in_the_words_of_any_scheduler(
+    message: str,
+) -> None:
+    assert is_freed("scheduling", message)
+
+
+@pytest.mark.parametrize("message", OTHERS_NEVER)
+def test_what_no_node_would_take_is_freed_by_no_pod_in_the_words_of_any_scheduler(
+    message: str,
+) -> None:
+    assert not is_freed("scheduling", message)
+    assert way_out(message)
 
 
 def test_a_quota_is_freed_by_the_end_of_a_pod() -> None:

@@ -407,6 +407,15 @@ def test_a_replica_that_waits_for_gpus_says_how_many_are_seen() -> None:
     )
 
 
+def test_another_scheduler_s_word_for_gpus_is_waiting_for_a_gpu_too() -> None:
+    told = "All nodes are unavailable: 2 node(s) didn't have enough resource: GPUs. "
+    waiting = replace(
+        POD, scheduled=False, unschedulable_since=NOW.isoformat(), unschedulable_message=told
+    )
+    status = folded(replace(STARTING, pods=(waiting,))).status
+    assert conditions(status)["Progressing"] == ("True", "WaitingForGPU")
+
+
 def test_where_no_node_says_that_it_has_the_gpu_the_label_to_put_on_the_pool_is_named() -> None:
     told = "0/2 nodes are available: 2 node(s) didn't match Pod's node affinity/selector."
     waiting = replace(

@@ -19,7 +19,6 @@ from vllm_operator.api.pod import Identity
 from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.engine.versions import NEWEST_KNOWN
 from vllm_operator.errors import IllegalPin
-from vllm_operator.hardware import clouds
 from vllm_operator.hardware.nodes import GPUOffer
 from vllm_operator.manifests import labels, render
 from vllm_operator.manifests.checks import check_pod
@@ -370,8 +369,18 @@ def test_nodes_are_selected_by_feature_discovery_or_by_their_cloud_where_that_is
 def test_a_selection_of_the_user_s_own_is_enough_on_nodes_that_name_no_gpu() -> None:
     named = {"gpu": {"product": "L4"}, "pod": {"nodeSelector": {"example.com/pool": "l4"}}}
     (*_, last) = node_terms(L4, **named)
-    labels = ("nvidia.com/gpu.product", *clouds.naming_labels())
-    assert last == {"matchExpressions": absent(*labels)}
+    (own, *others) = last["matchExpressions"]
+    assert [own] == absent("nvidia.com/gpu.product")
+    assert {one["operator"] for one in others} == {"NotIn"}  # which a missing label is too
+    assert "node.kubernetes.io/instance-type" not in [one["key"] for one in others]
+
+
+def test_a_selection_of_the_user_s_own_is_enough_where_the_cloud_s_name_is_unknown_to_us() -> None:
+    named = {"gpu": {"product": "L4"}, "pod": {"nodeSelector": {"example.com/pool": "l4"}}}
+    (*_, last) = node_terms(L4, **named)
+    (gke,) = [one for one in last["matchExpressions"] if one["key"] == GKE]
+    assert "nvidia-tesla-t4" in gke["values"]
+    assert not {"nvidia-l4", "nvidia-l4-vws"} & set(gke["values"])
 
 
 @pytest.mark.parametrize(

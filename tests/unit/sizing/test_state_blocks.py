@@ -4,8 +4,14 @@ import pytest
 
 from unit.sizing.examples import only_problem as problem_of
 from unit.sizing.examples import plan_of, reason_of, value_of
+from vllm_operator.engine.versions import Version
+from vllm_operator.models import catalogue
+from vllm_operator.models.architecture import architecture_from_config
+from vllm_operator.sizing.memory.kvcache import CacheSettings, cache_layout
+from vllm_operator.sizing.split.parallelism import SINGLE
 
 QWEN = "Qwen/Qwen3.8-27B"
+NEMOTRON = "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-FP8"
 LLAMA = "meta-llama/Llama-3.1-8B-Instruct"
 H100 = {"product": "H100", "perNode": 1}
 
@@ -72,3 +78,54 @@ def test_a_stated_load_still_bounds_them_further():
     load = {"promptTokens": 4096, "outputTokens": 1024, "concurrency": 16}
     found = seqs(engine=engine(), workload=load)
     assert 16 <= found < seqs(engine=engine())
+
+
+def blocks_of(model: str, version: str, asked: bool | None, drafts: int = 0) -> int:
+    """Blocks that a whole request of 32,768 tokens holds, on one GPU."""
+    settings = CacheSettings(
+        Version.parse(version),
+        SINGLE,
+        8,
+        16,
+        8192,
+        prefix_caching=asked,
+        speculative_tokens=drafts,
+    )
+    found = architecture_from_config(catalogue.find(model).config)
+    return cache_layout(found, settings).blocks_for(32_768)
+
+
+@pytest.mark.parametrize(
+    ("version", "asked", "drafts", "more"),
+    [
+        ("0.27.1", None, 0, 0),
+        ("0.27.1", True, 0, 1),
+        ("0.28.0", None, 0, 1),
+        ("0.28.0", False, 0, 0),
+        ("0.14.0", True, 0, 0),
+        ("0.15.0", True, 0, 1),
+        ("0.25.1", True, 3, 4),
+        ("0.33.0", None, 0, 2),
+    ],
+)
+def test_a_gated_delta_net_keeps_blocks_for_cached_prefixes_as_the_release_does(
+    version: str, asked: bool | None, drafts: int, more: int
+):
+    groups = 3  # 48 recurrent and 16 full layers
+    bare = blocks_of(QWEN, version, False)
+    assert blocks_of(QWEN, version, asked, drafts) == bare + groups * more
+
+
+def test_mamba2_keeps_a_state_of_each_block_up_to_0_27_where_it_is_asked_to():
+    unasked, asked, newer = (
+        blocks_of(NEMOTRON, version, caching)
+        for version, caching in (("0.20.0", None), ("0.20.0", True), ("0.28.0", True))
+    )
+    assert asked > 3 * unasked
+    assert newer < 2 * unasked
+
+
+def test_drafts_keep_the_last_states_alone():
+    # vllm 0.20.0 model_executor/models/config.py, MambaModelConfig: align beside drafts
+    kept = blocks_of(NEMOTRON, "0.20.0", True, drafts=1)
+    assert kept < 2 * blocks_of(NEMOTRON, "0.20.0", None)

@@ -49,6 +49,51 @@ def test_methods_without_a_model_load_nothing(method: str):
     assert with_draft(known, method, NEW) is known
 
 
+GEMMA = "google/gemma-4-E2B"
+ASSISTANT = {
+    "architectures": ["Gemma4AssistantForCausalLM"],
+    "model_type": "gemma4_assistant",
+    "backbone_hidden_size": 1536,
+    "text_config": {
+        "hidden_size": 256,
+        "intermediate_size": 2048,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 1,
+        "head_dim": 256,
+        "global_head_dim": 512,
+        "layer_types": ["sliding_attention"] * 3 + ["full_attention"],
+        "vocab_size": 262144,
+    },
+}
+"""In the layout of vLLM's own class; the widths are no released drafter's."""
+
+
+def test_gemmas_assistant_is_queries_mlps_two_projections_and_a_head():
+    layers = 3 * 2 * 4 * 256 * 256 + 2 * 4 * 512 * 256 + 4 * 3 * 256 * 2048
+    norms = 4 * (4 * 256 + 1) + 3 * 256 + 512 + 256
+    outside = 2 * 1536 * 256 + 256 * 1536 + 262144 * 256
+    assert added(GEMMA, "mtp", config=ASSISTANT) == 2 * (layers + norms + outside)
+
+
+def test_ordered_embeddings_of_gemmas_assistant_have_centroids_and_an_order():
+    ordered = {**ASSISTANT, "use_ordered_embeddings": True, "num_centroids": 2048}
+    more = added(GEMMA, "mtp", config=ordered) - added(GEMMA, "mtp", config=ASSISTANT)
+    assert more == 2 * 256 * 2048 + 8 * 262144
+
+
+def test_gemmas_assistant_keeps_nothing_of_its_own():
+    known = architecture(GEMMA)
+    drafting = with_draft(known, "mtp", NEW, config=ASSISTANT)
+    assert block_bytes(drafting) == block_bytes(known)
+
+
+def test_an_assistant_of_another_gemma_is_refused_by_its_backbone():
+    with pytest.raises(UnknownModel) as refusal:
+        added(GEMMA, "mtp", config={**ASSISTANT, "backbone_hidden_size": 3840})
+    assert refusal.value.field == "spec.engine.speculative.model.backbone_hidden_size"
+
+
 def test_own_layers_are_loaded_with_their_projection():
     known = architecture(MTP)
     drafting = with_draft(known, "mtp", NEW)

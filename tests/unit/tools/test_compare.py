@@ -43,6 +43,12 @@ from argparse import ArgumentParser as FlexibleArgumentParser
 
 SAID = "--max-num-seqs is deprecated and will be removed"
 """
+REGISTRY = """\
+_TEXT_GENERATION_MODELS = {"LlamaForCausalLM": ("llama", "LlamaForCausalLM")}
+_OTHER_MODELS: dict[str, tuple[str, str]] = {"NeverHeardOfForCausalLM": ("never", "NeverHeardOf")}
+_PREVIOUSLY_SUPPORTED_MODELS = {"LongGoneForCausalLM": "0.8.0"}
+_VLLM_MODELS = {**_TEXT_GENERATION_MODELS, **_OTHER_MODELS}
+"""
 LOGGERS = """\
 class Loggers:
     def make(self):
@@ -63,6 +69,7 @@ def made(folder: Path) -> Path:
         "utils/__init__.py": "",
         "utils/argparse_utils.py": PARSER,
         "v1/metrics/loggers.py": LOGGERS,
+        "model_executor/models/registry.py": REGISTRY,
     }.items():
         path = folder / "vllm" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -115,6 +122,10 @@ def test_a_tree_is_of_the_release_that_it_says(tree: compare.Tree):
         "--max-num-seqs: is deprecated here, and no flag of ours",
         "vllm:never_counted_total: a metric here, and no row of metrics.csv of ours",
         "vllm:prompt_tokens_total: a metric in our tables, and not here",
+        "NeverHeardOfForCausalLM: an architecture here, "
+        "and no row of tools/realengine/architectures.csv of ours",
+        "BertModel: an architecture in our tables, and not here",
+        "Qwen3ForCausalLM: served by our architectures.csv, and not here",
     ],
 )
 def test_each_kind_of_difference_is_told(line: str, found: list[str]):
@@ -123,10 +134,17 @@ def test_each_kind_of_difference_is_told(line: str, found: list[str]):
 
 @pytest.mark.parametrize(
     "name",
-    ["--enable-lora", "--no-enable-lora", "vllm:num_requests_running", "vllm:num_requests_waiting"],
+    [
+        "--enable-lora",
+        "--no-enable-lora",
+        "vllm:num_requests_running",
+        "vllm:num_requests_waiting",
+        "LlamaForCausalLM",
+        "LongGoneForCausalLM",
+    ],
 )
 def test_what_is_the_same_is_not_told(name: str, found: list[str]):
-    assert [line for line in found if line.startswith(f"{name}: a ")] == []
+    assert [line for line in found if line.startswith((f"{name}: a ", f"{name}: an "))] == []
 
 
 def test_a_flag_that_takes_something_else_is_told(tree: compare.Tree):

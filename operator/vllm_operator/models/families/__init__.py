@@ -18,6 +18,7 @@ from . import (
     glm,
     gpt,
     latent,
+    mixed,
     plain,
     recurrent,
     routed,
@@ -57,6 +58,17 @@ _mistral = partial(_phi3, required=True)
 _qwen2 = partial(_mistral, query_key_value_bias="yes")
 _qwen3 = partial(llama, mlp_bias="no", query_key_norm=True, size=128, required=True)
 _gemma = partial(llama, mlp_bias="no", size=256, tied_by_default=True, required=True)
+
+
+def _mistral3(facts: Facts) -> Decoder:
+    """Mistral 3's decoder, or Mistral 4's: latent attention and experts.
+
+    Source: transformers 5.24 models/mistral4; vllm 0.33.0 ``transformers_utils/configs/mistral.py``
+    serves the latter as ``MistralLarge3ForCausalLM``.
+    """
+    return latent.deepseek(facts) if facts.has("kv_lora_rank") else _mistral(facts)
+
+
 _LLAMA_DEFAULTS: Final = {
     "hidden_size": 4096,
     "intermediate_size": 11008,
@@ -81,6 +93,7 @@ _CHATGLM: Final = {
     "vocab_size": "padded_vocab_size",
     "max_position_embeddings": "seq_length",
 }
+_KIMI_LINEAR: Final = {"max_position_embeddings": "model_max_length"}
 _COHERE: Final = {"max_position_embeddings": "model_max_length"}
 """vllm 0.33.0 ``transformers_utils/model_arch_config_convertor.py``: it wins for these models."""
 
@@ -198,7 +211,45 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "BailingMoeForCausalLM": Family("bailing_moe", routed.bailing_moe, "Ling"),
     "BailingMoeV2ForCausalLM": Family("bailing_moe_v2", routed.bailing_moe, "Ling"),
     "DotsOCRForCausalLM": Family("dots_ocr", _qwen2, "dots.ocr", multimodal=True),
-    "Mistral3ForConditionalGeneration": Family("mistral3", _mistral, "Mistral", multimodal=True),
+    "Mistral3ForConditionalGeneration": Family("mistral3", _mistral3, "Mistral", multimodal=True),
+    "Ministral3ForCausalLM": Family("ministral3", _mistral, "Mistral"),
+    "MistralLarge3ForCausalLM": Family("mistral4", latent.deepseek, "Mistral"),
+    "KimiK25ForConditionalGeneration": Family(
+        "kimi_k25", latent.deepseek, "Kimi", multimodal=True
+    ),
+    "KimiLinearForCausalLM": Family(
+        "kimi_linear", latent.kimi_linear, "Kimi", spellings=_KIMI_LINEAR
+    ),
+    "Step3p7ForConditionalGeneration": Family(
+        "step3p7", experts.step3p5, "Step-3.5", multimodal=True
+    ),
+    "Gemma4ForCausalLM": Family("gemma4_text", gemma.gemma4, "Gemma 4"),
+    "Qwen3_5ForCausalLM": Family(
+        "qwen3_5_text", recurrent.qwen3_5, "Qwen3.5", rotary_rows=_MROPE
+    ),
+    "Qwen3_5MoeForCausalLM": Family(
+        "qwen3_5_moe_text", recurrent.qwen3_5, "Qwen3.5", rotary_rows=_MROPE
+    ),
+    "Llama4ForCausalLM": Family("llama4_text", experts.llama4, "Llama 4"),
+    "MiMoForCausalLM": Family("mimo", plain.mimo, "MiMo"),
+    "MiMoV2FlashForCausalLM": Family("mimo_v2_flash", experts.mimo_v2, "MiMo-V2"),
+    "AfmoeForCausalLM": Family("afmoe", mixed.afmoe, "Trinity"),
+    "ExaoneMoeForCausalLM": Family("exaone_moe", mixed.exaone_moe, "K-EXAONE"),
+    "ExaoneMoEForCausalLM": Family("exaone_moe", mixed.exaone_moe, "K-EXAONE"),
+    "DeepseekForCausalLM": Family("deepseek", routed.deepseek_moe, "DeepSeek"),
+    "GlmForCausalLM": Family("glm", glm.glm, "GLM-4"),
+    "OlmoForCausalLM": Family("olmo", plain.olmo1, "OLMo"),
+    "LLaMAForCausalLM": Family("llama", llama, "Llama"),
+    "IQuestCoderForCausalLM": Family("iquestcoder", llama, "IQuest-Coder"),
+    "TeleChat3ForCausalLM": Family("telechat3", llama, "TeleChat 3"),
+    "GPTJForCausalLM": Family("gptj", gpt.gpt_j, "GPT-J", spellings=_GPT2),
+    "BloomForCausalLM": Family(
+        "bloom", gpt.bloom, "BLOOM", positions=2048,
+        spellings={"num_hidden_layers": "n_layer", "num_attention_heads": "n_head"},
+    ),
+    "LlavaNextForConditionalGeneration": Family(
+        "llava_next", llama, "LLaVA", multimodal=True, text_defaults=_LLAMA_DEFAULTS
+    ),
     "LlavaForConditionalGeneration": Family(
         "llava", llama, "LLaVA", multimodal=True, text_defaults=_LLAMA_DEFAULTS
     ),

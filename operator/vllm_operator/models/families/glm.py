@@ -32,6 +32,20 @@ def glm4(facts: Facts) -> Decoder:
     return Decoder(repeated(facts, one), heads, groups, (rotary_dim(facts, size, HALF),))
 
 
+def glm(facts: Facts) -> Decoder:
+    """GLM-4-9B in the layout of transformers: two norms a layer.
+
+    Source: vllm 0.33.0 ``models/transformers``, transformers 5.24 models/glm.
+    """
+    hidden, heads, groups, size = attention_facts(facts, size=128, required=True)
+    one = layer(
+        attention(hidden, heads, groups, size, bias=facts.flag("attention_bias", True)),
+        mlp(hidden, facts.count("intermediate_size")),
+        norms=2 * hidden,
+    )
+    return Decoder(repeated(facts, one), heads, groups, (rotary_dim(facts, size, HALF),))
+
+
 def chatglm(facts: Facts) -> Decoder:
     """ChatGLM2, ChatGLM3 and GLM-4-9B in the layout of their own code.
 

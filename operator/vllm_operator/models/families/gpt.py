@@ -232,3 +232,49 @@ def apertus(facts: Facts) -> Decoder:
         norms=2 * hidden + 2,
     )  # fmt: skip
     return Decoder(repeated(facts, one), heads, groups, (rotary_dim(facts, size),))
+
+
+def gpt_j(facts: Facts) -> Decoder:
+    """GPT-J: attention and MLP side by side behind one norm, a head with a bias.
+
+    Source: vllm 0.33.0 ``models/gpt_j.py``.
+    """
+    hidden = facts.count("hidden_size")
+    heads = facts.count("num_attention_heads")
+    size = head_dim(facts, hidden, heads)
+    one = layer(
+        called(attention(hidden, heads, heads, size, prefix="attn"), o_proj="out_proj"),
+        called(
+            mlp(hidden, facts.count("intermediate_size", 4 * hidden), gated=False, bias=True),
+            up_proj="fc_in", down_proj="fc_out",
+        ),
+        norms=2 * hidden,
+    )  # fmt: skip
+    return Decoder(
+        layers=repeated(facts, one),
+        attention_heads=heads,
+        key_value_heads=heads,
+        rotary_dims=(facts.count("rotary_dim", 64),),
+        extra_norms=hidden,
+        head_bias=True,
+    )
+
+
+def bloom(facts: Facts) -> Decoder:
+    """BLOOM: ALiBi in place of positions, biases everywhere (vllm 0.33.0 ``models/bloom.py``)."""
+    hidden = facts.count("hidden_size")
+    heads = facts.count("num_attention_heads")
+    size = head_dim(facts, hidden, heads)
+    one = layer(
+        called(
+            attention(hidden, heads, heads, size, bias=True, output_bias=True,
+                      prefix="self_attention"),
+            **PACKED,
+        ),
+        called(mlp(hidden, 4 * hidden, gated=False, bias=True), **UP_DOWN),
+        norms=4 * hidden,
+    )  # fmt: skip
+    # The norm of the embedding, and the bias of the last one.
+    return Decoder(
+        repeated(facts, one), heads, heads, (), extra_norms=3 * hidden, tied_by_default=True
+    )

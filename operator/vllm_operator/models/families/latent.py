@@ -1,11 +1,17 @@
-"""DeepSeek V2 to V3.2, Kimi K2 and GLM-5: latent attention and experts."""
+"""DeepSeek V2 to V3.2, Kimi K2, Mistral 4, GLM-5 and Kimi Linear: latent attention, experts."""
 
 from __future__ import annotations
 
-from vllm_operator.models.blocks import experts, latent_attention
+from vllm_operator.models.blocks import (
+    experts,
+    kimi_delta_attention,
+    latent_attention,
+    layer,
+    mlp,
+)
 from vllm_operator.models.reader import Facts
 
-from .common import Decoder, dense_then_routed, routing
+from .common import Decoder, dense_then_routed, refuse_where, routing
 
 
 def deepseek(facts: Facts, *, sparse: bool = False, own_router: bool = False) -> Decoder:
@@ -45,3 +51,60 @@ def deepseek(facts: Facts, *, sparse: bool = False, own_router: bool = False) ->
     return Decoder(
         layers, heads, heads, (rope,), draft, draft_extra, rotary_bytes=4, indexed_tokens=tokens
     )
+
+
+def kimi_linear(facts: Facts) -> Decoder:
+    """Kimi Linear: latent attention without rotation, and delta attention in the other layers.
+
+    Source: vllm 0.33.0 ``models/kimi_k3/nvidia/model.py``, which serves it and Kimi K3, and
+    ``transformers_utils/configs/kimi_linear.py``. What K3 alone has is refused by its name.
+    """
+    for fact in ("attn_res_block_size", "routed_expert_hidden_size"):
+        if facts.has(fact):
+            raise facts.refusal(fact, "is Kimi K3's, which is not known to sizing")
+    refuse_where(facts, "mla_use_output_gate", "which only Kimi K3 has")
+    refuse_where(facts, "mla_use_nope", "vLLM's model does not rotate", says=False)
+    hidden, heads = facts.count("hidden_size"), facts.count("num_attention_heads")
+    attends = latent_attention(
+        hidden,
+        heads,
+        query_rank=facts.count("q_lora_rank", 0, least=0),
+        rank=facts.count("kv_lora_rank"),
+        nope_dim=facts.count("qk_nope_head_dim"),
+        rope_dim=facts.count("qk_rope_head_dim"),
+        value_dim=facts.count("v_head_dim"),
+    )
+    number = facts.count("num_hidden_layers")
+    linear = facts.part("linear_attn_config")
+    recurring: frozenset[int] = frozenset()
+    recurs = attends
+    if linear is not None:
+        refuse_where(linear, "use_full_rank_gate", "which only Kimi K3 has")
+        recurring = frozenset(linear.numbers("kda_layers"))  # the first layer is number 1
+        recurs = kimi_delta_attention(
+            hidden,
+            heads=linear.count("num_heads"),
+            head_dim=linear.count("head_dim"),
+            kernel=linear.count("short_conv_kernel_size"),
+        )
+    wide = facts.count("moe_intermediate_size")
+    routed = experts(
+        hidden,
+        wide,
+        *routing(facts, active="num_experts_per_token"),
+        shared=facts.count("num_shared_experts", 0, least=0) * wide,
+        router_bias=True,
+        prefix="block_sparse_moe",
+    )
+    dense = mlp(hidden, facts.count("intermediate_size"))
+    first = facts.count("first_k_dense_replace", 0, least=0)
+    every = facts.count("moe_layer_freq", 1)
+    layers = [
+        layer(
+            recurs if index + 1 in recurring else attends,
+            routed if index >= first and index % every == 0 else dense,
+            norms=2 * hidden,
+        )
+        for index in range(number)
+    ]
+    return Decoder(layers, heads, heads, ())

@@ -18,6 +18,7 @@ from vllm_operator.models.shapes import AttentionCache
 from .common import (
     Decoder,
     attention_facts,
+    drafts,
     refuse_where,
     repeated,
     rotary_dim,
@@ -159,3 +160,30 @@ def minicpm3(facts: Facts) -> Decoder:
         norms=2 * hidden,
     )
     return Decoder(repeated(facts, one), heads, heads, (rope,), tied_by_default=True)
+
+
+def mimo(facts: Facts) -> Decoder:
+    """MiMo-7B: Qwen2, and layers of multi-token prediction of the same kind.
+
+    Source: vllm 0.33.0 ``models/mimo.py`` and ``mimo_mtp.py``.
+    """
+    read = llama_like(
+        facts, query_key_value_bias="yes", output_bias="no", mlp_bias="no", required=True
+    )
+    draft, projections = drafts(facts, facts.count("hidden_size"), read.layers[-1])
+    return replace(read, draft=draft, draft_extra=projections)
+
+
+def olmo1(facts: Facts) -> Decoder:
+    """OLMo, the first generation: norms without weights.
+
+    Source: vllm 0.33.0 ``models/transformers``, transformers 5.24 models/olmo.
+    """
+    hidden, heads, groups, size = attention_facts(facts)
+    bias = facts.flag("attention_bias")
+    one = layer(
+        attention(hidden, heads, groups, size, bias=bias, output_bias=bias),
+        mlp(hidden, facts.count("intermediate_size")),
+        norms=0,
+    )
+    return Decoder(repeated(facts, one), heads, groups, (size,), extra_norms=-hidden)

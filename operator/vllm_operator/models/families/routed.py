@@ -12,6 +12,7 @@ from .common import (
     PACKED,
     Decoder,
     attention_facts,
+    dense_then_routed,
     drafts,
     refuse_where,
     repeated,
@@ -227,3 +228,25 @@ def bailing_moe(facts: Facts) -> Decoder:
     draft, draft_extra = drafts(facts, hidden, sparse)
     layers: list[Layer] = [dense if index < first else sparse for index in range(number)]
     return Decoder(layers, heads, groups, (rotary_dim(facts, size),), draft, draft_extra)
+
+
+def deepseek_moe(facts: Facts) -> Decoder:
+    """DeepSeek-MoE, the first generation: ordinary attention without biases.
+
+    Source: vllm 0.33.0 ``models/deepseek_v2.py``, ``DeepseekAttention``; heads have hidden_size /
+    heads dimensions.
+    """
+    hidden, heads, groups, size = attention_facts(facts)
+    if facts.has("rswa_window"):
+        raise facts.refusal("rswa_window", "windows of this family are not known to sizing")
+    refuse_where(facts, "attention_bias", "vLLM's model has no such biases")
+    wide = facts.count("moe_intermediate_size")
+    routed = experts(
+        hidden,
+        wide,
+        *routing(facts, "n_routed_experts"),
+        shared=facts.count("n_shared_experts", 0, least=0) * wide,
+    )
+    attends = attention(hidden, heads, groups, size)
+    layers, draft, draft_extra = dense_then_routed(facts, hidden, attends, routed)
+    return Decoder(layers, heads, groups, (size,), draft, draft_extra)

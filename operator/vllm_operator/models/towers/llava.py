@@ -70,6 +70,43 @@ def llava_next_video(top: Facts) -> tuple[Tower, ...]:
     )
 
 
+def llava_next(top: Facts) -> tuple[Tower, ...]:
+    """``llava_next.py``: LLaVA's tower and projector, and an embedding of the end of a line.
+
+    An image is cut into the tiles of one of ``image_grid_pinpoints``, beside itself whole
+    (``get_image_size_with_most_features``). Defaults: transformers ``models/llava_next``.
+    """
+    tower = _llava_tower(top)
+    text = text_width(top, 4096)
+    bias = top.flag("multimodal_projector_bias", True)
+    vision = top.part(VISION) or Facts(LLAVA_VISION, f"{FIELD}.{VISION}")
+    tile = vision.count("image_size", 336)
+    given = top.config.get("image_grid_pinpoints", LLAVA_NEXT_GRIDS)
+    tiles = 0
+    for height, width in _pairs(top, given):
+        tiles = max(tiles, -(-height // tile) * -(-width // tile))
+    return with_projector(
+        tower,
+        *_projector(tower.hidden_size, text, bias=bias),
+        norms=text,
+        max_tokens=(tiles + 1) * tower.max_tokens,
+    )
+
+
+LLAVA_NEXT_GRIDS: Final = ((336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008))
+"""Sizes in pixels that images are fitted into where the config is silent."""
+
+
+def _pairs(top: Facts, given: object) -> list[tuple[int, int]]:
+    fact = "image_grid_pinpoints"
+    pairs = given if isinstance(given, (list, tuple)) else [given]
+    found = []
+    for one in pairs:
+        pair = Facts({fact: one}, top.path).numbers(fact, 2)
+        found.append((pair[0], pair[1]))
+    return found
+
+
 def llava_llama(top: Facts) -> tuple[Tower, ...]:
     """LLaVA 1.5 as its authors published it: the checkpoint holds the projector alone.
 

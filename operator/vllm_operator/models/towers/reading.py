@@ -10,9 +10,11 @@ from vllm_operator.models.reader import Facts, shown
 from .gemma import gemma4
 from .glm import glm5_next
 from .llama import llama4, mllama
-from .llava import gemma3, llava, llava_llama, llava_next_video, mistral3
+from .llava import gemma3, llava, llava_llama, llava_next, llava_next_video, mistral3
+from .moonvit import kimi_k25
 from .parts import AUDIO, MOST_PARAMETERS, VISION, Tower
 from .qwen import dots_ocr, qwen2_5_vl, qwen2_vl, qwen3_5, qwen3_vl
+from .step import step3p7
 
 
 def towers_of(config: Mapping[str, Any]) -> tuple[Tower, ...]:
@@ -51,7 +53,10 @@ FAMILIES: Final[Mapping[str, Callable[[Facts], tuple[Tower, ...]]]] = {
     "Mistral3ForConditionalGeneration": mistral3,
     "LlavaForConditionalGeneration": llava,
     "LlavaLlamaForCausalLM": llava_llama,
+    "LlavaNextForConditionalGeneration": llava_next,
     "LlavaNextVideoForConditionalGeneration": llava_next_video,
+    "KimiK25ForConditionalGeneration": kimi_k25,
+    "Step3p7ForConditionalGeneration": step3p7,
     "MllamaForConditionalGeneration": mllama,
     "Llama4ForConditionalGeneration": llama4,
     "DotsOCRForCausalLM": dots_ocr,

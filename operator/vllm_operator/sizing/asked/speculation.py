@@ -2,7 +2,8 @@
 
 Which vLLM versions know a method, what it loads, and from when on the second model runner serves
 it, stands in the engine's ``speculation.csv``; which models have a draft of their own in
-``own_drafts.csv``, and which let an EAGLE-3 head see their states in ``eagle3.csv``.
+``own_drafts.csv``, which have a drafter that reads their cache in ``assistants.csv``, and which let
+an EAGLE-3 head see their states in ``eagle3.csv``.
 """
 
 from __future__ import annotations
@@ -22,7 +23,13 @@ from vllm_operator.engine.versions import Version
 from vllm_operator.errors import IllegalPin, PlanningError, UnknownModel
 from vllm_operator.models import catalogue
 from vllm_operator.models.architecture import Architecture, architecture_from_config
-from vllm_operator.models.drafts import MODEL_FIELD, eagle_draft, own_draft, whole_draft
+from vllm_operator.models.drafts import (
+    MODEL_FIELD,
+    assistant_draft,
+    eagle_draft,
+    own_draft,
+    whole_draft,
+)
 
 SPECULATIVE_FIELD: Final = "spec.engine.speculative"
 FIELD: Final = f"{SPECULATIVE_FIELD}.method"
@@ -34,8 +41,9 @@ FLAG: Final = "--speculative-config"
 METHODS_TABLE: Final = "speculation.csv"
 DEFAULT_TOKENS: Final = 3
 
-Loads = Literal["nothing", "own", "head", "model"]
-"""``own``: the model's multi-token-prediction layers; ``head``: an EAGLE head."""
+Loads = Literal["nothing", "own", "head", "model", "assistant"]
+"""``own``: the model's multi-token-prediction layers; ``head``: an EAGLE head; ``assistant``: a
+drafter that reads the model's cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +86,9 @@ def methods_of(
         "eagle3": architecture is not None and _shows_its_states(architecture, version),
     }
     found = [one for one in METHODS if one in known and depends.get(one, True) and one != "mtp"]
-    if architecture is not None and _drafts_itself(architecture, version):
+    if architecture is not None and (
+        _drafts_itself(architecture, version) or _has_assistant(architecture, version)
+    ):
         found.append("mtp")
     return tuple(found)
 
@@ -140,6 +150,9 @@ def _with_draft(
     loads = loads_of(method, version)
     if loads == "nothing":
         return architecture
+    if method == "mtp" and text is not None:
+        found_draft = assistant_draft(json.loads(text), architecture)
+        return replace(architecture, speculator=found_draft)
     if loads == "own":
         draft = own_draft(architecture, method)
         if draft is None:
@@ -169,6 +182,12 @@ def _with_draft(
             "a draft model needs the same vocabulary",
         )
     return replace(architecture, speculator=whole_draft(found, method))
+
+
+def _has_assistant(architecture: Architecture, version: Version) -> bool:
+    """Whether a repository of its own drafts for the model with the model's cache."""
+    found = rows_for("assistants.csv", version)
+    return any(row["architecture"] == architecture.name for row in found)
 
 
 def _own_methods(architecture: Architecture) -> list[Mapping[str, str]]:
@@ -208,7 +227,9 @@ def speculation_of(
     if not defaults.has_flag(FLAG, version):
         raise IllegalPin(FIELD, f"needs {FLAG}, which vLLM {version} does not have; remove it")
     others = methods_of(version, architecture, image)
-    loads = loads_of(given.method, version, others) if given.method != "mtp" else "own"
+    loads: Loads = loads_of(given.method, version, others) if given.method != "mtp" else "own"
+    if loads == "own" and _has_assistant(architecture, version):
+        loads = "assistant"
     method = _own_method(architecture, version) if loads == "own" else given.method
     if method == "suffix" and defaults.is_official(image):
         raise IllegalPin(
@@ -222,7 +243,8 @@ def speculation_of(
         )
     if loads in ("nothing", "own") and given.model is not None:
         raise IllegalPin(MODEL_FIELD, f"is not loaded by {given.method}; remove it")
-    config, size = _draft_facts(given) if loads in ("head", "model") else (None, None)
+    loaded = loads in ("head", "model", "assistant")
+    config, size = _draft_facts(given) if loaded else (None, None)
     drafted = with_draft(architecture, method, version, config=config, weight_bytes=size)
     own = len(architecture.draft)
     tokens = given.tokens or (own if loads == "own" else DEFAULT_TOKENS)

@@ -152,7 +152,7 @@ class Fits:
             element_bits=self.kv_element_bits,
             block_size=self.block_size,
             max_num_batched_tokens=limits.tokens.value,
-            prefix_caching=asked.engine.prefix_caching is not False,
+            prefix_caching=asked.engine.prefix_caching,
             speculative_tokens=asked.features.step_tokens - 1,
             first_engine=limits.first_engine is not None,
         )

@@ -52,7 +52,9 @@ class CacheSettings:
     """Bits of an element of keys and values."""
     block_size: int
     max_num_batched_tokens: int
-    prefix_caching: bool = True
+    prefix_caching: bool | None = None
+    """``--enable-prefix-caching``; None where nothing is said, which recurrent layers take for no
+    up to 0.27."""
     speculative_tokens: int = 0
     async_scheduling: bool = True
     first_engine: bool = False
@@ -71,11 +73,14 @@ class Group:
     window: int = 0
     cached: int = 0
     """Blocks of a state group that a sequence holds for the prefixes that are cached."""
+    each_block: bool = False
+    """Whether a state group keeps a state at the end of each block."""
 
     def blocks_for(self, length: int, settings: CacheSettings) -> int:
         """Blocks that a request of ``length`` tokens holds in this group."""
         if self.kind == "state":
-            return 1 + settings.speculative_tokens + self.cached
+            kept = max(1, -(-length // self.block_size)) if self.each_block else 1
+            return kept + settings.speculative_tokens + self.cached
         if self.kind == "window":
             kept = min(self.window - 1 + tokens_in_flight(settings), length)
             return -(-kept // self.block_size) + 1
@@ -141,12 +146,19 @@ def tokens_in_flight(settings: CacheSettings) -> int:
     return batches * settings.max_num_batched_tokens
 
 
-def cached_state_blocks(states: Iterable[StateCache], settings: CacheSettings) -> int:
-    """Blocks that a sequence holds in each group of recurrent layers for cached prefixes."""
-    if not settings.prefix_caching:
-        return 0
-    kinds = {one.kind for one in states}
-    return max((defaults.cached_state_blocks(settings.version, kind) for kind in kinds), default=0)
+def state_caching(states: Iterable[StateCache], settings: CacheSettings) -> defaults.StateCaching:
+    """How prefixes are cached in the groups of recurrent layers: as the kind that keeps most."""
+    drafting = settings.speculative_tokens > 0
+    return max(
+        (
+            defaults.state_caching(
+                settings.version, kind, settings.prefix_caching, drafting=drafting
+            )
+            for kind in {one.kind for one in states}
+        ),
+        key=lambda one: (one.chunk, one.blocks),
+        default=defaults.NO_STATE_CACHING,
+    )
 
 
 @lru_cache(maxsize=1024)
@@ -226,11 +238,12 @@ def _layout(layers: list[StagedCache], settings: CacheSettings) -> CacheLayout:
         if not isinstance(one, StateCache)
     ]
     size, page = settings.block_size, 0
+    caching = state_caching([one for _, one in states], settings)
     if states:
         ranks, drafted = settings.parallelism.tensor, settings.speculative_tokens
         page = max(state_bytes(one, ranks, drafted) for _, one in states)
     if states and attending:
-        align = max(KERNEL_BLOCK, size)
+        align = math.lcm(max(KERNEL_BLOCK, size), max(1, caching.chunk))
         size = max(size, align * -(-page // (align * min(one.token_bytes for one in attending))))
         page = 0  # of the longer blocks, which hold a state
     windows = {one.window for one in attending}
@@ -242,9 +255,7 @@ def _layout(layers: list[StagedCache], settings: CacheSettings) -> CacheLayout:
         group = Group("full" if window is None else "window", len(attending), size, window or 0)
         return CacheLayout((group,), max(on_stages.values()), size, settings)
     page = max([page, *(one.token_bytes * size for one in attending)])
-    kept = _States(
-        [stage for stage, _ in states], cached_state_blocks([one for _, one in states], settings)
-    )
+    kept = _States([stage for stage, _ in states], caching)
     return _grouped(attending, kept, page, size, settings)
 
 
@@ -259,10 +270,10 @@ class _Attending:
 
 @dataclass(frozen=True, slots=True)
 class _States:
-    """The recurrent layers: the stage of each, and the blocks that cached prefixes take."""
+    """The recurrent layers: the stage of each, and how prefixes are cached in them."""
 
     stages: list[int]
-    cached: int
+    caching: defaults.StateCaching
 
 
 def _grouped(
@@ -296,7 +307,9 @@ def _grouped(
         most = max(most, *map(_largest_share, dealt))
     if states.stages:
         dealt = _dealt(states.stages, each)
-        groups += [Group("state", each, size, cached=states.cached)] * len(dealt)
+        caching = states.caching
+        group = Group("state", each, size, cached=caching.blocks, each_block=caching.chunk > 0)
+        groups += [group] * len(dealt)
         most = max(most, *map(_largest_share, dealt))
     return CacheLayout(tuple(groups), most * page, size, settings)
 
