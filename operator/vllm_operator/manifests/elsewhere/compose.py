@@ -11,7 +11,7 @@ from vllm_operator.manifests.planned import Planned
 from .container import TEMPORARY, Container, Mount
 from .devices import AMD_NODES, Devices
 from .head import comments, figures, needs, untold
-from .health import ANSWER_SECONDS, PERIOD_SECONDS, question
+from .health import ANSWER_SECONDS, LOCAL, PERIOD_SECONDS, question
 from .mounts import folder, secrets, volume_name, wanted
 from .quoting import as_yaml, interpolated
 from .sizes import binary, cores
@@ -69,7 +69,7 @@ def _service(container: Container, devices: Devices) -> dict[str, Any]:
     }
     if container.references:
         service["env_file"] = [{"path": _env_file(container), "required": True}]
-    service["ports"] = [f"127.0.0.1:{PORT}:{PORT}"]
+    service["ports"] = [f"{LOCAL}:{PORT}:{PORT}"]
     service["volumes"] = [_volume(mount) for mount in container.mounts]
     # Docker mounts it noexec, and kernels that are compiled there are loaded from there.
     service["tmpfs"] = [f"{TEMPORARY}:exec,mode=1777"]
@@ -90,7 +90,7 @@ def _service(container: Container, devices: Devices) -> dict[str, Any]:
     if resources:
         service["deploy"] = {"resources": resources}
     service["healthcheck"] = {
-        "test": ["CMD", "python3", "-c", question(container)],
+        "test": ["CMD", "python3", "-c", question()],
         "interval": f"{PERIOD_SECONDS}s",
         "timeout": f"{2 * ANSWER_SECONDS}s",
         "retries": READY_FAILURES,

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from vllm_operator.api.base import PORT
 from vllm_operator.api.pod_rules import ENGINE
 from vllm_operator.api.quantity import parse_quantity
 from vllm_operator.manifests.planned import Planned
@@ -86,11 +85,6 @@ class Container:
     limits: Mapping[str, str]
     """Quantities of cpu and memory."""
     requests: Mapping[str, str]
-
-    @property
-    def health(self) -> str:
-        """Address that answers once the model is loaded."""
-        return f"http://127.0.0.1:{PORT}/health"
 
 
 def container_of(planned: Planned) -> Container:

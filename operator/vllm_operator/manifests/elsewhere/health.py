@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
+from vllm_operator.api.base import PORT
+
 from .container import Container
+
+LOCAL: Final = "127.0.0.1"
+"""The address of this machine for itself, at which alone a server listens until it is changed."""
+HEALTH: Final = "/health"
 
 PERIOD_SECONDS: Final = 15
 ANSWER_SECONDS: Final = 5
@@ -14,9 +20,21 @@ STARTS: Final = 3
 """Within the time in which they could all have failed; no more are tried, as they fail alike."""
 
 
-def question(container: Container) -> str:
-    """A line of Python that fails where nothing answers; every vLLM has a Python beside it."""
-    return f'import urllib.request as r; r.urlopen("{container.health}", timeout={ANSWER_SECONDS})'
+def question() -> str:
+    """A line of Python that fails where nothing answers; every vLLM has a Python beside it.
+
+    It asks no proxy: the engine's variables may name one.
+    """
+    return (
+        f'import http.client as h; c = h.HTTPConnection("{LOCAL}", {PORT}, '
+        f'timeout={ANSWER_SECONDS}); c.request("GET", "{HEALTH}"); '
+        "raise SystemExit(c.getresponse().status != 200)"
+    )
+
+
+def address() -> str:
+    """Where it answers once the model is loaded."""
+    return f"http://{LOCAL}:{PORT}{HEALTH}"
 
 
 def looks(seconds: int) -> int:

@@ -12,7 +12,7 @@ from vllm_operator.manifests.planned import Planned
 from .container import TEMPORARY, Container, Mount, Reference
 from .devices import AMD_NODES, Devices
 from .head import comments, figures, needs, untold
-from .health import ANSWER_SECONDS, PERIOD_SECONDS, looks, question
+from .health import ANSWER_SECONDS, LOCAL, PERIOD_SECONDS, looks, question
 from .mounts import folder, volume_name, wanted
 from .quoting import systemd_raw
 from .sizes import binary, cores
@@ -97,7 +97,7 @@ def _container(container: Container, devices: Devices) -> list[Entry]:
             for one in container.references
         ),
         *(("AddDevice", device) for device in _devices(devices)),
-        ("PublishPort", f"127.0.0.1:{PORT}:{PORT}"),
+        ("PublishPort", f"{LOCAL}:{PORT}:{PORT}"),
         *(_mounted(container, mount) for mount in container.mounts),
         ("Tmpfs", f"{TEMPORARY}:rw,exec,mode=1777"),
         ("ShmSize", binary(container.shared_memory)),
@@ -106,7 +106,7 @@ def _container(container: Container, devices: Devices) -> list[Entry]:
         ("DropCapability", "all"),
         *_user(container, devices),
         *_limits(container),
-        ("HealthCmd", systemd_raw(f"python3 -c '{question(container)}'")),
+        ("HealthCmd", systemd_raw(f"python3 -c '{question()}'")),
         ("HealthInterval", f"{PERIOD_SECONDS}s"),
         ("HealthTimeout", f"{2 * ANSWER_SECONDS}s"),
         ("HealthRetries", f"{looks(container.silence_seconds)}"),

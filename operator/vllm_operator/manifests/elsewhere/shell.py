@@ -9,6 +9,7 @@ from vllm_operator.manifests.planned import Planned
 from .container import Container
 from .devices import Devices
 from .head import comments, figures, needs, untold
+from .health import LOCAL, address
 from .paths import expected, moved, moves, wanted
 from .quoting import continued, lines, shell_word
 from .sizes import binary
@@ -35,7 +36,6 @@ def shell(planned: Planned, container: Container, devices: Devices) -> str:
         *([_cache(container)] if CACHE in moves(container, CACHE).values() else []),
         *([_references(container)] if container.references else []),
         *([_places(container)] if list(expected(container)) else []),
-        _variables(container),
         _started(container),
     ]
     return f"#!/usr/bin/env bash\n{head}" + "\n\n".join(body) + "\n"
@@ -49,7 +49,7 @@ def _usage(planned: Planned, container: Container, devices: Devices) -> Iterator
         f"lets others than this machine ask. /dev/shm takes {binary(container.shared_memory)}."
     )
     yield (
-        f"It serves once {container.health} answers. Nothing restarts it: systemd does (--target "
+        f"It serves once {address()} answers. Nothing restarts it: systemd does (--target "
         f"systemd). SIGTERM stops it; allow it {container.stop_seconds} s before SIGKILL."
     )
     yield from wanted(expected(container))
@@ -87,21 +87,18 @@ def _places(container: Container) -> str:
     )
 
 
-def _variables(container: Container) -> str:
-    places = moves(container, CACHE)
-    return "\n".join(
-        f"export {name}={_word(value, places)}"
-        for name, value in container.environment.items()
-        if OWN_OF_PODS.get(name) != value
-    )
-
-
 def _started(container: Container) -> str:
+    """The last command. ``env`` sets the variables: none of them changes the script itself."""
     places = moves(container, CACHE)
     program, verb, *arguments = container.command
+    variables = [
+        f"{name}={_word(value, places)}"
+        for name, value in container.environment.items()
+        if OWN_OF_PODS.get(name) != value
+    ]
     spelt = lines(arguments, lambda text: _word(text, places))
-    first = f"exec {shell_word(program)} {shell_word(verb)}"
-    return continued([first, *spelt, '--host 127.0.0.1 "$@"'])
+    first = f"{shell_word(program)} {shell_word(verb)}"
+    return continued(["exec env", *variables, first, *spelt, f'--host {LOCAL} "$@"'])
 
 
 def _word(text: str, places: Mapping[str, str]) -> str:

@@ -10,7 +10,7 @@ from vllm_operator.manifests.planned import Planned
 from .container import Container
 from .devices import Devices
 from .head import comments, figures, needs, untold
-from .health import ANSWER_SECONDS, question
+from .health import ANSWER_SECONDS, LOCAL, question
 from .mounts import secrets
 from .paths import expected, moved, moves, wanted
 from .quoting import systemd_word
@@ -19,7 +19,6 @@ from .units import Entry, command, environment, introduced, restarting, unit
 
 INSTALLED: Final = "/opt/vllm"
 SEARCHED: Final = f"{INSTALLED}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-LOCAL: Final = ("--host", "127.0.0.1")
 
 
 def systemd(planned: Planned, container: Container, devices: Devices) -> str:
@@ -87,7 +86,7 @@ def _service(container: Container, devices: Devices) -> list[Entry]:
     if container.references:
         found.append(("EnvironmentFile", _env_file(container)))
     found += [
-        ("ExecStart", command(["/usr/bin/env", program, verb], [*arguments, *LOCAL])),
+        ("ExecStart", command(["/usr/bin/env", program, verb], [*arguments, "--host", LOCAL])),
         ("ExecStartPost", _waiting(container)),
         *restarting(container),
         ("NoNewPrivileges", "yes"),
@@ -130,7 +129,7 @@ def _user(container: Container, devices: Devices) -> Iterator[Entry]:
 def _waiting(container: Container) -> str:
     """Ends once the server answers, or with it: the start is over then, one way or the other."""
     script = (
-        f"while kill -0 \"$MAINPID\"; do python3 -c '{question(container)}' 2>/dev/null && exit 0; "
+        f"while kill -0 \"$MAINPID\"; do python3 -c '{question()}' 2>/dev/null && exit 0; "
         f"sleep {ANSWER_SECONDS}; done; exit 1"
     )
     return f"/bin/sh -c {systemd_word(script, expands=True)}"

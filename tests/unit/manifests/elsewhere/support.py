@@ -139,6 +139,17 @@ def _expanded(word: str, expands: bool) -> str:
     return word.replace("$$", "$")
 
 
+def shell_environment(script: str) -> dict[str, str]:
+    """The variables that a script's last command is given."""
+    return dict(word.split("=", 1) for word in _last(script)[0])
+
+
 def shell_command(script: str) -> list[str]:
     """The words of a script's last command."""
-    return shlex.split(script[script.index("\nexec ") :].replace("\\\n", " "))
+    return _last(script)[1]
+
+
+def _last(script: str) -> tuple[list[str], list[str]]:
+    words = shlex.split(script[script.index("\nexec env ") :].replace("\\\n", " "))[2:]
+    begins = next(place for place, word in enumerate(words) if "=" not in word)
+    return words[:begins], words[begins:]

@@ -126,7 +126,7 @@ def test_every_target_runs_the_command_of_the_pods(example: Path) -> None:
     (started,) = values(example_rendered(example, "systemd"), "Service", "ExecStart")
     local = ["--host", "127.0.0.1"]
     assert unit_words(started, expands=True) == ["/usr/bin/env", *command, *local]
-    assert shell_command(example_rendered(example, "shell")) == ["exec", *command, *local, "$@"]
+    assert shell_command(example_rendered(example, "shell")) == [*command, *local, "$@"]
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
@@ -15,10 +22,12 @@ from unit.manifests.elsewhere.support import (
     rendered,
     service,
     shell_command,
+    shell_environment,
     unit_words,
     values,
 )
 from unit.sizing.examples import LLAMA_8B
+from vllm_operator.manifests.elsewhere import health
 from vllm_operator.manifests.elsewhere.fields import Target
 
 SECRETS = {
@@ -105,7 +114,10 @@ def test_a_version_that_drains_nothing_by_itself_is_told(target: Target) -> None
 
 
 def test_whether_it_answers_is_asked_as_pods_are() -> None:
-    question = 'import urllib.request as r; r.urlopen("http://127.0.0.1:8000/health", timeout=5)'
+    question = (
+        'import http.client as h; c = h.HTTPConnection("127.0.0.1", 8000, timeout=5); '
+        'c.request("GET", "/health"); raise SystemExit(c.getresponse().status != 200)'
+    )
     assert service(of("compose"))["healthcheck"]["test"] == ["CMD", "python3", "-c", question]
     (asked,) = values(of("podman-quadlet"), "Container", "HealthCmd")
     assert asked == f"python3 -c '{question}'"
@@ -113,6 +125,44 @@ def test_whether_it_answers_is_asked_as_pods_are() -> None:
     shell, option, script = unit_words(waits, expands=True)
     assert (shell, option) == ("/bin/sh", "-c")
     assert script.startswith(f"while kill -0 \"$MAINPID\"; do python3 -c '{question}'")
+
+
+@pytest.mark.parametrize(("status", "ends"), [(200, 0), (503, 1), (None, 1)])
+def test_the_question_is_answered_by_the_server_alone(
+    status: int | None, ends: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not by a proxy, which the engine's variables may name."""
+    monkeypatch.setattr(health, "PORT", 1)
+    if status is None:
+        assert asked(health.question()) == ends
+        return
+    with answering(status) as port:
+        monkeypatch.setattr(health, "PORT", port)
+        assert asked(health.question()) == ends
+
+
+def asked(question: str) -> int:
+    environment = {**os.environ, "http_proxy": "http://127.0.0.1:1", "PYTHONPATH": ""}
+    command = [sys.executable, "-c", question]
+    return subprocess.run(command, env=environment, capture_output=True, check=False).returncode
+
+
+@contextmanager
+def answering(status: int) -> Iterator[int]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status if self.path == "/health" else 404)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            """Says nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join()
 
 
 def test_podman_restarts_what_gives_no_answer_for_the_budget() -> None:
@@ -169,6 +219,7 @@ def test_variables_keep_their_values() -> None:
     value = "100% of $HOME \"and\" 'more'\\"
     env = [{"name": "NOTE", "value": value}]
     assert service(of("compose", engine={"env": env}))["environment"]["NOTE"] == value
+    assert shell_environment(of("shell", engine={"env": env}))["NOTE"] == value
     for target, section, expands in (
         ("systemd", "Service", False),
         ("podman-quadlet", "Container", True),
@@ -176,6 +227,13 @@ def test_variables_keep_their_values() -> None:
         found = values(of(target, engine={"env": env}), section, "Environment")
         words = [unit_words(one, expands=expands) for one in found]
         assert [f"NOTE={value}"] in words
+
+
+def test_a_variable_of_the_engine_changes_nothing_of_the_script() -> None:
+    env = [{"name": "cache", "value": "x"}, {"name": "PATH", "value": "/y"}]
+    script = of("shell", engine={"env": env})
+    assert "export cache" not in script
+    assert shell_environment(script)["PATH"] == "/y"
 
 
 def test_arguments_keep_their_values() -> None:
@@ -211,7 +269,7 @@ def test_the_cache_is_kept_between_starts() -> None:
     assert "HF_HOME=/var/cache/vllm-chat/huggingface" in values(unit, "Service", "Environment")
     script = of("shell")
     assert 'cache="${SERVER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/vllm-chat}"' in script
-    assert 'export HF_HOME="$cache"/huggingface\n' in script
+    assert shell_environment(script)["HF_HOME"] == "$cache/huggingface"
 
 
 def test_a_claim_is_a_volume_that_servers_share() -> None:
@@ -250,7 +308,7 @@ def test_a_folder_of_the_node_is_the_machine_s() -> None:
     assert "/data/llama:/models:ro" in values(text, "Container", "Volume")
     (start,) = values(of("systemd", **spec), "Service", "ExecStart")
     assert unit_words(start, expands=True)[3] == "/data/llama"
-    assert shell_command(of("shell", **spec))[3] == "/data/llama"
+    assert shell_command(of("shell", **spec))[2] == "/data/llama"
 
 
 def test_a_cache_in_a_folder_of_the_node_is_that_folder() -> None:
@@ -260,7 +318,7 @@ def test_a_cache_in_a_folder_of_the_node_is_that_folder() -> None:
     assert values(unit, "Service", "ReadWritePaths") == ["/data/hub"]
     assert "has to be able to write /data/hub: put User=" in unit.replace("\n#   ", " ")
     script = of("shell", **spec)
-    assert "export HF_HOME=/data/hub/huggingface\n" in script
+    assert shell_environment(script)["HF_HOME"] == "/data/hub/huggingface"
     assert "cache=" not in script
 
 
