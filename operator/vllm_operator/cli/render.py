@@ -55,6 +55,11 @@ TARGETS: Final = (KUBERNETES, *get_args(Target))
     help="Who says the user and the groups of a server that does not: as of the operator, Fixed by "
     "default; Platform elsewhere than in Kubernetes, where the image or the unit does.",
 )
+@click.option(
+    "--defaults",
+    metavar="FILE",
+    help="The chart's values, or their defaults: what servers get that do not say it.",
+)
 @click.option("--offline", is_flag=True, help="Do not ask the Hugging Face Hub.")
 def render_command(
     filename: str,
@@ -65,6 +70,7 @@ def render_command(
     gpu: str | None,
     gpus_per_node: int | None,
     pod_identity: Identity | None,
+    defaults: str | None,
     offline: bool,
 ) -> None:
     """Print the objects that the operator would apply, as YAML, or the same for another target.
@@ -80,7 +86,9 @@ def render_command(
     if target == KUBERNETES and devices is not None:
         raise click.UsageError("--devices: in Kubernetes the device plugin chooses; leave it out")
     identity = pod_identity or ("Fixed" if target == KUBERNETES else "Platform")
-    every = planned_or_exit(filename, nodes, gpu, gpus_per_node, offline, PLANNED_NODES, identity)
+    every = planned_or_exit(
+        filename, nodes, gpu, gpus_per_node, offline, PLANNED_NODES, identity, defaults
+    )
     found = _of(server, every)
     if target == KUBERNETES:
         _show_objects(found)
