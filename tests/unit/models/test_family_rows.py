@@ -1,7 +1,8 @@
-"""What ``families.csv`` says of each family, looked through: the modules that a layer's matrices lie
-in, as lists of what is not quantised name them, and the facts of a config that it cannot do without.
+"""What ``families.csv`` says of each family, looked through.
 
-What is not among the facts has a default of its own. A failing test shows the row.
+Modules are those that a layer's matrices lie in, as lists of what is not quantised name them; facts
+those of a config that the family cannot do without: others have a default of its own. A failing
+test shows the row.
 """
 
 from __future__ import annotations

@@ -44,7 +44,8 @@ SPLITS = {
     # GPT-2's feed-forward is divided, GPTBigCode's is not.
     "c_fc": OUTPUTS | WHOLE,
     "c_proj": INPUTS | WHOLE,
-    **dict.fromkeys(("k_proj", "v_proj"), HEADS),
+    # A linear attention's keys and values are as many as its queries.
+    **dict.fromkeys(("k_proj", "v_proj"), HEADS | OUTPUTS),
     **dict.fromkeys(("gate", "shared_expert_gate"), WHOLE),
     **dict.fromkeys(("q_a_proj", "kv_a_proj_with_mqa", "wq_a", "wkv"), WHOLE),
     **dict.fromkeys(("wk", "weights_proj", "wkv_gate"), WHOLE),
