@@ -13,6 +13,7 @@ import pytest
 import vllm_operator
 
 ROOT = Path(vllm_operator.__file__).parent
+TABLES = sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob("*.csv"))
 KEYS = {
     "engine/architectures.csv": ("architecture",),
     "engine/backends.csv": ("flag",),
@@ -42,7 +43,7 @@ KEYS = {
     "engine/since.csv": ("name",),
     "engine/sparse_attention.csv": (),
     "engine/speculation.csv": ("method",),
-    "engine/state_blocks.csv": ("kind",),
+    "engine/state_blocks.csv": ("kind", "mode"),
     "engine/utilization.csv": (),
     "engine/values.csv": ("flag", "value"),
     "engine/capabilities.csv": (),
@@ -56,6 +57,7 @@ KEYS = {
     "sizing/performance/coefficients.csv": ("name", "generation", "link"),
     "sizing/plan/startup.csv": ("name",),
 }
+"""By what a row is found; of a table that is not named here, by all that it says."""
 IN_ORDER = {
     "engine/batching.csv",
     "engine/block_sizes.csv",
@@ -85,17 +87,18 @@ def overlap(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
     return first(one) <= last(other) and first(other) <= last(one)
 
 
-def test_every_table_is_known() -> None:
-    tables = {str(path.relative_to(ROOT)) for path in ROOT.rglob("*.csv")}
-    assert tables == KEYS.keys() | IN_ORDER
+def test_every_table_that_is_named_is_there() -> None:
+    assert KEYS.keys() | IN_ORDER <= set(TABLES)
+    assert len(TABLES) > 45
 
 
-@pytest.mark.parametrize("table", KEYS)
+@pytest.mark.parametrize("table", sorted(set(TABLES) - IN_ORDER))
 def test_no_two_rows_speak_of_the_same_in_one_release(table: str) -> None:
     groups: dict[tuple[str, ...], list[Mapping[str, str]]] = defaultdict(list)
     with (ROOT / table).open(encoding="utf-8", newline="") as lines:
         for row in csv.DictReader(lines):
-            groups[tuple(row[name] for name in KEYS[table])].append(row)
+            names = KEYS.get(table, tuple(row.keys() - {"since", "until", "source"}))
+            groups[tuple(row[name] for name in sorted(names))].append(row)
     assert len(groups) >= 1
     twice = [
         key for key, rows in groups.items() if any(overlap(*two) for two in combinations(rows, 2))
@@ -103,7 +106,7 @@ def test_no_two_rows_speak_of_the_same_in_one_release(table: str) -> None:
     assert twice == []
 
 
-@pytest.mark.parametrize("table", sorted(KEYS.keys() | IN_ORDER))
+@pytest.mark.parametrize("table", TABLES)
 def test_a_row_begins_before_it_ends(table: str) -> None:
     with (ROOT / table).open(encoding="utf-8", newline="") as lines:
         rows = list(csv.DictReader(lines))

@@ -19,7 +19,7 @@ CAPABILITIES = {
     "ampere": {(8, 0), (8, 6)},
     "ada": {(8, 9)},
     "hopper": {(9, 0)},
-    "blackwell": {(10, 0), (10, 3), (12, 0)},
+    "blackwell": {(10, 0), (10, 3), (12, 0), (12, 1)},
     "cdna": {None},
     "rdna": {None},
 }
@@ -63,7 +63,7 @@ def test_only_geforce_halves_the_16_bit_figure(product: GPUPerformance):
 def test_a_generation_has_its_own_compute_capability(product: GPUPerformance):
     known = catalogue.find(product.name)
     if known is None:
-        assert product.name in ("AMD_Instinct_MI300A", "AMD_Radeon_RX_9070_XT", "NVIDIA-GB10")
+        assert product.name in ("AMD_Instinct_MI300A", "AMD_Radeon_RX_9070_XT")
     else:
         assert known.compute_capability in CAPABILITIES[product.generation]
 

@@ -1,6 +1,8 @@
-"""Which facts of a config a family cannot do without; each is refused by its own name.
+"""What ``families.csv`` says of each family, looked through.
 
-``required.csv`` holds them, looked through: what is not there has a default of its own.
+Modules are those that a layer's matrices lie in, as lists of what is not quantised name them; facts
+those of a config that the family cannot do without: others have a default of its own. A failing
+test shows the row.
 """
 
 from __future__ import annotations
@@ -16,16 +18,16 @@ from unit.models.test_matrices import CONFIGS
 from vllm_operator.errors import UnknownModel
 from vllm_operator.models.architecture import architecture_from_config
 
-TABLE = Path(__file__).with_name("required.csv")
+TABLE = Path(__file__).with_name("families.csv")
 OF_NO_SHAPE = {
     *("architectures", "model_type", "torch_dtype", "dtype", "quantization_config"),
     *("rope_scaling", "rope_parameters", "rope_theta", "tie_word_embeddings", "vision_config"),
 }
 
 
-def written() -> dict[str, list[str]]:
+def written() -> dict[str, dict[str, str]]:
     with TABLE.open(encoding="utf-8", newline="") as lines:
-        return {row["family"]: row["facts"].split() for row in csv.DictReader(lines)}
+        return {row["family"]: row for row in csv.DictReader(lines)}
 
 
 def without_each(config: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -48,9 +50,19 @@ def required(family: str) -> list[str]:
     return found
 
 
+def modules(family: str) -> set[str]:
+    model = architecture_from_config(CONFIGS[family])
+    return {one.name.rpartition(".")[0] for kind in model.kinds for one in kind.matrices}
+
+
+def row_of(family: str) -> dict[str, str]:
+    facts, parents = " ".join(required(family)), " ".join(sorted(modules(family)))
+    return {"family": family, "modules": parents, "facts": facts}
+
+
 @pytest.mark.parametrize("family", sorted(CONFIGS))
-def test_a_family_cannot_do_without_these_facts(family: str) -> None:
-    assert required(family) == written()[family]
+def test_a_family_has_these_modules_and_cannot_do_without_these_facts(family: str) -> None:
+    assert row_of(family) == written().get(family)
 
 
 def test_every_row_is_of_a_family() -> None:
