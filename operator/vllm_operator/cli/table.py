@@ -17,6 +17,7 @@ from vllm_operator.api.plan import (
     Performance,
     Placement,
     Plan,
+    Range,
     RejectedCandidate,
     Unplanned,
 )
@@ -70,7 +71,19 @@ def _feasible(plan: Plan, width: int) -> list[RenderableType]:
         Padding(_memory(plan.memory, width), (0, 1)),
         _heading("Arguments of vllm serve"),
         _flags(plan) if width >= WIDE else _stacked_flags(plan),
+        *_defaults(plan),
     ]
+
+
+def _defaults(plan: Plan) -> Iterator[RenderableType]:
+    """What the server does not say itself and the platform gave it."""
+    if not plan.defaults:
+        return
+    table = _table("field", "value")
+    for one in plan.defaults:
+        table.add_row(Text(one.field), Text(one.value, style="cyan"))
+    yield _heading("By the platform's defaults")
+    yield table
 
 
 def _facts(plan: Plan) -> Iterator[tuple[str, str]]:
@@ -101,6 +114,9 @@ def _facts(plan: Plan) -> Iterator[tuple[str, str]]:
             f"{plan.storage.disk_bytes / GIBIBYTE:.0f} GiB of the node's: "
             + ("caches" if placed else "each pod downloads the weights"),
         )
+    if plan.storage.buffer_bytes is not None:
+        held = plan.storage.buffer_bytes / GIBIBYTE
+        yield "streaming", f"{held:.0f} GiB of the node's memory besides: buffers for the weights"
     start = plan.startup
     yield "start", f"about {start.seconds:.0f} s, given up after {start.budget_seconds:.0f} s"
 
@@ -116,19 +132,29 @@ def _gpus(place: Placement) -> str:
 
 
 def _speed(speed: Performance) -> Iterator[tuple[str, str]]:
+    tokens = first = between = ""
+    if (known := speed.ranges) is not None:
+        made = known.output_tokens_per_second
+        tokens = f"{made.low:,.0f} to {made.high:,.0f}; "
+        first = _between(known.time_to_first_token)
+        between = _between(known.inter_token_latency)
     yield (
         "speed",
         f"about {speed.output_tokens_per_second:,.0f} output tokens a second "
-        f"({speed.requests_per_second:g} requests/s) with {speed.concurrency:,} requests of "
-        f"{speed.prompt_tokens} + {speed.output_tokens} tokens at once; "
-        f"{_seconds(speed.time_to_first_token)} to the first token, "
-        f"{_seconds(speed.inter_token_latency)} between tokens",
+        f"({tokens}{speed.requests_per_second:g} requests/s) with {speed.concurrency:,} requests "
+        f"of {speed.prompt_tokens} + {speed.output_tokens} tokens at once; "
+        f"{_seconds(speed.time_to_first_token)}{first} to the first token, "
+        f"{_seconds(speed.inter_token_latency)}{between} between tokens",
     )
     yield (
         "on a napkin",
         f"at most {speed.napkin_tokens_per_second:,.0f} tokens a second for a request alone: "
         "memory bandwidth over the bytes read for a token",
     )
+
+
+def _between(known: Range) -> str:
+    return f" ({_seconds(known.low)} to {_seconds(known.high)})"
 
 
 def _seconds(value: float) -> str:

@@ -30,6 +30,7 @@ from vllm_operator.sizing.layout.choice import choose
 from vllm_operator.sizing.layout.search import Layout
 from vllm_operator.sizing.memory.coefficients import fingerprint as memory_fingerprint
 from vllm_operator.sizing.performance.coefficients import fingerprint as performance_fingerprint
+from vllm_operator.sizing.performance.intervals import fingerprint as intervals_fingerprint
 
 from . import command, ledger
 from .node_flags import ranks_problem
@@ -107,6 +108,7 @@ def inputs_hash(server: VLLMServer, inputs: PlanningInputs) -> str:
         memory_fingerprint(),
         gpu_performance.fingerprint(),
         performance_fingerprint(),
+        intervals_fingerprint(),
         startup_fingerprint(),
     ]
     draft = draft_fingerprint(server.spec.engine)
@@ -136,7 +138,9 @@ def _plan(
         memory=bytes_of_gpu,
         capacity=ledger.capacity(asked, layout, bytes_of_gpu),
         performance=ledger.expected_performance(asked, layout, bytes_of_gpu),
-        storage=planned_storage(asked.spec, inputs.claim, asked.download_bytes),
+        storage=planned_storage(
+            asked.spec, inputs.claim, asked.download_bytes, command.buffer_bytes(asked, layout)
+        ),
         startup=start,
         flags=arguments,
         rejected=rejected,
