@@ -25,23 +25,25 @@ READ = {
     *("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj", "in_proj", "in_proj_qkv", "in_proj_z"),
     *("in_proj_ba", "q_a_proj", "kv_a_proj_with_mqa", "wq_a", "wkv", "gate", "g_proj"),
     *("c_attn", "c_fc", "c_fc_0", "c_fc_1", "dense_h_to_4h", "fc1", "query_key_value", "w1", "w3"),
-    "wqkv",
-    "shared_expert_gate",
+    *("wqkv", "shared_expert_gate", "f_a_proj", "g_a_proj", "b_proj", "fc_in"),
+    "per_layer_input_gate",
 }
 WRITE = {
     *("o_proj", "down_proj", "out_proj", "wo_b", "c_proj", "dense", "dense_4h_to_h", "fc2", "w2"),
-    "wo",
+    *("wo", "fc_out", "per_layer_projection"),
 }
 OTHER_NAMES = {
     *("ChatGLMModel", "ExaoneForCausalLM", "FalconForCausalLM", "GPT2LMHeadModel"),
     *("GPTBigCodeForCausalLM", "GPTNeoXForCausalLM", "InternLM2ForCausalLM", "Lfm2ForCausalLM"),
-    *("Lfm2MoeForCausalLM", "PhiForCausalLM"),
+    *("Lfm2MoeForCausalLM", "PhiForCausalLM", "BloomForCausalLM", "GPTJForCausalLM"),
+    *("MambaForCausalLM", "FalconMambaForCausalLM", "Mamba2ForCausalLM"),
 }
-"""Families whose feed-forward calls its matrices otherwise."""
+"""Families whose feed-forward calls its matrices otherwise, or that have none."""
 INSIDE = {
     *("q_b_proj", "kv_b_proj", "wq_b", "wo_a"),  # of a latent
     *("conv1d", "conv", "x_proj", "dt_proj", "A"),  # of a recurrent state
     *("wk", "weights_proj", "wkv_gate"),  # of an index
+    *("f_b_proj", "g_b_proj", "dt_bias", "A_log"),  # of Kimi Linear's gates
 }
 OUTPUTS, INPUTS, HEADS, WHOLE = {Split.OUTPUTS}, {Split.INPUTS}, {Split.HEADS}, {Split.WHOLE}
 SPLITS = {
@@ -55,10 +57,15 @@ SPLITS = {
     # GPT-2's feed-forward is divided, GPTBigCode's is not.
     "c_fc": OUTPUTS | WHOLE,
     "c_proj": INPUTS | WHOLE,
-    **dict.fromkeys(("k_proj", "v_proj"), HEADS),
+    # Kimi Linear's delta attention has as many keys and values as queries.
+    **dict.fromkeys(("k_proj", "v_proj"), HEADS | OUTPUTS),
     **dict.fromkeys(("gate", "shared_expert_gate"), WHOLE),
     **dict.fromkeys(("q_a_proj", "kv_a_proj_with_mqa", "wq_a", "wkv"), WHOLE),
     **dict.fromkeys(("wk", "weights_proj", "wkv_gate"), WHOLE),
+    **dict.fromkeys(("f_b_proj", "g_b_proj", "b_proj", "dt_bias", "A_log", "fc_in"), OUTPUTS),
+    **dict.fromkeys(("f_a_proj", "g_a_proj"), WHOLE),
+    **dict.fromkeys(("per_layer_input_gate", "per_layer_projection"), WHOLE),
+    "fc_out": INPUTS,
     "conv1d": OUTPUTS | {Split.GROUPS},
     "in_proj": OUTPUTS | {Split.GROUPS},
     "wq_b": OUTPUTS | WHOLE,
@@ -122,6 +129,24 @@ SHARED = EXPERTS | {"mlp.shared_experts"}
 SPARSE_BLOCK = {"self_attn", "block_sparse_moe", "block_sparse_moe.experts"}
 FEED_FORWARD = {"feed_forward", "feed_forward.experts"}
 PARENTS = {
+    "AfmoeForCausalLM": SHARED,
+    "BloomForCausalLM": {"mlp", "self_attention"},
+    "DeepseekForCausalLM": SHARED,
+    "ExaoneMoeForCausalLM": SHARED,
+    "FalconMambaForCausalLM": {"mamba"},
+    "GPTJForCausalLM": {"attn", "mlp"},
+    "Gemma4ForCausalLM": USUAL | {""},
+    "Glm4vMoeForConditionalGeneration": SHARED,
+    "KimiK25ForConditionalGeneration": SHARED,
+    "KimiLinearForCausalLM": SPARSE_BLOCK | {"mlp", "block_sparse_moe.shared_experts"},
+    "Llama4ForCausalLM": FEED_FORWARD | {"feed_forward.shared_experts", "self_attn"},
+    "Mamba2ForCausalLM": {"mixer"},
+    "MambaForCausalLM": {"mamba"},
+    "MiMoV2FlashForCausalLM": EXPERTS,
+    "MistralLarge3ForCausalLM": SHARED,
+    "Qwen3_5ForCausalLM": USUAL | {"linear_attn"},
+    "Qwen3_5MoeForCausalLM": SHARED | {"linear_attn"},
+    "Step3p7ForConditionalGeneration": USUAL | {"moe", "moe.experts", "moe.shared_experts"},
     "BailingMoeForCausalLM": {"attention", "mlp", "mlp.experts", "mlp.shared_experts"},
     "BailingMoeV2ForCausalLM": {"attention", "mlp", "mlp.experts", "mlp.shared_experts"},
     "ChatGLMModel": {"mlp", "self_attention"},
