@@ -24,6 +24,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from fitting.fit_intervals import calibration, errors_of
 from fitting.fit_performance import HELD_OUT, held_out
 from fitting.performance_runs import DATA, LeftOut, Run, read_runs
 from vllm_operator.sizing.performance.server import PerformanceEstimate
@@ -31,6 +32,11 @@ from vllm_operator.sizing.performance.server import PerformanceEstimate
 TARGET: Final = 0.15
 WIDTH: Final = 118
 """Characters that the tables need; wider terminals are used."""
+FIGURES: Final = {
+    "throughput": "output tokens a second",
+    "between": "time between tokens",
+    "first": "time to the first token",
+}
 RESULT: Final = Path("build/benchmarks/performance_accuracy.json")
 
 Pair = tuple[Run, PerformanceEstimate]
@@ -89,6 +95,13 @@ def throughput_ratios(pairs: Iterable[Pair]) -> list[float]:
     ]
 
 
+def first_token_ratios(pairs: Iterable[Pair]) -> list[float]:
+    """Predicted over measured mean time to the first token, where no request waits for a place."""
+    return [
+        found.time_to_first_token / run.first for run, found in pairs if run.first and not run.waits
+    ]
+
+
 def napkin_time_ratios(pairs: Iterable[Pair]) -> list[float]:
     """Napkin over measured mean time per token."""
     return [run.napkin_seconds / run.tpot for run, _ in pairs if run.tpot]
@@ -105,6 +118,44 @@ def grouped(pairs: Iterable[Pair], key: Callable[[Run], str]) -> dict[str, list[
     for run, found in pairs:
         groups[key(run)].append((run, found))
     return dict(sorted(groups.items()))
+
+
+def by_family(pairs: Iterable[Pair]) -> dict[str, list[Pair]]:
+    """The runs by what their models are made of; a run stands in each of its families."""
+    groups: dict[str, list[Pair]] = defaultdict(list)
+    for run, found in pairs:
+        for family in run.families:
+            groups[family].append((run, found))
+    return dict(sorted(groups.items()))
+
+
+def interval_table(pairs: Sequence[Pair]) -> Table:
+    """What intervals hold of sources that they were not calibrated on."""
+    table = Table(title="Intervals, calibrated on all other sources")
+    for name in ("figure", "runs", "inside", "half-width, median"):
+        table.add_column(name, justify="left" if name == "figure" else "right", no_wrap=True)
+    errors = errors_of(pairs)
+    for figure, name in FIGURES.items():
+        if any(one.figure == figure for one in errors):
+            known = calibration(errors, figure)
+            row = (str(known.runs), f"{known.inside:.0%}", f"{known.half_width:.0%}")
+            table.add_row(name, *row)
+    return table
+
+
+def first_token_table(groups: dict[str, list[Pair]]) -> Table:
+    """One line a group, of the time to the first token."""
+    table = Table(title="Time to the first token, where no request waits for a place")
+    table.add_column("", no_wrap=True)
+    for name in ("runs", "median", "p90", "bias"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, pairs in groups.items():
+        found = Accuracy.of(first_token_ratios(pairs))
+        if found.errors:
+            figures = (found.quantile(0.5), found.quantile(0.9))
+            cells = (*(f"{one:.1%}" for one in figures), f"{found.bias:+.1%}")
+            table.add_row(name, str(len(found.errors)), *cells)
+    return table
 
 
 def accuracy_table(title: str, groups: dict[str, list[Pair]]) -> Table:
@@ -262,6 +313,7 @@ def results(pairs: Sequence[Pair], left_out: Sequence[LeftOut]) -> dict[str, Any
         return {
             "timePerToken": Accuracy.of(time_ratios(some)).to_json_object(),
             "outputThroughput": Accuracy.of(throughput_ratios(some)).to_json_object(),
+            "timeToFirstToken": Accuracy.of(first_token_ratios(some)).to_json_object(),
             "napkin": {
                 "timePerToken": Accuracy.of(napkin_time_ratios(some)).to_json_object(),
                 "outputThroughput": Accuracy.of(napkin_throughput_ratios(some)).to_json_object(),
@@ -272,6 +324,7 @@ def results(pairs: Sequence[Pair], left_out: Sequence[LeftOut]) -> dict[str, Any
         "all": both(pairs),
         "byModel": {key: both(some) for key, some in grouped(pairs, lambda r: r.model).items()},
         "byGPU": {key: both(some) for key, some in grouped(pairs, lambda r: r.gpu_name).items()},
+        "byFamily": {key: both(some) for key, some in by_family(pairs).items()},
         "target": TARGET,
         "runs": [
             {
@@ -283,6 +336,7 @@ def results(pairs: Sequence[Pair], left_out: Sequence[LeftOut]) -> dict[str, Any
                 "predictedSecondsPerToken": round(found.inter_token_latency, 6),
                 "measuredTokensPerSecond": run.throughput,
                 "predictedTokensPerSecond": round(found.output_tokens_per_second, 2),
+                "idleSeconds": round(run.idle, 2),
                 "napkinSecondsPerToken": round(run.napkin_seconds, 6),
                 "napkinTokensPerSecond": round(run.napkin_throughput, 2),
             }
@@ -325,8 +379,12 @@ def main(rows: Path, hold_out: str, rounds: int, every: bool, output: Path) -> N
     if every:
         console.print(runs_table(pairs))
     console.print(accuracy_table("By model", grouped(pairs, lambda run: run.model)))
+    console.print(accuracy_table("By family", by_family(pairs)))
     console.print(accuracy_table("By GPU", grouped(pairs, lambda run: run.gpu_name)))
     console.print(accuracy_table("All runs", {f"held out by {hold_out}": pairs}))
+    console.print(first_token_table({**by_family(pairs), "all": list(pairs)}))
+    if len({run.file for run, _ in pairs}) > 1:
+        console.print(interval_table(pairs))
     console.print(left_out_table(left_out))
     console.print(f"{len(pairs)} runs judged, {len(left_out)} left out")
     output.parent.mkdir(parents=True, exist_ok=True)

@@ -142,7 +142,7 @@ def fitted(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
 
 def simulated(size: int, requests: Sequence[Request], step: float, token: float) -> Measured:
     """The same run in the simulator, with the steps that were fitted."""
-    stage = StageTimes((), (), ((0.0, 0.0, 0.0, None, 0.0, 0.0),), None, token, 0.0, step, 0.0)
+    stage = StageTimes((), (), ((0.0, 0.0, 0.0, None, 0.0),), None, token, 0.0, step, 0.0)
     times = Times(((stage, 1),), host_seconds=0.0, asynchronous=False, ranks=1)
     engine = Engine(
         Setting(size, TOKENS, BLOCKS - 1, BLOCK),

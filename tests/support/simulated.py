@@ -15,7 +15,7 @@ from vllm_operator.sizing.performance.step import StageTimes, Times
 STAGE = StageTimes(
     linears=(),
     experts=(),
-    attention=((0.0, 0.0, 0.0, None, 0.0, 0.0),),
+    attention=((0.0, 0.0, 0.0, None, 0.0),),
     head=None,
     token_seconds=0.0,
     shared_seconds=0.0,

@@ -108,7 +108,7 @@ def advance(s: State, table: StepTable, until: float) -> None:
                     most //= 2
             if blocked and most > 0:
                 context = float(ints[at.CONTEXT])
-                for kind in range(0, len(table.kinds), 6):
+                for kind in range(0, len(table.kinds), 5):
                     # Up to where the mean context fills a window, times grow by equal amounts.
                     left = int(table.kinds[kind + 3] - context / decodes)
                     if left >= 0:
@@ -198,7 +198,7 @@ def advance(s: State, table: StepTable, until: float) -> None:
             slot = s.pieces[number]
             chunk = s.chunk[slot]
             prompts += chunk
-            for kind in range(0, len(table.kinds), 6):
+            for kind in range(0, len(table.kinds), 5):
                 seen = s.computed[slot] + 0.5 * chunk
                 if table.kinds[kind + 3] > 0.0:
                     seen = min(seen, table.kinds[kind + 3])

@@ -16,11 +16,11 @@ NEVER: Final = 1e300
 def attention(s: State, table: StepTable, decodes: float, context: float) -> float:
     """Seconds of the decoding requests' attention."""
     seconds = 0.0
-    for kind in range(0, len(table.kinds), 6):
+    for kind in range(0, len(table.kinds), 5):
         seen = context
         if table.kinds[kind + 3] > 0.0:
             seen = min(context, decodes * table.kinds[kind + 3])
-        seconds += decodes * table.kinds[kind + 5] + table.kinds[kind + 4] * context
+        seconds += decodes * table.kinds[kind + 4]
         seconds += seen * max(table.kinds[kind + 1], table.kinds[kind + 2])
     return seconds
 
@@ -31,11 +31,12 @@ def whole(table: StepTable, tokens: int, sequences: int, attended: float) -> flo
     if tokens < len(table.padded):
         seconds = attended + table.base[table.padded[tokens]]
     else:
-        seconds = attended + table.base[tokens] + table.extra[0]
+        seconds = max(attended + table.base[tokens], table.extra[0])
     seconds += max(table.head[0] * sequences, table.head[1] + table.head[2] * sequences)
     seconds += table.head[3] * sequences
-    host = table.extra[1] * sequences
+    host = table.extra[1] * sequences + table.extra[3]
     seconds = max(seconds, host) if table.extra[2] else seconds + host
+    seconds = max(seconds, table.extra[4] * sequences)
     return float(seconds * table.bend[1] if sequences > table.bend[0] else seconds)
 
 

@@ -83,11 +83,12 @@ class StepTable(NamedTuple):
     head: Any
     """Arithmetic a sampled token, weights, activations and sampling a sampled token."""
     kinds: Any
-    """Six figures for each kind of attention, as ``StageTimes.attention``; window 0 for none."""
+    """Five figures for each kind of attention, as ``StageTimes.attention``; window 0 for none."""
     padded: Any
     """By tokens: the captured size that such a step is padded to."""
     extra: Any
-    """What a step adds without a graph; the host's time a sequence; 1 where that is hidden."""
+    """What a step takes at least without a graph; the host's time a sequence; 1 where that is
+    hidden; the host's time a step, where it is; the API server's time a sequence."""
     bend: Any
     """Sequences, and the factor of a larger step."""
 
@@ -118,7 +119,7 @@ def captured_sizes(max_num_seqs: int, tokens: int, largest: int = LARGEST_GRAPH)
 
 def step_table(hardware: Hardware, truth: Truth, max_num_seqs: int, tokens: int) -> StepTable:
     """The times of an engine with such limits."""
-    base, head, kinds, eager, host = _tables(hardware, truth)
+    base, head, kinds, extra = _tables(hardware, truth)
     padded, size = [0], 0
     largest = hardware.largest_graph
     for size in captured_sizes(max_num_seqs, tokens, largest) if largest else ():
@@ -128,15 +129,16 @@ def step_table(hardware: Hardware, truth: Truth, max_num_seqs: int, tokens: int)
         head=head,
         kinds=kinds,
         padded=integers(padded),
-        extra=floats([eager, host, float(hardware.graphs.asynchronous)]),
+        extra=extra,
         bend=floats([float(truth.bend_batch), truth.bend_factor]),
     )
 
 
 @lru_cache(maxsize=8)
-def _tables(hardware: Hardware, truth: Truth) -> tuple[Any, Any, Any, float, float]:
-    stage, eager = scaled(hardware.graphs, truth), scaled(hardware.eager, truth)
-    body = replace(stage, head=None)
+def _tables(hardware: Hardware, truth: Truth) -> tuple[Any, Any, Any, Any]:
+    times = hardware.graphs if hardware.largest_graph else hardware.eager
+    stage = scaled(times, truth)
+    body = replace(stage, head=None, launch_seconds=0.0)
     sizes = map(float, range(LARGEST_STEP + 1))
     base = [body.seconds(0.0, 0.0, tokens, 0.0, tokens) for tokens in sizes]
     arithmetic, weights, activations = stage.head or (0.0, 0.0, 0.0)
@@ -144,8 +146,15 @@ def _tables(hardware: Hardware, truth: Truth) -> tuple[Any, Any, Any, float, flo
         floats(base),
         floats([arithmetic, weights, activations, stage.sample_seconds if stage.head else 0.0]),
         floats([float(part or 0.0) for kind in stage.attention for part in kind]),
-        eager.fixed_seconds - stage.fixed_seconds,
-        hardware.graphs.host_seconds * truth.overhead,
+        floats(
+            [
+                stage.launch_seconds,
+                times.host_seconds * truth.overhead,
+                float(times.asynchronous),
+                times.host_step_seconds * truth.overhead,
+                times.answer_seconds * truth.overhead,
+            ]
+        ),
     )
 
 
@@ -168,12 +177,13 @@ def scaled(times: Times, truth: Truth) -> StageTimes:
         linears=tuple(matrix(one) for one in stage.linears),
         experts=tuple(experts(one) for one in stage.experts),
         attention=tuple(
-            (first * compute, later * compute, read * cache, window, index * cache, state * cache)
-            for first, later, read, window, index, state in stage.attention
+            (first * compute, later * compute, read * cache, window, state * cache)
+            for first, later, read, window, state in stage.attention
         ),
         head=matrix(stage.head) if stage.head else None,
         token_seconds=stage.token_seconds * bandwidth,
         fixed_seconds=stage.fixed_seconds * truth.overhead,
+        launch_seconds=stage.launch_seconds * truth.overhead,
         sample_seconds=stage.sample_seconds * bandwidth,
     )
 

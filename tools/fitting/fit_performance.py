@@ -100,6 +100,7 @@ HELD_OUT: Final[Mapping[str, Callable[[Run], str]]] = {
     "model": lambda run: run.base,
     "gpu": lambda run: run.gpu.name,
     "publisher": lambda run: run.publisher,
+    "source": lambda run: run.file,
 }
 """What runs are held out by."""
 
@@ -113,8 +114,11 @@ def held_out(
     """
     key = HELD_OUT[by]
     predicted = []
+    fitted: dict[tuple[int, ...], Values] = {}
     for group in sorted({key(run) for run in runs}):
-        values = fit([run for run in others or runs if key(run) != group], rounds=rounds)
+        seen = [run for run in others or runs if key(run) != group]
+        numbers = tuple(run.number for run in seen)
+        values = fitted[numbers] = fitted.get(numbers) or fit(seen, rounds=rounds)
         predicted += [
             (run, run.predict(coefficients(values, run.gpu))) for run in runs if key(run) == group
         ]

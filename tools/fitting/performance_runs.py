@@ -11,12 +11,14 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from vllm_operator.api.quantity import GIBIBYTE
+from vllm_operator.engine.architectures import TABLE
 from vllm_operator.engine.defaults import batch_defaults, gpu_memory_utilization
+from vllm_operator.engine.tables import rows
 from vllm_operator.engine.versions import Version
 from vllm_operator.errors import PlanningError
 from vllm_operator.hardware import catalogue as products
@@ -24,17 +26,34 @@ from vllm_operator.hardware import performance as gpus
 from vllm_operator.hardware.performance import GPUPerformance
 from vllm_operator.models import catalogue as models
 from vllm_operator.models.architecture import architecture_from_config
+from vllm_operator.models.caches import StateCache
 from vllm_operator.models.shapes import Architecture
 from vllm_operator.sizing.performance.coefficients import Coefficients
+from vllm_operator.sizing.performance.intervals import Kind, kind_of
 from vllm_operator.sizing.performance.server import PerformanceEstimate, server
 from vllm_operator.sizing.performance.work import Work, work_of
+from vllm_operator.sizing.split.parallelism import Parallelism
 
 ROOT: Final = Path(__file__).parents[2]
 DATA: Final = ROOT / "benchmarks" / "data" / "vllm_serving_benchmarks.csv"
+UNSEEN: Final = DATA.with_name("vllm_serving_benchmarks_unseen.csv")
+"""Ten newer sources that neither the model's structure nor its coefficients have seen."""
 UNSTATED_VERSION: Final = Version((0, 12, 0))
-"""Taken for runs that do not say their version (all are of the end of 2025)."""
+"""Taken for runs that do not say their version (of the end of 2025 and later), where it serves the
+model; else the first that does."""
 OTHER_MEMORY: Final = 3 * GIBIBYTE
 """Activations, graphs and buffers beside weights and KV cache, of a GPU's budget."""
+NOMINAL: Final = 0.05
+"""Share by which outputs may end before what was asked for and still count as of one length."""
+MANY_EXPERTS: Final = 64
+"""Routed experts of a layer from which on they are many and small."""
+MANY: Final = 200
+"""Requests at once from which on the API server's and the client's beginning is told apart."""
+AT_ONCE: Final = 5.0
+"""Waiting before the first of all first tokens over the time in which they came, from which on they
+came at once."""
+ROUND: Final = 0.01
+"""Share by which a prompt's length may be off a round number: special tokens, retokenising."""
 SEVERAL_TOKENS: Final = 1.3
 """Mean time between chunks over mean time per token, from which on chunks hold several tokens."""
 
@@ -48,9 +67,13 @@ class Run:
     model: str
     gpu_name: str
     gpu: GPUPerformance
+    kind: Kind
+    """What its intervals depend on."""
+    families: tuple[str, ...]
+    """What it stands for in tables: its attention, its experts, its quantisation."""
     work: Work
     version: Version
-    tensor: int
+    split: Parallelism
     prompt: float
     output: float
     requests: int
@@ -67,8 +90,29 @@ class Run:
     tpot: float | None
     """Measured mean seconds between tokens."""
     throughput: float | None
-    """Measured output tokens a second."""
+    """Measured output tokens a second, from when the first request was served."""
+    first: float | None
+    """Measured mean seconds to the first token, waiting in the server included; None where prompts
+    were cached."""
+    idle: float
+    """Seconds in which the client and the API server took requests in and nothing was served."""
     source: str
+
+    @property
+    def tensor(self) -> int:
+        """Tensor-parallel ranks."""
+        return self.split.tensor
+
+    @property
+    def waits(self) -> bool:
+        """Whether requests wait for a place in the batch."""
+        places = self.split.data * min(self.sequences, self.kv_concurrency)
+        return min(self.requests, self.concurrency) > places
+
+    @property
+    def file(self) -> str:
+        """The document that the run stands in: its address without the line."""
+        return self.source.partition("#")[0]
 
     @property
     def base(self) -> str:
@@ -119,6 +163,13 @@ class Run:
             found=found,
         )
         burst = engine.burst(self.prompt, self.output, self.requests, varied=self.varied)
+        if self.concurrency < self.requests:
+            held = min(self.concurrency, self.sequences)
+            # Requests of one length end together, and the next begin together.
+            together = engine.burst(self.prompt, self.output, held)
+            alone = engine.steady(self.prompt, self.output, held)
+            first = (alone if self.varied else together).time_to_first_token
+            return replace(burst, time_to_first_token=first)
         if math.isinf(self.rate) or self.requests / self.rate < 0.5 * (
             self.requests / burst.requests_per_second
         ):
@@ -143,11 +194,11 @@ class _UnusableError(Exception):
 def read_runs(path: Path = DATA) -> tuple[list[Run], list[LeftOut]]:
     """The runs of a file, and those that cannot be judged."""
     with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    copied = _copied(rows)
+        read = list(csv.DictReader(file))
+    copied = _copied(read)
     runs: list[Run] = []
     left_out: list[LeftOut] = []
-    for number, row in enumerate(rows, start=1):
+    for number, row in enumerate(read, start=1):
         try:
             if number in copied:
                 raise _UnusableError("the source gives the same figures for two kinds of GPU")
@@ -157,10 +208,10 @@ def read_runs(path: Path = DATA) -> tuple[list[Run], list[LeftOut]]:
     return runs, left_out
 
 
-def _copied(rows: Sequence[Mapping[str, str]]) -> set[int]:
+def _copied(read: Sequence[Mapping[str, str]]) -> set[int]:
     seen: dict[tuple[str, ...], list[tuple[int, str]]] = defaultdict(list)
     keys = ("model_id", "output_tok_s", "mean_ttft_ms", "mean_tpot_ms", "mean_itl_ms")
-    for number, row in enumerate(rows, start=1):
+    for number, row in enumerate(read, start=1):
         seen[tuple(row[key] for key in keys)].append((number, row["gpu_name"]))
     return {
         number
@@ -175,20 +226,21 @@ def _run(number: int, row: Mapping[str, str]) -> Run:
     tpot, throughput = _figure(row["mean_tpot_ms"]), _figure(row["output_tok_s"])
     if tpot is None and throughput is None:
         raise _UnusableError("neither time per token nor output throughput is given")
-    prompt, output = _figure(row["input_len"]), _figure(row["output_len"])
-    if prompt is None or output is None:
-        raise _UnusableError("lengths of prompts or outputs are not given")
-    tensor = _tensor(row)
+    prompt, output = _lengths(row)
+    split = _split(row)
+    for flag, why in UNTOLD.items():
+        if flag in notes:
+            raise _UnusableError(why)
     between_chunks = _figure(row["mean_itl_ms"])
     if between_chunks and tpot and output > 500 and between_chunks > SEVERAL_TOKENS * tpot:
         raise _UnusableError("chunks hold several tokens: speculative decoding, not told how much")
     gpu, product = gpus.find(row["gpu_name"]), products.find(row["gpu_name"])
     if gpu is None or product is None:
         raise _UnusableError("unknown GPU")
-    version = Version.parse(row["vllm_version"]) if row["vllm_version"] else UNSTATED_VERSION
     architecture = _architecture(row["model_id"])
+    version = _version(row, architecture)
     kv_bytes = 1.0 if "fp8 kv" in notes.casefold() else 2.0
-    work = work_of(architecture, tensor=tensor, kv_element_bytes=kv_bytes)
+    work = work_of(architecture, split, kv_element_bytes=kv_bytes)
     defaults = batch_defaults(version, product.memory_bytes, gpu.name)
     requests, concurrency, rate = _load(row)
     pool = _stated_pool(notes)
@@ -197,40 +249,108 @@ def _run(number: int, row: Mapping[str, str]) -> Run:
         pool = budget - resident_bytes(architecture, work) - OTHER_MEMORY
     if pool < work.cache_bytes(prompt + output):
         raise _UnusableError("the model as described does not fit: an unstated quantisation")
+    sequences = _flag(notes, "max-num-seqs") or defaults.max_num_seqs
+    held = pool / work.cache_bytes(prompt + output / 2)
+    idle, served = _idle(row, requests, split.data * min(sequences, held)), 1.0
+    if idle and throughput:
+        served = 1.0 - idle * throughput / (requests * output)
+    first = _figure(row["mean_ttft_ms"])
+    if first is not None:
+        first = first / 1000 - idle
+        least = _least_first_seconds(work, gpu, prompt, min(float(requests), concurrency))
+        first = first if first >= least else None
     return Run(
         number=number,
         model=row["model_id"],
         gpu_name=row["gpu_name"],
         gpu=gpu,
+        kind=kind_of(architecture),
+        families=_families(architecture, split, row["quantization"]),
         work=work,
         version=version,
-        tensor=tensor,
+        split=split,
         prompt=prompt,
         output=output,
         requests=requests,
         concurrency=concurrency,
         rate=rate,
         batched_tokens=_flag(notes, "max-num-batched-tokens") or defaults.max_num_batched_tokens,
-        sequences=_flag(notes, "max-num-seqs") or defaults.max_num_seqs,
-        kv_concurrency=pool / work.cache_bytes(prompt + output / 2),
-        asynchronous=True if "--async-scheduling" in notes else None,
+        sequences=sequences,
+        kv_concurrency=held,
+        asynchronous=True if "--async-scheduling" in notes and split.pipeline == 1 else None,
         eager="--enforce-eager" in notes,
-        varied=not _alike(row),
+        varied=not _alike(row, output),
         tpot=None if tpot is None else tpot / 1000,
-        throughput=throughput,
+        throughput=throughput / served if throughput else None,
+        first=first,
+        idle=idle,
         source=row["source_url"],
     )
 
 
-def _tensor(row: Mapping[str, str]) -> int:
-    if "different nodes" in row["notes"]:
+UNTOLD: Final = {
+    "--speculative-config": "speculative decoding, not told how many drafts were taken",
+    "decode-context-parallel": "context parallelism, which the model does not describe",
+}
+
+
+def _lengths(row: Mapping[str, str]) -> tuple[float, float]:
+    """Mean tokens of prompts and outputs: those that were served, where the figures tell them."""
+    prompt, output = _figure(row["input_len"]), _figure(row["output_len"])
+    if prompt is None or output is None:
+        raise _UnusableError("lengths of prompts or outputs are not given")
+    told = re.search(r"(\d+) requests in ([0-9.]+) s", row["notes"])
+    made, all_tokens = _figure(row["output_tok_s"]), _figure(row["total_tok_s"])
+    if told and made:
+        each = float(told[2]) / int(told[1])
+        if abs(made * each / output - 1) > NOMINAL:
+            output = made * each
+        if all_tokens and abs((all_tokens - made) * each / prompt - 1) > NOMINAL:
+            prompt = (all_tokens - made) * each
+    return prompt, output
+
+
+def _version(row: Mapping[str, str], architecture: Architecture) -> Version:
+    if row["vllm_version"]:
+        return Version.parse(row["vllm_version"])
+    spans = [one for one in rows(TABLE) if one["architecture"] == architecture.name]
+    first = [Version.parse(one["since"]) for one in spans]
+    return max([UNSTATED_VERSION, *first[:1]], key=lambda version: version.release)
+
+
+def _split(row: Mapping[str, str]) -> Parallelism:
+    """How the GPUs were divided, by the row and by the flags of its command."""
+    notes = row["notes"]
+    if "different nodes" in notes:
         raise _UnusableError("tensor parallel over a network whose bandwidth is not given")
     if not row["num_gpus"]:
         raise _UnusableError("number of GPUs is not given")
     number = int(row["num_gpus"])
-    if not row["tp"] and number > 1:
+    data = _flag(notes, "data-parallel-size") or _flag(notes, "dp", dashes="-") or 1
+    pipeline = _flag(notes, "pipeline-parallel-size") or _flag(notes, "pp", dashes="-") or 1
+    if not row["tp"] and number > 1 and data == pipeline == 1:
         raise _UnusableError("how the GPUs were divided (tensor, pipeline, data) is not given")
-    return int(row["tp"] or number)
+    tensor = int(row["tp"] or max(1, number // (data * pipeline)))
+    return Parallelism(tensor, pipeline, data, "--enable-expert-parallel" in notes)
+
+
+def _families(architecture: Architecture, split: Parallelism, stored: str) -> tuple[str, ...]:
+    found = ["dense"]
+    if architecture.has_experts:
+        many = architecture.routed_experts >= MANY_EXPERTS
+        found = ["many small experts" if many else "few experts"]
+    if architecture.sparse or architecture.compressed:
+        found.append("sparse attention")
+    elif architecture.latent:
+        found.append("latent attention")
+    if any(isinstance(one, StateCache) for kind in architecture.kinds for one in kind.kept):
+        found.append("recurrent layers")
+    if split.expert:
+        found.append("expert parallel")
+    if split.pipeline > 1:
+        found.append("pipeline parallel")
+    quantization = stored.split()[0] if stored else "none"
+    return (*found, f"weights: {'16 bits' if quantization == 'none' else quantization}")
 
 
 def _architecture(model_id: str) -> Architecture:
@@ -270,17 +390,48 @@ def _stated_pool(notes: str) -> float | None:
     return float(found[1]) * GIBIBYTE if found else None
 
 
-def _alike(row: Mapping[str, str]) -> bool:
-    """Whether all requests have one length: the random data set, or lengths in round numbers.
+def _alike(row: Mapping[str, str], output: float) -> bool:
+    """Whether all requests have one length: the random data set, or prompts of a round number of
+    tokens, and outputs as long as was asked for.
 
-    ShareGPT, which the others use, has outputs of all lengths.
+    ShareGPT, which the others use, has prompts and outputs of all lengths.
     """
-    return "random" in row["notes"] or row["output_len"].partition(".")[2].strip("0") == ""
+    if abs(output / float(row["output_len"]) - 1) > NOMINAL:
+        return False
+    prompt = float(row["input_len"])
+    near = min(abs(prompt / (round(prompt / step) * step or step) - 1) for step in (1000, 1024))
+    return "random" in row["notes"] or near < ROUND or abs(prompt / 128 - 1) < ROUND
 
 
-def _flag(notes: str, name: str) -> int | None:
-    found = re.search(rf"--{name}[ =](\d+)", notes)
+def _flag(notes: str, name: str, dashes: str = "--") -> int | None:
+    found = re.search(rf"(?<!-){dashes}{name}[ =](\d+)", notes)
     return int(found[1]) if found else None
+
+
+def _idle(row: Mapping[str, str], requests: int, places: float) -> float:
+    """Seconds until the first of many requests that were sent at once was served.
+
+    First tokens that come evenly from t to u have their median midway, so t = 2 x median - u, with
+    the 99th percentile for u. Nothing is told where requests wait for places, nor where all first
+    tokens come at once: the server then computed while requests were taken in.
+    """
+    median, last = _figure(row["median_ttft_ms"]), _figure(row["p99_ttft_ms"])
+    at_once = "rate=inf" in row["concurrency_or_rate"]
+    if not MANY <= requests <= places or not at_once or median is None or last is None:
+        return 0.0
+    idle = 2 * median - last
+    return idle / 1000 if 0 < idle < AT_ONCE * (last - idle) else 0.0
+
+
+def _least_first_seconds(work: Work, gpu: GPUPerformance, prompt: float, together: float) -> float:
+    """Mean seconds to the first token of so many requests at once, at the GPU's peak arithmetic and
+    without attention: what is faster had its prompts in the prefix cache."""
+    seconds = sum(
+        one.flops / gpu.flops(one.compute) * count
+        for stage, count in work.stages
+        for one in stage.multiplications
+    )
+    return prompt * seconds * (together + 1) / 2
 
 
 def _figure(cell: str) -> float | None:

@@ -162,6 +162,21 @@ class Capacity(ResourceModel):
     )
 
 
+class Range(ResourceModel):
+    """Where nine of ten measurements lie."""
+
+    low: float = required("Lower end.")
+    high: float = required("Upper end.")
+
+
+class PerformanceRanges(ResourceModel):
+    """Where nine of ten measurements of such servers lie, whose model was not fitted to."""
+
+    time_to_first_token: Range = required("Seconds to the first token.")
+    inter_token_latency: Range = required("Seconds between tokens.")
+    output_tokens_per_second: Range = required("Output tokens a second.")
+
+
 class Performance(ResourceModel):
     """One replica in steady state at that concurrency."""
 
@@ -173,6 +188,9 @@ class Performance(ResourceModel):
     output_tokens_per_second: float = required("Output tokens a second.")
     requests_per_second: float = required("Requests a second.")
     napkin_tokens_per_second: float = required("Bandwidth over bytes: the figure on a napkin.")
+    ranges: PerformanceRanges | None = field(
+        "How far the figures may be off; none in plans that an older operator made."
+    )
 
 
 class PlannedStorage(ResourceModel):

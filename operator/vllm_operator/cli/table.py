@@ -17,6 +17,7 @@ from vllm_operator.api.plan import (
     Performance,
     Placement,
     Plan,
+    Range,
     RejectedCandidate,
     Unplanned,
 )
@@ -131,19 +132,29 @@ def _gpus(place: Placement) -> str:
 
 
 def _speed(speed: Performance) -> Iterator[tuple[str, str]]:
+    tokens = first = between = ""
+    if (known := speed.ranges) is not None:
+        made = known.output_tokens_per_second
+        tokens = f"{made.low:,.0f} to {made.high:,.0f}; "
+        first = _between(known.time_to_first_token)
+        between = _between(known.inter_token_latency)
     yield (
         "speed",
         f"about {speed.output_tokens_per_second:,.0f} output tokens a second "
-        f"({speed.requests_per_second:g} requests/s) with {speed.concurrency:,} requests of "
-        f"{speed.prompt_tokens} + {speed.output_tokens} tokens at once; "
-        f"{_seconds(speed.time_to_first_token)} to the first token, "
-        f"{_seconds(speed.inter_token_latency)} between tokens",
+        f"({tokens}{speed.requests_per_second:g} requests/s) with {speed.concurrency:,} requests "
+        f"of {speed.prompt_tokens} + {speed.output_tokens} tokens at once; "
+        f"{_seconds(speed.time_to_first_token)}{first} to the first token, "
+        f"{_seconds(speed.inter_token_latency)}{between} between tokens",
     )
     yield (
         "on a napkin",
         f"at most {speed.napkin_tokens_per_second:,.0f} tokens a second for a request alone: "
         "memory bandwidth over the bytes read for a token",
     )
+
+
+def _between(known: Range) -> str:
+    return f" ({_seconds(known.low)} to {_seconds(known.high)})"
 
 
 def _seconds(value: float) -> str:

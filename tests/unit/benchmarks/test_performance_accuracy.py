@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from dataclasses import replace
 from io import StringIO
 
@@ -8,12 +9,14 @@ import performance_accuracy as accuracy
 import pytest
 from rich.console import Console
 
-from fitting import fit_performance
+from fitting import fit_intervals, fit_performance, performance_runs
+from fitting.fit_intervals import Error
 from fitting.performance_priors import FIXED, PRIORS
 from fitting.performance_runs import DATA, Run, read_runs
 from vllm_operator.hardware import performance as gpus
 
 RUNS, LEFT_OUT = read_runs()
+UNSEEN, _ = read_runs(performance_runs.UNSEEN)
 ONE = next(run for run in RUNS if run.tpot and run.throughput)
 
 
@@ -104,3 +107,95 @@ def test_every_coefficient_of_the_model_is_fitted_or_fixed():
 def test_a_fit_of_no_rounds_stays_where_it_starts():
     values = fit_performance.fit([ONE], rounds=0)
     assert values == fit_performance.start()
+
+
+def run_of(model: str, **given: object) -> Run:
+    return next(
+        run
+        for run in (*RUNS, *UNSEEN)
+        if run.model.endswith(model) and all(getattr(run, k) == v for k, v in given.items())
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "families"),
+    [
+        ("Qwen3-14B-AWQ", ("dense", "weights: awq")),
+        ("DeepSeek-V3.2", ("many small experts", "sparse attention", "weights: fp8")),
+        ("DeepSeek-R1-0528", ("many small experts", "latent attention", "weights: fp8")),
+        ("gpt-oss-20b", ("few experts", "weights: mxfp4")),
+    ],
+)
+def test_a_run_stands_for_the_families_of_its_model(model: str, families: tuple[str, ...]):
+    assert run_of(model).families == families
+
+
+def test_experts_that_were_whole_on_each_rank_are_predicted_so():
+    assert {run.number for run in RUNS if run.split.expert} == {51, 58, 92, 94}
+
+
+def test_outputs_that_ended_early_are_as_long_as_what_was_made():
+    assert run_of("Kimi-K2-Thinking").output == pytest.approx(389.6, abs=0.5)
+
+
+def test_prompts_of_a_random_data_set_have_outputs_of_one_length():
+    assert {run.varied for run in RUNS if run.model == "Qwen/Qwen2-72B"} == {False}
+    assert {run.varied for run in RUNS if "V3.2" in run.model and run.prompt < 300} == {True, False}
+
+
+def test_what_was_drafted_is_not_judged():
+    reasons = {one.number: one.reason for one in LEFT_OUT}
+    assert reasons[135] == "speculative decoding, not told how many drafts were taken"
+
+
+def test_seconds_in_which_nothing_was_served_are_no_time_of_the_engine():
+    slow = run_of("DeepSeek-R1-0528", requests=1000, output=4.0)
+    assert slow.idle == pytest.approx(16.54, abs=0.01)
+    assert slow.throughput == pytest.approx(4000 / (22.07 - 16.54), rel=0.01)
+
+
+def test_first_tokens_that_came_before_the_arithmetic_was_done_tell_of_a_cache():
+    # 20 prompts of 1,023 tokens: 310 TFLOP, a second of an A100, and the mean came after 0.2 s.
+    assert [run.first for run in RUNS if run.number in (18, 19)] == [
+        pytest.approx(0.4921, abs=0.05),
+        None,
+    ]
+
+
+def test_no_run_whose_requests_wait_for_places_has_idle_seconds():
+    assert [run.number for run in RUNS if run.waits and run.idle] == []
+
+
+def test_the_newer_sources_have_no_run_in_common_with_those_that_are_fitted():
+    assert {run.file for run in UNSEEN}.isdisjoint({run.file for run in RUNS})
+    assert len({run.model for run in UNSEEN} - {run.model for run in RUNS}) == 7
+
+
+def error(log: float, source: str = "a") -> Error:
+    return Error("between", "dense", log, source)
+
+
+def test_nine_of_ten_errors_lie_within_the_factor():
+    errors = [error(0.01 * number) for number in range(1, 20)]
+    assert fit_intervals.factor(errors) == pytest.approx(math.exp(0.18))
+
+
+def test_a_kind_with_few_runs_has_the_factor_of_all():
+    few = [Error("between", "latent", 2.0, "b")] * 3
+    found = fit_intervals.factors([error(0.01 * number) for number in range(100)] + few)
+    assert found["between", "dense"] == pytest.approx(math.exp(0.9), rel=0.01)
+    assert found["between", "latent"] == found["between", "experts"] < 2.7
+
+
+def test_intervals_are_judged_on_sources_that_they_were_not_calibrated_on():
+    errors = [error(0.1, "a")] * 20 + [error(0.3, "b")] * 5
+    known = fit_intervals.calibration(errors, "between")
+    assert (known.runs, known.inside) == (25, 0.8)
+
+
+def test_the_intervals_that_ship_know_every_figure_and_kind():
+    with fit_intervals.INTERVALS.open(encoding="utf-8", newline="") as file:
+        known = {(row["figure"], row["kind"]) for row in csv.DictReader(file)}
+    kinds = ("dense", "experts", "latent", "unmeasured")
+    figures = ("throughput", "between", "first")
+    assert known == {(figure, kind) for figure in figures for kind in kinds}

@@ -133,6 +133,19 @@ def test_the_speed_is_said_beside_that_on_a_napkin() -> None:
     assert not [one for one in lines(plan()) if one.startswith(("speed", "on a napkin"))]
 
 
+def test_beside_each_figure_of_the_speed_stands_where_nine_of_ten_measurements_lie() -> None:
+    ranges = {
+        "timeToFirstToken": {"low": 0.9, "high": 2.5},
+        "interTokenLatency": {"low": 0.024, "high": 0.0388},
+        "outputTokensPerSecond": {"low": 3600, "high": 5800},
+    }
+    assert fact("speed", performance={**PERFORMANCE, "ranges": ranges}) == (
+        "about 4,568 output tokens a second (3,600 to 5,800; 17.8 requests/s) with 1,200 requests "
+        "of 1024 + 256 tokens at once; 1.5 s (900 ms to 2.5 s) to the first token, 30.5 ms "
+        "(24 ms to 38.8 ms) between tokens"
+    )
+
+
 @pytest.mark.parametrize(("seconds", "said"), [(1.0, "1 s"), (0.999, "999 ms")])
 def test_less_than_a_second_is_said_in_milliseconds(seconds: float, said: str) -> None:
     performance = {**PERFORMANCE, "timeToFirstToken": seconds}

@@ -100,10 +100,13 @@ PERFECT = Coefficients(
     elementwise_passes=0,
     step_seconds=0,
     ranks_seconds=0,
-    layer_seconds=0,
-    expert_layer_seconds=0,
-    eager_layer_seconds=0,
+    kernel_seconds=0,
+    launch_seconds=0,
+    eager_launch_seconds=0,
     sequence_seconds=0,
+    answer_seconds=0,
+    logit_passes=0,
+    expert_skew=1,
     all_reduce_seconds=0,
     link_efficiency=1,
     network_bandwidth=50e9,
@@ -208,6 +211,12 @@ def test_a_prompt_takes_as_long_as_its_pieces():
     assert whole.time_to_first_token < pieces.time_to_first_token < 1.5 * whole.time_to_first_token
 
 
+def test_a_request_waits_for_the_step_that_it_arrives_in():
+    given = {"prompt_tokens": 64, "output_tokens": 512}
+    alone, many = (load(concurrency=number, **given) for number in (1, 128))
+    assert many.time_to_first_token > alone.time_to_first_token + many.inter_token_latency
+
+
 def test_the_kv_cache_limits_the_batch():
     limited = load(concurrency=64, kv_concurrency=8)
     assert limited.batch <= 8
@@ -237,6 +246,19 @@ def test_eager_execution_is_slower():
         load(concurrency=1, enforce_eager=True).inter_token_latency
         > load(concurrency=1).inter_token_latency
     )
+
+
+def test_a_step_that_no_cuda_graph_holds_takes_as_long_as_its_launches():
+    found = replace(PERFECT, launch_seconds=1.0)
+    times = ready(found=found, max_num_seqs=1024).times
+    assert times.step(513, 100, 0, 0) == pytest.approx(32 * 11, rel=0.01)
+    assert times.step(512, 100, 0, 0) < 1
+
+
+def test_few_sequences_capture_few_graphs():
+    found = replace(PERFECT, launch_seconds=1.0)
+    small, large = (ready(found=found, max_num_seqs=seqs).times for seqs in (16, 64))
+    assert small.step(0, 0, 64, 0) > 1 > large.step(0, 0, 64, 0)
 
 
 def test_scheduling_ahead_hides_the_hosts_work():
@@ -299,8 +321,8 @@ def test_every_product_has_its_figures(product):
 
 
 def test_a_product_without_a_known_memory_has_its_figures_too():
-    assert catalogue.find("NVIDIA-GB10") is None
-    assert gpu("NVIDIA GB10").memory_bandwidth == 273e9
+    assert catalogue.find("Jetson AGX Thor") is None
+    assert catalogue.find("NVIDIA-RTX-6000D") is None
 
 
 @pytest.mark.parametrize("row", gpus.products(), ids=lambda row: row.name)

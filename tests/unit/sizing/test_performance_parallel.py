@@ -65,12 +65,19 @@ def test_stages_together_read_what_one_gpu_would():
 
 def test_a_token_passes_through_one_stage_after_the_other():
     one, two = times(Parallelism()), times(Parallelism(pipeline=2))
-    slower = 2 * FOUND.ranks_seconds + FOUND.step_seconds + FOUND.all_reduce_seconds
-    assert two.step(1, 1000, 0, 0) == pytest.approx(one.step(1, 1000, 0, 0) + slower, rel=0.01)
+    slower = FOUND.all_reduce_seconds
+    assert two.step(1, 1000, 0, 0) == pytest.approx(one.step(1, 1000, 0, 0) + slower, rel=0.001)
+
+
+def test_every_stage_has_its_work_on_the_host_where_nothing_is_scheduled_ahead():
+    ahead, behind = (times(Parallelism(pipeline=2), ahead=one) for one in (True, False))
+    slower = 2 * (FOUND.step_seconds + FOUND.ranks_seconds) + FOUND.sequence_seconds
+    assert behind.step(1, 1000, 0, 0) == pytest.approx(ahead.step(1, 1000, 0, 0) + slower)
 
 
 def test_a_full_pipeline_is_as_fast_as_its_slowest_stage():
-    staged = times(Parallelism(pipeline=4))
+    idle = replace(FOUND, step_seconds=0, ranks_seconds=0, sequence_seconds=0, answer_seconds=0)
+    staged = times(Parallelism(pipeline=4), found=idle)
     slowest = max(stage.seconds(16, 1000, 0, 0, 16) for stage, _ in staged.stages)
     assert staged.step(16, 1000, 0, 0, in_flight=4) == pytest.approx(4 * slowest)
 
@@ -110,7 +117,8 @@ def test_what_stages_hand_over_comes_over_the_network_only_between_nodes():
 )
 def test_a_server_on_two_nodes_is_never_faster_than_on_one(split):
     near, far = (load(split, EXPERTS, nodes=nodes, concurrency=256) for nodes in (1, 2))
-    assert far.output_tokens_per_second < near.output_tokens_per_second
+    assert far.output_tokens_per_second <= near.output_tokens_per_second
+    assert far.time_to_first_token >= near.time_to_first_token
 
 
 def test_a_pipeline_over_nodes_beats_tensor_parallelism_over_nodes():
@@ -171,9 +179,9 @@ def test_the_fullest_rank_has_more_than_its_share_of_tokens_and_never_all_twice(
     assert touched <= 1
 
 
-def test_with_many_tokens_every_rank_has_its_share():
+def test_with_many_tokens_the_fullest_rank_has_what_routers_prefer():
     visits, touched = spread(4).fullest(1_000_000, 1.0)
-    assert visits == pytest.approx(1_000_000, rel=0.01)
+    assert visits == pytest.approx(FOUND.expert_skew * 1_000_000, rel=0.01)
     assert touched == 1
 
 

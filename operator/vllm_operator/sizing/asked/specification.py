@@ -127,7 +127,7 @@ def read_specification(
         problems.append(problem)
     checkpoint = _collected(problems, lambda: _architecture(spec, inputs))
     if checkpoint is not None and version is not None:
-        checkpoint = with_length_of(checkpoint, version)
+        checkpoint = with_length_of(checkpoint, version, engine.max_model_len)
     architecture = checkpoint
     if checkpoint is not None and version is not None and engine.quantization is not None:
         stored, method, release = checkpoint, engine.quantization, version

@@ -25,6 +25,9 @@ class Coefficients:
     reaches half of ``compute``."""
     expert_compute: float
     """The same for grouped multiplications of routed experts, as a factor on ``compute``."""
+    expert_skew: float
+    """Tokens of the fullest rank over those that even routing would give it, with whole experts on
+    each rank."""
     expert_padding: float
     """Rows that a grouped multiplication computes in vain for each expert: half a tile."""
     dequantized_compute: float
@@ -37,19 +40,24 @@ class Coefficients:
     """Share of the peak memory bandwidth that reading the KV cache reaches."""
     elementwise_passes: float
     """Times that a layer reads or writes the hidden state outside its multiplications."""
+    logit_passes: float
+    """Times that the sampler reads or writes the float32 logits: gathering, penalties and
+    temperature, sorting for top-k and top-p, softmax (vllm 0.33.0 ``v1/sample``)."""
     step_seconds: float
     """Of every step of a stage: kernel launches, input preparation, synchronisation."""
     sequence_seconds: float
-    """The scheduler's and the tokeniser's work for each sequence of a step."""
+    """The scheduler's and the model runner's work for each sequence of a step."""
+    answer_seconds: float
+    """The API server's work for each token that it sends; it works beside the engine."""
     ranks_seconds: float
     """Of every step of a stage where the engine has several ranks: handing out work between
     processes."""
-    layer_seconds: float
-    """Of every layer: what kernels take however little they have to do."""
-    expert_layer_seconds: float
-    """The same of a layer that routes: choosing experts, sorting tokens, adding results."""
-    eager_layer_seconds: float
-    """Launches of one layer's kernels without CUDA graphs."""
+    kernel_seconds: float
+    """Of every kernel in a CUDA graph, however little it has to do."""
+    launch_seconds: float
+    """Of launching a kernel that is in no CUDA graph: see ``kernels.launches_of``."""
+    eager_launch_seconds: float
+    """The same where nothing is compiled."""
     all_reduce_seconds: float
     """Latency of one all-reduce, or of handing one tensor over."""
     link_efficiency: float

@@ -1,4 +1,4 @@
-"""Requests whose outputs have different lengths: exponentially distributed ones."""
+"""Requests whose outputs differ in length (exponentially distributed ones), or do not."""
 
 from __future__ import annotations
 
@@ -23,6 +23,14 @@ def running_out_alone(batch: float, output: float) -> float:
     """Steps that the longest of ``batch`` exponentially distributed outputs of mean ``output`` goes
     on after the others: its mean is about ln(batch) times theirs."""
     return output * max(0.0, math.log(batch) - 1.0)
+
+
+def waiting_in_waves(requests: float, placed: float) -> float:
+    """Mean share of a burst that a request waits for a place, where outputs have one length: those
+    of one wave end together, and the next begin."""
+    waves = requests / placed
+    full = math.floor(waves)
+    return (full * (full - 1) / 2 + full * (waves - full)) / waves / waves
 
 
 def _exponential_integral(x: float) -> float:

@@ -43,6 +43,8 @@ def scaled(times: Times, multipliers: Multipliers) -> Times:
         times,
         stages=tuple((_stage(stage, factors), count) for stage, count in times.stages),
         host_seconds=times.host_seconds * factors.overheads,
+        host_step_seconds=times.host_step_seconds * factors.overheads,
+        answer_seconds=times.answer_seconds * factors.overheads,
     )
 
 
@@ -64,16 +66,17 @@ def _stage(stage: StageTimes, factors: Multipliers) -> StageTimes:
                 generated * compute,
                 read * cache,
                 window,
-                index * cache,
                 state * cache,
             )
-            for prompt, generated, read, window, index, state in stage.attention
+            for prompt, generated, read, window, state in stage.attention
         ),
         head=matrix(stage.head) if stage.head else None,
         token_seconds=stage.token_seconds * bandwidth,
         shared_seconds=stage.shared_seconds * bandwidth,
         fixed_seconds=stage.fixed_seconds * factors.overheads,
         sample_seconds=stage.sample_seconds * bandwidth,
+        launch_seconds=stage.launch_seconds * factors.overheads,
+        captured=stage.captured,
     )
 
 

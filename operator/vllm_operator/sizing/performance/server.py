@@ -16,9 +16,9 @@ from vllm_operator.engine.versions import Version
 from vllm_operator.hardware.performance import GPUPerformance
 
 from .coefficients import Coefficients, coefficients
-from .lengths import running_out_alone, share_among_prompts
+from .lengths import running_out_alone, share_among_prompts, waiting_in_waves
 from .multipliers import Multipliers, scaled
-from .step import Times, times_of
+from .step import Times, largest_graph, times_of
 from .work import Work
 
 ENDING: Final = 0.5
@@ -193,8 +193,11 @@ class Server:
         if started * self._taking(in_flight) > steps.step:
             started = _intake(lambda some: mixture(some).step, started, self._taking(in_flight))
             steps = mixture(started)
-        latency = steps.among_others(max(0.0, 1.0 - 1.0 / (batch * in_flight)))
+        others = max(0.0, 1.0 - 1.0 / (batch * in_flight))
+        latency = steps.among_others(others)
         first = self._prompt_seconds(steps.mixed, computed, steps.chunk, prompt)
+        # Until the step that it arrives in is over, and the next where that is scheduled already.
+        first += others * latency * (1.5 if self.times.asynchronous else 0.5)
         first += self.found.request_seconds
         # Little's law, and what the tokens of a step and the API server let through at best.
         full = steps if started >= most else mixture(most)
@@ -285,7 +288,7 @@ class Server:
                 time = whole + running_out
             else:
                 time = whole + ENDING * latency * later
-            first = whole / 2
+            first = whole / 2 if varied else first + waiting_in_waves(requests, placed) * whole
         else:
             together = self._step(min(batch, batch * later / steps), context, 0.0, 0.0, in_flight)
             latency = among * filling + (1.0 - among) * together
@@ -380,7 +383,15 @@ def server(
         sequences = max(1.0, min(sequences, kv_concurrency))
     return Server(
         work=work,
-        times=times_of(work, gpu, found, nodes=nodes, eager=enforce_eager, ahead=ahead),
+        times=times_of(
+            work,
+            gpu,
+            found,
+            nodes=nodes,
+            eager=enforce_eager,
+            ahead=ahead,
+            captured=min(largest_graph(gpu), 2 * max_num_seqs),
+        ),
         found=found,
         limits=Limits(max_num_batched_tokens, sequences, bound),
         bandwidth=gpu.memory_bandwidth,

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from vllm_operator.hardware.performance import GPUPerformance
 
+from .attention import Attention
 from .coefficients import Coefficients
 from .links import Links
-from .work import ACTIVATION_BYTES, Attention, Multiplication, Stage, Work
+from .work import ACTIVATION_BYTES, Multiplication, Stage, Work
 
-LOGIT_PASSES: Final = 4
-"""Times that the sampler reads or writes the float32 logits (vllm 0.33.0 ``v1/sample``): gather,
-copy to float32, penalties or temperature, argmax or softmax."""
+LARGEST_GRAPH: Final = 512
+"""Tokens of the largest CUDA graph, where ``--max-num-seqs`` asks for as many (vllm 0.33.0
+``config/vllm.py``, ``_set_cudagraph_sizes``)."""
 HANDED_OVER: Final = 2
 """Tensors of the hidden size that a stage hands to the next: hidden states and residual
 (``make_empty_intermediate_tensors_factory`` of vllm 0.33.0 ``model_executor/models``)."""
@@ -43,6 +44,8 @@ class ExpertTimes:
     """Experts on a rank, where they are whole; 0 where each rank has a part of every expert."""
     spread: float
     """2 ln R for whole experts on R ranks: see ``fullest``."""
+    skew: float = 1.0
+    """Tokens of the fullest rank over those that even routing would give it."""
 
     def seconds(self, tokens: float) -> float:
         """Seconds for ``tokens`` tokens of all data-parallel ranks, on the fullest rank."""
@@ -59,11 +62,11 @@ class ExpertTimes:
 
         Of R bins into which balls fall evenly, m on average, the fullest holds about
         m + sqrt(2 m ln R) (Raab and Steger, "Balls into Bins", 1998); for visited experts m is the
-        variance of their number. A router that prefers some experts does worse.
+        variance of their number. A router that prefers some experts does worse by ``skew``.
         """
         mean = max(1e-9, tokens * (1.0 - self.passed_by) * self.per_rank)
         ranks = math.exp(self.spread / 2)
-        more = min(ranks, 1.0 + math.sqrt(self.spread / mean))
+        more = min(ranks, self.skew * (1.0 + math.sqrt(self.spread / mean)))
         wide = math.sqrt(self.spread * visited * (1.0 - visited) / self.per_rank)
         return tokens * more, min(1.0, visited * more, visited + wide)
 
@@ -75,7 +78,7 @@ class StageTimes:
     linears: tuple[tuple[float, float, float], ...]
     """Seconds of arithmetic a token, seconds of weights, seconds of activations a token."""
     experts: tuple[ExpertTimes, ...]
-    attention: tuple[tuple[float, float, float, int | None, float, float], ...]
+    attention: tuple[tuple[float, float, float, int | None, float], ...]
     """As ``Attention``, in seconds."""
     head: tuple[float, float, float] | None
     token_seconds: float
@@ -86,6 +89,10 @@ class StageTimes:
     """Of every step: launches and latencies."""
     sample_seconds: float
     """Of every sampled token."""
+    launch_seconds: float = 0.0
+    """Of launching the kernels of a step that no CUDA graph holds: the GPU is no faster."""
+    captured: int = 0
+    """Tokens of the largest step that a CUDA graph holds."""
 
     def seconds(
         self,
@@ -102,11 +109,12 @@ class StageTimes:
             gpu += max(arithmetic * tokens, weights + activations * tokens)
         for one in self.experts:
             gpu += one.seconds(everyone)
-        for first, later, cache, window, index, state in self.attention:
+        for first, later, cache, window, state in self.attention:
             seen = context if window is None else min(context, window)
             prompt_seen = prompt_context if window is None else min(prompt_context, window)
-            gpu += prompt * prompt_seen * first + decodes * (state + index * context)
-            gpu += decodes * seen * max(later, cache)
+            gpu += prompt * prompt_seen * first + decodes * (state + seen * max(later, cache))
+        if tokens > self.captured:
+            gpu = max(gpu, self.launch_seconds)
         if self.head is None:
             return gpu
         sampled = decodes + min(1.0, prompt)
@@ -127,6 +135,10 @@ class Times:
     """Whether the next step is scheduled while the GPU computes."""
     ranks: int
     """Data-parallel ranks that take every step together; 1 where each goes its own way."""
+    host_step_seconds: float = 0.0
+    """Of every step, on the host, where that is hidden."""
+    answer_seconds: float = 0.0
+    """Of every sequence, in the API server, which works beside the engine."""
 
     def step(
         self,
@@ -157,10 +169,12 @@ class Times:
             seconds = stage.seconds(decodes, context, prompt, prompt_context, everyone)
             through += seconds * count
             slowest = max(slowest, seconds)
-        host = (decodes + min(1.0, prompt)) * self.host_seconds
+        sequences = decodes + min(1.0, prompt)
+        host = sequences * self.host_seconds + self.host_step_seconds
         if not self.asynchronous:
             through += host
-        return max(through, in_flight * max(slowest, host))
+        answers = sequences * self.answer_seconds
+        return max(through, in_flight * max(slowest, host, answers))
 
     def chunk(self, prompt: float, prompt_context: float) -> float:
         """Seconds after which the next piece of a prompt can follow one of ``prompt`` tokens."""
@@ -177,25 +191,51 @@ def times_of(
     nodes: int = 1,
     eager: bool = False,
     ahead: bool = True,
+    captured: int = LARGEST_GRAPH,
 ) -> Times:
     """The times of a step's parts on ``gpu``, for a server that is spread over ``nodes`` nodes.
 
-    ``ahead``: whether the next step is scheduled while the GPU computes.
+    ``ahead``: whether the next step is scheduled while the GPU computes; ``captured``: tokens of
+    the largest CUDA graph.
     """
+    largest = 0 if eager else captured
+    launch = found.eager_launch_seconds if eager else found.launch_seconds
+    hidden = _host_seconds(work, found) if ahead else 0.0
+    shown = 0.0 if ahead else _host_seconds(work, found)
     links = Links(work.split, gpu, found, nodes)
     number, stages = 0, []
     for stage, count in work.stages:
         # Equal stages may have borders of both kinds before them, and the first has none.
         borders = [links.between_nodes(number + one) for one in range(count) if number + one]
         handed = _handed_over(work, links, found, borders, count)
-        stages.append((_stage_times(work, stage, gpu, found, links, handed, eager=eager), count))
+        times = _stage_times(work, stage, gpu, found, links, handed)
+        times = replace(
+            times,
+            fixed_seconds=times.fixed_seconds + shown,
+            launch_seconds=stage.launches * launch + shown,
+            captured=largest,
+        )
+        stages.append((times, count))
         number += count
     return Times(
         stages=tuple(stages),
         host_seconds=found.sequence_seconds,
+        host_step_seconds=hidden,
+        answer_seconds=found.answer_seconds,
         asynchronous=ahead,
         ranks=work.split.data if work.lockstep else 1,
     )
+
+
+def largest_graph(gpu: GPUPerformance) -> int:
+    """Tokens of the largest CUDA graph that vLLM captures on a GPU: twice as many on data-centre
+    Blackwell (vllm 0.33.0 ``config/vllm.py``, ``_set_cudagraph_sizes``)."""
+    return LARGEST_GRAPH * (2 if gpu.generation == "blackwell" and gpu.link == "nvlink" else 1)
+
+
+def _host_seconds(work: Work, found: Coefficients) -> float:
+    several = work.split.tensor * work.split.pipeline > 1
+    return found.step_seconds + several * found.ranks_seconds
 
 
 def _handed_over(
@@ -216,8 +256,6 @@ def _stage_times(
     found: Coefficients,
     links: Links,
     handed: tuple[float, float],
-    *,
-    eager: bool,
 ) -> StageTimes:
     memory = gpu.memory_bandwidth * found.bandwidth
     linears = []
@@ -230,14 +268,10 @@ def _stage_times(
             linears.append(timed(one))
     hidden = work.hidden_size * ACTIVATION_BYTES
     token = stage.layers * found.elementwise_passes * hidden / memory
-    fixed = found.step_seconds + eager * stage.layers * found.eager_layer_seconds
-    fixed += stage.layers * found.layer_seconds
-    fixed += stage.expert_layers * found.expert_layer_seconds
+    fixed = stage.kernels * found.kernel_seconds
     if work.split.tensor > 1:
-        token += 2 * stage.layers * links.all_reduce_bytes(hidden) / links.tensor_bandwidth
-        fixed += 2 * stage.layers * links.tensor_latency
-    if work.split.tensor * work.split.pipeline > 1:
-        fixed += found.ranks_seconds
+        token += stage.reductions * links.all_reduce_bytes(hidden) / links.tensor_bandwidth
+        fixed += stage.reductions * links.tensor_latency
     token, fixed = token + handed[0], fixed + handed[1]
     shared = 0.0
     if work.lockstep:
@@ -251,21 +285,20 @@ def _stage_times(
         token_seconds=token,
         shared_seconds=shared,
         fixed_seconds=fixed,
-        sample_seconds=LOGIT_PASSES * 4 * work.vocabulary_size / memory,
+        sample_seconds=found.logit_passes * 4 * work.vocabulary_size / memory,
     )
 
 
 def _attention_times(
     kind: Attention, gpu: GPUPerformance, found: Coefficients
-) -> tuple[float, float, float, int | None, float, float]:
-    speed = gpu.flops_16bit * found.attention_compute
+) -> tuple[float, float, float, int | None, float]:
+    speed = gpu.flops(kind.compute) * found.attention_compute
     cache = gpu.memory_bandwidth * found.cache_bandwidth
     return (
         kind.prompt_flops / speed,
         kind.decode_flops / speed,
         kind.cache_bytes / cache,
         kind.window,
-        kind.index_bytes / cache,
         kind.state_bytes / cache,
     )
 
@@ -282,6 +315,7 @@ def _expert_times(
         padding=found.expert_padding / share,
         per_rank=one.experts / ranks if whole else 0.0,
         spread=2.0 * math.log(ranks),
+        skew=found.expert_skew,
     )
 
 

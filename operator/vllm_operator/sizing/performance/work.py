@@ -9,14 +9,15 @@ from functools import lru_cache
 from typing import Final
 
 from vllm_operator.models.matrices import Matrix, padded_vocabulary
-from vllm_operator.models.shapes import Architecture, AttentionCache, LatentCache, Layer, StateCache
+from vllm_operator.models.shapes import Architecture
 from vllm_operator.sizing.split.parallelism import Parallelism
 from vllm_operator.sizing.split.stages import stage_ranges
 
+from .attention import Attention, attention_of
+from .kernels import kernels_of, launches_of, reductions_of
+
 ACTIVATION_BYTES: Final = 2
 """Bytes of an element between layers: bfloat16 or float16."""
-SPARSE_TOKENS: Final = 2048
-"""``index_topk`` of DeepSeek-V3.2 and GLM-5: tokens that sparse attention attends to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,28 +38,6 @@ class Multiplication:
 
 
 @dataclass(frozen=True, slots=True)
-class Attention:
-    """Equal layers' attention on one rank, all layers of a stage together."""
-
-    prompt_flops: float
-    """Operations for one token of a prompt and one token of its context."""
-    decode_flops: float
-    """The same for a generated token."""
-    cache_bytes: float
-    """Bytes read for one generated token and one token of its context."""
-    window: int | None
-    index_bytes: float
-    """Bytes read for one token of the context beyond every window."""
-    state_bytes: float
-    """Bytes read and written for one token whatever the context."""
-
-    def kept(self, context: float) -> float:
-        """Bytes of the cache that a request of ``context`` tokens has to be read."""
-        seen = context if self.window is None else min(context, self.window)
-        return seen * self.cache_bytes + context * self.index_bytes
-
-
-@dataclass(frozen=True, slots=True)
 class Stage:
     """A pipeline stage on one of its tensor-parallel ranks."""
 
@@ -68,6 +47,12 @@ class Stage:
     """The output head, on the last stage."""
     layers: int
     expert_layers: int
+    kernels: int
+    """GPU kernels of a step, all-reduces and the output head left out: see ``kernels``."""
+    launches: int
+    """What launching them takes without a CUDA graph, in units of the cheapest."""
+    reductions: int
+    """All-reduces of a step, where the stage is divided over tensor-parallel ranks."""
 
     @property
     def weight_bytes(self) -> float:
@@ -176,7 +161,7 @@ def _stage(
 ) -> Stage:
     multiplications: list[Multiplication] = []
     attention: list[Attention] = []
-    expert_layers = 0
+    expert_layers = kernels = launches = reductions = 0
     for number, count in counts:
         layer = architecture.kinds[number]
         place = _middle(architecture.pattern, number)
@@ -185,7 +170,12 @@ def _stage(
             for matrix in layer.matrices
             if matrix.kind != "embedding"
         ]
-        attention.append(_attention(layer, count, split.tensor, kv_element_bytes))
+        attention += attention_of(
+            layer, count, split.tensor, kv_element_bytes, architecture.indexed_tokens
+        )
+        kernels += count * kernels_of(layer)
+        launches += count * launches_of(layer)
+        reductions += count * reductions_of(layer)
         expert_layers += count * any(matrix.experts for matrix in layer.matrices)
     head = architecture.head or architecture.embedding
     return Stage(
@@ -194,6 +184,9 @@ def _stage(
         head=_multiplication(architecture, head, split, 1, element_bytes, None) if last else None,
         layers=sum(count for _, count in counts),
         expert_layers=expert_layers,
+        kernels=kernels,
+        launches=launches,
+        reductions=reductions,
     )
 
 
@@ -234,36 +227,4 @@ def _multiplication(
         dequantized=scheme is not None and compute == "16bit",
         experts=matrix.experts,
         active=matrix.active,
-    )
-
-
-def _attention(layer: Layer, count: int, tensor: int, kv_bytes: float) -> Attention:
-    """The attention of ``count`` equal layers.
-
-    4 x heads x dimension operations for a token and a token of its context (scores and their
-    product with the values); multi-head latent attention generates in the latent space, where a
-    head's dimension is the rank's.
-    """
-    heads = max(1, layer.query_heads // tensor) if layer.query_heads else 0
-    flops = 2.0 * heads * (layer.query_dim + layer.value_dim) * count
-    decode_flops, cache, window, index, state = flops, 0.0, None, 0.0, 0.0
-    kept = layer.cache
-    if isinstance(kept, AttentionCache):
-        cache = max(1, kept.heads // tensor) * (kept.key_dim + kept.value_dim) * kv_bytes
-        window = kept.window
-    elif isinstance(kept, LatentCache):
-        decode_flops = 2.0 * heads * (2 * kept.rank + kept.rope_dim) * count
-        cache = (kept.rank + kept.rope_dim) * kv_bytes
-        if kept.indexer_dim:
-            index, window = float(kept.indexer_dim), SPARSE_TOKENS
-    for one in layer.kept:
-        if isinstance(one, StateCache):
-            state = 2.0 * one.state * one.state_bytes / tensor
-    return Attention(
-        prompt_flops=flops,
-        decode_flops=decode_flops,
-        cache_bytes=cache * count,
-        window=window,
-        index_bytes=index * count,
-        state_bytes=state * count,
     )

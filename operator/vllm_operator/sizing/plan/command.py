@@ -12,7 +12,7 @@ from vllm_operator.engine import defaults
 from vllm_operator.engine.addresses import LOAD_FORMAT, MEMORY_LIMIT, STREAMER
 from vllm_operator.engine.environment import OFFLINE
 from vllm_operator.engine.flags import VALUES, serve_flags
-from vllm_operator.engine.tables import does
+from vllm_operator.engine.tables import does, rows_for
 from vllm_operator.engine.versions import Version, version_note
 from vllm_operator.errors import IllegalPin
 from vllm_operator.models.reader import RUNNER
@@ -32,6 +32,7 @@ CACHE_PATH: Final = "/cache"
 RUNNER_FLAG: Final = "--runner"
 TASK_FLAG: Final = "--task"
 THRESHOLD: Final = "--long-prefill-token-threshold"
+DEPRECATED: Final = "--allow-deprecated-quantization"
 MODEL_ARGUMENT: Final = "model"
 """Name of the first entry of ``flags``: the positional argument."""
 
@@ -211,6 +212,7 @@ def _kinds(asked: Asked, layout: Layout) -> list[Flag]:
                 reason="pinned in spec.engine.quantization",
             )
         )
+    found += _deprecated(asked)
     if engine.kv_cache_dtype is not None and engine.kv_cache_dtype != "auto":
         found.append(
             Flag(
@@ -237,6 +239,16 @@ def _kinds(asked: Asked, layout: Layout) -> list[Flag]:
             )
         )
     return found
+
+
+def _deprecated(asked: Asked) -> list[Flag]:
+    """What vLLM wants to hear before it loads a quantisation that it will give up."""
+    method = asked.architecture.quantization.method
+    known = {row["method"] for row in rows_for("deprecated_quantization.csv", asked.version)}
+    if method not in known or DEPRECATED in asked.features.extra_arguments.names:
+        return []
+    reason = f"vLLM {asked.version} calls {method} deprecated and refuses it without this flag"
+    return [Flag(name=DEPRECATED, reason=reason)]
 
 
 def _switches(asked: Asked, layout: Layout) -> list[Flag]:

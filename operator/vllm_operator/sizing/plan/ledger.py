@@ -6,8 +6,10 @@ from vllm_operator.api.plan import (
     Capacity,
     MemoryLedger,
     Performance,
+    PerformanceRanges,
     Placement,
     PlannedModel,
+    Range,
     RatioEstimate,
     TokenEstimate,
 )
@@ -18,6 +20,8 @@ from vllm_operator.sizing.layout.search import Layout
 from vllm_operator.sizing.layout.speed import estimated
 from vllm_operator.sizing.memory.accounting import budget_of
 from vllm_operator.sizing.memory.weights import draft_bytes
+from vllm_operator.sizing.performance.intervals import Figure, interval, kind_of, was_measured
+from vllm_operator.sizing.performance.server import PerformanceEstimate
 
 
 def memory_ledger(layout: Layout) -> MemoryLedger:
@@ -94,6 +98,27 @@ def expected_performance(asked: Asked, layout: Layout, ledger: MemoryLedger) -> 
         output_tokens_per_second=_rounded(found.output_tokens_per_second),
         requests_per_second=_rounded(found.requests_per_second),
         napkin_tokens_per_second=_rounded(found.napkin_tokens_per_second),
+        ranges=_ranges(asked, layout, gpu, found),
+    )
+
+
+def _ranges(
+    asked: Asked,
+    layout: Layout,
+    gpu: gpu_performance.GPUPerformance,
+    found: PerformanceEstimate,
+) -> PerformanceRanges:
+    measured = was_measured(gpu, layout.parallelism, layout.division.nodes)
+    kind = kind_of(asked.architecture)
+
+    def around(figure: Figure, value: float) -> Range:
+        known = interval(figure, value, kind, measured=measured)
+        return Range(low=_rounded(known.low), high=_rounded(known.high))
+
+    return PerformanceRanges(
+        time_to_first_token=around("first", found.time_to_first_token),
+        inter_token_latency=around("between", found.inter_token_latency),
+        output_tokens_per_second=around("throughput", found.output_tokens_per_second),
     )
 
 

@@ -30,6 +30,7 @@ from vllm_operator.sizing.layout.choice import choose
 from vllm_operator.sizing.layout.search import Layout
 from vllm_operator.sizing.memory.coefficients import fingerprint as memory_fingerprint
 from vllm_operator.sizing.performance.coefficients import fingerprint as performance_fingerprint
+from vllm_operator.sizing.performance.intervals import fingerprint as intervals_fingerprint
 
 from . import command, ledger
 from .node_flags import ranks_problem
@@ -107,6 +108,7 @@ def inputs_hash(server: VLLMServer, inputs: PlanningInputs) -> str:
         memory_fingerprint(),
         gpu_performance.fingerprint(),
         performance_fingerprint(),
+        intervals_fingerprint(),
         startup_fingerprint(),
     ]
     draft = draft_fingerprint(server.spec.engine)

@@ -1,0 +1,94 @@
+"""What attention, experts and launches of each family ask of a GPU."""
+
+import pytest
+
+from vllm_operator.models import catalogue
+from vllm_operator.models.architecture import architecture_from_config
+from vllm_operator.models.shapes import Architecture
+from vllm_operator.sizing.performance.attention import Attention
+from vllm_operator.sizing.performance.kernels import kernels_of, launches_of, reductions_of
+from vllm_operator.sizing.performance.work import work_of
+
+R1, V32, V4 = (
+    "deepseek-ai/DeepSeek-R1-0528",
+    "deepseek-ai/DeepSeek-V3.2",
+    "deepseek-ai/DeepSeek-V4-Flash",
+)
+NANO = "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-FP8"
+
+
+def model(name: str) -> Architecture:
+    facts = catalogue.find(name)
+    assert facts is not None
+    return architecture_from_config(facts.config)
+
+
+def attention(name: str, tensor: int = 8) -> tuple[Attention, ...]:
+    return work_of(model(name), tensor=tensor).stages[0][0].attention
+
+
+def flops(name: str, context: float, *, prompt: bool, tensor: int = 8) -> float:
+    """Operations of a token that attends to ``context`` tokens, all kinds of attention together."""
+    return sum(
+        (one.prompt_flops if prompt else one.decode_flops) * min(context, one.window or context)
+        for one in attention(name, tensor)
+    )
+
+
+def test_latent_attention_computes_prompts_in_heads_and_generates_in_the_latent_space():
+    assert flops(R1, 1, prompt=True) == 61 * 2 * 16 * (192 + 128)
+    assert flops(R1, 1, prompt=False) == 61 * 2 * 64 * (2 * 512 + 64)
+
+
+def test_a_latent_cache_is_read_whole_on_every_rank():
+    assert [sum(one.kept(1000) for one in attention(R1, ranks)) for ranks in (1, 8)] == [
+        61 * 1000 * 576 * 2
+    ] * 2
+
+
+def test_sparse_attention_attends_to_the_best_and_its_indexer_to_all():
+    best, indexer = attention(V32)[:2]
+    assert best.window == 2048
+    assert best.prompt_flops == best.decode_flops
+    assert indexer.window is None
+    assert (indexer.compute, indexer.prompt_flops) == ("fp8", 3 * 2 * 64 * 128)
+
+
+def test_a_long_prompt_costs_sparse_attention_less_than_the_same_in_the_latent_space():
+    assert flops(V32, 32_000, prompt=True) < 0.4 * flops(R1, 32_000, prompt=False)
+
+
+def test_compressed_states_are_read_for_a_window_and_for_every_so_many_tokens():
+    kept = [one.kept(100_000) for one in attention(V4, 1)]
+    assert all(bytes_read > 0 for bytes_read in kept)
+    whole = sum(kept)
+    assert whole < sum(one.kept(100_000) for one in attention(R1, 1)) / 10
+
+
+@pytest.mark.parametrize(
+    ("name", "kernels", "reductions"),
+    [
+        ("meta-llama/Llama-3.1-8B-Instruct", {11}, {2}),
+        ("Qwen/Qwen3-30B-A3B", {20}, {2}),
+        (R1, {19, 31}, {2}),
+        (V32, {33, 45}, {2}),
+        (NANO, {7, 11, 16}, {1}),
+    ],
+)
+def test_a_layer_launches_what_it_is_made_of(name, kernels, reductions):
+    kinds = model(name).kinds
+    assert {kernels_of(one) for one in kinds} == kernels
+    assert {reductions_of(one) for one in kinds} == reductions
+
+
+@pytest.mark.parametrize(
+    ("name", "launches"),
+    [
+        ("meta-llama/Llama-3.1-8B-Instruct", {11}),
+        ("Qwen/Qwen3-30B-A3B", {44}),
+        (R1, {33, 69}),
+        (V32, {61, 97}),
+    ],
+)
+def test_what_python_launches_one_by_one_counts_more(name, launches):
+    assert {launches_of(one) for one in model(name).kinds} == launches
