@@ -29,6 +29,8 @@ READINGS: Final = DATA / "vllm_startup_readings.csv"
 PATCHED: Final = re.compile(
     r"patched vLLM|vLLM patched|patched image|custom vLLM build", re.IGNORECASE
 )
+VENDOR: Final = re.compile(r"\.nv\d")
+"""NVIDIA's containers."""
 SHARED: Final = re.compile(
     r"two engines|second (?:engine|instance)|an?other process|same GPU", re.IGNORECASE
 )
@@ -108,6 +110,8 @@ def _apart(row: Row, start: LoggedStart, found: Mapping[str, Row]) -> str | None
         return "a patched engine"
     if "patched" in found:
         return "a patched engine"
+    if VENDOR.search(local):
+        return "a vendor's own build"
     if start.kv_gib is not None and start.kv_gib <= 0:
         return "nothing was left for the KV cache"
     if (start.non_torch_gib or 0.0) < 0 or SHARED.search(notes):

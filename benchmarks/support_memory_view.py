@@ -87,6 +87,7 @@ def show(console: Console, classified: Sequence[Classified], results: dict[str, 
         ("By engine", "byEngine"),
     ):
         console.print(_grouped(title, results[name]))
+    console.print(_grouped("Held out together, structure in view", results["heldOut"]))
     console.print(_moved(results["residualGiB"], results["movedGiB"]))
     console.print(_refusals(results["starts"]))
     console.print(_failed(results["apart"]))

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from support_forecasts import Forecast
+from support_forecasts import Forecast, forecast
 from support_starts import LoggedStart
 
+from vllm_operator import datafiles
+from vllm_operator.engine.versions import Version
 from vllm_operator.models import catalogue
+from vllm_operator.sizing.memory import coefficients
 
 
 def interval(successes: int, trials: int) -> tuple[float, float]:
@@ -66,27 +71,59 @@ def groups(
 NEWEST_RELEASES: Final = 3
 
 
-def residuals(found: Sequence[Forecast]) -> dict[str, float]:
+def before_logs_of(release: str, text: str) -> str:
+    """The coefficients without the rows that begin with a release: those before it go on."""
+    rows = list(csv.DictReader(io.StringIO(text)))
+    first = Version.parse(f"{release}.0").release
+
+    def since(row: Mapping[str, str]) -> tuple[int, ...]:
+        return Version.parse(row["since"]).release
+
+    kept = [row for row in rows if since(row) < first]
+    for row in kept:
+        later = [one for one in kept if one["name"] == row["name"] and since(one) > since(row)]
+        if not later:
+            row["until"] = ""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(kept)
+    return buffer.getvalue()
+
+
+def residuals(starts: Sequence[LoggedStart]) -> dict[str, float]:
     """GiB of KV cache that the median start of each of the newest releases had beyond ``expected``,
-    oldest first."""
-    by_release: dict[str, list[float]] = {}
-    for one in found:
-        if one.scored:
-            by_release.setdefault(minor_version(one.start), []).append(
-                one.measured_gib - one.expected_gib
-            )
-    newest = sorted(by_release)[-NEWEST_RELEASES:]
-    return {release: statistics.median(by_release[release]) for release in newest}
+    oldest first, as it was expected before a coefficient began with that release."""
+    releases = sorted({minor_version(start) for start in starts})[-NEWEST_RELEASES:]
+    text = datafiles.text(coefficients.__package__, "coefficients.csv")
+    found = {}
+    for release in releases:
+        with coefficients.use(before_logs_of(release, text)):
+            made = [forecast(one) for one in starts if minor_version(one) == release]
+        beyond = [one.measured_gib - one.expected_gib for one in made if one.scored]
+        if beyond:
+            found[release] = statistics.median(beyond)
+    return found
 
 
-def moved(found: Sequence[Forecast]) -> float:
+def moved(starts: Sequence[LoggedStart]) -> float:
     """GiB by which the median start of the newest releases moved at most, rounded up to two digits.
 
     Of a release without a log nobody knows where its median start lies: it may lie below that of
     the newest logged one by as much.
     """
-    medians = residuals(found).values()
+    medians = residuals(starts).values()
     return math.ceil(100 * (max(medians) - min(medians))) / 100
+
+
+def refusals(found: Sequence[Forecast]) -> dict[str, list[str]]:
+    """The starts that went well and would have been refused, by the field that is named."""
+    kinds: dict[str, list[str]] = {}
+    for one in found:
+        if one.refused:
+            field = one.problem.partition(":")[0] or "no KV cache is sure"
+            kinds.setdefault(field, []).append(one.start.id)
+    return kinds
 
 
 def model_family(start: LoggedStart) -> str:

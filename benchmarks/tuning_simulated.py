@@ -3,12 +3,14 @@
     PYTHONPATH=operator:tools python benchmarks/tuning_simulated.py [--workloads F | --drawn SEED]
 
 Reads a JSON array of workloads, or draws some: to a seed that was never played nothing can have
-been fitted. Prints a table and writes build/benchmarks/tuning_simulated.json with one object a
-workload; docs/benchmarks.md says what each figure means.
+been fitted. ``--only NAME`` plays one of them. Prints a table and writes
+build/benchmarks/tuning_simulated.json with one object a workload; docs/benchmarks.md says what each
+figure means.
 """
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import multiprocessing
@@ -284,6 +286,16 @@ def workloads(files: Sequence[Path]) -> list[dict[str, Any]]:
     return found
 
 
+def chosen(played: Sequence[dict[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
+    """Those of some names, all where there are none; raises ``click.BadParameter`` for others."""
+    known = {one["name"]: one for one in played}
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 3) or sorted(known)
+            raise click.BadParameter(f"no workload is {name}; near it: {', '.join(near)}")
+    return [known[name] for name in names or known]
+
+
 @click.command(help=__doc__)
 @click.option(
     "--workloads",
@@ -294,15 +306,23 @@ def workloads(files: Sequence[Path]) -> list[dict[str, Any]]:
 )
 @click.option("--drawn", "seed", type=int, help="A seed, by which workloads are drawn instead.")
 @click.option("--count", default=24, show_default=True, help="How many are drawn.")
+@click.option("--only", "names", multiple=True, help="A workload of them, by name; repeatable.")
 @click.option("--tuner", type=click.Choice(sorted(TUNERS)), default="operator", show_default=True)
 @click.option("--processes", default=2, show_default=True)
-def main(files: tuple[Path, ...], seed: int | None, count: int, tuner: str, processes: int) -> None:
-    """Plays all workloads."""
+def main(
+    files: tuple[Path, ...],
+    seed: int | None,
+    count: int,
+    names: tuple[str, ...],
+    tuner: str,
+    processes: int,
+) -> None:
+    """Plays all workloads, or those that are named."""
     begun = time.monotonic()
     rows: list[dict[str, Any]] = []
     RESULT.parent.mkdir(parents=True, exist_ok=True)
     played = workloads(files or FILES) if seed is None else list(drawn(seed, count))
-    jobs = [(workload, tuner) for workload in played]
+    jobs = [(one, tuner) for one in chosen(played, names)]
     with multiprocessing.get_context("spawn").Pool(processes, maxtasksperchild=6) as pool:
         for row in pool.imap(one, jobs):
             rows.append(row)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from docs.support import DOCS
-from realengine import served
+from realengine import raises, served
 from vllm_operator.engine.tables import rows
 from vllm_operator.models.drafts import EAGLE_ARCHITECTURES
 from vllm_operator.models.families import FAMILIES
@@ -42,3 +42,11 @@ def test_every_reader_is_of_an_architecture_that_vllm_has() -> None:
 def test_sizing_says_how_many_are_read() -> None:
     read = sum(served.state(row)[0] == "yes" for row in served.rows())
     assert f"{read} of the {len(served.rows())} architectures" in SIZING
+
+
+def test_sizing_says_how_many_refusals_there_are_and_how_many_are_covered() -> None:
+    of = raises.counts()
+    told = f"of {of['all']} places a specification can reach {of['spec']}, of which {of['covered']}"
+    assert told in SIZING
+    assert f"; {of['refused']} are behind flags and keys" in SIZING
+    assert f", and {of['never']} no specification reaches" in SIZING

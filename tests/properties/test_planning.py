@@ -18,7 +18,7 @@ from vllm_operator.models import catalogue as models
 from vllm_operator.models.architecture import Architecture, architecture_from_config
 from vllm_operator.sizing.asked.inputs import PlanningInputs
 from vllm_operator.sizing.memory import accounting
-from vllm_operator.sizing.memory.accounting import Load
+from vllm_operator.sizing.memory.load import Load
 from vllm_operator.sizing.plan.planner import make_plan
 from vllm_operator.sizing.split.parallelism import SINGLE, Parallelism
 

@@ -105,4 +105,4 @@ def make_sized(**changes: Any) -> Sized:
 
 def make_planned(*objects: Object, plan: Plan | None = None) -> Planned:
     """The same with what is applied for it."""
-    return Planned(plan or make_plan(), OFFER, objects)
+    return Planned(make_server(), plan or make_plan(), OFFER, objects)

@@ -31,9 +31,10 @@ from vllm_operator.models import catalogue as models
 from vllm_operator.models.architecture import Architecture, architecture_from_config
 from vllm_operator.sizing.layout.v0_setup import described_setup
 from vllm_operator.sizing.memory import coefficients
-from vllm_operator.sizing.memory.accounting import Load, footprint
+from vllm_operator.sizing.memory.accounting import footprint
 from vllm_operator.sizing.memory.device import ANY_DEVICE, Device, device_of
 from vllm_operator.sizing.memory.kvcache import CacheSettings, cache_layout
+from vllm_operator.sizing.memory.load import Load
 from vllm_operator.sizing.split.parallelism import Parallelism, illegal_because
 
 ROOT: Final = Path(__file__).parents[2]
@@ -51,7 +52,10 @@ the parts, and one start more or less shall not move them."""
 UNFITTED: Final = frozenset(
     {
         *("context", "device_total", "weights", "weights_fixed", "weights_quantized"),
-        *("sampler", "sampler_flashinfer", "sampler_rocm", "sampler_v2", "unlogged"),
+        *("weights_rocm", "non_torch_rocm", "sparse_rocm", "forward_sparse"),
+        *("graphs", "graphs_base", "unified", "shared_experts_graphs"),
+        *("sampler", "sampler_flashinfer", "sampler_rocm", "sampler_v2", "sampler_drafting"),
+        "unlogged",
     }
 )
 """They lie outside the budget, so that the KV cache says nothing of them, or they are known better

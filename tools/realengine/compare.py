@@ -3,7 +3,8 @@
 `TREE` is a folder with vLLM's package `vllm` in it: an unpacked source distribution, or the
 `site-packages` of an installation. Flags, what they take, their choices, types and defaults are
 asked of the tree's own parser, which the installed environment runs; metrics and deprecations are
-read from the text of its modules, as nothing lists them, and architectures from its registry.
+read from the text of its modules, as nothing lists them, architectures from its registry, and what
+its configuration raises and asserts by `raises.py`.
 
 The operator's tables stand in `operator/vllm_operator/engine`. What it does not use of a release,
 and what changes all the same, stands beside this module: `arguments.csv` has the types and defaults
@@ -23,6 +24,7 @@ from typing import Any
 
 import click
 
+from realengine import raises
 from realengine.environments import SERVING, Environment, Parsed, ensure
 from realengine.errors import RealEngineError
 from vllm_operator.engine import arguments, defaults, flags
@@ -253,7 +255,8 @@ def compare(environment: Environment, folder: Path) -> list[str]:
 
     Raises EngineFailed where the parser does not run there.
     """
-    return differences(read(folder, environment.parse_tree(folder)))
+    tree = read(folder, environment.parse_tree(folder))
+    return [*differences(tree), *raises.differences(folder, tree.version)]
 
 
 @click.command()

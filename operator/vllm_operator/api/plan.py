@@ -216,6 +216,10 @@ class PlannedStorage(ResourceModel):
         "Bytes of the node's disk that each pod asks for (ephemeral-storage): the weights that it "
         "downloads into an emptyDir, and caches. None where they lie on another volume."
     )
+    buffer_bytes: int | None = field(
+        "Bytes of its memory that each pod asks for besides, for weights on their way through "
+        "Run:ai's streamer. None where nothing is streamed."
+    )
 
 
 class Startup(ResourceModel):

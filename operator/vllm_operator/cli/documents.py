@@ -17,12 +17,21 @@ from typing import Any, Final
 import yaml
 
 from vllm_operator.api.base import API_VERSION, GROUP, KIND
+from vllm_operator.api.counting import counted
 from vllm_operator.errors import InputError
+from vllm_operator.sizing.asked.defaults import (
+    VALUE,
+    Defaults,
+    checked_defaults,
+    without_empty,
+)
 
 STANDARD_INPUT: Final = "-"
 LARGEST_FILE: Final = 16 * 1024 * 1024
 LARGEST_DOCUMENT: Final = 1_000_000
 """Values in one document; ten thousand nodes have fewer."""
+
+_SHAPE: Final = "{engine: {env: [...]}, pod: {tolerations: [...]}}"
 
 _FLOAT = re.compile(
     r"^[-+]?(?:(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+"
@@ -141,6 +150,27 @@ def read_nodes(path: str) -> list[Mapping[str, Any]]:
                 raise InputError(f"{name}: expected objects of kind Node, and found {kind}")
             nodes.append(node)
     return nodes
+
+
+def read_platform_defaults(path: str) -> Defaults:
+    """What the platform gives to servers: the chart's value ``defaults``, alone or among others.
+
+    Raises ``InputError`` with the first thing that is wrong, by its field, and their number.
+    """
+    name = "standard input" if path == STANDARD_INPUT else path
+    documents = read_documents(path)
+    if len(documents) > 1 or not all(isinstance(one, Mapping) for one in documents):
+        raise InputError(f"{name}: is no file of values: it needs one object, such as {_SHAPE}")
+    values = documents[0] if documents else {}
+    values = values.get(VALUE) or {} if VALUE in values else values
+    if not isinstance(values, Mapping):
+        raise InputError(f"{name}: {VALUE}: is no object; it is like {_SHAPE}")
+    found, problems = checked_defaults(without_empty(values))
+    if problems:
+        first, more = problems[0], len(problems) - 1
+        rest = f" ({counted(more, 'more problem')})" if more else ""
+        raise InputError(f"{name}: {first.field}: {first.message}{rest}")
+    return found
 
 
 def _flattened(documents: list[Any]) -> Iterator[Any]:

@@ -6,6 +6,7 @@ import click
 
 from vllm_operator import __version__
 
+from .benchmark import benchmark_command
 from .crd import crd as crd_command
 from .explain import explain_command
 from .plan import plan_command
@@ -19,5 +20,12 @@ def main() -> None:
     """Run vLLM model servers on Kubernetes: plan them, render them, operate them."""
 
 
-for command in (plan_command, render_command, explain_command, crd_command, run_command):
+for command in (
+    plan_command,
+    render_command,
+    explain_command,
+    benchmark_command,
+    crd_command,
+    run_command,
+):
     main.add_command(command)

@@ -25,9 +25,10 @@ from vllm_operator.manifests.planned import Planned, planned
 from vllm_operator.models import catalogue
 from vllm_operator.models.facts import ModelFacts, facts_from_json
 from vllm_operator.models.sources import facts_of
+from vllm_operator.sizing.asked.defaults import NO_DEFAULTS, Defaults
 from vllm_operator.sizing.asked.inputs import PlanningInputs
 
-from .documents import Manifests, read_manifests, read_nodes
+from .documents import Manifests, read_manifests, read_nodes, read_platform_defaults
 from .table import show_plans
 
 ALL_FEASIBLE: Final = 0
@@ -51,6 +52,8 @@ class Surroundings:
     """Nodes that one replica may have."""
     identity: Identity = "Fixed"
     """Who says the user and the groups of pods whose server does not."""
+    defaults: Defaults = NO_DEFAULTS
+    """What the platform gives to servers that do not say it themselves."""
 
 
 def plan_manifests(manifests: Manifests, around: Surroundings) -> list[Planned | Unplanned]:
@@ -65,6 +68,7 @@ def surroundings(
     offline: bool,
     max_nodes: int = 1,
     identity: Identity = "Fixed",
+    defaults: str | None = None,
 ) -> Surroundings:
     """The options of the command line, read; raises ``InputError``."""
     found = read_nodes(nodes) if nodes is not None else []
@@ -78,6 +82,7 @@ def surroundings(
         offline=offline,
         max_nodes=max_nodes,
         identity=identity,
+        defaults=NO_DEFAULTS if defaults is None else read_platform_defaults(defaults),
     )
 
 
@@ -106,6 +111,7 @@ def _planned(
         preferred_product=None,
         max_nodes=around.max_nodes,
         identity=around.identity,
+        defaults=around.defaults,
     )
     try:
         return planned(server, inputs)
@@ -188,11 +194,11 @@ def _refused(manifest: Mapping[str, Any], problems: Sequence[Problem]) -> Unplan
 
 def planned_or_exit(
     filename: str, nodes: str | None, gpu: str | None, gpus_per_node: int | None, offline: bool,
-    max_nodes: int, identity: Identity = "Fixed",
+    max_nodes: int, identity: Identity = "Fixed", defaults: str | None = None,
 ) -> list[Planned | Unplanned]:  # fmt: skip
     """What becomes of each server of a manifest; ends the process where the input is unreadable."""
     try:
-        around = surroundings(nodes, gpu, gpus_per_node, offline, max_nodes, identity)
+        around = surroundings(nodes, gpu, gpus_per_node, offline, max_nodes, identity, defaults)
         return plan_manifests(read_manifests(filename), around)
     except InputError as problem:
         click.echo(f"Error: {problem}", err=True)
@@ -241,6 +247,11 @@ def exit_status(plans: Sequence[Planned | Unplanned]) -> int:
     metavar="N",
     help="Nodes that one replica may have where one node is not enough.",
 )
+@click.option(
+    "--defaults",
+    metavar="FILE",
+    help="The chart's values, or their defaults: what servers get that do not say it.",
+)
 @click.option("--offline", is_flag=True, help="Do not ask the Hugging Face Hub.")
 def plan_command(
     filename: str,
@@ -249,13 +260,16 @@ def plan_command(
     gpu: str | None,
     gpus_per_node: int | None,
     max_nodes: int,
+    defaults: str | None,
     offline: bool,
 ) -> None:
     """Show what the operator would do with a manifest, and why.
 
     Exit status: 0 if every server can be planned, 1 if some cannot, 2 for unreadable input.
     """
-    found = planned_or_exit(filename, nodes, gpu, gpus_per_node, offline, max_nodes)
+    found = planned_or_exit(
+        filename, nodes, gpu, gpus_per_node, offline, max_nodes, defaults=defaults
+    )
     plans = [one.plan if isinstance(one, Planned) else one for one in found]
     if output == "table":
         show_plans(Console(highlight=False), plans)

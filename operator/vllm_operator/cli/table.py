@@ -71,7 +71,19 @@ def _feasible(plan: Plan, width: int) -> list[RenderableType]:
         Padding(_memory(plan.memory, width), (0, 1)),
         _heading("Arguments of vllm serve"),
         _flags(plan) if width >= WIDE else _stacked_flags(plan),
+        *_defaults(plan),
     ]
+
+
+def _defaults(plan: Plan) -> Iterator[RenderableType]:
+    """What the server does not say itself and the platform gave it."""
+    if not plan.defaults:
+        return
+    table = _table("field", "value")
+    for one in plan.defaults:
+        table.add_row(Text(one.field), Text(one.value, style="cyan"))
+    yield _heading("By the platform's defaults")
+    yield table
 
 
 def _facts(plan: Plan) -> Iterator[tuple[str, str]]:
@@ -102,6 +114,9 @@ def _facts(plan: Plan) -> Iterator[tuple[str, str]]:
             f"{plan.storage.disk_bytes / GIBIBYTE:.0f} GiB of the node's: "
             + ("caches" if placed else "each pod downloads the weights"),
         )
+    if plan.storage.buffer_bytes is not None:
+        held = plan.storage.buffer_bytes / GIBIBYTE
+        yield "streaming", f"{held:.0f} GiB of the node's memory besides: buffers for the weights"
     start = plan.startup
     yield "start", f"about {start.seconds:.0f} s, given up after {start.budget_seconds:.0f} s"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -20,6 +21,11 @@ from .store import Store
 Object = dict[str, Any]
 
 MARKS_LIMIT: Final = 20_000
+
+ABSENT_SECONDS: Final = 60.0
+"""How long a name that was read and free counts as free for its server's next visit. An object that
+somebody makes meanwhile is not overwritten: what is believed not to exist is applied without force,
+and the conflict leads to a new look."""
 
 REFUSALS: Final = (400, 403, 422)
 """Codes by which the API server, a quota or a webhook refuses an object for what it is."""
@@ -78,24 +84,35 @@ def controlled_by(body: Object, uid: str) -> bool:
 class Applier:
     """Writes the children of servers."""
 
-    def __init__(self, client: Client, store: Store) -> None:
+    def __init__(
+        self, client: Client, store: Store, seconds: Callable[[], float] = time.monotonic
+    ) -> None:
         self._client = client
         self._store = store
+        self._seconds = seconds
         self._marks: dict[Hashable, Mark] = {}
+        self._absent: dict[tuple[str, str, str], float] = {}
+        """When a name was free, by kind, name and the uid of the server that asked."""
 
     async def ensure_ours(self, kind: str, key: Key, name: str, uid: str) -> ChildRecord | None:
         """The record of our child; None where nothing of that name exists.
 
         A child that no watch delivered is read by name, live: somebody else's does not carry our
-        label. Raises NameConflict where it is not controlled by ``uid``.
+        label. One that was read a moment ago and did not exist is not read again, once: of many new
+        servers each has its Service looked for, and the Service applied in a later visit. Raises
+        NameConflict where it is not controlled by ``uid``.
         """
         known = self._store.child(kind, key, name)
         if known is not None and known.controller_uid == uid:
             return known
+        read_at = self._absent.pop((kind, name, uid), None)
+        if known is None and read_at is not None and self._seconds() - read_at < ABSENT_SECONDS:
+            return None
         body = await self._client.get(BY_KIND[kind], key[0], name)
         if body is None:
             if known is not None:
                 self._store.forget_child(kind, key, name)
+            self._note_absent(kind, name, uid)
             return None
         record = child_record(kind, body)
         if record.controller_uid != uid:
@@ -132,6 +149,7 @@ class Applier:
         )
         self._store.observe(kind, answer)
         record = child_record(kind, answer)
+        self._absent.pop((kind, metadata["name"], record.controller_uid or ""), None)
         if record.applied_hash is not None and record.owned_fields is not None:
             self._remember(mark_key, Mark(record.applied_hash, record.owned_fields))
         return record
@@ -146,6 +164,11 @@ class Applier:
                 raise
             return f"the API server refuses {kind} {name}: {error.message}"
         return None
+
+    def _note_absent(self, kind: str, name: str, uid: str) -> None:
+        if len(self._absent) >= MARKS_LIMIT:
+            self._absent.clear()
+        self._absent[kind, name, uid] = self._seconds()
 
     def _remember(self, key: Hashable, mark: Mark) -> Mark:
         if len(self._marks) >= MARKS_LIMIT:

@@ -123,12 +123,22 @@ class Client:
         return await self._request("PATCH", resource.path(namespace, name), None, body, MERGE)
 
     async def delete(
-        self, resource: Resource, namespace: str, name: str, uid: str | None = None
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        uid: str | None = None,
+        *,
+        background: bool = False,
     ) -> None:
-        """Delete one object, of that ``uid`` where it is given; it may be gone already."""
-        body = None if uid is None else {"preconditions": {"uid": uid}}
+        """Delete one object, of that ``uid`` where it is given; it may be gone already.
+
+        ``background`` takes what it owns with it, where the API server would leave that (Jobs).
+        """
+        body: Object = {} if uid is None else {"preconditions": {"uid": uid}}
+        body |= {"propagationPolicy": "Background"} if background else {}
         try:
-            await self._request("DELETE", resource.path(namespace, name), body=body)
+            await self._request("DELETE", resource.path(namespace, name), body=body or None)
         except ApiError as error:
             if error.code != 404:
                 raise

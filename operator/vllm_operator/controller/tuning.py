@@ -193,7 +193,9 @@ class Autotuner:
         posterior = kept.tuner.posterior
         if kept.news and posterior is not None and self.curves is not None:
             self.curves.learned(kind, posterior)
-        return wanted_of(look, world, kept.facts)
+        if kept.news:
+            self.queue(key)  # what the status says now is done at the next visit
+        return wanted_of(tuning, world, kept.facts, news=kept.news)
 
     def _count(self, kept: _Server, look: Look) -> None:
         """Counts a trial that ended, once: an edge whose status is not written is taken again."""

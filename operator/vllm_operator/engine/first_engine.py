@@ -17,6 +17,7 @@ from .versions import Version
 LONG_CONTEXT: Final = 32_768
 """Tokens of a request above which the engine before V1 prefills in chunks unless it is told
 otherwise (0.8.0 to 0.10.2 ``engine/arg_utils.py``, ``_set_default_args_v0``)."""
+LAST_PATCH: Final = 99
 V1_DRAFTS: Final = frozenset({"ngram", "medusa", "eagle", "eagle3", "deepseek_mtp", "mtp"})
 
 
@@ -71,9 +72,26 @@ def _capability(setup: Setup) -> tuple[int, int]:
     return (99, 0) if setup.rocm or setup.capability is None else setup.capability
 
 
+def _before(version: Version) -> Version:
+    """The release before a version's, or one that stands for all patches of the minor before."""
+    major, minor, patch = version.release
+    return Version((major, minor, patch - 1) if patch else (major, minor - 1, LAST_PATCH))
+
+
 @lru_cache(maxsize=1024)
 def first_engine_because(version: Version, setup: Setup) -> str | None:
-    """Why the engine before V1 serves, or None where V1 does (always from 0.11 on)."""
+    """Why the engine before V1 serves, or None where V1 does (always from 0.11 on).
+
+    A development build may still do what the release before its own does: one of 0.9.2 on MI300X
+    was seen to. Whole prompts in a step, for which its plan makes room, V1 takes as well.
+    """
+    found = _because(version, setup)
+    if found is None and ".dev" in version.suffix:
+        return _because(_before(version), setup)
+    return found
+
+
+def _because(version: Version, setup: Setup) -> str | None:
     for row in rows_for("first_engine.csv", version):
         if row["architectures"] and setup.architecture not in row["architectures"].split("|"):
             continue

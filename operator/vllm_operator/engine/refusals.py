@@ -37,7 +37,10 @@ class Case:
     states: frozenset[str] = frozenset()
     """Kinds of recurrent layers."""
     multimodal: bool = False
+    pooling: bool = False
     nvfp4_experts: bool = False
+    quantization: str | None = None
+    """The method, as the checkpoint or ``spec.engine.quantization`` names it."""
     cache: str | None = None
     """``spec.engine.kvCacheDtype`` as pinned."""
     float32: bool = False
@@ -51,6 +54,8 @@ class Case:
     """``--attention-backend``."""
     moe: str | None = None
     """``--moe-backend``."""
+    arguments: frozenset[tuple[str, str]] = frozenset()
+    """Flags of ``spec.engine.extraArgs`` with their values, empty for switches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +91,18 @@ FACTS: Final[Mapping[str, Callable[[Case], bool]]] = {
     "stages": lambda one: one.pipeline > 1,
     "draft_model": lambda one: one.drafts == "draft_model",
     "adapters": lambda one: one.adapters,
+    "drafts": lambda one: one.drafts is not None,
+    "pooling": lambda one: one.pooling,
 }
-"""What the columns ``when`` and ``unless`` speak of, beside ``backend=A|B`` and ``moe=a|b``."""
+"""What the columns ``when`` and ``unless`` speak of, beside ``VALUED`` with a value of several
+(``backend=A|B``), a flag that is given (``--flag``) and one that has a value (``--flag=a|b``)."""
+
+VALUED: Final[Mapping[str, Callable[[Case], str | None]]] = {
+    "backend": lambda one: one.backend,
+    "moe": lambda one: one.moe,
+    "quantization": lambda one: one.quantization,
+}
+"""Facts that are followed by the values that they may have."""
 
 
 def _major(case: Case) -> int | None:
@@ -97,9 +112,12 @@ def _major(case: Case) -> int | None:
 
 def _holds(fact: str, case: Case) -> bool:
     name, chosen, values = fact.partition("=")
+    if name.startswith("--"):
+        given = (value for flag, value in case.arguments if flag == name)
+        return any(not chosen or value in values.split("|") for value in given)
     if not chosen:
         return FACTS[name](case)
-    return (case.backend if name == "backend" else case.moe) in values.split("|")
+    return VALUED[name](case) in values.split("|")
 
 
 @lru_cache(maxsize=64)
@@ -123,6 +141,7 @@ def refused(case: Case, version: Version) -> Refusal | None:
             pipeline=case.pipeline,
             backend=case.backend,
             moe=case.moe,
+            quantization=case.quantization,
         )
         return Refusal(row["field"], f"{why}; {row['remedy']}")
     return None

@@ -55,6 +55,8 @@ NODES: Final = Resource("Node", "v1", "nodes")
 CONFIG_MAPS: Final = Resource("ConfigMap", "v1", "configmaps")
 CLAIMS: Final = Resource("PersistentVolumeClaim", "v1", "persistentvolumeclaims")
 EVENTS: Final = Resource("Event", "events.k8s.io/v1", "events")
+JOBS: Final = Resource("Job", "batch/v1", "jobs")
+"""Made by ``vllm-operator benchmark``, with the rights of its caller; never by the operator."""
 LEASES: Final = Resource("Lease", "coordination.k8s.io/v1", "leases")
 
 CHILDREN: Final = (DEPLOYMENTS, LEADER_WORKER_SETS, SERVICES, BUDGETS)

@@ -35,6 +35,7 @@ from vllm_operator.manifests.render import (
     held,
     with_live_fields,
 )
+from vllm_operator.tuning.leave import stays_one_pod
 from vllm_operator.tuning.standing import Wants
 
 from .hindrances import is_freed
@@ -187,16 +188,8 @@ def forbids(server: VLLMServer) -> bool:
 
 
 def stays_through(mark: Mark, before: int, after: int) -> bool:
-    """Whether a trial is still one pod after a scaling.
-
-    The Deployment controller gives each ReplicaSet its share, rounded (deployment_util.go,
-    ``GetReplicaSetProportion``, of kube-controller-manager 1.36). From zero all replicas come back
-    from the newest template.
-    """
-    surge = 0 if mark.in_place else 1
-    if after == before:
-        return True
-    return after > 0 and 0.5 <= (after + surge) / (before + surge) < 1.5
+    """Whether a trial is still one pod after a scaling."""
+    return stays_one_pod(before, after, in_place=bool(mark.in_place))
 
 
 def obstacle(

@@ -23,8 +23,9 @@ from vllm_operator.tuning.curve import key
 from vllm_operator.tuning.edges import HELD, PROMOTED
 from vllm_operator.tuning.knobs import Knobs, Objective
 from vllm_operator.tuning.ledger import TrialRevision, knobs_of, seconds_of
+from vllm_operator.tuning.machine import wants
 from vllm_operator.tuning.proposals import Planned, Refused
-from vllm_operator.tuning.scene import Facts, Look, Scene
+from vllm_operator.tuning.scene import Facts, Scene
 from vllm_operator.tuning.standing import (
     Candidate,
     Change,
@@ -229,6 +230,7 @@ def scene_of(world: World, *, permit: bool, may_preempt: bool = False) -> Scene:
         kind=kind_of(server, in_force.plan),
         revisions=[_revision(world, one) for one in world.revisions.trials],
         describable=may_preempt or not (priority and forbids),
+        replicas=server.spec.replicas,
         settled_since=_settled_since(world, serving),
         starts_allowed=TRIALS_A_DAY
         if autotune is None or autotune.max_trials_per_day is None
@@ -238,20 +240,27 @@ def scene_of(world: World, *, permit: bool, may_preempt: bool = False) -> Scene:
     )
 
 
-def wanted_of(look: Look, world: World, facts: Facts) -> Wanted:
-    """What is asked for of the server's Deployment."""
-    tuning, in_force = look.tuning, world.in_force
-    trial = tuning.trial if tuning else None
-    if trial is None or in_force is None:
+def wanted_of(tuning: Tuning | None, world: World, facts: Facts, *, news: bool) -> Wanted:
+    """What is asked for of the server's Deployment by the status, ``with_revision``.
+
+    ``news``: the status is to say something else after this visit. Then only what is held goes on:
+    what is done is what was written down before, so that an operator that is killed in between goes
+    on with it, and neither begins twice nor forgets why a plan is in force.
+    """
+    trial, in_force = tuning.trial if tuning else None, world.in_force
+    if tuning is None or trial is None or in_force is None:
         return Wanted()
-    state = look.step.standing.state
+    state = State(tuning.state)
+    asked = wants(state)
     name = trial.revision or ""
-    if look.wants is Wants.PROMOTED:
-        return Wanted(Wants.PROMOTED, name)
-    if look.wants is Wants.STABLE:
-        return Wanted(Wants.STABLE, name) if state is State.ROLLING_BACK else Wanted()
-    if name and world.trial.held is not None:
+    if asked is Wants.TRIAL and name and world.trial.held is not None:
         return Wanted(Wants.TRIAL, name)
+    if news:
+        return Wanted()
+    if asked is Wants.PROMOTED:
+        return Wanted(Wants.PROMOTED, name)
+    if asked is Wants.STABLE:
+        return Wanted(Wants.STABLE, name) if state is State.ROLLING_BACK else Wanted()
     if state is not State.STARTING or trial.replaced:
         return Wanted(Wants.TRIAL, name) if name else Wanted()
     assert in_force.plan is not None
@@ -303,11 +312,27 @@ def _stable(world: World, serving: Sequence[PodRecord]) -> Stable:
     in_place = held and world.trial.mark is not None and bool(world.trial.mark.in_place)
     if len(serving) < replicas - (1 if in_place else 0):
         return Stable.SHORT
+    if _is_to_change(world):
+        return Stable.ROLLING
     if held:
         return Stable.SETTLED
     if deployment is None or world.trial.mark is not None or not is_settled(deployment):
         return Stable.ROLLING
     return Stable.SETTLED
+
+
+def _is_to_change(world: World) -> bool:
+    """Whether the status says what is yet to be done: a trial is to be promoted or ended, or the
+    plan before a promoted one to be put in force again."""
+    tuning = world.remembered.status.tuning
+    if tuning is None or tuning.state not in (*PROMOTED, State.ROLLING_BACK):
+        return False
+    if world.trial.held is not None:
+        return True
+    trial = world.revisions.trial(tuning.trial.revision or "") if tuning.trial else None
+    if trial is None or world.in_force is None or State(tuning.state) is not State.ROLLING_BACK:
+        return False
+    return trial.is_in_force(world.in_force)
 
 
 def _settled_since(world: World, serving: Sequence[PodRecord]) -> float | None:
@@ -343,8 +368,15 @@ def _ended(pod: PodRecord) -> Candidate:
 
 def _change(world: World, tuning: Tuning | None) -> Change:
     trial = tuning.trial if tuning else None
+    known = world.revisions.trial(trial.revision or "") if trial else None
+    promoted = (
+        known is not None and world.in_force is not None and known.is_in_force(world.in_force)
+    )
+    watched = promoted and tuning is not None and tuning.state in PROMOTED
     if world.trial.end is not None and world.trial.end in CHANGES:
-        return CHANGES[world.trial.end]
+        # A trial whose plan is pinned and not applied yet has another plan beside it: its own.
+        own = watched and world.trial.end is End.REPLANNED
+        return Change.NONE if own else CHANGES[world.trial.end]
     if tuning is None or trial is None or world.in_force is None:
         return Change.NONE
     if tuning.state in HELD:
@@ -352,10 +384,8 @@ def _change(world: World, tuning: Tuning | None) -> Change:
         same = trial.parent is None or world.in_force.name == trial.parent
         return Change.NONE if planned and same else Change.REPLANNED
     if tuning.state in PROMOTED:
-        known = world.revisions.trial(trial.revision or "")
-        new = known is not None and known.is_in_force(world.in_force)
         old = world.in_force.name == trial.parent
-        return Change.NONE if new or old else Change.REPLANNED
+        return Change.NONE if watched or old else Change.REPLANNED
     return Change.NONE
 
 

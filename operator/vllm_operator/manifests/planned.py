@@ -19,6 +19,8 @@ from .render import Object, inference_pool, live_objects, render
 class Planned:
     """A plan, the GPUs that it was made for, and what is applied for it."""
 
+    server: VLLMServer
+    """Of which server it is, with what the platform's defaults say for it."""
     plan: Plan
     gpu: GPUOffer
     objects: tuple[Object, ...]
@@ -44,7 +46,7 @@ def _rendered(whole: Overlaid, inputs: PlanningInputs, sized: Sized) -> Planned 
         objects = render(whole.server, plan, sized.gpu, inputs.identity)
         pool = inference_pool(whole.server)
         beside = (*live_objects(whole.server), *(() if pool is None else (pool,)))
-        return Planned(plan, sized.gpu, objects, beside)
+        return Planned(whole.server, plan, sized.gpu, objects, beside)
     except PlanningError as error:
         return _told(whole, unplanned(whole.server, inputs, [error]))
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from vllm_operator.api.base import PORT, PORT_NAME
-from vllm_operator.api.plan import Plan
+from vllm_operator.api.plan import Plan, PlannedStorage
 from vllm_operator.api.pod import Identity, PodSpec
 from vllm_operator.api.pod_rules import ENGINE
 from vllm_operator.api.quantity import GIBIBYTE
@@ -77,7 +77,7 @@ def pod_values(
         "image": plan.engine.image,
         "command": list(plan.engine.command),
         "env": _environment(spec, plan),
-        "resources": _resources(pod, gpu.resource_name, gpus, plan.storage.disk_bytes),
+        "resources": _resources(pod, gpu.resource_name, gpus, plan.storage),
         "volume_mounts": volume_mounts(volume_of(spec), pod),
         "volumes": volumes(spec, volume_of(spec), pod, gpus),
     }
@@ -214,20 +214,22 @@ def _environment(spec: VLLMServerSpec, plan: Plan) -> list[dict[str, Any]]:
 
 
 def _resources(
-    pod: PodSpec, resource_name: str, gpus: int, disk_bytes: int | None
+    pod: PodSpec, resource_name: str, gpus: int, storage: PlannedStorage
 ) -> dict[str, Any]:
     """GPU limits, and requests of CPU and memory for one worker process a GPU, and of disk.
 
     Two cores a GPU and two for the API server; 8 GiB a GPU and 8 for the server: weights are mapped
-    from files, so the page cache holds them and not the container. ``disk_bytes`` of the node's
-    disk hold the weights where no volume does.
+    from files, so the page cache holds them and not the container, unless they are streamed through
+    buffers of its own. The node's disk holds them where no volume does.
     """
-    disk = {} if disk_bytes is None else {DISK: f"{disk_bytes // GIBIBYTE}Gi"}
+    bytes_of_disk = storage.disk_bytes
+    disk = {} if bytes_of_disk is None else {DISK: f"{bytes_of_disk // GIBIBYTE}Gi"}
+    buffers = math.ceil((storage.buffer_bytes or 0) / GIBIBYTE)
     given = pod.resources
     limits: dict[str, Any] = dict((given.limits if given else None) or {})
     requests: dict[str, Any] = {
         "cpu": str(2 + 2 * gpus),
-        "memory": f"{8 + 8 * gpus}Gi",
+        "memory": f"{8 + 8 * gpus + buffers}Gi",
         **disk,
         **limits,  # a request above its limit would be refused
         **((given.requests if given else None) or {}),

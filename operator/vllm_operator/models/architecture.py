@@ -68,7 +68,7 @@ def relevant_facts(config: Mapping[str, Any]) -> dict[str, Any]:
     except UnknownModel:
         return _kept(config)  # what cannot be read is shown as it is
     kept = _kept(config)
-    for holder in (kept, kept.get("text_config")):
+    for holder in (kept, kept.get("text_config"), kept.get("llm_config")):
         if isinstance(holder, dict):
             holder.pop("quantization_config", None)
             holder.pop("compression_config", None)
@@ -146,6 +146,7 @@ def _read(config: Mapping[str, Any]) -> Architecture:
         outside=(*decoder.outside, *(one for tower in towers for one in tower.matrices)),
         outside_norms=sum(tower.norms for tower in towers),
         indexed_tokens=decoder.indexed_tokens,
+        unbounded=decoder.unbounded,
         draft=decoder.draft,
         draft_extra=decoder.draft_extra,
         dspark=text.has("dspark_block_size"),
@@ -212,7 +213,7 @@ def _pooling(top: Facts, name: str) -> bool:
 def _refuse(top: Facts, family: Family) -> None:
     if top.config.get("is_encoder_decoder"):
         raise top.refusal("is_encoder_decoder", "an encoder-decoder cannot be sized")
-    for fact in ("vision_config", "audio_config", "text_config"):
+    for fact in ("vision_config", "audio_config", "text_config", "llm_config"):
         if not family.multimodal and top.has(fact):
             raise top.refusal(fact, f"{family.label} models have no such part")
     if top.config.get("is_causal") is False:
@@ -236,7 +237,7 @@ def _refuse_unread(text: Facts, family: Family) -> None:
 
 def _text_facts(top: Facts, family: Family) -> Facts:
     """The facts of the decoder: ``text_config`` where there is one, else the whole config."""
-    text = top.part("text_config") if family.multimodal else None
+    text = top.part(family.text) if family.multimodal else None
     found = text if text is not None else top
     if not family.text_defaults and not family.spellings:
         return found

@@ -299,7 +299,7 @@ def mamba1(
             Matrix(f"{name}.conv1d", kernel, inner, Split.OUTPUTS, bias=conv_bias, kind="other"),
             Matrix(f"{name}.x_proj", inner, rank + 2 * state, Split.INPUTS),
             Matrix(f"{name}.dt_proj", rank, inner, Split.OUTPUTS, bias=True),
-            Matrix(f"{name}.A", state, inner, Split.OUTPUTS, kind="other"),
+            Matrix(f"{name}.A", state, inner, Split.OUTPUTS, kind="other", float32=True),
             Matrix(f"{name}.out_proj", inner, hidden, Split.INPUTS, bias=bias),
         ),
         norms=inner + rank + 2 * state,

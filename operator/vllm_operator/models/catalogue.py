@@ -6,6 +6,7 @@ import difflib
 import json
 from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any
 
 from vllm_operator import datafiles
 
@@ -31,6 +32,17 @@ def find(model_id: str) -> ModelFacts | None:
     """The facts of a repository; the Hub's names are told apart without regard to case."""
     name = _folded().get(model_id.casefold())
     return None if name is None else _models()[name]
+
+
+@lru_cache(maxsize=1)
+def _drafters() -> Mapping[str, Mapping[str, Any]]:
+    entries = json.loads(datafiles.text(__package__, "drafters.json"))["drafters"]
+    return {entry["id"].casefold(): entry["config"] for entry in entries}
+
+
+def drafter(model_id: str) -> Mapping[str, Any] | None:
+    """The ``config.json`` of a drafter that no server serves by itself (``drafters.json``)."""
+    return _drafters().get(model_id.casefold())
 
 
 def known_models() -> tuple[str, ...]:

@@ -29,7 +29,7 @@ EAGLE_ARCHITECTURES: Final = frozenset(
     }
 )  # fmt: skip
 """Names in the ``config.json`` of heads that vLLM builds from Llama's layers."""
-ASSISTANTS: Final = frozenset({"gemma4_assistant", "gemma4_unified_assistant"})
+ASSISTANTS: Final = ("gemma4_assistant", "gemma4_unified_assistant")
 """Types of drafters that are repositories of their own and share the model's KV cache."""
 AUXILIARY_STATES: Final = 3
 """Hidden states of the model that EAGLE-3 reads where its config does not list them."""
@@ -85,7 +85,7 @@ def assistant_draft(config: Mapping[str, Any], target: Architecture) -> Draft:
     if config.get("model_type") not in ASSISTANTS:
         raise top.refusal(
             "model_type",
-            f"{shown(config.get('model_type'))} is none of {', '.join(sorted(ASSISTANTS))}",
+            f"{shown(config.get('model_type'))} is none of {', '.join(ASSISTANTS)}",
         )
     backbone = top.count("backbone_hidden_size")
     if backbone != target.hidden_size:

@@ -74,6 +74,12 @@ def _kimi(top: Facts, vision: Facts, tower: Tower) -> int:
     return max(1, tower.max_tokens // merge[0] ** 2)
 
 
+def _intern(top: Facts, vision: Facts, tower: Tower) -> int:
+    size = vision.count("image_size", 448) // vision.count("patch_size", 14)
+    tiles = tower.max_tokens // (size**2 + 1)
+    return max(1, tiles * int(size**2 * top.fraction("downsample_ratio", 0.5) ** 2))
+
+
 def _gemma3(top: Facts, vision: Facts, tower: Tower) -> int:
     return top.count("mm_tokens_per_image", GEMMA3_TOKENS)
 
@@ -86,8 +92,8 @@ def _llama4(top: Facts, vision: Facts, tower: Tower) -> int:
     return max(1, tower.max_tokens // LLAMA4_MERGE)
 
 
-LEARNED_POSITIONS: Final = frozenset({"Gemma3ForConditionalGeneration"})
-"""Models of ``TOKENS`` whose tower (SigLIP) adds positions to the patches instead."""
+LEARNED_POSITIONS: Final = frozenset({"Gemma3ForConditionalGeneration", "InternVLChatModel"})
+"""Models of ``TOKENS`` whose tower (SigLIP, InternViT) adds positions to the patches instead."""
 
 VIDEOS_OF_IMAGES: Final = frozenset(
     {"Qwen2VLForConditionalGeneration", "Qwen2_5_VLForConditionalGeneration"}
@@ -102,6 +108,8 @@ TOKENS: Final[Mapping[str, Callable[[Facts, Facts, Tower], int]]] = {
     "Qwen3_5ForConditionalGeneration": _qwen,
     "Qwen3_5MoeForConditionalGeneration": _qwen,
     "DotsOCRForCausalLM": _qwen,
+    "Glm4vForConditionalGeneration": _qwen,
+    "Glm4vMoeForConditionalGeneration": _qwen,
     "Glm5NextForConditionalGeneration": _qwen,
     "Mistral3ForConditionalGeneration": lambda top, vision, tower: max(
         1, tower.max_tokens // top.count("spatial_merge_size", 2) ** 2
@@ -110,4 +118,5 @@ TOKENS: Final[Mapping[str, Callable[[Facts, Facts, Tower], int]]] = {
     "Gemma4ForConditionalGeneration": _gemma4,
     "Llama4ForConditionalGeneration": _llama4,
     "KimiK25ForConditionalGeneration": _kimi,
+    "InternVLChatModel": _intern,
 }

@@ -170,6 +170,9 @@ class Architecture:
     another length: vLLM's limit from 0.30 on."""
     speculator: Draft | None = None
     """What is loaded to speculate; None where nothing is."""
+    unbounded: bool = False
+    """Whether nothing of it bounds a request: ``context_length`` is then what vLLM takes where
+    nobody says another (2,048: 0.33.0 ``config/model.py``, ``_get_and_verify_max_len``)."""
     multimodal: bool = False
     pooling: bool = False
     """Whether vLLM serves it with the pooling runner: it then loads no output head, and its

@@ -18,6 +18,8 @@ LARGEST_GRAPH: Final = 512
 """Sequences of the largest CUDA graph that vLLM captures by itself (0.32.0 ``config/vllm.py``,
 ``_set_cudagraph_sizes``; 1024 on sm100)."""
 MOST_SEQS: Final = 1024
+GRAPHS: Final = 2
+"""Times ``--max-num-seqs``, up to which steps have CUDA graphs."""
 FINE: Final = 1.08
 """Between two caps that are tried: nearer ones are hardly another setting."""
 COARSE: Final = 1.2
@@ -25,6 +27,8 @@ COARSE: Final = 1.2
 BATCHED_TOKENS: Final = (512, 1024, 2048, 4096, 8192, 16384)
 TRUSTED: Final = 4.0
 """Times the batch that was seen, or the tokens of a step, to which a fit is followed."""
+FURTHEST: Final = 8.0
+"""Times smaller than those seen a batch is that is tried at all, where nothing nearer helps."""
 NARROW: Final = 2.0
 """The same where the fit is less sure, or the curve was seen to have another shape."""
 NEAR_ENOUGH: Final = 1.05
@@ -164,8 +168,28 @@ def candidates(
                     max_num_batched_tokens=size,
                     gpu_memory_utilization=utilization,
                 )
+                if size != now.max_num_batched_tokens:
+                    knobs = _graphed(knobs, rules)
                 if cap <= most and knobs != now and size >= knobs.max_num_seqs:
                     yield knobs
+
+
+def has_graphs(knobs: Knobs, largest: int = LARGEST_GRAPH) -> bool:
+    """Whether steps have CUDA graphs whatever they carry: vLLM captures them for up to twice
+    ``--max-num-seqs`` tokens (0.32.0 ``config/vllm.py``, ``_set_cudagraph_sizes``)."""
+    return knobs.max_num_batched_tokens <= min(GRAPHS * knobs.max_num_seqs, largest)
+
+
+def _graphed(knobs: Knobs, rules: Rules) -> Knobs:
+    """``knobs`` with as many sequences as give each step a CUDA graph, admitting no more requests:
+    where steps are small enough for that, and the version can."""
+    tokens = knobs.max_num_batched_tokens
+    seqs = next((size for size in captured_sizes() if GRAPHS * size >= tokens), MOST_SEQS)
+    free = rules.active_seqs and not rules.pinned_seqs and seqs in rules.seqs
+    more = replace(knobs, max_num_seqs=seqs, max_num_active_seqs=knobs.cap)
+    if not free or seqs <= knobs.max_num_seqs or not has_graphs(more, rules.largest_graph):
+        return knobs
+    return more
 
 
 def _capped(now: Knobs, cap: int, rules: Rules) -> Knobs:
@@ -178,21 +202,29 @@ def _capped(now: Knobs, cap: int, rules: Rules) -> Knobs:
 
 
 def trusted(
-    now: Knobs, then: Knobs, posterior: Posterior, rules: Rules, *, batch: float, deviation: float
+    now: Knobs,
+    then: Knobs,
+    posterior: Posterior,
+    rules: Rules,
+    *,
+    batch: float,
+    deviation: float,
+    far: bool = False,
 ) -> bool:
     """Whether a curve that was seen only in part may be followed there.
 
     ``batch`` tokens would be generated in a step at most, where the standard deviation of the
     logarithm of its time is ``deviation``. Up to four times as many as were seen are trusted, twice
     where the fit is unsure; not beyond the largest CUDA graph, where another curve begins, unless
-    it was seen there. Downwards to a quarter: where all places are taken all steps are alike, and
-    do not tell the reading of weights from the rest. Tokens of a step likewise, upwards: smaller
-    pieces of prompts than now are among those that were seen. Only one of both by more than half of
-    that.
+    it was seen there. Downwards to a quarter, or an eighth where ``far``: where all places are
+    taken all steps are alike, and do not tell the reading of weights from the rest. Tokens of a
+    step likewise, upwards: smaller pieces of prompts than now are among those that were seen. Only
+    one of both by more than half of that.
     """
     wide = NARROW if posterior.shape_wrong or deviation > UNSURE else TRUSTED
     more = 1.0
-    if then.cap < now.cap and TRUSTED * NEAR_ENOUGH * batch < posterior.batch:
+    least = FURTHEST if far else TRUSTED
+    if then.cap < now.cap and least * NEAR_ENOUGH * batch < posterior.batch:
         return False
     if then.cap > now.cap:
         more = max(1.0, batch / max(1.0, posterior.batch))

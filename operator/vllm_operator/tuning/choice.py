@@ -18,7 +18,7 @@ from .judge import LEAST_BLOCKS_BEFORE
 from .knobs import Knobs, Objective
 from .load import Load
 from .proposals import PlanAt, Planned, Proposal, Reason, Refused, Rest
-from .rating import GAIN, Rated, Rating
+from .rating import GAIN, KEEPS, Rated, Rating
 from .unseen import unseen
 
 INTERVALS: Final = 60
@@ -125,12 +125,17 @@ class _Choice:
         """The choice."""
         if not self.rating.broken and self.diagnosis.bound is Bound.LOAD:
             return self._rest(Reason.CAP_NOT_BINDING, self.diagnosis.first.message)
-        binds = self.diagnosis.holds(Bound.KV_CACHE)
+        binds = self.diagnosis.holds(Bound.KV_CACHE) or self.rating.short_of_cache
         if not (self.rating.broken or self.rating.behind or binds):
             return self._rest(Reason.NOTHING_TO_GAIN, self._kept())
         best = self._best(binds)
         if best is None:
-            return self._unseen() or self._settled()
+            guess = self._unseen()
+            if guess is not None:
+                return guess
+            best = self._best(binds, far=True)
+        if best is None:
+            return self._settled()
         if self.diagnosis.bound is Bound.UNEVEN:
             return self._rest(Reason.UNEVEN, self.diagnosis.first.message)
         cost, gain = self._cost(best.knobs), self._gain(best)
@@ -149,8 +154,10 @@ class _Choice:
             message=f"{self._moves(best.knobs)}: {self._why(best)}",
         )
 
-    def _best(self, binds: bool) -> Rated | None:
-        """The best setting that is worth trying and that the planner takes.
+    def _best(self, binds: bool, *, far: bool = False) -> Rated | None:
+        """The best setting that is worth trying and that the planner takes; ``far``: of all that
+        are expected to keep the objective, with fewer requests than the fit is followed to too, as
+        nothing nearer is.
 
         All are rated with the KV cache of now; those at the top are planned, and rated again with
         what the planner says, until one stays at the top.
@@ -170,9 +177,11 @@ class _Choice:
                 continue
             raised = knobs.gpu_memory_utilization > self.now.gpu_memory_utilization
             # With more memory than now at least as much is held: planned below before it counts.
-            rated = None if raised else self.rating.rated(knobs, self.planned.kv_tokens)
+            rated = None
+            if not raised:
+                rated = self.rating.rated(knobs, self.planned.kv_tokens, far=far)
             found.append((knobs, rated))
-        return self._planned(found)
+        return self._planned(found, far=far)
 
     def _unseen(self) -> Proposal | None:
         """A setting that only a trial can tell something of."""
@@ -194,13 +203,17 @@ class _Choice:
             "and fewer were not seen",
         )
 
-    def _planned(self, found: Sequence[tuple[Knobs, Rated | None]]) -> Rated | None:
+    def _planned(self, found: Sequence[tuple[Knobs, Rated | None]], *, far: bool) -> Rated | None:
         open_ones = {knobs: rated for knobs, rated in found if rated is not None}
         raised = self._raised([knobs for knobs, rated in found if rated is None])
         open_ones |= {one.knobs: one for one in raised}
         sure = {raised[0].knobs} if raised else set[Knobs]()
         for _ in range(PLANS):
-            worth = [one for one in open_ones.values() if self.rating.worth(one)]
+            worth = [
+                one
+                for one in open_ones.values()
+                if self.rating.worth(one) and (one.tier >= KEEPS or not far)
+            ]
             if not worth:
                 return None
             top = min(worth, key=self.rating.order(worth))
@@ -209,7 +222,7 @@ class _Choice:
             del open_ones[top.knobs]
             planned = self.plan_at(top.knobs)
             if isinstance(planned, Planned):
-                again = self.rating.rated(top.knobs, planned.kv_tokens)
+                again = self.rating.rated(top.knobs, planned.kv_tokens, far=far)
                 if again is not None:
                     open_ones[top.knobs] = again
                     sure.add(top.knobs)

@@ -93,10 +93,7 @@ class _Pod:
         self.at_cap = sum(one.running >= AT_CAP * self.cap for one in ones) / count
         self.usage = sum(one.cache_usage for one in ones) / count
         self.cache_waits = (
-            sum(
-                one.cache_usage > FULL_CACHE and one.waiting > 0 and one.running < self.cap
-                for one in ones
-            )
+            sum(_is_full(one) and one.waiting > 0 and one.running < self.cap for one in ones)
             / count
         )
         finished = sum(one.finished for one in ones)
@@ -118,6 +115,13 @@ class _Pod:
         seconds = sum(one.seconds for one in ones)
         self.growth = (ones[-1].waiting - ones[0].waiting + sum(o.rejected for o in ones)) / seconds
         self.started = started / seconds
+
+
+def _is_full(one: Interval) -> bool:
+    """Whether the KV cache has no room for another request like those that run: of long prompts
+    few fill it, and the room that is left fits none."""
+    another = one.cache_usage / one.running if one.running > 0 else 0.0
+    return one.cache_usage > FULL_CACHE or one.cache_usage + another > 1.0
 
 
 def _percent(share: float) -> str:
@@ -181,7 +185,9 @@ class _Table:
 
     def cache(self) -> Row:
         pod = self._worst(lambda one: one.cache_waits + one.preempted)
-        holds = pod.cache_waits > OFTEN or pod.preempted > PREEMPTED
+        # More first tokens are late than may be where as many requests wait.
+        often = min(OFTEN, self.allowed) if self._late_first(pod) else OFTEN
+        holds = pod.cache_waits > often or pod.preempted > PREEMPTED
         said = (
             f"{_percent(pod.usage)} of the KV cache is in use, requests wait for it in "
             f"{_percent(pod.cache_waits)} of intervals, and {pod.preempted:.2f} preemptions come "

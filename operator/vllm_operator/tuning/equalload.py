@@ -12,7 +12,7 @@ from vllm_operator.sizing.performance.multipliers import Multipliers
 from .comparison import Estimate, inflation, width
 from .curve import Curve
 from .durations import Durations
-from .points import Point, lengths, point, seconds
+from .points import Point, lengths, piece, point, seconds, unseen_pieces
 from .regression import Groups, Linear, Solution, Vector, fitted
 from .trial import Compared, Row, Trial, usable_rows
 
@@ -48,8 +48,8 @@ def slower(trial: Trial, seen: Compared, number: int, durations: Durations) -> S
     such moment, and blocks of time have the effects that they were seen to have before.
 
     The half width grows by a tenth of what the different loads are corrected by (of that, ``most``
-    has half), and where the candidate reaches batches that were not seen before, by twice the
-    deviation of the curve there.
+    has half), and where the candidate reaches batches that were not seen before, or its steps carry
+    other pieces of prompts, by twice the deviation of the curve there.
     None where either side has no usable interval.
     """
     rows = usable_rows(seen, in_place=trial.in_place)
@@ -103,8 +103,9 @@ def slower(trial: Trial, seen: Compared, number: int, durations: Durations) -> S
     )
     left = [one for one, flag in zip(solution.residuals, flags, strict=True) if flag]
     half = width(number, math.sqrt(solution.covariance[4][4]), correlated=inflation(left))
-    if trial.other_places and own.batch > posterior.batch:
-        half += 2 * posterior.deviation(trial.candidate.server, own)
+    if trial.other_steps or (trial.other_places and own.batch > posterior.batch):
+        known = posterior.deviation(trial.candidate.server, own)
+        half += 2 * math.hypot(known, _unseen_pieces(trial, own))
     trusted = BLAME if posterior.shape_wrong else TRUST
     corrected = abs(here - there)
     by = solution.mean[4]
@@ -113,6 +114,16 @@ def slower(trial: Trial, seen: Compared, number: int, durations: Durations) -> S
         by + half + trusted * corrected,
         _floor(rows, solution),
     )
+
+
+def _unseen_pieces(trial: Trial, own: Point) -> float:
+    """What is not known of the candidate's steps, as pieces of prompts were larger."""
+    if own.starts <= 0.0 or own.prompt <= 0.0:
+        return 0.0
+    sides = (trial.candidate.knobs, trial.stable.knobs)
+    rooms = (max(1.0, knobs.max_num_batched_tokens - own.batch) for knobs in sides)
+    then, seen = (piece(own.prompt / own.starts, room) for room in rooms)
+    return unseen_pieces(then, seen)
 
 
 def _middle(points: Sequence[Point]) -> Point:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from vllm_operator.sizing.performance.server import Server
 
+from .candidates import has_graphs
 from .chain import Chain, Outcome, Track
 from .curve import Posterior
 from .intervals import Between
@@ -86,6 +87,17 @@ class Forecast:
         return max(0.0, *(objective.share - share for share in shares if share is not None), 0.0)
 
 
+class _Kind(NamedTuple):
+    """What states depend on, beside the load."""
+
+    tokens: int
+    """Of a step at most."""
+    bound: bool
+    """Whether the KV cache is what limits."""
+    graphs: bool
+    """Whether each step has a CUDA graph."""
+
+
 class Forecasts:
     """Forecasts for one server under one load; what they have in common is computed once."""
 
@@ -110,9 +122,9 @@ class Forecasts:
         self.steps = Steps(server, posterior, load)
         self._moved = self.objective
         self._late_gaps = self._late_firsts = 1.0
-        self._states: dict[tuple[int, bool], States] = {}
-        self._tracks: dict[tuple[int, bool, float], Track] = {}
-        self._chains: dict[tuple[int, bool, float, float], Chain] = {}
+        self._states: dict[_Kind, States] = {}
+        self._tracks: dict[tuple[_Kind, float], Track] = {}
+        self._chains: dict[tuple[_Kind, float, float], Chain] = {}
         if now is not None:
             self._follow(now, kv_tokens)
             self._tracks.clear()
@@ -161,17 +173,18 @@ class Forecasts:
             most = (math.sqrt(most + 0.25) - 0.5) ** 2
         return max(1, int(most))
 
-    def _track(self, tokens: int, bound: bool, z: float, objective: Objective) -> Track:
-        key = tokens, bound, z
-        if key not in self._tracks:
-            states = self._states.get((tokens, bound))
+    def _track(self, kind: _Kind, z: float, objective: Objective) -> Track:
+        if (kind, z) not in self._tracks:
+            states = self._states.get(kind)
             if states is None:
-                states = self._states[tokens, bound] = States(self.steps, tokens, bound=bound)
-            self._tracks[key] = Track(states, objective, z)
-        return self._tracks[key]
+                states = self._states[kind] = States(
+                    self.steps, kind.tokens, bound=kind.bound, graphs=kind.graphs
+                )
+            self._tracks[kind, z] = Track(states, objective, z)
+        return self._tracks[kind, z]
 
     def _outcome(
-        self, track: Track, key: tuple[int, bool, float], places: int, scale: float
+        self, track: Track, key: tuple[_Kind, float], places: int, scale: float
     ) -> Outcome:
         ranks, load = self.steps.ranks, self.load
         if load.population is not None:
@@ -210,18 +223,20 @@ class Forecasts:
     ) -> Forecast:
         held, places = self.held(kv_tokens), knobs.cap
         scale = 1.0 if pods is None else self.load.pods / pods
-        ranks, tokens = self.steps.ranks, knobs.max_num_batched_tokens
+        ranks = self.steps.ranks
+        kind = _Kind(knobs.max_num_batched_tokens, bound=False, graphs=has_graphs(knobs))
 
         def outcome(z: float, bound: bool) -> Outcome:
-            track = self._track(tokens, bound, z, objective)
-            return self._outcome(track, (tokens, bound, z), places, scale)
+            here = kind._replace(bound=bound)
+            return self._outcome(self._track(here, z, objective), (here, z), places, scale)
 
         bound = held is not None and held < places
         if held is not None and bound:
             places = held
             bound = outcome(Z, False).in_flight > SELDOM * places
         expected, slow = outcome(0.0, bound), outcome(Z, bound)
-        state = self._track(tokens, bound, 0.0, objective).states.at(places)
+        states = self._track(kind._replace(bound=bound), 0.0, objective).states
+        state = states.at(places)
         output, offered = self.load.output, self.load.rate * scale / ranks
         fast = min(offered, state.rate * math.exp(Z * state.deviation))
         if self.load.population is not None:
@@ -237,7 +252,7 @@ class Forecasts:
             low=min(slow.requests, expected.requests) * output * ranks,
             high=max(fast, expected.requests) * output * ranks,
             capacity=state.rate * output * ranks,
-            latency=self._track(tokens, bound, 0.0, objective).states.at(running).latency,
+            latency=states.at(running).latency,
             inter_token_share=_less(_share(expected), self._late_gaps) if with_gaps else None,
             inter_token_share_low=_less(_share(slow), self._late_gaps) if with_gaps else None,
             time_to_first_share=_less(expected.first_share, self._late_firsts)

@@ -18,7 +18,9 @@ from .comparison import SURE, Estimate, contrast, e_value
 from .durations import Durations
 from .equalload import slower
 from .intervals import Interval
-from .objectives import MARGIN, Kept, Share, samples, shares
+from .load import measured
+from .objectives import MARGIN, Kept, Samples, Share, samples, shares, shown
+from .rating import HALF, MEMORY
 from .trial import FAIR, Compared, Trial, compared, offered, starved
 
 TOLERANCE: Final = 0.05
@@ -128,13 +130,16 @@ class _Evidence:
         told = replace(told, slow_gaps=kept.gaps, slow_first_tokens=kept.first_tokens)
         said = f"{_percent(found.by)} slower at equal load"
         more = told.tokens is not None and told.tokens.low > GAIN
-        return self._decided(
-            told,
-            kept.all,
-            said,
-            bad=self._bad(found.by, found.floor, kept.all, said, more=more and trial.other_places),
-            gain=self._gain(told, kept.all),
-        )
+        bad = self._bad(found.by, found.floor, kept.all, said, more=more and self._other)
+        gain = None if bad else self._gain(told, kept.all)
+        if gain and not more:
+            bad = self._behind()
+        return self._decided(told, kept.all, said, bad=bad, gain=gain)
+
+    @property
+    def _other(self) -> bool:
+        """Whether other steps than the stable pods' are what the setting is for."""
+        return self.trial.other_places or self.trial.other_steps
 
     def _decided(
         self,
@@ -148,7 +153,7 @@ class _Evidence:
         if bad:
             return replace(told, verdict=Verdict.BAD, reason=bad)
         # At other batches a curve is not compared with itself: that it holds there was asked above.
-        if not (told.same or self.trial.other_places):
+        if not (told.same or self._other):
             within = f"{self.tolerance:.0%}"
             return replace(told, reason=f"{said}, which may be more than {within}")
         undecided = [str(one) for one in kept if one.kept is Kept.OPEN]
@@ -258,22 +263,60 @@ class _Evidence:
         sees it now, and the candidate would keep: by the curve, which the trial confirmed."""
         trial, durations = self.trial, self.durations
         short = told.intervals * durations.interval < LEAST_BLOCKS_AFTER * durations.block
-        if trial.objective is None or trial.in_place or not told.same or short:
+        if trial.objective is None or trial.in_place or short:
             return None
-        since = trial.ready - durations.window
-        before = [one for one in trial.stable.intervals if since < one.end <= trial.ready]
+        if not (told.same or trial.other_steps):
+            return None
         for one, now in zip(samples(trial), (told.slow_gaps, told.slow_first_tokens), strict=True):
             if now is None or now.kept not in (Kept.KEPT, Kept.BY_MODEL):
                 continue
             limit = MARGIN * now.allowed
-            slow = one.bound(before, "low")
-            promised = one.promised is not None and one.promised <= now.allowed
-            if slow is not None and slow.low > limit and now.stable <= limit and promised:
+            slow = one.bound(self._before(), "low")
+            if slow is None or now.stable > limit or one.promised is None:
+                continue
+            # As a setting is chosen by: kept, or so little left of what is too much. More memory
+            # makes nothing slower, and for it what was seen is enough, be it sure or not.
+            surely, left = slow.low, HALF
+            if not trial.other_than_memory:
+                surely, left = slow.value, MEMORY
+            if surely <= limit:
+                continue
+            enough = now.allowed + left * max(0.0, slow.value - now.allowed)
+            if one.promised <= enough and self._confirmed(one, enough):
                 return (
                     f"{slow.value:.1%} of {now.of} were slow before the trial's pod took its share,"
                     f" and {one.promised:.1%} would be with this setting"
                 )
         return None
+
+    def _before(self) -> list[Interval]:
+        """The stable pods' intervals of the window before the trial, with their whole load."""
+        since = self.trial.ready - self.durations.window
+        return [one for one in self.trial.stable.intervals if since < one.end <= self.trial.ready]
+
+    def _confirmed(self, one: Samples, enough: float) -> bool:
+        """Whether no more than ``enough`` would be slow under the load of before, where the steps
+        are other ones than the curve was learned from: by those that the candidate has shown."""
+        if not self.trial.other_steps:
+            return True
+        then = shown(self.trial, self.seen, self.durations, measured(self._before()))
+        share = None if then is None else one.within(then)
+        return share is not None and 1.0 - share <= enough
+
+    def _behind(self) -> str | None:
+        """Whether a candidate with other steps would not keep up with the load of before, of which
+        stable pods take a part while it is on trial."""
+        load = measured(self._before())
+        if not self.trial.other_steps or load is None or load.saturated:
+            return None
+        then = shown(self.trial, self.seen, self.durations, load)
+        if then is None or not then.saturated:
+            return None
+        able = then.capacity / load.output
+        return (
+            f"by the steps that it has shown it would answer {able:.3g} requests a second, and "
+            f"{load.rate:.3g} came to each pod before the trial"
+        )
 
     def _bad(
         self, by: Estimate, floor: float, kept: Sequence[Share], said: str, *, more: bool

@@ -35,6 +35,19 @@ class Circumstances:
     """Whether the operator has a trial to give: those of all servers are bounded."""
 
 
+def stays_one_pod(before: int, after: int, *, in_place: bool = False) -> bool:
+    """Whether a trial is still one pod after a change of the replicas.
+
+    The Deployment controller gives each ReplicaSet its share, rounded (deployment_util.go,
+    ``GetReplicaSetProportion``, of kube-controller-manager 1.36). From zero all replicas come back
+    from the newest template.
+    """
+    surge = 0 if in_place else 1
+    if after == before:
+        return True
+    return after > 0 and 0.5 <= (after + surge) / (before + surge) < 1.5
+
+
 def leave(found: Circumstances, now: float, durations: Durations | None = None) -> Leave:
     """The first thing that forbids a trial, in the order of how long it will; or none does.
 

@@ -17,7 +17,7 @@ from .curve import fit
 from .durations import Durations
 from .forecast import Forecast, forecast
 from .intervals import Between, Interval
-from .load import measured
+from .load import Load, measured
 from .trial import Compared, Trial
 
 MARGIN: Final = 1.2
@@ -98,14 +98,17 @@ def shares(
         return Shares(None, None)
     gaps, first = samples(trial)
 
-    def shown() -> Forecast | None:
-        return _shown(trial, seen, durations or Durations())
+    def at_its_own_load() -> Forecast | None:
+        own = measured(seen.candidate.values())
+        return shown(trial, seen, durations or Durations(), own)
 
     return Shares(
         None
         if asked.inter_token_latency is None
-        else gaps.share(trial, seen, shown, fair=fair or full),
-        None if asked.time_to_first_token is None else first.share(trial, seen, shown, fair=fair),
+        else gaps.share(trial, seen, at_its_own_load, fair=fair or full),
+        None
+        if asked.time_to_first_token is None
+        else first.share(trial, seen, at_its_own_load, fair=fair),
     )
 
 
@@ -129,12 +132,11 @@ def samples(trial: Trial) -> tuple[Samples, Samples]:
     )
 
 
-def _shown(trial: Trial, seen: Compared, durations: Durations) -> Forecast | None:
-    """What the curve says of the candidate at its own load, once its own intervals are learned: a
-    promise rests on other batches than those that it has."""
+def shown(trial: Trial, seen: Compared, durations: Durations, load: Load | None) -> Forecast | None:
+    """What the curve says of the candidate at a load, once its own intervals are learned: a promise
+    rests on other batches than those that it has, or on other steps."""
     own, side = list(seen.candidate.values()), trial.candidate
     posterior = fit(own, side.server, trial.posterior.prior(), durations)
-    load = measured(own)
     if posterior is None or load is None:
         return None
     return forecast(side.server, posterior, load, side.knobs, objective=trial.objective)

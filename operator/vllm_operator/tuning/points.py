@@ -12,6 +12,8 @@ from .intervals import Interval
 
 PROMPT_VARIATION: Final = 1.0
 """Of prompts' lengths, where nothing tells: that of an exponential distribution."""
+UNSEEN_PIECES: Final = 0.15
+"""Of the time of a step with a piece of a prompt, what may be for having one."""
 LITTLE: Final = 0.05
 """Of a step's prompt tokens, below which their spread changes no time."""
 
@@ -132,6 +134,22 @@ def seconds(server: Server, at: Point) -> float:
         for prompt in prompts
     ]
     return (1.0 - anywhere) * alone + anywhere * sum(mixed) / len(mixed)
+
+
+def piece(prompt: float, room: float) -> float:
+    """Mean tokens of the pieces that prompts of ``prompt`` tokens in the mean are cut into, where a
+    step has room for ``room``: of lengths that are exponentially distributed."""
+    return -prompt * math.expm1(-room / prompt)
+
+
+def unseen_pieces(then: float, seen: float) -> float:
+    """Standard deviation of ln of the time of a step with a piece of a prompt of ``then`` tokens,
+    beside what the multipliers leave open, where pieces of ``seen`` were seen.
+
+    Pieces of one size do not tell what a step costs for having one (it may run without a CUDA
+    graph, and with other kernels) from what its tokens cost.
+    """
+    return UNSEEN_PIECES * max(0.0, 1.0 - then / seen)
 
 
 def spread(

@@ -19,10 +19,18 @@ GAIN: Final = 0.05
 """Of tokens a second, for which a start is worth it, and tokens of a step are changed beside it."""
 ALIKE: Final = 0.01
 """Of tokens a second, which no forecast tells apart."""
+KEEPS: Final = 3
+"""The least tier in which the objective is expected to be kept."""
 SLACK: Final = 0.01
 """Of a share, likewise."""
 HEADROOM: Final = 1.1
 """Times what is offered that a setting should be able to give."""
+HALF: Final = 0.5
+"""Of what is too much of an objective, what may be left of it for a trial."""
+MEMORY: Final = 0.75
+"""The same of a larger KV cache alone: steps stay as they are, and its start is a warm one."""
+LOST: Final = 0.03
+"""Of tokens a second, what may be lost where the objective is not kept after all."""
 SLOWER: Final = 2.0
 """Times the mean inter-token latency that may be caused where nobody says what may be."""
 
@@ -82,8 +90,9 @@ class Rating:
     def _shares(forecast: Forecast) -> tuple[float | None, float | None]:
         return forecast.inter_token_share_low, forecast.time_to_first_share_low
 
-    def rated(self, knobs: Knobs, kv_tokens: float | None) -> Rated | None:
-        """None where the fit may not be followed."""
+    def rated(self, knobs: Knobs, kv_tokens: float | None, *, far: bool = False) -> Rated | None:
+        """None where the fit may not be followed; ``far``: whether it is to the fewest requests,
+        of which it does not matter then how surely they keep the objective."""
         forecast = self.forecasts.at(knobs, kv_tokens)
         posterior = self.forecasts.posterior
         if not trusted(
@@ -93,6 +102,7 @@ class Rating:
             self.rules,
             batch=forecast.batch,
             deviation=forecast.deviation,
+            far=far,
         ):
             return None
         promised = (forecast.low + forecast.tokens_per_second) / 2 * self._headroom(forecast)
@@ -104,7 +114,8 @@ class Rating:
         slow = _worse(forecast.inter_token_share_low, forecast.time_to_first_share_low)
         expected = _worse(forecast.inter_token_share, forecast.time_to_first_share)
         gap = _worse(forecast.inter_token_share_low)
-        tier = 1 if expected < self.least else 3 if slow < self.objective.share else 4
+        surely = slow >= self.objective.share and not far
+        tier = 1 if expected < self.least else 4 if surely else KEEPS
         if tier == 1 and forecast.saturated and gap >= self.least:
             tier, slow = 2, gap
         return Rated(knobs, forecast, tier, slow - self.objective.share, promised)
@@ -142,11 +153,20 @@ class Rating:
             return False
         if not self.broken:
             return one.tier == 4 and (faster or self._calmer(one))
-        if one.tier >= 3:
+        if one.tier >= KEEPS:
             return True
+        # Tokens are given up for an objective that is kept, and for nothing less.
+        if then.tokens_per_second < (1.0 - LOST) * here.tokens_per_second:
+            return False
         if one.tier == 2 and (faster or self._gaps_broken()):
             return True
-        return then.shortfall(self.objective) <= here.shortfall(self.objective) / 2
+        left = MEMORY if same else HALF
+        return then.shortfall(self.objective) <= left * here.shortfall(self.objective)
+
+    @property
+    def short_of_cache(self) -> bool:
+        """Whether the objective is broken and requests are expected to wait for the KV cache."""
+        return self.broken and self.here.bound_by_cache
 
     @property
     def _utilization(self) -> float:

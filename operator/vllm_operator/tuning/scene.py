@@ -53,7 +53,8 @@ class Scene:
     kind: str = ""
     revisions: Sequence[TrialRevision] = ()
     describable: bool = True
-    scalings: Sequence[float] = ()
+    replicas: int = 0
+    """``spec.replicas``."""
     settled_since: float | None = None
     starts_allowed: int = 0
     window: Window | None = None

@@ -14,7 +14,7 @@ from vllm_operator.sizing.performance.server import Server
 from .curve import Posterior
 from .distributions import gamma, normal
 from .load import Load
-from .points import Point, spread
+from .points import Point, piece, spread, unseen_pieces
 
 JITTER: Final = 0.03
 """Relative standard deviation of equal steps, and of the contexts in them."""
@@ -200,10 +200,14 @@ class State:
 class States:
     """The states of one rank under a load, at one ``--max-num-batched-tokens``."""
 
-    def __init__(self, steps: Steps, tokens: int, *, bound: bool = False) -> None:
-        """``bound``: the KV cache is what limits, so that prompts are computed again."""
+    def __init__(
+        self, steps: Steps, tokens: int, *, bound: bool = False, graphs: bool = False
+    ) -> None:
+        """``bound``: the KV cache is what limits, so that prompts are computed again. ``graphs``:
+        whether each step has a CUDA graph, so that one costs nothing for having none."""
         self.steps = steps
         self.tokens = tokens
+        self.graphs = graphs
         again = steps.server.found.recompute * steps.later if bound else 0.0
         self.prompt = max(1.0, steps.load.prompt + again)
         self._found: dict[int, State] = {}
@@ -229,6 +233,13 @@ class States:
         busy = min(1.0 - 1e-9, started * self.prompt / room)
         return max(started, busy / (1.0 - busy)), busy, room
 
+    def _unseen(self, decodes: float, room: float) -> float:
+        """What is not known of a step with a piece of a prompt, as pieces were larger."""
+        if self.graphs:
+            return 0.0
+        seen = max(1.0, self.steps.server.limits.tokens - decodes)
+        return unseen_pieces(piece(self.prompt, room), piece(self.prompt, seen))
+
     def _state(self, requests: int) -> State:
         steps, later = self.steps, self.steps.later
         batch = requests / steps.stages
@@ -243,8 +254,7 @@ class States:
         started = (low + high) / 2
         preparing, busy, room = self._preparing(started)
         decodes = started * later
-        # Of lengths that are exponentially distributed.
-        pieces = -1.0 / math.expm1(-room / self.prompt)
+        pieces = self.prompt / piece(self.prompt, room)
         share = min(1.0, max(1.0 - math.exp(-started * pieces), busy))
         row = steps.of(decodes)
         mean = min(room, started * self.prompt / share)
@@ -255,6 +265,7 @@ class States:
         step = mixed * mixed_seconds + (1.0 - mixed) * row[0]
         rate = min(started * steps.stages / step, 1.0 / max(steps.request_seconds, 1e-9))
         deviation, mixed_deviation = steps.deviations(decodes)
+        unseen = self._unseen(started * later, room)
         return State(
             requests=requests,
             started=started,
@@ -270,7 +281,7 @@ class States:
             mixed_seconds=mixed_seconds,
             row=row,
             rate=rate,
-            deviation=deviation,
-            mixed_deviation=mixed_deviation,
+            deviation=math.hypot(deviation, mixed * unseen),
+            mixed_deviation=math.hypot(mixed_deviation, unseen),
             request_seconds=steps.request_seconds,
         )

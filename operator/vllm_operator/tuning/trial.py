@@ -78,6 +78,18 @@ class Trial:
         one, other = self.candidate.knobs, self.stable.knobs
         return (one.cap, one.gpu_memory_utilization) != (other.cap, other.gpu_memory_utilization)
 
+    @property
+    def other_than_memory(self) -> bool:
+        """Whether anything but the memory that vLLM may use is another one."""
+        own, stable = self.candidate.knobs, self.stable.knobs
+        return replace(own, gpu_memory_utilization=stable.gpu_memory_utilization) != stable
+
+    @property
+    def other_steps(self) -> bool:
+        """Whether the candidate's steps may carry other pieces of prompts, or more of them."""
+        tokens = (side.knobs.max_num_batched_tokens for side in (self.candidate, self.stable))
+        return len(set(tokens)) > 1
+
 
 @dataclass(frozen=True, slots=True)
 class Compared:

@@ -7,7 +7,7 @@ again; what may not be lost is in the status that ``look`` is given and gives ba
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -23,7 +23,7 @@ from .entries import curve_of, diagnosis_of, load_of, measurement_of, promise_of
 from .evidence import kept
 from .judge import Judgement, Verdict, judge
 from .knobs import Knobs, Objective
-from .leave import Circumstances, leave
+from .leave import Circumstances, leave, stays_one_pod
 from .ledger import (
     ALIKE,
     News,
@@ -81,8 +81,12 @@ class Tuner:
     """Pods that had the setting in force: a trial in the place of one is compared with them."""
     _agreement: Agreement = field(default_factory=Agreement)
     _first_latency: float | None = None
-    _before: Load | None = None
-    """The stable pods' load in the trial that was promoted."""
+    _before: tuple[Load, ...] = ()
+    """The stable pods' load before the trial that was promoted, and in it."""
+    _replicas: int | None = None
+    """At the last look."""
+    _scalings: tuple[float, ...] = ()
+    """When, in the last day, replicas changed by more than a trial stands."""
     _judgement: Judgement | None = None
     """The last one of the trial that is, or was promoted."""
 
@@ -103,7 +107,8 @@ class Tuner:
         recent = self.seen.of(scene.pods, now - self.durations.window)
         load = measured(recent, kv_tokens=facts.pod_kv_tokens)
         diagnosis = diagnose(recent, facts.knobs, facts.objective)
-        may = leave(_circumstances(scene, count), now, self.durations)
+        self._note_scaling(scene.replicas, now)
+        may = leave(_circumstances(scene, count, self._scalings), now, self.durations)
         lately = self._lately(facts, scene, standing, now)
         idle = self._idle(tuning, facts, standing, load, lately)
         pause = self.durations.evaluation
@@ -136,8 +141,12 @@ class Tuner:
         news = News()
         if step.edge is not None:
             news = self._news(facts, scene, load, diagnosis, now)
-        if step.edge is not None and step.standing.state is State.PROMOTING:
-            self._before = load
+        if step.edge is not None and load is not None:
+            if step.standing.state is State.STARTING:
+                self._before = (load,)
+            elif step.standing.state is State.PROMOTING:
+                # What the trial's pod has eased was no better before it.
+                self._before = (*self._before, load)
         return Look(
             remember(tuning, step, now, news),
             step,
@@ -146,6 +155,14 @@ class Tuner:
             self._agreement.choice,
             verdict,
         )
+
+    def _note_scaling(self, replicas: int, now: float) -> None:
+        """An operator that starts anew counts anew: a trial that is ended by a scaling costs a
+        start of the day, and nothing else."""
+        before, self._replicas = self._replicas, replicas
+        if before is not None and not stays_one_pod(before, replicas):
+            recent = [one for one in self._scalings if now - one < self.durations.day]
+            self._scalings = (*recent, now)
 
     def _tidy(self, facts: Facts, scene: Scene, standing: Standing, now: float) -> None:
         """Forgets what is of another setting.
@@ -272,9 +289,8 @@ class Tuner:
         if now - standing.since < self.durations.broken:
             return Judged.NONE
         load = measured(self.seen.of(scene.pods, since))
-        before = self._before
         late = load is not None and _late(load, facts.objective, LATE)
-        as_before = before is not None and _late(before, facts.objective, 1.0)
+        as_before = any(_late(one, facts.objective, 1.0) for one in self._before)
         return Judged.BAD if late and not as_before else Judged.NONE
 
     def _lately(self, facts: Facts, scene: Scene, standing: Standing, now: float) -> Load | None:
@@ -349,12 +365,12 @@ class Tuner:
         )
 
 
-def _circumstances(scene: Scene, count: Tally) -> Circumstances:
+def _circumstances(scene: Scene, count: Tally, scalings: Sequence[float]) -> Circumstances:
     return Circumstances(
         mode=scene.desired.mode,
         describable=scene.describable,
         inconclusive=count.inconclusive,
-        scalings=scene.scalings,
+        scalings=scalings,
         settled_since=scene.settled_since,
         starts=count.starts,
         starts_allowed=scene.starts_allowed,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from .candidates import candidates
+from .candidates import FURTHEST, candidates
 from .curve import assumed
 from .forecast import Forecasts
 from .knobs import Knobs
@@ -13,8 +13,6 @@ from .rating import Rating
 
 UNLIKE: Final = 2.0
 """Times smaller than those seen a batch is of which a curve that promises nothing may be wrong."""
-FURTHEST: Final = 8.0
-"""Times smaller that is tried at most."""
 SPARE: Final = 0.5
 """Of what may be late, what may be by the hardware's own figures."""
 

@@ -363,12 +363,6 @@ RULE_EXAMPLES = (
     Example("a folder of the node below a hidden one", _model(
         storage={"hostPath": {"path": "/home/.cache/v1.2/models"}}
     )),
-    Example("a folder of the node that goes up", _model(
-        storage={"hostPath": {"path": "/models/../etc"}}
-    ), ("spec.model.storage.hostPath.path",)),
-    Example("a folder of the node that stays where it is", _model(
-        storage={"hostPath": {"path": "/models/./qwen"}}
-    ), ("spec.model.storage.hostPath.path",)),
     Example("a checkpoint in an image", _model(storage={"image": {"reference": "a/b:c"}})),
     Example("a revision of what lies in an image", _model(
         revision="main", storage={"image": {"reference": "a/b:c"}}

@@ -167,3 +167,11 @@ def test_any_json_at_any_field_is_a_problem_there_or_none(data: st.DataObject):
         manifest["spec"][section] = data.draw(JSON)
     for problem in schema_problems(manifest):
         assert problem.field == "spec" or problem.field.startswith(f"spec.{section}")
+
+
+@pytest.mark.parametrize("path", ["/models/../etc", "/models/./qwen", "/..", "/...", "/a b"])
+def test_a_folder_that_goes_up_or_stays_where_it_is_is_refused(path: str):
+    storage = {"hostPath": {"path": path}}
+    field, message = only_problem(server({"model": {**MODEL, "storage": storage}}))
+    assert field == "spec.model.storage.hostPath.path"
+    assert "without '.', '..' and spaces" in message

@@ -315,3 +315,81 @@ def test_everything_that_would_be_applied_is_rendered(tmp_path: Path):
     asked = server("asked", LLAMA, gpu={"product": "H100"}, replicas=2, routing=routing)
     kinds = [one["kind"] for one in rendered(tmp_path, asked)]
     assert kinds == ["Deployment", "Service", "PodDisruptionBudget", "InferencePool"]
+
+
+PROXY = {"name": "HTTPS_PROXY", "value": "http://proxy:3128"}
+PLATFORM = {
+    "model": {"storage": {"persistentVolumeClaim": {"claimName": "models"}}},
+    "engine": {"env": [PROXY]},
+    "pod": {"tolerations": []},
+}
+
+
+def values(tmp_path: Path, content: Any) -> tuple[str, str]:
+    """The option with a file of that content."""
+    path = tmp_path / "values.yaml"
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    return "--defaults", str(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [PLATFORM, {"defaults": PLATFORM}, {"defaults": PLATFORM, "replicas": 2, "openshift": True}],
+    ids=["the defaults alone", "as in the chart's values", "among the chart's values"],
+)
+def test_a_server_is_planned_with_the_platform_s_defaults(plan, tmp_path: Path, content: Any):
+    options = ("-o", "json", *values(tmp_path, content))
+    (entry,) = json.loads(plan(GOOD, options=options).stdout)
+    assert entry["defaults"] == [
+        {
+            "field": "spec.model.storage",
+            "value": '{"persistentVolumeClaim":{"claimName":"models"}}',
+        },
+        {"field": "spec.engine.env[HTTPS_PROXY]", "value": "http://proxy:3128"},
+    ]
+    assert entry["storage"]["source"] == "models"
+
+
+def test_a_table_shows_what_the_platform_gave_and_nothing_where_it_gave_nothing(
+    plan, tmp_path: Path
+):
+    shown = plan(GOOD, options=values(tmp_path, PLATFORM)).stdout
+    assert "By the platform's defaults" in shown
+    assert "spec.engine.env[HTTPS_PROXY]" in shown
+    assert "By the platform's defaults" not in plan(GOOD, options=()).stdout
+
+
+def test_objects_are_rendered_with_the_platform_s_defaults(tmp_path: Path):
+    deployment = rendered(tmp_path, GOOD, *values(tmp_path, PLATFORM))[0]
+    (engine,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert PROXY in engine["env"]
+
+
+@pytest.mark.parametrize("content", [None, {}, {"defaults": None}, {"defaults": {"pod": {}}}])
+def test_a_file_without_defaults_gives_none(plan, tmp_path: Path, content: Any):
+    (entry,) = json.loads(plan(GOOD, options=("-o", "json", *values(tmp_path, content))).stdout)
+    assert "defaults" not in entry
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"pod": {"tolerationz": [1]}}, "defaults.pod.tolerationz: unknown field"),
+        ({"image": {"tag": "1"}}, "defaults.image: unknown field"),
+        (
+            {"defaults": {"engine": {"env": [{"name": "HF_HOME", "value": "/x"}]}}},
+            "defaults.engine.env[HF_HOME]: may not be set here",
+        ),
+        ({"defaults": {"engine": {"env": "no"}, "pod": 1}}, "(1 more problem)"),
+        ({"defaults": [1]}, "defaults: is no object"),
+        ([1], "needs one object"),
+    ],
+)
+def test_defaults_that_are_wrong_are_refused_by_file_and_field(
+    plan, tmp_path: Path, content: Any, said: str
+):
+    option, path = values(tmp_path, content)
+    result = plan(GOOD, options=(option, path))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"Error: {path}: ")
+    assert said in result.stderr

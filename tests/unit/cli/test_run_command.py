@@ -158,6 +158,13 @@ def test_defaults_of_servers_that_are_wrong_are_logged_and_do_not_end_the_proces
     )
 
 
+def test_one_wrong_default_is_told_alone(runs: Runs) -> None:
+    assert runs.with_options('--defaults={"pod": {"hostNetwork": true}}').exit_code == 0
+    told = runs.settings["defaults_problem"]
+    assert told.startswith("the operator's chart value defaults.pod.hostNetwork is wrong: ")
+    assert "more)" not in told
+
+
 def test_the_hub_s_token_is_read_from_its_file(runs: Runs, tmp_path: Path) -> None:
     (tmp_path / "token").write_text("hf_secret\n")
     runs.with_options(f"--hub-token-file={tmp_path / 'token'}")

@@ -42,17 +42,20 @@ class World:
         self.memory, self.store = Memory(), Store()
         self.sent: list[tuple[dict[str, Any], bool]] = []
         client: Any = self
-        self.applier = Applier(client, self.store)
+        self.read: list[str] = []
+        self.seconds = 0.0
+        self.applier = Applier(client, self.store, lambda: self.seconds)
 
     async def get(self, *args: Any) -> Any:
+        self.read.append(args[2])
         return await self.memory.get(*args)
 
     async def apply(self, *args: Any, **options: Any) -> Any:
         self.sent.append((args[3], options.get("force", True)))
         return await self.memory.apply(*args, **options)
 
-    async def ours(self) -> ChildRecord | None:
-        return await self.applier.ensure_ours("Service", KEY, "qwen", "u")
+    async def ours(self, uid: str = "u") -> ChildRecord | None:
+        return await self.applier.ensure_ours("Service", KEY, "qwen", uid)
 
 
 @pytest.mark.parametrize("code", [400, 403, 422])
@@ -107,12 +110,39 @@ def test_only_the_controller_controls() -> None:
 
 async def test_a_child_that_no_watch_delivered_is_read_and_known_from_then_on() -> None:
     world = World()
-    assert await world.ours() is None
     world.memory.keep("services", service(owned("u")))
     found = await world.ours()
     assert found is not None
     world.memory.objects.clear()
     assert await world.ours() == found
+
+
+async def test_a_name_that_was_free_a_moment_ago_is_not_looked_for_again_once() -> None:
+    world = World()
+    for reads in (1, 1, 2, 2):
+        assert await world.ours() is None
+        assert len(world.read) == reads
+
+
+@pytest.mark.parametrize(("later", "uid"), [(60.0, "u"), (0.0, "another")])
+async def test_a_name_that_was_free_long_ago_or_for_another_server_is_looked_for(
+    later: float, uid: str
+) -> None:
+    world = World()
+    assert await world.ours() is None
+    world.seconds += later
+    world.memory.keep("services", service(owned("x", "Deployment")))
+    with pytest.raises(NameConflict):
+        await world.ours(uid)
+
+
+async def test_an_object_that_was_applied_and_is_gone_again_is_looked_for() -> None:
+    world = World()
+    assert await world.ours() is None
+    await world.applier.apply(with_applied_hash(service(owned("u"))), None, KEY, "mark")
+    world.store.forget_child("Service", KEY, "qwen")
+    assert await world.ours() is not None
+    assert len(world.read) == 2
 
 
 async def test_a_child_of_another_controller_that_is_gone_is_forgotten() -> None:
@@ -170,6 +200,16 @@ def test_marks_are_not_remembered_without_bound(monkeypatch: pytest.MonkeyPatch)
     for number in range(3):
         applier.mark(number, lambda: with_applied_hash(service()))
     assert list(applier._marks) == [2]
+
+
+async def test_free_names_are_not_remembered_without_bound(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(applying, "MARKS_LIMIT", 2)
+    world = World()
+    for uid in "abc":
+        await world.ours(uid)
+    assert list(world.applier._absent) == [("Service", "qwen", "c")]
 
 
 async def test_what_would_be_refused_is_told_and_nothing_written() -> None:

@@ -208,3 +208,12 @@ async def test_a_stream_of_urgent_keys_does_not_stop_the_others(queue: WorkQueue
         queue.add(f"urgent-{number}", urgent=True)
     taken = [await take(queue) for _ in range(16)]
     assert taken[-1] == "ordinary"
+
+
+@pytest.mark.parametrize("urgent", [True, False])
+async def test_keys_of_one_kind_come_in_the_order_in_which_they_were_added(
+    queue: WorkQueue[str], urgent: bool
+) -> None:
+    for name in "abc":
+        queue.add(name, urgent=urgent)
+    assert [await take(queue) for _ in "abc"] == ["a", "b", "c"]

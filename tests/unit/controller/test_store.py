@@ -138,3 +138,10 @@ def test_of_the_deleted_objects_the_last_twenty_thousand_are_remembered(store: S
         store.remove(SERVERS.kind, body(1, uid=f"u{number}"))
     assert store.observe(SERVERS.kind, body(1, uid="u1")) is None
     assert store.observe(SERVERS.kind, body(1, uid="u0")) == KEY
+
+
+def test_a_pod_of_nobody_is_no_news_and_is_not_kept(store: Store) -> None:
+    nobodys = body(1, name="p", metadata={"labels": {}})
+    assert store.observe(PODS.kind, nobodys) is None
+    assert store.observe(PODS.kind, nobodys | {"spec": {"nodeName": "n"}}) is None
+    assert not any(store._records[PODS.kind].values())

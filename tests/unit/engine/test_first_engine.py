@@ -69,3 +69,18 @@ def test_chunks_come_only_with_long_requests_of_plain_models():
     assert not prefills_whole_prompts(LLAMA, 32_769)
     for fact in ("multimodal", "latent", "windowed", "pooling", "adapters", "rocm"):
         assert prefills_whole_prompts(replace(LLAMA, **{fact: True}), 131_072)
+
+
+@pytest.mark.parametrize(
+    ("version", "first"),
+    [
+        ("0.9.2.dev364+gb432b7a28", True),
+        ("0.9.2", False),
+        ("0.10.0.dev1", False),
+        ("0.30.0.dev5", False),
+    ],
+)
+def test_a_development_build_may_still_do_what_the_release_before_did(version: str, first: bool):
+    # cmontemuino/amd-mi300x-ml-benchmarks: MI300X, served by the engine before V1
+    setup = Setup("LlamaForCausalLM", rocm=True)
+    assert (first_engine_because(Version.parse(version), setup) is not None) is first

@@ -1,8 +1,10 @@
 """What the engine refuses of what its parser takes, on both sides of each span."""
 
+from typing import Any
+
 import pytest
 
-from vllm_operator.engine.refusals import FACTS, Case, refused
+from vllm_operator.engine.refusals import FACTS, VALUED, Case, refused
 from vllm_operator.engine.tables import rows
 from vllm_operator.engine.versions import Version
 
@@ -10,6 +12,11 @@ V4 = "DeepseekV4ForCausalLM"
 LATENT = Case("DeepseekV3ForCausalLM", latent=True)
 COMPRESSED = Case(V4, compressed=True)
 HOPPER, B200, A100, RTX = (9, 0), (10, 0), (8, 0), (12, 0)
+
+
+def given(flag: str, value: str, **facts: Any) -> Case:
+    return Case("K", arguments=frozenset({(flag, value)}), **facts)
+
 
 SPANS = [
     (Case(V4, HOPPER, compressed=True, cache="auto"), None, "0.20.0", "0.29.1", "0.30.0"),
@@ -59,6 +66,29 @@ SPANS = [
     (Case("L", RTX, backend="FLASH_ATTN", cache="fp8"), None, "0.20.0", "0.33.0", None),
     (Case("L", backend="FLEX_ATTENTION", cache="fp8"), None, "0.20.0", "0.33.0", None),
     (Case("M", adapters=True, moe="deep_gemm_mega_moe"), "0.32.0", "0.33.0", "0.33.0", None),
+    (Case("L", rocm=True, quantization="bitsandbytes"), "0.11.2", "0.12.0", "0.16.0", "0.18.0"),
+    (Case("L", rocm=True, quantization="bitsandbytes"), "0.26.0", "0.28.0", "0.33.0", None),
+    (Case("L", rocm=True, quantization="inc"), "0.11.2", "0.12.0", "0.26.0", "0.28.0"),
+    (Case("L", rocm=True, quantization="modelopt"), "0.11.2", "0.12.0", "0.20.0", "0.22.0"),
+    (Case("L", rocm=True, quantization="modelopt_fp4"), "0.11.2", "0.12.0", "0.18.0", "0.20.0"),
+    (Case("L", rocm=True, quantization="experts_int8"), "0.11.2", "0.12.0", "0.33.0", None),
+    (Case("M", moe="flashinfer_moe_ep_cutedsl"), "0.32.0", "0.33.0", "0.33.0", None),
+    (given("--per-request-spec-decode-metrics", "summary"), "0.29.0", "0.30.0", "0.33.0", None),
+    (given("--kda-prefill-backend", "flashkda", rocm=True), "0.29.0", "0.30.0", "0.33.0", None),
+    (
+        given("--kda-prefill-backend", "fused", capability=HOPPER),
+        "0.29.0",
+        "0.30.0",
+        "0.33.0",
+        None,
+    ),
+    (
+        given("--renderer-num-workers", "2", multimodal=True, pooling=True),
+        None,
+        "0.20.0",
+        "0.33.0",
+        None,
+    ),
 ]
 
 
@@ -87,6 +117,15 @@ def test_a_constraint_holds_from_its_first_release_to_its_last(
         Case("D", latent=True, backend="FLASHMLA"),
         Case("D", B200, latent=True, backend="CUTLASS_MLA"),
         Case("M", adapters=True, moe="triton"),
+        Case("L", HOPPER, quantization="bitsandbytes"),
+        Case("L", rocm=True, quantization="fp8"),
+        Case(V4, compressed=True, moe="flashinfer_moe_ep_cutedsl"),
+        given("--per-request-spec-decode-metrics", "summary", drafts="ngram"),
+        given("--per-request-spec-decode-metrics", "none"),
+        given("--kda-prefill-backend", "flashkda", capability=HOPPER),
+        given("--kda-prefill-backend", "fused", rocm=True),
+        given("--renderer-num-workers", "2", multimodal=True),
+        given("--renderer-num-workers", "1", multimodal=True, pooling=True),
     ],
 )
 @pytest.mark.parametrize("version", ["0.12.0", "0.15.0", "0.20.0", "0.28.0", "0.33.0"])
@@ -97,7 +136,8 @@ def test_what_the_engine_takes_is_not_refused(case: Case, version: str):
 def test_every_row_speaks_of_known_facts_and_ends_with_what_works():
     for row in rows("refusals.csv"):
         facts = f"{row['when']} {row['unless']}".split()
-        assert {fact for fact in facts if not fact.startswith(("backend=", "moe="))} <= set(FACTS)
+        valued = ("--", *(f"{name}=" for name in VALUED))
+        assert {fact for fact in facts if not fact.startswith(valued)} <= set(FACTS)
         assert row["when"]
         assert row["remedy"].startswith(("set ", "take ", "remove "))
 

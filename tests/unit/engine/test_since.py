@@ -18,8 +18,13 @@ NO_THRESHOLDS = {"OLDEST", "NEWEST_KNOWN", "RELEASE"}
 MAKERS = ("Version", "Version.parse")
 BOUNDS = (
     ("adds-lora-vocabulary", None, "0.8.0", "0.11.2", "0.12.0"),
+    ("aligns-latent-beside-states", "0.27.1", "0.28.0", "0.33.0", None),
+    ("bounds-decode-logits-on-rocm", "0.29.0", "0.30.0", "0.33.0", None),
     ("caches-recurrent-prefixes", "0.27.1", "0.28.0", "0.33.0", None),
+    ("captures-coarsely", "0.11.0", "0.11.1", "0.33.0", None),
+    ("captures-drafts", "0.19.1", "0.20.0", "0.33.0", None),
     ("captures-graphs-twice-for-lora", "0.11.0", "0.11.1", "0.33.0", None),
+    ("charges-no-context", "0.10.2", "0.11.0", "0.33.0", None),
     ("compares-graph-sizes", "0.11.0", "0.11.1", "0.33.0", None),
     ("counts-all-that-is-taken", "0.26.0", "0.27.0", "0.33.0", None),
     ("counts-batches-in-flight", "0.25.0", "0.26.0", "0.33.0", None),
@@ -39,6 +44,8 @@ BOUNDS = (
     ("prints-concurrency-tokens", "0.20.2", "0.21.0", "0.33.0", None),
     ("profiles-pictures-by-length", "0.9.2", "0.10.0", "0.33.0", None),
     ("reads-json-compilation", "0.9.0", "0.9.1", "0.33.0", None),
+    ("reserves-decode-logits-on-rocm", "0.27.1", "0.28.0", "0.33.0", None),
+    ("reserves-indexer-logits", "0.19.1", "0.20.0", "0.33.0", None),
     ("samples-with-flashinfer", "0.8.5", "0.9.0", "0.11.0", "0.11.1"),
     ("schedules-ahead", "0.13.0", "0.14.0", "0.33.0", None),
     ("schedules-ahead-in-pipelines", "0.28.0", "0.29.0", "0.33.0", None),

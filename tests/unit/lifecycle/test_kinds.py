@@ -44,6 +44,7 @@ WHERE = {
     "PersistentVolumeClaim": ("", "v1", "persistentvolumeclaims"),
     "Event": ("events.k8s.io", "v1", "events"),
     "Lease": ("coordination.k8s.io", "v1", "leases"),
+    "Job": ("batch", "v1", "jobs"),
     "InferencePool": ("inference.networking.k8s.io", "v1", "inferencepools"),
 }
 

@@ -340,6 +340,8 @@ def test_who_forbids_disruption_ends_a_trial_in_place() -> None:
         (SERVER, CALM, [*STABLE, TRIED], "not ready"),
         (SERVER, CALM, [STABLE[0], replace(STABLE[1], ready=False)], "not ready"),
         (SERVER, CALM, [STABLE[0]], "not ready"),
+        (SERVER, CALM, [*STABLE, replace(TRIED, deleting=True)], None),
+        (SERVER, CALM, [*STABLE, replace(STABLE[0], deleting=True)], None),
     ],
 )
 def test_a_trial_begins_only_over_a_settled_stable(

@@ -39,8 +39,8 @@ from vllm_operator.sizing.plan.planner import make_plan as make_plan_of
 from vllm_operator.tuning.candidates import Range, Rules
 from vllm_operator.tuning.knobs import Knobs, Objective
 from vllm_operator.tuning.proposals import Planned, Refused
-from vllm_operator.tuning.scene import Facts, Look, Scene
-from vllm_operator.tuning.standing import Candidate, Change, Halt, Mode, Stable, State, Wants
+from vllm_operator.tuning.scene import Facts, Scene
+from vllm_operator.tuning.standing import Candidate, Change, Halt, Mode, Stable, Wants
 
 from .test_trial import (
     CALM,
@@ -348,6 +348,23 @@ def test_the_stable_pods_roll_while_the_deployment_is_not_settled_or_says_it_had
     assert scene(deployment=held()).stable is Stable.SETTLED
 
 
+@pytest.mark.parametrize("state", ["Promoting", "RollingBack"])
+def test_pods_are_not_settled_while_a_trial_is_yet_to_be_promoted_or_ended(state: str) -> None:
+    assert scene(deployment=held(), status=tuning(state, **NAMED)).stable is Stable.ROLLING
+    assert scene(status=tuning(state, **NAMED)).stable is Stable.SETTLED
+
+
+def test_pods_are_not_settled_while_the_plan_before_a_promoted_one_is_yet_to_be_restored() -> None:
+    after = Revisions([*RECORDS, TRIAL_RECORD, pin(promoted(SERVER, 3, TRIAL_RECORD, TRIAL))])
+    assert after.in_force is not None
+    settled = replace(CALM, template=after.in_force.template)
+    pods = [replace(pod, template=after.in_force.template) for pod in STABLE]
+    for state, stable in (("RollingBack", Stable.ROLLING), ("Verifying", Stable.SETTLED)):
+        status = tuning(state, revision=TRIAL.name)
+        seen = scene(*pods, deployment=settled, status=status, revisions=after)
+        assert seen.stable is stable
+
+
 @pytest.mark.parametrize("facts", [{"deleting": True}, {"failed": True}, {"ready": False}], ids=str)
 def test_a_pod_that_goes_or_does_not_serve_is_one_too_few(facts: dict[str, Any]) -> None:
     seen = scene(STABLE[0], replace(STABLE[1], **facts))
@@ -461,6 +478,14 @@ def test_a_promoted_plan_is_the_trial_s_or_still_the_one_before_it(state: str) -
     assert scene(status=tuning("Settled", parent="another")).change is Change.NONE
 
 
+def test_a_promotion_that_is_pinned_and_not_applied_yet_is_no_other_plan() -> None:
+    after = Revisions([*RECORDS, TRIAL_RECORD, pin(promoted(SERVER, 3, TRIAL_RECORD, TRIAL))])
+    for revision, change in ((TRIAL.name, Change.NONE), ("another", Change.REPLANNED)):
+        status = tuning("Promoting", revision=revision)
+        seen = scene(*STABLE, TRIED, deployment=held(), status=status, revisions=after)
+        assert seen.change is change
+
+
 def test_a_kept_trial_is_told_with_its_start_its_kind_and_whether_it_was_taken_over() -> None:
     (kept,) = scene().revisions
     assert (kept.started, kept.kind, kept.promoted) == (NOW.timestamp(), "", False)
@@ -471,48 +496,61 @@ def test_a_kept_trial_is_told_with_its_start_its_kind_and_whether_it_was_taken_o
 # What is asked for
 
 
-def look(seen: World, state: State, wants: Wants) -> Look:
-    step = SimpleNamespace(standing=SimpleNamespace(state=state), wants=wants)
-    return Look(seen.remembered.status.tuning, cast(Any, step), None, None, None)
-
-
 INPUTS = PlanningInputs(None, "i").to_json_object()
 FACTS = cast(Facts, SimpleNamespace(knobs=Knobs(256, 8192, 0.92)))
 
 
-def asked(state: str, wants: Wants, deployment: ChildRecord = CALM, **trial: Any) -> Wanted:
+def asked(
+    state: str, deployment: ChildRecord = CALM, *, news: bool = False, **trial: Any
+) -> Wanted:
     kept = Revisions([pin(controller_revision(SERVER, 1, INPUTS, STABLE_PLAN)), TRIAL_RECORD])
     seen = world(status=tuning(state, **trial), deployment=deployment, revisions=kept)
-    return wanted_of(look(seen, State(state), wants), seen, FACTS)
+    return wanted_of(seen.remembered.status.tuning, seen, FACTS, news=news)
 
 
 NAMED = {"revision": "q-2"}
 
 
 @pytest.mark.parametrize(
-    ("state", "wants", "deployment", "trial", "wanted"),
+    ("state", "deployment", "trial", "wanted"),
     [
-        ("Promoting", Wants.PROMOTED, CALM, NAMED, Wanted(Wants.PROMOTED, "q-2")),
-        ("RollingBack", Wants.STABLE, CALM, NAMED, Wanted(Wants.STABLE, "q-2")),
-        ("CoolingDown", Wants.STABLE, CALM, NAMED, Wanted()),
-        ("Judging", Wants.TRIAL, held(), NAMED, Wanted(Wants.TRIAL, "q-2")),
-        ("Starting", Wants.TRIAL, held(), NAMED, Wanted(Wants.TRIAL, "q-2")),
-        ("Judging", Wants.TRIAL, CALM, NAMED, Wanted(Wants.TRIAL, "q-2")),
-        ("Judging", Wants.TRIAL, CALM, {}, Wanted()),
-        ("Starting", Wants.TRIAL, CALM, {**NAMED, "replaced": True}, Wanted(Wants.TRIAL, "q-2")),
+        ("Promoting", CALM, NAMED, Wanted(Wants.PROMOTED, "q-2")),
+        ("RollingBack", CALM, NAMED, Wanted(Wants.STABLE, "q-2")),
+        ("CoolingDown", CALM, NAMED, Wanted()),
+        ("Judging", held(), NAMED, Wanted(Wants.TRIAL, "q-2")),
+        ("Starting", held(), NAMED, Wanted(Wants.TRIAL, "q-2")),
+        ("Judging", CALM, NAMED, Wanted(Wants.TRIAL, "q-2")),
+        ("Judging", CALM, {}, Wanted()),
+        ("Starting", CALM, {**NAMED, "replaced": True}, Wanted(Wants.TRIAL, "q-2")),
     ],
 )
-def test_what_tuning_wants_is_asked_for_by_the_name_of_the_trial(
-    state: str, wants: Wants, deployment: ChildRecord, trial: dict[str, Any], wanted: Wanted
+def test_what_the_status_says_is_asked_for_by_the_name_of_the_trial(
+    state: str, deployment: ChildRecord, trial: dict[str, Any], wanted: Wanted
 ) -> None:
-    assert asked(state, wants, deployment, **trial) == wanted
+    assert asked(state, deployment, **trial) == wanted
+
+
+@pytest.mark.parametrize(
+    ("state", "deployment", "wanted"),
+    [
+        ("Proposed", CALM, Wanted()),
+        ("Starting", CALM, Wanted()),
+        ("Judging", held(), Wanted(Wants.TRIAL, "q-2")),
+        ("Promoting", CALM, Wanted()),
+        ("Verifying", CALM, Wanted()),
+        ("RollingBack", CALM, Wanted()),
+    ],
+)
+def test_what_the_status_is_yet_to_say_is_not_begun(
+    state: str, deployment: ChildRecord, wanted: Wanted
+) -> None:
+    assert asked(state, deployment, news=True, **NAMED) == wanted
 
 
 def test_a_trial_that_starts_is_asked_for_with_its_setting_and_its_why() -> None:
     evidence = {"intervals": 1, "requests": 2, "batchLow": 3, "batchHigh": 4}
     wanted = asked(
         "Starting",
-        Wants.TRIAL,
         evidence={**evidence, "deviationPerMille": 5},
         predicted={"interTokenLatencyPerMille": {"low": 1, "expected": 2, "high": 3}},
     )
@@ -531,8 +569,7 @@ def test_a_trial_that_starts_is_asked_for_with_its_setting_and_its_why() -> None
 
 
 def test_nothing_is_asked_for_where_nothing_is_tried() -> None:
-    seen = world()
-    assert wanted_of(look(seen, State.OBSERVING, Wants.STABLE), seen, FACTS) == Wanted()
+    assert wanted_of(None, world(), FACTS, news=False) == Wanted()
 
 
 @pytest.mark.parametrize("state", ["Starting", "Judging", "Verifying", "RollingBack"])

@@ -438,6 +438,15 @@ def test_a_template_that_would_break_a_promise_is_never_applied(change: Any, mes
         check_pod(template, make_server().spec)
 
 
+def test_buffers_of_streamed_weights_are_requested_of_the_node_s_memory_besides() -> None:
+    plan = make_plan()
+    held = plan.storage.model_copy(update={"buffer_bytes": 40_000_000_000})
+    streamed = plan.model_copy(update={"storage": held})
+    deployment, *_ = render.render(make_server(), streamed, OFFER)
+    (engine,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert engine["resources"]["requests"]["memory"] == "62Gi"  # 24 and 38
+
+
 def test_kubectl_means_the_engine_where_a_pod_has_several_containers() -> None:
     template = rendered(pod={"annotations": {"a": "b"}})[0]["spec"]["template"]
     named = {"kubectl.kubernetes.io/default-container": "engine", "a": "b"}

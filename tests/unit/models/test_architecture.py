@@ -101,8 +101,8 @@ def test_a_window_that_no_request_outgrows_is_no_obstacle():
 @pytest.mark.parametrize(
     ("change", "fact"),
     [
-        ({"architectures": ["MambaForCausalLM"]}, "architectures"),
-        ({"architectures": None, "model_type": "mamba"}, "architectures"),
+        ({"architectures": ["NeverHeardOfForCausalLM"]}, "architectures"),
+        ({"architectures": None, "model_type": "never_heard_of"}, "architectures"),
         ({"architectures": "LlamaForCausalLM"}, "architectures"),
         ({"quantization_config": {"quant_method": "exl3"}}, "quantization_config.quant_method"),
         ({"num_local_experts": 8}, "num_local_experts"),

@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 
 from support.families import RELEASED, Released
+from vllm_operator.engine.versions import Version
 from vllm_operator.errors import UnknownModel
 from vllm_operator.models import catalogue
 from vllm_operator.models.architecture import architecture_from_config
 from vllm_operator.models.families import FAMILIES
 from vllm_operator.models.shapes import AttentionCache, LatentCache, StateCache
-from vllm_operator.sizing.memory.kvcache import state_bytes
+from vllm_operator.sizing.memory.kvcache import CacheSettings, cache_layout, state_bytes
 from vllm_operator.sizing.memory.weights import bytes_per_rank
 from vllm_operator.sizing.split.parallelism import Parallelism, illegal_because
 
@@ -104,6 +105,44 @@ def test_minicpm_3_keeps_keys_and_values_of_every_head():
     assert {kind.cache for kind in kinds} == {AttentionCache(40, 96, 96)}
 
 
+def test_kimi_linear_keeps_three_states_to_a_latent_vector():
+    architecture = architecture_from_config(CONFIGS["moonshotai/Kimi-Linear-48B-A3B-Instruct"])
+    kept = [type(architecture.kinds[kind].cache) for kind in architecture.pattern]
+    assert kept == ([StateCache] * 3 + [LatentCache]) * 6 + [StateCache] * 2 + [LatentCache]
+
+
+def test_a_state_of_kimi_linear_is_in_float32_beside_three_columns():
+    kinds = architecture_from_config(CONFIGS["moonshotai/Kimi-Linear-48B-A3B-Instruct"]).kinds
+    (state,) = {kind.cache for kind in kinds if isinstance(kind.cache, StateCache)}
+    assert state_bytes(state, 1) == 3 * 3 * 4096 * 2 + 32 * 128 * 128 * 4
+
+
+def test_mistral_small_4_is_read_from_its_own_config_with_its_tower():
+    text = {**CONFIGS["mistralai/Mistral-Small-4-119B-2603 (text)"], "model_type": "mistral4"}
+    config = {
+        "architectures": ["Mistral3ForConditionalGeneration"],
+        "model_type": "mistral3",
+        "text_config": {key: text[key] for key in text if key != "architectures"},
+        "vision_config": {"model_type": "pixtral", "image_size": 1540, "patch_size": 14},
+    }
+    found = architecture_from_config(config)
+    assert {kind.cache for kind in found.kinds} == {LatentCache(256, 64)}
+    # Its recipe in vLLM 0.33.0 says 119B with the tower.
+    assert found.parameters == pytest.approx(119.4e9, rel=0.002)
+
+
+def test_an_image_of_internvl_is_twelve_tiles_and_itself_small():
+    pictures = architecture_from_config(CONFIGS["OpenGVLab/InternVL3-8B"]).pictures
+    assert pictures is not None
+    assert (pictures.patches, pictures.tokens) == (13 * 1025, 13 * 256)
+
+
+def test_an_image_of_llava_next_is_four_tiles_and_itself_small():
+    pictures = architecture_from_config(CONFIGS["llava-hf/llava-v1.6-vicuna-7b-hf"]).pictures
+    assert pictures is not None
+    assert pictures.patches == 5 * 577
+
+
 def test_a_layer_of_falcon_h1_keeps_keys_and_a_recurrent_state():
     (kind,) = architecture_from_config(CONFIGS["tiiuae/Falcon-H1-0.5B-Base"]).kinds
     assert [type(one) for one in kind.kept] == [AttentionCache, StateCache]
@@ -115,6 +154,17 @@ def test_a_convolving_layer_of_lfm2_keeps_two_columns():
     kinds = architecture_from_config(CONFIGS["LiquidAI/LFM2-1.2B"]).kinds
     (state,) = {kind.cache for kind in kinds if isinstance(kind.cache, StateCache)}
     assert state_bytes(state, 1) == 2 * 2048 * 2
+
+
+@pytest.mark.parametrize(("version", "tokens"), [("0.27.0", 1888), ("0.28.0", 1920)])
+def test_a_block_of_kimi_linear_holds_a_state_in_whole_blocks_of_its_kernels(
+    version: str, tokens: int
+):
+    architecture = architecture_from_config(CONFIGS["moonshotai/Kimi-Linear-48B-A3B-Instruct"])
+    settings = CacheSettings(Version.parse(version), Parallelism(), 16, 16, 2048)
+    layout = cache_layout(architecture, settings)
+    # A state of 2,170,880 bytes in tokens of 1,152.
+    assert {group.block_size for group in layout.groups} == {tokens}
 
 
 def test_lfm2_says_in_either_of_two_facts_which_layers_attend():
@@ -209,6 +259,22 @@ def test_the_common_word_is_understood_where_the_familys_own_is_missing():
             "layer_types",
         ),
         ("inclusionAI/Ling-lite", {"use_bias": True}, "use_bias"),
+        (
+            "moonshotai/Kimi-Linear-48B-A3B-Instruct",
+            {"attn_res_block_size": 4},
+            "attn_res_block_size",
+        ),
+        ("moonshotai/Kimi-Linear-48B-A3B-Instruct", {"mla_use_nope": False}, "mla_use_nope"),
+        ("deepseek-ai/deepseek-moe-16b-base", {"rswa_window": 128}, "rswa_window"),
+        ("LGAI-EXAONE/K-EXAONE (class)", {"sliding_windows": [128] * 32}, "sliding_windows"),
+        ("arcee-ai/Trinity (class)", {"attention_bias": True}, "attention_bias"),
+        ("OpenGVLab/InternVL3-8B", {"select_layer": -4}, "select_layer"),
+        ("OpenGVLab/InternVL3-8B", {"llm_config": {}}, "llm_config.architectures"),
+        (
+            "OpenGVLab/InternVL3-8B",
+            {"llm_config": {"architectures": ["GPT2LMHeadModel"]}},
+            "llm_config.architectures",
+        ),
     ],
 )
 def test_what_is_not_understood_is_refused_by_the_name_of_the_fact(

@@ -14,20 +14,22 @@ from vllm_operator.engine.versions import Version
 from vllm_operator.models import catalogue
 from vllm_operator.models.architecture import Architecture, architecture_from_config
 from vllm_operator.sizing.asked.speculation import Speculation, rejection_bytes
-from vllm_operator.sizing.memory import accounting, coefficients, weights
-from vllm_operator.sizing.memory.accounting import Footprint, Load
+from vllm_operator.sizing.memory import accounting, coefficients, peak, weights
+from vllm_operator.sizing.memory.accounting import Footprint
 from vllm_operator.sizing.memory.coefficients import NOTHING, Bytes, Coefficient, sum_of
 from vllm_operator.sizing.memory.device import Device
+from vllm_operator.sizing.memory.load import Load
 from vllm_operator.sizing.split.parallelism import SINGLE, Parallelism
 
 CERTAIN = {
-    **dict.fromkeys(("weights", "weights_quantized", "forward"), (1.0, 1.0)),
+    **dict.fromkeys(("weights", "weights_quantized", "weights_rocm", "forward"), (1.0, 1.0)),
     **dict.fromkeys(
         (
             *("weights_fixed", "sampler", "sampler_rocm", "sampler_flashinfer", "sampler_v2"),
             *("transient_fixed", "graphs", "non_torch", "non_torch_linked"),
             *("non_torch_first_engine", "context", "unexplained", "device_total", "tower"),
-            "unlogged",
+            *("unlogged", "graphs_base", "sampler_drafting", "forward_sparse"),
+            *("sparse_rocm", "non_torch_rocm", "unified", "shared_experts_graphs"),
         ),
         (0.0, 0.0),
     ),
@@ -39,7 +41,7 @@ DECIDES = {
     "weights_fixed": 3.0,
     "forward": 4.0,
     "transient_fixed": 3.0,
-    "graphs": 3.0,
+    "graphs": 0.002,
     "non_torch_linked": 3.0,
     "sampler_v2": 90.0,
     "unexplained": 0.05,
@@ -134,7 +136,7 @@ def test_each_part_of_a_footprint_carries_its_own_estimate_and_bound():
     with figures(
         weights=(1.0, 2.0),
         weights_fixed=(1.0, 3.0),
-        graphs=(5.0, 7.0),
+        graphs=(1 / 32, 1.5 / 32),
         non_torch_linked=(9.0, 11.0),
         context=(13.0, 15.0),
         device_total=(17.0, 19.0),
@@ -144,14 +146,14 @@ def test_each_part_of_a_footprint_carries_its_own_estimate_and_bound():
     gib = GIBIBYTE
     states = accounting.request_states(architecture(LLAMA_8B), Load(8, 2048, 2))
     assert inside.weights == Bytes(exact + gib, 2 * exact + 3 * gib)
-    assert inside.cuda_graphs == Bytes(5 * gib, 7 * gib)
+    assert inside.cuda_graphs == Bytes(5 * gib, 7 * gib + gib // 2)
     assert inside.cuda_graphs_outside == NOTHING
     assert inside.non_torch == Bytes(9 * gib + states, 11 * gib + states)
     assert inside.context == Bytes(13 * gib, 15 * gib)
     assert inside.device_total == Bytes(17 * gib, 19 * gib)
     assert inside.unexplained == Bytes(0, 40 * gib)
     assert outside.cuda_graphs == NOTHING
-    assert outside.cuda_graphs_outside == Bytes(5 * gib, 7 * gib)
+    assert outside.cuda_graphs_outside == Bytes(5 * gib, 7 * gib + gib // 2)
     assert outside.non_torch == Bytes(9 * gib, 11 * gib)
 
 
@@ -170,23 +172,23 @@ def test_what_the_shapes_do_not_explain_lies_on_every_rank():
 
 def test_the_peak_is_that_of_the_forward_pass_where_that_is_the_largest():
     model, load = architecture(LLAMA_8B), Load(8, 2048, 2)
-    forward = accounting.forward_bytes(model, V33, SINGLE, load)
+    forward = peak.forward_bytes(model, V33, SINGLE, load)
     with figures(forward=(1.0, 2.0), transient_fixed=(1.0, 3.0)):
-        found = accounting.activation_peak(model, V33, SINGLE, load)
+        found = peak.activation_peak(model, V33, SINGLE, load)
     assert found == Bytes(forward + GIBIBYTE, 2 * forward + 3 * GIBIBYTE)
 
 
 def test_the_peak_is_that_of_the_sampler_and_the_last_states_where_that_is_the_largest():
     model, load = architecture(LLAMA_8B), Load(64, 2048, 2)
     with figures(forward=(0.0, 0.0), sampler_v2=(100.0, 200.0)):
-        found = accounting.activation_peak(model, V33, SINGLE, load)
+        found = peak.activation_peak(model, V33, SINGLE, load)
     logits, last = 64 * 128256, 2 * 2048 * 4096
     assert found == Bytes(100 * logits + last, 200 * logits + last)
 
 
 def test_no_more_rows_are_sampled_than_a_step_has_tokens():
-    assert accounting.sampler_logits(architecture(LLAMA_8B), Load(64, 2048, 2)) == 64 * 128256
-    assert accounting.sampler_logits(architecture(LLAMA_8B), Load(64, 32, 2)) == 32 * 128256
+    assert peak.sampler_logits(architecture(LLAMA_8B), Load(64, 2048, 2)) == 64 * 128256
+    assert peak.sampler_logits(architecture(LLAMA_8B), Load(64, 32, 2)) == 32 * 128256
 
 
 VISION = "Qwen/Qwen2.5-VL-72B-Instruct"
@@ -196,15 +198,15 @@ def test_a_tower_s_attention_has_an_estimate_and_a_bound_and_its_mlp_is_known():
     model = architecture(VISION)
     pictures, load = model.pictures, Load(1, 2048, 2, 4096)
     assert pictures is not None
-    items = max(accounting.encoded_items(pictures, V33, load), accounting.frames_of(pictures, load))
+    items = max(peak.encoded_items(pictures, V33, load), peak.frames_of(pictures, load))
     each = 2 * pictures.patches * items
     mlp = each * 2 * (pictures.hidden_size + pictures.intermediate_size)
     width = each * pictures.hidden_size
-    tower = accounting.tower_bytes(model, V33, load, Coefficient(20.0, 30.0))
+    tower = peak.tower_bytes(model, V33, load, Coefficient(20.0, 30.0))
     assert tower == (20 * width, 30 * width)
-    assert accounting.tower_bytes(model, V33, load, Coefficient(0.0, 30.0)) == (mlp, 30 * width)
-    assert accounting.tower_bytes(model, V33, load, Coefficient(0.0, 0.0)) == (mlp, mlp)
-    assert accounting.tower_bytes(architecture(LLAMA_8B), V33, load, Coefficient(1.0, 1.0)) == (
+    assert peak.tower_bytes(model, V33, load, Coefficient(0.0, 30.0)) == (mlp, 30 * width)
+    assert peak.tower_bytes(model, V33, load, Coefficient(0.0, 0.0)) == (mlp, mlp)
+    assert peak.tower_bytes(architecture(LLAMA_8B), V33, load, Coefficient(1.0, 1.0)) == (
         0,
         0,
     )
@@ -213,8 +215,8 @@ def test_a_tower_s_attention_has_an_estimate_and_a_bound_and_its_mlp_is_known():
 def test_the_peak_is_that_of_the_tower_where_that_is_the_largest():
     model, load = architecture(VISION), Load(1, 2048, 2, 4096)
     with figures(forward=(0.0, 0.0), tower=(1000.0, 2000.0), transient_fixed=(1.0, 3.0)):
-        found = accounting.activation_peak(model, V33, SINGLE, load)
-        low, high = accounting.tower_bytes(model, V33, load, Coefficient(1000.0, 2000.0))
+        found = peak.activation_peak(model, V33, SINGLE, load)
+        low, high = peak.tower_bytes(model, V33, load, Coefficient(1000.0, 2000.0))
     assert found == Bytes(low + GIBIBYTE, high + 3 * GIBIBYTE)
 
 
@@ -236,10 +238,15 @@ def test_every_bound_of_what_the_budget_pays_for_lessens_the_sure_cache_and_not_
     assert doubtful.kv_cache.low < sure.kv_cache.low
 
 
+EIGHT_SIZES = {"maxNumSeqs": 20}
+"""1, 2, 4, 8, 16, 24, 32 and 40 tokens, of 32 layers."""
+
+
 def test_graphs_with_adapters_are_bounded_twice_as_well():
-    with figures(graphs=(1.0, 3.0)):
-        alone, beside = planned(), planned(lora={"maxLoras": 1, "maxRank": 8})
-        before = planned("0.19.0", lora={"maxLoras": 1, "maxRank": 8}, gpuMemoryUtilization=0.9)
+    lora = {"maxLoras": 1, "maxRank": 8}
+    with figures(graphs=(1 / 256, 3 / 256)):
+        alone, beside = planned(**EIGHT_SIZES), planned(**EIGHT_SIZES, lora=lora)
+        before = planned("0.19.0", **EIGHT_SIZES, lora=lora, gpuMemoryUtilization=0.9)
     assert (alone.memory.cuda_graphs, alone.memory.margin) == (GIBIBYTE, 2 * GIBIBYTE)
     assert (beside.memory.cuda_graphs, beside.memory.margin) == (2 * GIBIBYTE, 4 * GIBIBYTE)
     assert before.memory.outside_budget == 2 * GIBIBYTE
@@ -250,7 +257,7 @@ def test_graphs_with_adapters_are_bounded_twice_as_well():
     [
         ({"context": (1.0, 21.0)}, 21),
         ({"device_total": (0.0, 17.0)}, 17),
-        ({"graphs": (1.0, 33.0)}, 33),
+        ({"graphs": (1 / 160, 33 / 160)}, 33),  # of five sizes and 32 layers
     ],
 )
 def test_the_utilization_is_lowered_by_the_bounds_of_what_lies_outside_the_budget(
@@ -262,10 +269,14 @@ def test_the_utilization_is_lowered_by_the_bounds_of_what_lies_outside_the_budge
 
 
 def test_a_pinned_utilization_is_refused_by_what_is_expected_outside_and_warned_by_the_bound():
-    with figures(forward=(0.0, 0.0), graphs=(10.0, 30.0)):
+    with figures(forward=(0.0, 0.0), graphs=(10 / 160, 30 / 160)):
         given = {"version": "0.19.0", "maxNumSeqs": 8, "maxNumBatchedTokens": 64}
         warned, refused = (
-            plan_of(LLAMA_8B, engine={**given, "gpuMemoryUtilization": share})
+            plan_of(
+                LLAMA_8B,
+                engine={**given, "gpuMemoryUtilization": share},
+                parallelism={"tensor": 1, "pipeline": 1},
+            )
             for share in (0.85, 0.9)
         )
     assert warned.feasible
@@ -274,8 +285,8 @@ def test_a_pinned_utilization_is_refused_by_what_is_expected_outside_and_warned_
 
 
 def test_what_the_ledger_shows_as_outside_is_what_is_expected_there():
-    with figures(context=(1.0, 2.0), graphs=(4.0, 8.0)):
-        ledger = planned("0.19.0", gpuMemoryUtilization=0.8).memory
+    with figures(context=(1.0, 2.0), graphs=(4 / 256, 8 / 256)):
+        ledger = planned("0.19.0", **EIGHT_SIZES, gpuMemoryUtilization=0.8).memory
     assert ledger.outside_budget == 5 * GIBIBYTE
     assert ledger.free_at_start.expected == ledger.total - GIBIBYTE
     assert ledger.free_at_start.low == ledger.total - 2 * GIBIBYTE

@@ -274,7 +274,7 @@ def test_a_backend_that_is_left_to_vllm_costs_nothing():
             "spec.gpu.resourceName",
             "google.com/tpu stands for Google TPUs",
         ),
-        ({"product": "NVIDIA-GB10"}, "spec.gpu.product", "set spec.gpu.memoryGiB to 121.69"),
+        ({"product": "AGX Thor"}, "spec.gpu.product", "set spec.gpu.memoryGiB to what"),
     ],
 )
 def test_hardware_whose_memory_no_plan_counts_is_refused_by_name(
@@ -285,9 +285,21 @@ def test_hardware_whose_memory_no_plan_counts_is_refused_by_name(
     assert told in message
 
 
-def test_a_device_with_the_systems_memory_is_planned_with_what_is_said_of_it():
-    gpu = {"product": "NVIDIA-GB10", "memoryGiB": 121.69, "perNode": 1}
-    assert plan_of(LLAMA_8B, gpu=gpu, engine={"gpuMemoryUtilization": 0.8}).feasible
+GB10 = {"product": "NVIDIA-GB10", "perNode": 1}
+
+
+def test_a_device_with_the_systems_memory_takes_what_is_surely_left_of_it():
+    plan = plan_of(LLAMA_8B, gpu=GB10)
+    assert value_of(plan, "--gpu-memory-utilization") == "0.82"
+    assert "are sure to be free when the engine starts" in reason_of(
+        plan, "--gpu-memory-utilization"
+    )
+
+
+def test_who_pins_the_utilization_of_such_a_device_knows_what_else_runs_there():
+    # 0.88 and 0.93 started: hardware/unified.csv
+    assert plan_of(LLAMA_8B, gpu=GB10, engine={"gpuMemoryUtilization": 0.92}).feasible
+    assert not plan_of(LLAMA_8B, gpu=GB10, engine={"gpuMemoryUtilization": 0.97}).feasible
 
 
 ONE_CARD = {"product": "NVIDIA-GeForce-RTX-5090", "perNode": 1}
@@ -316,3 +328,53 @@ def test_several_nodes_are_planned_where_they_exist():
 
 def test_no_more_nodes_are_planned_than_there_are():
     only_problem(over_nodes(1))
+
+
+LLAMA_405B_FP8 = "meta-llama/Meta-Llama-3.1-405B-Instruct-FP8"
+ALLOWED = "--allow-deprecated-quantization"
+
+
+def fbgemm(version: str, **engine: Any) -> Any:
+    return plan_of(LLAMA_405B_FP8, gpu=H200, engine={"version": version, **engine})
+
+
+def test_a_quantisation_that_vllm_gives_up_is_allowed_from_the_release_that_asks_for_it():
+    assert ALLOWED in fbgemm("0.14.0").engine.command
+    assert ALLOWED not in fbgemm("0.12.0").engine.command
+
+
+def test_what_is_allowed_already_is_not_allowed_twice():
+    plan = fbgemm("0.33.0", extraArgs=[ALLOWED])
+    assert plan.engine.command.count(ALLOWED) == 1
+
+
+MAMBA = {
+    "architectures": ["Mamba2ForCausalLM"],
+    "model_type": "mamba2",
+    "hidden_size": 4096,
+    "num_heads": 128,
+    "head_dim": 64,
+    "n_groups": 8,
+    "state_size": 128,
+    "num_hidden_layers": 64,
+    "vocab_size": 32768,
+}
+
+
+def inline_plan(config: dict[str, Any], **spec: Any) -> Any:
+    h100 = {"product": "NVIDIA-H100-80GB-HBM3", "perNode": 1}
+    planned = server({"id": "example/inline", "config": config}, gpu=h100, **spec)
+    facts = facts_from_inline(planned.spec.model)
+    return make_plan(planned, inputs_for(planned, model=facts))
+
+
+@pytest.mark.parametrize(("pinned", "length"), [({}, "2048"), ({"maxModelLen": 262144}, "262144")])
+def test_a_model_without_positions_takes_any_length(pinned: dict[str, Any], length: str):
+    plan = inline_plan(MAMBA, engine=pinned)
+    assert value_of(plan, "--max-model-len") == length
+
+
+def test_a_length_of_a_model_without_positions_takes_no_memory():
+    short = inline_plan(MAMBA)
+    long = inline_plan(MAMBA, engine={"maxModelLen": 262144})
+    assert short.capacity.max_concurrency.low == long.capacity.max_concurrency.low

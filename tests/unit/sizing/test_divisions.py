@@ -235,11 +235,15 @@ def test_more_ranks_than_a_node_has_gpus_are_refused_with_what_fits(
     assert message.endswith(works)
 
 
-def test_a_data_parallel_size_that_cuts_experts_is_answered_with_the_legal_ones():
+@pytest.mark.parametrize(("gpus", "legal"), [(8, "1, 2, 3, 4, 6"), (6, "1, 2, 3, 4, 6")])
+def test_a_data_parallel_size_that_cuts_experts_is_answered_with_the_legal_ones(
+    gpus: int, legal: str
+):
     pins = {"data": 5, "expert": False}
-    field, reason, message = only_problem(planned(QWEN_235B, gpu=node("H200"), parallelism=pins))
+    gpu = {**node("H200"), "perNode": gpus}
+    field, reason, message = only_problem(planned(QWEN_235B, gpu=gpu, parallelism=pins))
     assert (field, reason) == ("spec.parallelism.data", "IllegalPin")
-    assert message.endswith("vLLM accepts 1, 2, 3, 4, 6 here")
+    assert message.endswith(f"vLLM accepts {legal} here")
 
 
 def test_too_much_utilization_is_told_though_one_gpu_could_not_hold_the_weights():

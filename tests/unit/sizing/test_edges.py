@@ -11,8 +11,8 @@ from vllm_operator.models.architecture import Architecture, architecture_from_co
 from vllm_operator.models.shapes import StateCache
 from vllm_operator.sizing.layout.v0_setup import described_setup
 from vllm_operator.sizing.memory import accounting, weights
-from vllm_operator.sizing.memory.accounting import Load
 from vllm_operator.sizing.memory.kvcache import CacheSettings, cache_layout
+from vllm_operator.sizing.memory.load import Load
 from vllm_operator.sizing.split.parallelism import SINGLE
 
 V33 = Version((0, 33, 0))

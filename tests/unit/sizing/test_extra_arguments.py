@@ -227,6 +227,33 @@ def test_logged_answers_need_logged_requests():
     assert "--enable-log-outputs needs --enable-log-requests beside it; add it" in message
 
 
+@pytest.mark.parametrize(
+    ("words", "needed"),
+    [
+        (["--collect-detailed-traces", "all"], "--otlp-traces-endpoint"),
+        (["--mm-shm-cache-max-object-size-mb", "64"], "--mm-processor-cache-type shm"),
+        (
+            ["--mm-shm-cache-max-object-size-mb", "64", "--mm-processor-cache-type", "lru"],
+            "--mm-processor-cache-type shm",
+        ),
+    ],
+)
+def test_what_the_configuration_wants_beside_a_flag_is_named(words: list[str], needed: str):
+    _, message = refused(*words)
+    assert f"needs {needed} beside it; add it" in message
+
+
+def test_a_flag_with_what_it_needs_beside_it_is_passed_on():
+    words = ["--mm-shm-cache-max-object-size-mb", "64", "--mm-processor-cache-type", "shm"]
+    plan = plan_of(LLAMA_8B, engine={"extraArgs": words})
+    assert plan.engine.command[-4:] == words
+
+
+def test_a_profiler_without_a_folder_is_refused():
+    _, message = refused("--profiler-config", '{"profiler":"torch"}')
+    assert "is refused without torch_profiler_dir" in message
+
+
 def test_answers_that_are_not_logged_need_nothing():
     plan = plan_of(LLAMA_8B, engine={"extraArgs": ["--no-enable-log-outputs"]})
     assert plan.engine.command[-1] == "--no-enable-log-outputs"

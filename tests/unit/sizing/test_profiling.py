@@ -5,9 +5,9 @@ import pytest
 from vllm_operator.engine.versions import Version
 from vllm_operator.models import catalogue
 from vllm_operator.models.architecture import Architecture, architecture_from_config
-from vllm_operator.sizing.memory import accounting
-from vllm_operator.sizing.memory.accounting import Load
+from vllm_operator.sizing.memory import accounting, peak
 from vllm_operator.sizing.memory.device import ANY_DEVICE, Device
+from vllm_operator.sizing.memory.load import Load
 from vllm_operator.sizing.split.parallelism import SINGLE, Parallelism
 
 GIBIBYTE = 1024**3
@@ -20,9 +20,9 @@ def architecture(model: str) -> Architecture:
     return architecture_from_config(catalogue.find(model).config)
 
 
-def peak(model: str, version: str, load: Load, ranks: int = 1) -> float:
+def peak_of(model: str, version: str, load: Load, ranks: int = 1) -> float:
     """Expected GiB."""
-    found = accounting.activation_peak(
+    found = peak.activation_peak(
         architecture(model), Version.parse(version), Parallelism(ranks), load
     )
     return found.expected / GIBIBYTE
@@ -42,23 +42,23 @@ def test_pytorchs_sampler_makes_the_peak_of_a_thousand_sequences(
     model: str, ranks: int, logged: float
 ):
     # Source: llm-d-benchmark config_explorer/empirical-vllm-memory-results.md
-    found = peak(model, "0.11.2", Load(1024, 8192, 2), ranks)
+    found = peak_of(model, "0.11.2", Load(1024, 8192, 2), ranks)
     assert found == pytest.approx(logged, rel=0.02)
 
 
 def test_the_last_hidden_states_are_held_beside_the_sampler():
-    wide, narrow = (peak(QWEN_7B, "0.11.2", Load(1024, tokens, 2)) for tokens in (8192, 4096))
+    wide, narrow = (peak_of(QWEN_7B, "0.11.2", Load(1024, tokens, 2)) for tokens in (8192, 4096))
     assert wide - narrow == pytest.approx(4096 * 3584 * 2 / GIBIBYTE)
 
 
 def test_flashinfers_sampler_takes_less_than_pytorchs():
     load = {"max_num_seqs": 1024, "max_num_batched_tokens": 2048, "element_bytes": 2}
     own, flashinfer = (Load(**load, flashinfer=given) for given in (False, True))
-    assert peak(QWEN_7B, "0.11.0", flashinfer) < peak(QWEN_7B, "0.11.0", own) / 2
+    assert peak_of(QWEN_7B, "0.11.0", flashinfer) < peak_of(QWEN_7B, "0.11.0", own) / 2
 
 
 def test_a_pooling_server_samples_nothing():
-    one, many = (peak(EMBEDDING, "0.11.0", Load(seqs, 8192, 2)) for seqs in (1, 1024))
+    one, many = (peak_of(EMBEDDING, "0.11.0", Load(seqs, 8192, 2)) for seqs in (1, 1024))
     assert one == many
 
 
@@ -79,8 +79,8 @@ def test_pictures_of_0_11_are_padded_to_a_video_that_nobody_encodes():
     # 12.5 tokens were counted for each of the 12288 that a video makes; each keeps four levels of
     # 2048 elements. With pixels and what was encoded: 2.75 GiB in logs of 0.11.0 and 0.12.0.
     model, load = architecture(VISION), Load(64, 8192, 2)
-    padded = accounting.kept_pictures(model, Version((0, 11, 0)), load) / GIBIBYTE
-    bare = accounting.kept_pictures(model, Version((0, 13, 0)), load) / GIBIBYTE
+    padded = peak.kept_pictures(model, Version((0, 11, 0)), load) / GIBIBYTE
+    bare = peak.kept_pictures(model, Version((0, 13, 0)), load) / GIBIBYTE
     assert padded == pytest.approx(2.75, abs=0.05)
     assert bare < 0.5
 
@@ -99,7 +99,7 @@ def test_small_pictures_are_encoded_many_at_a_time(
 ):
     pictures = architecture("gaunernst/gemma-3-12b-it-qat-autoawq").pictures
     load = Load(seqs, 8192, 2, length)
-    assert accounting.encoded_items(pictures, Version.parse(version), load) == items
+    assert peak.encoded_items(pictures, Version.parse(version), load) == items
 
 
 @pytest.mark.parametrize(
@@ -111,26 +111,24 @@ def test_latent_attention_is_profiled_with_its_context_projected_up(
     # 65,536 tokens of 128 heads of 128 + 128 elements.
     layer = architecture("deepseek-ai/DeepSeek-R1").kinds[0]
     load = Load(64, 2048, 2, 163840)
-    found = accounting.context_bytes(layer, Parallelism(ranks), Version.parse(version), load)
+    found = peak.context_bytes(layer, Parallelism(ranks), Version.parse(version), load)
     assert found / GIBIBYTE == pytest.approx(gib)
 
 
 def test_sparse_attention_projects_no_context_up():
     layer = architecture("deepseek-ai/DeepSeek-V3.2").kinds[0]
     load = Load(64, 2048, 2, 163840)
-    assert accounting.context_bytes(layer, SINGLE, Version((0, 30, 0)), load) == 0
+    assert peak.context_bytes(layer, SINGLE, Version((0, 30, 0)), load) == 0
 
 
 def test_a_long_context_makes_long_videos():
     pictures = architecture("Qwen/Qwen2-VL-2B-Instruct").pictures
-    frames = [accounting.frames_of(pictures, Load(1, 2048, 2, length)) for length in (4096, 65536)]
+    frames = [peak.frames_of(pictures, Load(1, 2048, 2, length)) for length in (4096, 65536)]
     assert frames == [1, 4]
 
 
 def test_a_text_model_keeps_no_pictures():
-    assert (
-        accounting.kept_pictures(architecture(QWEN_7B), Version((0, 11, 0)), Load(1, 8192, 2)) == 0
-    )
+    assert peak.kept_pictures(architecture(QWEN_7B), Version((0, 11, 0)), Load(1, 8192, 2)) == 0
 
 
 @pytest.mark.parametrize(("version", "held"), [("0.26.0", False), ("0.27.0", True)])
@@ -193,6 +191,6 @@ def test_bounds_of_parts_add_as_independent_errors():
 def test_data_parallel_ranks_gather_each_others_tokens_before_the_experts():
     model, load = architecture("Qwen/Qwen3-30B-A3B"), Load(16, 8192, 2)
     version = Version((0, 30, 0))
-    alone = accounting.forward_bytes(model, version, Parallelism(1), load)
-    four = accounting.forward_bytes(model, version, Parallelism(1, 1, 4, True), load)
+    alone = peak.forward_bytes(model, version, Parallelism(1), load)
+    four = peak.forward_bytes(model, version, Parallelism(1, 1, 4, True), load)
     assert four == 4 * alone

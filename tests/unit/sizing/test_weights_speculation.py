@@ -1,14 +1,18 @@
 """What speculative decoding adds to the weights and to the KV cache."""
 
+from dataclasses import replace
+
 import pytest
 
-from unit.sizing.examples import EAGLE3
+from unit.sizing.examples import EAGLE3, plan_of, value_of
+from vllm_operator.api.features import Speculative
 from vllm_operator.engine.versions import Version
 from vllm_operator.errors import IllegalPin, UnknownModel
 from vllm_operator.models import catalogue
 from vllm_operator.models.architecture import Architecture, architecture_from_config
+from vllm_operator.models.drafts import assistant_draft
 from vllm_operator.models.shapes import AttentionCache
-from vllm_operator.sizing.asked.speculation import with_draft
+from vllm_operator.sizing.asked.speculation import speculation_of, with_draft
 from vllm_operator.sizing.memory import kvcache, weights
 from vllm_operator.sizing.split.parallelism import SINGLE, Parallelism
 
@@ -50,23 +54,8 @@ def test_methods_without_a_model_load_nothing(method: str):
 
 
 GEMMA = "google/gemma-4-E2B"
-ASSISTANT = {
-    "architectures": ["Gemma4AssistantForCausalLM"],
-    "model_type": "gemma4_assistant",
-    "backbone_hidden_size": 1536,
-    "text_config": {
-        "hidden_size": 256,
-        "intermediate_size": 2048,
-        "num_hidden_layers": 4,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 1,
-        "head_dim": 256,
-        "global_head_dim": 512,
-        "layer_types": ["sliding_attention"] * 3 + ["full_attention"],
-        "vocab_size": 262144,
-    },
-}
-"""In the layout of vLLM's own class; the widths are no released drafter's."""
+E2B_ASSISTANT = "google/gemma-4-E2B-it-assistant"
+ASSISTANT = {**catalogue.drafter(E2B_ASSISTANT), "use_ordered_embeddings": False}
 
 
 def test_gemmas_assistant_is_queries_mlps_two_projections_and_a_head():
@@ -86,6 +75,53 @@ def test_gemmas_assistant_keeps_nothing_of_its_own():
     known = architecture(GEMMA)
     drafting = with_draft(known, "mtp", NEW, config=ASSISTANT)
     assert block_bytes(drafting) == block_bytes(known)
+
+
+@pytest.mark.parametrize(
+    ("size", "elements"),
+    [("E2B", 78.0e6), ("E4B", 78.8e6), ("26B-A4B", 420e6), ("31B", 470e6)],
+)
+def test_gemmas_assistants_are_as_large_as_their_model_cards_say(size: str, elements: float):
+    config = catalogue.drafter(f"google/gemma-4-{size}-it-assistant")
+    assert config is not None
+    target = replace(architecture(GEMMA), hidden_size=config["backbone_hidden_size"])
+    draft = assistant_draft(config, target)
+    # The order of the tokens is no parameter of the checkpoint's.
+    found = sum(layer.parameters for layer in draft.layers)
+    found += sum(matrix.parameters for matrix in draft.matrices)
+    assert found == pytest.approx(elements, rel=0.01)
+
+
+def test_an_assistant_is_no_draft_model():
+    with pytest.raises(IllegalPin, match="set it to mtp") as refusal:
+        added(GEMMA, "draft_model", config=ASSISTANT)
+    assert refusal.value.field == "spec.engine.speculative.method"
+
+
+def test_a_gemma_that_drafts_with_its_assistant_is_told_so():
+    drafts = {"method": "mtp", "model": E2B_ASSISTANT, "tokens": 2}
+    plan = plan_of(GEMMA, engine={"speculative": drafts})
+    told = f'{{"method":"mtp","model":"{E2B_ASSISTANT}","num_speculative_tokens":2}}'
+    assert value_of(plan, "--speculative-config") == told
+    # The order of 262,144 tokens, as vLLM keeps it, among them.
+    assert plan.memory.draft_weights == pytest.approx(2 * 78.0e6 + 8 * 262144, rel=0.05)
+
+
+def test_a_gemma_that_drafts_names_its_assistant():
+    with pytest.raises(IllegalPin) as refusal:
+        with_speculation("mtp", None)
+    assert refusal.value.field == "spec.engine.speculative.model"
+
+
+def test_a_release_before_the_assistants_drafts_without_them():
+    with pytest.raises(IllegalPin) as refusal:
+        with_speculation("mtp", E2B_ASSISTANT, Version((0, 20, 0)))
+    assert refusal.value.field == "spec.engine.speculative.method"
+
+
+def with_speculation(method: str, model: str | None, version: Version = NEW) -> None:
+    given = Speculative(method=method, model=model)
+    speculation_of(given, architecture(GEMMA), version, "vllm/vllm-openai:v0.30.0")
 
 
 def test_an_assistant_of_another_gemma_is_refused_by_its_backbone():

@@ -76,6 +76,39 @@ def test_tokens_of_a_step_keep_their_bounds_and_are_no_fewer_than_sequences():
     assert least == [1024, 4096, 8192, 16384]
 
 
+SMALL = {"pinned_utilization": True, "tokens": Range(512, 1024)}
+FEW = Knobs(32, 2048, 0.9)
+
+
+def test_steps_that_may_all_have_graphs_get_the_sequences_for_it_and_admit_no_more_requests():
+    tried = found(Rules(active_seqs=True, seqs=Range(None, 300), **SMALL), FEW, most=40.0)
+    # Twice 256 sequences; steps of 1,024 tokens have no graph, whatever the sequences.
+    assert Knobs(256, 512, 0.9, 32) in tried
+    assert Knobs(256, 512, 0.9, 40) in tried
+    assert Knobs(32, 1024, 0.9) in tried
+    assert not [one for one in tried if one.max_num_batched_tokens == 512 and one.cap > 40]
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        pytest.param({}, id="in a version that cannot admit fewer"),
+        pytest.param({"active_seqs": True, "pinned_seqs": True}, id="that are pinned"),
+        pytest.param({"active_seqs": True, "seqs": Range(None, 255)}, id="beyond a bound"),
+        pytest.param({"active_seqs": True, "largest_graph": 256}, id="without larger graphs"),
+    ],
+)
+def test_sequences_are_not_raised_for_graphs(rules):
+    smaller = list(found(Rules(**rules, **SMALL), FEW, most=32.0))
+    assert Knobs(32, 512, 0.9) in smaller
+    assert not [one for one in smaller if one.max_num_seqs == 256]
+
+
+def test_sequences_that_give_graphs_already_are_left_alone():
+    many = Knobs(512, 8192, 0.9)
+    assert Knobs(512, 512, 0.9) in found(Rules(active_seqs=True, **SMALL), many)
+
+
 def test_where_tokens_move_too_caps_are_coarse():
     rules = Rules(pinned_utilization=True, tokens=Range(4096, 4096), seqs=Range(64, 100))
     moved = [one.cap for one in found(rules) if one.max_num_batched_tokens == 4096]

@@ -220,6 +220,32 @@ def test_a_full_cache_gets_the_memory_that_the_planner_allows_in_one_step():
     assert found.message.startswith("gpu-memory-utilization 0.90 -> 0.95: ")
 
 
+FIRST = Objective(time_to_first_token=1.0)
+
+
+def tight(places: int, more: int):
+    """First tokens are late as the KV cache holds ``places`` requests, and more with all memory."""
+
+    def plan_at(then):
+        return Planned(980.0 * (places if then.gpu_memory_utilization < 0.91 else more) + 1, 0.95)
+
+    load = offered(9.0, late_first_tokens=None, late_gaps=NONE, waiting=0.2)
+    alone = Rules(pinned_tokens=True, pinned_seqs=True)
+    return chosen(load, plan_at=plan_at, objective=FIRST, rules=alone)
+
+
+def test_memory_is_raised_where_by_the_forecast_first_tokens_wait_for_the_cache():
+    found = tight(38, 50)
+    assert isinstance(found, Proposal)
+    assert found.knobs == knobs(utilization=0.95)
+
+
+# 95 % are asked for: with one place more 78 % in place of 71 are in time, and 83 in place of 78.
+@pytest.mark.parametrize(("places", "tried"), [(37, True), (38, False)])
+def test_memory_alone_is_raised_where_it_takes_a_quarter_of_what_is_too_much(places, tried):
+    assert isinstance(tight(places, places + 1), Proposal) is tried
+
+
 def test_memory_is_left_alone_where_the_cache_does_not_bind():
     load = offered(9.0, late_first_tokens=Between(1, 1), late_gaps=NONE, **BEHIND)
     found = chosen(
@@ -277,6 +303,41 @@ def test_where_the_curve_promises_nothing_the_hardwares_figures_are_tried_far_fr
         "tokens would be kept; by what was learned from 250 requests at once nothing would keep "
         "them, and fewer were not seen"
     )
+
+
+FAST = learned(batch=250.0, mean=Multipliers(-0.3, -0.3, -0.3, -0.3))
+"""Steps take three quarters of what the hardware's figures say."""
+
+
+def test_where_nothing_near_keeps_the_objective_up_to_an_eighth_of_what_was_seen_is_tried():
+    # 8.4 ms with a quarter of 250 requests, 7.4 with an eighth; by the hardware's figures 10.
+    found = bent(posterior=FAST, objective=Objective(inter_token_latency=0.008))
+    assert isinstance(found, Proposal)
+    assert 250 / 8 <= found.knobs.cap < 250 / 4
+    assert found.predicted.inter_token_share > 0.96
+
+
+@pytest.mark.parametrize(
+    "milliseconds", [7.2, pytest.param(6.0, id="which not even a single request keeps")]
+)
+def test_fewer_than_an_eighth_of_the_requests_are_not_tried(milliseconds):
+    found = bent(posterior=FAST, objective=Objective(inter_token_latency=milliseconds / 1000))
+    assert isinstance(found, Rest)
+    assert found.reason is Reason.SCALE_OUT
+
+
+def test_tokens_are_not_given_up_for_an_objective_that_is_broken_all_the_same():
+    # Of prompts of 5,000 tokens fewer requests at once do not keep the gaps, and make them rarer.
+    load = clients(48.0, prompt=5000.0, output=280.0, held=5200.0, late_gaps=Between(0.2, 0.2))
+    found = chosen(
+        load,
+        knobs(48),
+        Bound.PREFILL_INTERFERENCE,
+        posterior=learned(batch=46.0),
+        objective=Objective(inter_token_latency=0.02, percentile=99.0),
+        rules=Rules(pinned_tokens=True),
+    )
+    assert isinstance(found, Rest)
 
 
 def test_after_a_try_in_vain_the_next_one_is_at_most_half():

@@ -140,6 +140,10 @@ BEHIND = {"running": 64, "waiting": 1, "cache_usage": 0.92}
         (FULL, {"running": 60}, 20, Bound.NOTHING),
         (FULL, {"running": 60}, 21, Bound.KV_CACHE),  # more than 10 %
         ({**FULL, "cache_usage": 0.95}, {}, 200, Bound.NOTHING),
+        ({**FULL, "running": 9, "cache_usage": 0.9}, {}, 200, Bound.NOTHING),
+        ({**FULL, "running": 9, "cache_usage": 0.901}, {}, 200, Bound.KV_CACHE),  # a tenth of it
+        ({**FULL, **LATE_FIRST}, {"running": 60, **LATE_FIRST}, 10, Bound.SATURATED),
+        ({**FULL, **LATE_FIRST}, {"running": 60, **LATE_FIRST}, 11, Bound.KV_CACHE),  # 5 %
         ({**FULL, "running": 64, "waiting": 0}, {}, 200, Bound.NOTHING),
         ({"running": 60, "preemptions": 3}, {}, 200, Bound.NOTHING),  # of 30 requests
         ({"running": 60, "preemptions": 3.1}, {}, 200, Bound.KV_CACHE),

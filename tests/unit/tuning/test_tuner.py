@@ -16,10 +16,11 @@ from vllm_operator.tuning import tuner
 from vllm_operator.tuning.candidates import Rules
 from vllm_operator.tuning.curve import Posterior, fit
 from vllm_operator.tuning.durations import Durations
-from vllm_operator.tuning.intervals import Interval
+from vllm_operator.tuning.intervals import Between, Interval
+from vllm_operator.tuning.judge import Judgement, Verdict
 from vllm_operator.tuning.knobs import Knobs, Objective
 from vllm_operator.tuning.ledger import TrialRevision
-from vllm_operator.tuning.proposals import Planned, Reason, Rest
+from vllm_operator.tuning.proposals import Planned, Proposal, Reason, Rest
 from vllm_operator.tuning.quality import Held, Hold
 from vllm_operator.tuning.samples import Reading
 from vllm_operator.tuning.scene import Facts, Look, Scene
@@ -38,6 +39,10 @@ class Server:
     is wanted."""
 
     mode: Mode = Mode.AUTO
+    late: Callable[[Server], float] | None = None
+    """Share of gaps that are too long, where it is not what the engines count."""
+    replicas: Callable[[float], int] | None = None
+    """Of the specification, after so many seconds; two where nothing is said."""
     alone: bool = False
     """Whether there is one replica, in whose place a trial runs."""
     slower: float = 1.0
@@ -85,6 +90,7 @@ class Server:
             in_place=self.alone and self.tried is not None,
             start_seconds=600.0,
             revisions=self.revisions,
+            replicas=2 if self.replicas is None else self.replicas(self.now - BEGINNING),
             settled_since=BEGINNING if self.tried is None else None,
             starts_allowed=2,
         )
@@ -104,6 +110,9 @@ class Server:
             seen = pod.interval(self.now, SECONDS, quiet)
             # Of a tick the generator shows who is left after those that finished in it.
             seen = replace(seen, running=seen.decoding)
+            if self.late is not None:
+                share = self.late(self)
+                seen = replace(seen, slow_gaps=Between(share * seen.gaps, share * seen.gaps))
             told.append(Reading(pod.name, (seen,), self.now))
         self.tuner.learn([] if self.held else told, self.held, self.now)
 
@@ -234,6 +243,29 @@ def test_the_curve_stays_as_it_was_until_a_setting_is_looked_for_again() -> None
     assert (server.tuning.diagnosis, server.tuning.found) == (None, None)
 
 
+@pytest.mark.parametrize(("share", "end"), [(0.3, "Observing"), (0.0, "RollingBack")])
+def test_a_promoted_setting_is_held_to_what_was_before_the_trials_pod_took_its_share(
+    monkeypatch: pytest.MonkeyPatch, share: float, end: str
+) -> None:
+    def late(server: Server) -> float:
+        if server.trial is not None:
+            return 0.0
+        return share if server.knobs == SMALL else 0.3
+
+    def choose(*given: Any, **named: Any) -> Proposal | Rest:
+        load = replace(given[2], late_gaps=Between(0, 0))
+        return real(*given[:2], load, *given[3:], **named)
+
+    real = tuner.choose
+    monkeypatch.setattr(tuner, "choose", choose)
+    monkeypatch.setattr(tuner, "judge", lambda *given: Judgement(Verdict.GOOD, "better"))
+    server = Server(late=late)
+    server.run(
+        240, until=lambda: "Verifying" in server.states and not server.is_in(State.VERIFYING)
+    )
+    assert server.states[-1] == end
+
+
 def test_a_trial_in_the_place_of_the_only_replica_is_compared_with_what_that_did_before() -> None:
     server = Server(alone=True)
     server.run(300, until=lambda: "Promoting" in server.states or "RollingBack" in server.states)
@@ -264,6 +296,24 @@ def test_where_only_a_recommendation_is_asked_for_no_trial_begins() -> None:
     assert server.tuning is not None
     assert server.tuning.trial is not None
     assert server.tuning.trial.to.max_num_seqs > SMALL.max_num_seqs
+
+
+@pytest.mark.parametrize(
+    ("more", "minutes", "begins"),
+    [
+        pytest.param(6, 2, False, id="that would end a trial"),
+        pytest.param(3, 2, True, id="that a trial stands"),
+        pytest.param(6, 60, True, id="seldom"),
+    ],
+)
+def test_no_trial_begins_while_an_autoscaler_changes_replicas_too_often(
+    more: int, minutes: int, begins: bool
+) -> None:
+    # Two and more in turn; thirteen such changes in a day are too many.
+    server = Server(replicas=lambda passed: more if passed // (60 * minutes) % 2 else 2)
+    server.run(50, until=lambda: bool(server.revisions))
+    assert "Proposed" in server.states
+    assert bool(server.revisions) is begins
 
 
 def test_a_trial_whose_metrics_are_lost_ends_without_a_verdict_on_the_setting() -> None:

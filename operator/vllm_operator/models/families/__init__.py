@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
-from vllm_operator.models.reader import Facts
+from vllm_operator.models.reader import Facts, shown
 
 from . import (
     beside,
@@ -48,6 +48,8 @@ class Family:
     """vLLM does not multiply this family's positions (``_get_and_verify_max_len``)."""
     spellings: Mapping[str, str] = field(default_factory=dict)
     """What its configs call a fact, by the name that most families have for it."""
+    text: str = "text_config"
+    """The part of a multimodal config that describes its decoder."""
     rotary_rows: int = 1
     """Rows of the rotary table for each position (4 with multimodal rotary embedding)."""
 
@@ -67,6 +69,18 @@ def _mistral3(facts: Facts) -> Decoder:
     serves the latter as ``MistralLarge3ForCausalLM``.
     """
     return latent.deepseek(facts) if facts.has("kv_lora_rank") else _mistral(facts)
+
+
+def _decoder(facts: Facts) -> Decoder:
+    """The decoder of the architecture that the part itself names, as InternVL's configs do."""
+    names = facts.config.get("architectures")
+    name = names[0] if isinstance(names, (list, tuple)) and names else None
+    family = FAMILIES.get(name) if isinstance(name, str) else None
+    if family is None or family.multimodal:
+        raise facts.refusal("architectures", f"{shown(names)} is no text model that is known")
+    if family.text_defaults or family.spellings or family.positions:
+        raise facts.refusal("architectures", f"{name} is not known inside another model")
+    return family.read(facts)
 
 
 _LLAMA_DEFAULTS: Final = {
@@ -145,6 +159,11 @@ FAMILIES: Final[Mapping[str, Family]] = {
         "qwen3_5_moe", recurrent.qwen3_5, "Qwen3.5", multimodal=True, rotary_rows=_MROPE
     ),
     "JambaForCausalLM": Family("jamba", recurrent.jamba, "Jamba"),
+    "MambaForCausalLM": Family("mamba", recurrent.mamba_alone, "Mamba", positions=2048),
+    "FalconMambaForCausalLM": Family(
+        "falcon_mamba", recurrent.mamba_alone, "Mamba", positions=2048
+    ),
+    "Mamba2ForCausalLM": Family("mamba2", recurrent.mamba2_alone, "Mamba", positions=2048),
     "NemotronHForCausalLM": Family("nemotron_h", recurrent.nemotron_h, "Nemotron-H"),
     "Qwen2VLForConditionalGeneration": Family(
         "qwen2_vl", _qwen2, "Qwen-VL", multimodal=True, rotary_rows=_MROPE
@@ -160,6 +179,12 @@ FAMILIES: Final[Mapping[str, Family]] = {
     ),
     "Gemma2ForCausalLM": Family("gemma2", gemma.gemma2, "Gemma 2", positions=8192),
     "Glm4ForCausalLM": Family("glm4", glm.glm4, "GLM-4"),
+    "Glm4vForConditionalGeneration": Family(
+        "glm4v", glm.glm4, "GLM-4V", multimodal=True, rotary_rows=_MROPE
+    ),
+    "Glm4vMoeForConditionalGeneration": Family(
+        "glm4v_moe", experts.glm4_moe, "GLM-4V", multimodal=True, rotary_rows=_MROPE
+    ),
     "ChatGLMModel": Family("chatglm", glm.chatglm, "ChatGLM", spellings=_CHATGLM),
     "ChatGLMForConditionalGeneration": Family(
         "chatglm", glm.chatglm, "ChatGLM", spellings=_CHATGLM
@@ -210,6 +235,9 @@ FAMILIES: Final[Mapping[str, Family]] = {
     ),
     "BailingMoeForCausalLM": Family("bailing_moe", routed.bailing_moe, "Ling"),
     "BailingMoeV2ForCausalLM": Family("bailing_moe_v2", routed.bailing_moe, "Ling"),
+    "InternVLChatModel": Family(
+        "internvl_chat", _decoder, "InternVL", multimodal=True, text="llm_config"
+    ),
     "DotsOCRForCausalLM": Family("dots_ocr", _qwen2, "dots.ocr", multimodal=True),
     "Mistral3ForConditionalGeneration": Family("mistral3", _mistral3, "Mistral", multimodal=True),
     "Ministral3ForCausalLM": Family("ministral3", _mistral, "Mistral"),
@@ -277,11 +305,30 @@ REFUSED: Final[Mapping[str, str]] = {
         "keeps pooled keys of its indexer and a ring of those not yet pooled beside latent and "
         "recurrent states: index_kpool is not known to sizing"
     ),
+    **dict.fromkeys(
+        ("Qwen4ExpForCausalLM", "Qwen4ExpForConditionalGeneration"),
+        "keeps the keys of its sparse attention's index and rings beside recurrent states, and "
+        "looks n-grams up in tables: QSA and PLE are not known to sizing",
+    ),
+    **dict.fromkeys(
+        ("Step5ForCausalLM", "Step5ForConditionalGeneration"),
+        "keeps summaries of its sparse attention and a ring of the last tokens: its caches are "
+        "not known to sizing",
+    ),
+    **dict.fromkeys(
+        ("MiniMaxM3SparseForCausalLM", "MiniMaxM3SparseForConditionalGeneration"),
+        "keeps the keys of its sparse attention's index beside whole ones: not known to sizing",
+    ),
+    "KimiK3ForConditionalGeneration": (
+        "has delta attention with gates of full rank, and experts of a latent width: not known to "
+        "sizing, which reads Kimi Linear"
+    ),
     "DeepseekV4ForConditionalGeneration": "the tower of vision_n_layers is not known to sizing",
     "DeepseekV41ForCausalLM": "keeps states in layouts of its own: it is not known to sizing",
 }
 """Architectures of vLLM that are refused for a reason of their own.
 
 Source: vllm 0.33.0 ``models/registry.py``, ``_PREVIOUSLY_SUPPORTED_MODELS``; ``models/glm5next``,
-``models/deepseek_v4/common/vl_model.py``, ``models/deepseek_v41``.
+``models/deepseek_v4/common/vl_model.py``, ``models/deepseek_v41``, ``models/qwen4_exp``,
+``models/step5``, ``models/minimax_m3``, ``models/kimi_k3``.
 """

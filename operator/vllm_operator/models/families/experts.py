@@ -50,7 +50,10 @@ def mixtral(facts: Facts) -> Decoder:
 
 
 def minimax_m2(facts: Facts) -> Decoder:
-    """MiniMax-M2: norms over all heads' dimensions (vllm 0.33.0 ``models/minimax_m2.py``)."""
+    """MiniMax-M2: norms over all heads' dimensions, routers in float32.
+
+    Source: vllm 0.12.0 to 0.33.0 ``models/minimax_m2.py``.
+    """
     hidden, heads, groups, size = attention_facts(facts)
     norm = (heads + groups) * size if facts.flag("use_qk_norm", True) else 0
     one = layer(
@@ -60,6 +63,7 @@ def minimax_m2(facts: Facts) -> Decoder:
             facts.count("intermediate_size"),
             *routing(facts, "num_local_experts"),
             router_bias=facts.flag("use_routing_bias", True),
+            router_float32=True,
             prefix="block_sparse_moe",
         ),
         norms=2 * hidden,
@@ -68,7 +72,7 @@ def minimax_m2(facts: Facts) -> Decoder:
 
 
 def glm4_moe(facts: Facts) -> Decoder:
-    """GLM-4.5 and 4.6 (vllm 0.33.0 ``models/glm4_moe.py``)."""
+    """GLM-4.5 and 4.6: routers in float32 (vllm 0.11.0 to 0.33.0 ``models/glm4_moe.py``)."""
     hidden, heads, groups, size = attention_facts(facts)
     wide = facts.count("moe_intermediate_size")
     attends = attention(
@@ -82,13 +86,14 @@ def glm4_moe(facts: Facts) -> Decoder:
         *routing(facts, "n_routed_experts"),
         shared=facts.count("n_shared_experts", 0, least=0) * wide,
         router_bias=True,
+        router_float32=True,
     )
     layers, draft, draft_extra = dense_then_routed(facts, hidden, attends, routed)
     return Decoder(layers, heads, groups, (rotary_dim(facts, size),), draft, draft_extra)
 
 
 def hunyuan_v3(facts: Facts) -> Decoder:
-    """Hy3 (vllm 0.33.0 ``models/hy_v3.py``)."""
+    """Hy3: routers in float32 (vllm 0.20.0 to 0.33.0 ``models/hy_v3.py``)."""
     hidden, heads, groups, size = attention_facts(facts)
     wide = facts.count(facts.first("moe_intermediate_size", "expert_hidden_dim"))
     attends = attention(
@@ -101,6 +106,7 @@ def hunyuan_v3(facts: Facts) -> Decoder:
         *routing(facts),
         shared=facts.count("num_shared_experts", 0, least=0) * wide,
         router_bias=facts.flag("moe_router_enable_expert_bias"),
+        router_float32=True,
     )
     layers, draft, draft_extra = dense_then_routed(facts, hidden, attends, routed)
     return Decoder(layers, heads, groups, (rotary_dim(facts, size),), draft, draft_extra)
@@ -130,7 +136,10 @@ def gpt_oss(facts: Facts) -> Decoder:
 
 
 def mimo_v2(facts: Facts) -> Decoder:
-    """MiMo-V2: sliding layers with more key/value heads (vllm ``models/mimo_v2_flash.py``)."""
+    """MiMo-V2: sliding layers with more key/value heads, routers in ``moe_router_dtype``.
+
+    Source: vllm 0.14.0 to 0.33.0 ``models/mimo_v2_flash.py`` and ``mimo_v2.py``.
+    """
     hidden, heads, groups, size = attention_facts(facts)
     number = facts.count("num_hidden_layers")
     value = facts.count("v_head_dim", size)
@@ -153,6 +162,7 @@ def mimo_v2(facts: Facts) -> Decoder:
         *routing(facts, "n_routed_experts"),
         shared=facts.count("n_shared_experts", 0, least=0) * facts.count("moe_intermediate_size"),
         router_bias=True,
+        router_float32=facts.config.get("moe_router_dtype", "float32") == "float32",
     )
     dense = mlp(hidden, facts.count("intermediate_size"))
     slides = facts.list_of("hybrid_layer_pattern", number)
@@ -198,7 +208,10 @@ def laguna(facts: Facts) -> Decoder:
 
 
 def step3p5(facts: Facts) -> Decoder:
-    """Step-3.5: sliding layers with more query heads (vllm ``models/step3p5.py``)."""
+    """Step-3.5: sliding layers with more query heads, routers in float32.
+
+    Source: vllm 0.16.0 to 0.33.0 ``models/step3p5.py``.
+    """
     hidden = facts.count("hidden_size")
     number = facts.count("num_hidden_layers")
     heads = facts.count("num_attention_heads")
@@ -215,6 +228,7 @@ def step3p5(facts: Facts) -> Decoder:
         *routing(facts, "moe_num_experts", "moe_top_k"),
         shared=facts.count("share_expert_dim", 0, least=0),
         router_bias=facts.flag("use_moe_router_bias"),
+        router_float32=True,
         prefix="moe",
     )
     dense = mlp(hidden, facts.count("intermediate_size"))

@@ -1,6 +1,8 @@
-"""Hybrids of attention and recurrent layers: Qwen3-Next, Qwen3.5, Jamba, Nemotron-H."""
+"""Recurrent layers, mostly beside attention: Qwen3-Next, Qwen3.5, Jamba, Nemotron-H, Mamba."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from vllm_operator.models.blocks import (
     attention,
@@ -14,7 +16,7 @@ from vllm_operator.models.blocks import (
 from vllm_operator.models.matrices import Matrix, Split
 from vllm_operator.models.reader import Facts, shown
 
-from .common import Decoder, all_but_every, attention_facts, rotary_dim, routing
+from .common import Decoder, all_but_every, attention_facts, repeated, rotary_dim, routing
 
 LETTERS = {"mamba": "M", "attention": "*", "mlp": "-", "moe": "E"}
 STATE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "auto": 2}
@@ -172,3 +174,47 @@ def nemotron_h(facts: Facts) -> Decoder:
             norms=hidden,
         )
     return Decoder([built[letter] for letter in pattern], heads, groups, ())
+
+
+def mamba_alone(facts: Facts) -> Decoder:
+    """Mamba and Falcon-Mamba: nothing but recurrent layers, without an MLP.
+
+    Source: vllm 0.33.0 ``models/mamba.py``, whose norms inside a layer have no weights; defaults of
+    transformers 5.24 models/mamba/configuration_mamba.py.
+    """
+    hidden = facts.count("hidden_size")
+    inner = facts.count("intermediate_size", facts.count("expand", 2) * hidden)
+    rank = facts.config.get("time_step_rank", "auto")
+    part = mamba1(
+        hidden,
+        inner=inner,
+        state=facts.count("state_size", 16),
+        kernel=facts.count("conv_kernel", 4),
+        rank=-(-hidden // 16) if rank == "auto" else facts.count("time_step_rank"),
+        conv_bias=facts.flag("use_conv_bias", True),
+        bias=facts.flag("use_bias"),
+    )
+    one = layer(replace(part, norms=inner), norms=hidden)
+    return Decoder(repeated(facts, one), inner, inner, (), tied_by_default=True, unbounded=True)
+
+
+def mamba2_alone(facts: Facts) -> Decoder:
+    """Mamba 2, Codestral Mamba among them: nothing but recurrent layers.
+
+    Source: vllm 0.33.0 ``models/mamba2.py``; defaults of transformers 5.24
+    models/mamba2/configuration_mamba2.py.
+    """
+    hidden, heads = facts.count("hidden_size"), facts.count("num_heads", 128)
+    part = mamba2(
+        hidden,
+        heads=heads,
+        head_dim=facts.count("head_dim", 64),
+        groups=facts.count("n_groups", 8),
+        state=facts.count("state_size", 128),
+        kernel=facts.count("conv_kernel", 4),
+        conv_bias=facts.flag("use_conv_bias", True),
+        bias=facts.flag("use_bias"),
+        state_bytes=2,
+    )
+    one = layer(part, norms=hidden)
+    return Decoder(repeated(facts, one), heads, heads, (), unbounded=True)

@@ -80,12 +80,17 @@ def with_hf_quant_config(
     return {**config, "quantization_config": dict(hf_quant_config)}
 
 
+def decoder_part(config: Mapping[str, Any]) -> Any:
+    """What a multimodal config says of its decoder (InternVL calls it ``llm_config``)."""
+    return config.get("text_config") or config.get("llm_config")
+
+
 def layer_counts(config: Mapping[str, Any]) -> dict[str, int]:
     """How many layers the decoder has, and how many of a draft are counted on after them.
 
     Raises ``UnknownModel`` for numbers that no model has.
     """
-    text = config.get("text_config")
+    text = decoder_part(config)
     settings = {**config, **text} if isinstance(text, Mapping) else config
     facts = Facts({key: value for key, value in settings.items() if value is not None})
     least = {"num_hidden_layers": 1, "num_nextn_predict_layers": 0}
@@ -94,7 +99,7 @@ def layer_counts(config: Mapping[str, Any]) -> dict[str, int]:
 
 def find_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """The quantisation's settings, those of ``hf_quant_config.json`` brought to the same form."""
-    text = config.get("text_config")
+    text = decoder_part(config)
     for place in (config, text if isinstance(text, Mapping) else {}):
         for key in ("quantization_config", "compression_config"):
             found = place.get(key)
@@ -192,7 +197,7 @@ def mapping(found: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 def expert_type(config: Mapping[str, Any]) -> str | None:
     """``expert_dtype`` of DeepSeek-V4, fp4 where it is not given (``deepseek_v4``)."""
-    text = config.get("text_config")
+    text = decoder_part(config)
     for place in (config, text if isinstance(text, Mapping) else {}):
         if place.get("expert_dtype") is not None:
             return str(place["expert_dtype"])

@@ -8,7 +8,8 @@ from typing import Any, Final
 from vllm_operator.models.reader import Facts, shown
 
 from .gemma import gemma4
-from .glm import glm5_next
+from .glm import glm4v, glm5_next
+from .intern import internvl
 from .llama import llama4, mllama
 from .llava import gemma3, llava, llava_llama, llava_next, llava_next_video, mistral3
 from .moonvit import kimi_k25
@@ -59,6 +60,9 @@ FAMILIES: Final[Mapping[str, Callable[[Facts], tuple[Tower, ...]]]] = {
     "Step3p7ForConditionalGeneration": step3p7,
     "MllamaForConditionalGeneration": mllama,
     "Llama4ForConditionalGeneration": llama4,
+    "InternVLChatModel": internvl,
     "DotsOCRForCausalLM": dots_ocr,
+    "Glm4vForConditionalGeneration": glm4v,
+    "Glm4vMoeForConditionalGeneration": glm4v,
     "Glm5NextForConditionalGeneration": glm5_next,
 }

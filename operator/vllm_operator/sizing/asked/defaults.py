@@ -100,6 +100,11 @@ def read_defaults(text: str) -> tuple[Defaults, list[Problem]]:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
         return NO_DEFAULTS, [_problem(VALUE, f"is no JSON: {error}")]
+    return checked_defaults(document)
+
+
+def checked_defaults(document: Any) -> tuple[Defaults, list[Problem]]:
+    """The defaults of a document with the chart's value, or all that is wrong in them."""
     problems = list(value_problems(_schema(), document, VALUE))
     if problems:
         return NO_DEFAULTS, problems
@@ -110,6 +115,18 @@ def read_defaults(text: str) -> tuple[Defaults, list[Problem]]:
             field = f"{VALUE}.engine.env[{variable.name}]"
             problems.append(_problem(field, f"may not be set here; {remedy}"))
     return (NO_DEFAULTS, problems) if problems else (found, [])
+
+
+def without_empty(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The chart's value as the chart passes it on: an empty field of a part is one that is not
+    given."""
+    parts = {
+        part: {name: value for name, value in fields.items() if value}
+        if isinstance(fields, Mapping)
+        else fields
+        for part, fields in values.items()
+    }
+    return {part: fields for part, fields in parts.items() if fields}
 
 
 def overlaid(server: VLLMServer, defaults: Defaults) -> Overlaid:

@@ -23,6 +23,7 @@ from vllm_operator.engine.arguments import (
     unmeasured_shares,
 )
 from vllm_operator.engine.flags import VALUES
+from vllm_operator.engine.settings import setting_problems
 from vllm_operator.engine.tables import does, rows, rows_for
 from vllm_operator.engine.versions import Version
 from vllm_operator.errors import IllegalPin, PlanningError
@@ -32,21 +33,6 @@ ASYNC: Final = "--async-scheduling"
 PICTURES: Final = "--limit-mm-per-prompt"
 APPENDED: Final = ("--middleware", "--ignore-patterns")
 """Flags whose values add up where they are given several times."""
-
-NEEDED: Final = {
-    "--enable-log-outputs": "--enable-log-requests",
-    "--numa-bind-cpus": "--numa-bind",
-    "--numa-bind-nodes": "--numa-bind",
-}
-"""What a flag is refused without (vllm ``entrypoints/openai/cli_args.py``, and 0.20.0 to 0.33.0
-``config/parallel.py``)."""
-STRUCTURED_OUTPUTS: Final = "--structured-outputs-config"
-NEEDED_BACKENDS: Final = {
-    "disable_any_whitespace": ("xgrammar", "guidance"),
-    "disable_additional_properties": ("guidance",),
-}
-"""The backends of structured outputs that a setting is refused without (0.12.0 to 0.33.0
-``config/structured_outputs.py``)."""
 
 LARGEST_GRAPH: Final = 512
 """Requests of vLLM's largest default graph (0.33.0 ``config/vllm.py``, ``_set_cudagraph_sizes``;
@@ -109,6 +95,7 @@ def read_extra_arguments(
         groups.setdefault(one.flag.name, []).append(one)
     problems.sort(key=lambda one: int(one.field.partition("[")[2].rstrip("]")))
     problems += _repeated(groups)
+    problems += _lacking(groups, version)
     if problems:
         return ExtraArguments(), problems
     values: dict[str, Any] = {}
@@ -164,9 +151,19 @@ def _repeated(groups: Mapping[str, Sequence[Argument]]) -> Iterator[PlanningErro
         keyed = all(one.key for one in group)
         if len(group) > 1 and not keyed and name not in APPENDED:
             yield IllegalPin(_at(group[-1].index), f"{name} is given more than once; keep one")
-        needed = NEEDED.get(name)
-        if needed is not None and _on(group) and not _on(groups.get(needed, ())):
-            yield IllegalPin(_at(group[0].index), f"{name} needs {needed} beside it; add it")
+
+
+def _lacking(groups: Mapping[str, Sequence[Argument]], version: Version) -> Iterator[PlanningError]:
+    """Flags that the version refuses without another one (``engine/needs.csv``)."""
+    for row in rows_for("needs.csv", version):
+        group, (needed, _, value) = groups.get(row["flag"]), row["needs"].partition(" ")
+        beside = groups.get(needed, ())
+        if not group or not _on(group):
+            continue
+        if not _on(beside) or (value and beside[-1].values != (value,)):
+            yield IllegalPin(
+                _at(group[0].index), f"{row['flag']} needs {row['needs']} beside it; add it"
+            )
 
 
 def _on(group: Sequence[Argument]) -> bool:
@@ -207,11 +204,10 @@ def _modelled_problems(
     for name, group in groups.items():
         where, value = _at(group[-1].index), values.get(name)
         texts = [text for one in group for text in one.values]
+        for text in setting_problems(name, texts if value is None else value, version):
+            yield IllegalPin(where, f"{name} {text}")
         if name == COMPILATION:
             for text in _compilation_problems(value, version):
-                yield IllegalPin(where, f"{name} {text}")
-        elif name == STRUCTURED_OUTPUTS:
-            for text in _structured_problems(value):
                 yield IllegalPin(where, f"{name} {text}")
         elif name == PICTURES:
             if not isinstance(value, dict) or not all(map(_count, value.values())):
@@ -233,15 +229,6 @@ def _modelled_problems(
                 yield IllegalPin(where, f"{name} {problem}")
         elif name == "--optimization-level" and texts[0] not in LEVELS:
             yield IllegalPin(where, f"{name} {texts[0]} is none of {', '.join(LEVELS)}")
-
-
-def _structured_problems(value: Any) -> Iterator[str]:
-    if not isinstance(value, dict):
-        return
-    for key, backends in NEEDED_BACKENDS.items():
-        if value.get(key) is True and value.get("backend", "auto") not in backends:
-            either = " or ".join(backends)
-            yield f"{key} is refused with another backend than {either}; add the key backend"
 
 
 def _count(value: object) -> bool:

@@ -25,9 +25,9 @@ from vllm_operator.sizing.split.divisions import Pins
 from vllm_operator.sizing.split.stages import illegal_stages_because
 
 from .adapters import may_divide_experts
-from .addresses import address_problems
 from .features import Features, read_features
 from .inputs import PlanningInputs
+from .object_stores import store_problems
 from .repairs import Repair
 from .storage import is_served_from_disk, room_problems, storage_problems, volume_of
 from .tuned import UNTUNED, Tuned
@@ -127,7 +127,7 @@ def read_specification(
         problems.append(problem)
     checkpoint = _collected(problems, lambda: _architecture(spec, inputs))
     if checkpoint is not None and version is not None:
-        checkpoint = with_length_of(checkpoint, version)
+        checkpoint = with_length_of(checkpoint, version, engine.max_model_len)
     architecture = checkpoint
     if checkpoint is not None and version is not None and engine.quantization is not None:
         stored, method, release = checkpoint, engine.quantization, version
@@ -136,7 +136,7 @@ def read_specification(
     if version is not None:
         architecture, features, found = read_features(spec, architecture, version, image)
         problems.extend(found)
-        problems.extend(address_problems(spec, version, architecture, features))
+        problems.extend(store_problems(spec, version, architecture, features))
     if checkpoint is not None and version is not None:
         problems.extend(model_problems(engine, version, checkpoint))
     problems.extend(_pin_problems(engine, version, architecture))

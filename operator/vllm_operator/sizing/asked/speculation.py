@@ -24,6 +24,7 @@ from vllm_operator.errors import IllegalPin, PlanningError, UnknownModel
 from vllm_operator.models import catalogue
 from vllm_operator.models.architecture import Architecture, architecture_from_config
 from vllm_operator.models.drafts import (
+    ASSISTANTS,
     MODEL_FIELD,
     assistant_draft,
     eagle_draft,
@@ -174,6 +175,10 @@ def _with_draft(
         return replace(
             architecture, speculator=eagle_draft(config, kind, architecture, weight_bytes)
         )
+    if config.get("model_type") in ASSISTANTS:
+        raise IllegalPin(
+            FIELD, "is draft_model, and the draft reads the model's own KV cache; set it to mtp"
+        )
     found = architecture_from_config(config)
     if found.vocabulary_size != architecture.vocabulary_size:
         raise IllegalPin(
@@ -294,7 +299,7 @@ def draft_fingerprint(engine: Engine | None) -> str | None:
     given = engine.speculative if engine is not None else None
     if given is None or given.model is None or given.config is not None:
         return None
-    known = catalogue.find(given.model)
+    known = catalogue.find(given.model) or catalogue.drafter(given.model)
     return None if known is None else hashlib.sha256(repr(known).encode()).hexdigest()[:16]
 
 
@@ -305,6 +310,9 @@ def _draft_facts(given: Speculative) -> tuple[Mapping[str, Any], int | None]:
     if given.config is not None:
         return given.config, given.weight_bytes
     known = catalogue.find(given.model)
+    drafter = catalogue.drafter(given.model)
+    if known is None and drafter is not None:
+        return drafter, given.weight_bytes
     if known is None:
         near = catalogue.nearest(given.model)
         hint = f" (the nearest that is catalogued is {near})" if near else ""

@@ -177,11 +177,12 @@ def spread_problem(spec: VLLMServerSpec, claim: ClaimFacts | None, nodes: int) -
 
 
 def planned_storage(
-    spec: VLLMServerSpec, claim: ClaimFacts | None, download: int
+    spec: VLLMServerSpec, claim: ClaimFacts | None, download: int, streamed: int | None = None
 ) -> PlannedStorage:
     """The storage as it stands in the plan, with what it means for rollouts and nodes' disks.
 
-    ``download``: bytes of weights that an empty cache takes up.
+    ``download``: bytes of weights that an empty cache takes up; ``streamed``: of a pod's memory
+    that they take where they are streamed.
     """
     volume = volume_of(spec)
     known = claim if volume.kind == "PersistentVolumeClaim" else None
@@ -194,6 +195,7 @@ def planned_storage(
         surge=not single,
         note=_single(known) if known is not None and single else None,
         disk_bytes=room_gib(download) * GIBIBYTE if volume.kind == "EmptyDir" else None,
+        buffer_bytes=streamed,
     )
 
 

@@ -37,8 +37,15 @@ WITH_CACHE_SCALES: Final = (
 (``BaseKVCacheMethod``, ``model_executor/layers/quantization``, 0.8.0 to 0.33.0)."""
 
 
-def with_length_of(architecture: Architecture, version: Version) -> Architecture:
-    """The architecture with the longest request that ``version`` derives from its positions."""
+def with_length_of(
+    architecture: Architecture, version: Version, pinned: int | None = None
+) -> Architecture:
+    """The architecture with the longest request that ``version`` derives from its positions.
+
+    ``pinned``: ``spec.engine.maxModelLen``, which a model without positions takes as it is.
+    """
+    if architecture.unbounded and pinned is not None:
+        return replace(architecture, context_length=pinned)
     stated = architecture.stated_length
     if stated is None or does("multiplies-yarn", version):
         return architecture
@@ -101,7 +108,9 @@ def case_of(
         compressed=architecture.compressed,
         states=architecture.state_kinds,
         multimodal=architecture.multimodal,
+        pooling=architecture.pooling,
         nvfp4_experts="nvfp4" in architecture.expert_schemes,
+        quantization=engine.quantization or architecture.quantization.method,
         cache=engine.kv_cache_dtype,
         float32=engine.dtype == "float32",
         prefix_caching=engine.prefix_caching,
@@ -111,6 +120,9 @@ def case_of(
         adapters=features.adapters is not None,
         backend=backend.upper() if backend is not None else None,
         moe=features.extra_arguments.value("--moe-backend"),
+        arguments=frozenset(
+            (flag.name, flag.value or "") for flag in features.extra_arguments.flags
+        ),
     )
 
 

@@ -17,7 +17,7 @@ from vllm_operator.errors import IllegalPin
 from vllm_operator.sizing.asked.gpu_candidates import GPUCandidate
 from vllm_operator.sizing.asked.specification import ACTIVE_FLAG, Asked
 from vllm_operator.sizing.asked.workload_profiles import Profile
-from vllm_operator.sizing.memory.accounting import Load
+from vllm_operator.sizing.memory.load import Load
 from vllm_operator.sizing.split.parallelism import Parallelism
 
 from .knobs import Knob, repaired, tuned
@@ -152,14 +152,18 @@ class BatchLimits:
     @property
     def load(self) -> Load:
         """What the profiling run works on."""
-        # The length only matters to the profiling run of models that see pictures.
-        length = self.length.value if self.asked.architecture.pictures else 0
+        # The profiling run goes by the length where it encodes pictures, gathers whole requests for
+        # sparse attention, or projects latent states up.
+        model = self.asked.architecture
+        measured = model.pictures or model.latent or model.indexed_tokens
+        length = self.length.value if measured else 0
         return Load(
             self.seqs.value,
             self.tokens.value,
             self.element_bytes,
             max_model_len=length,
             flashinfer=defaults.samples_with_flashinfer(self.asked.version, self.asked.image),
+            drafts=self.each - 1,
             first_engine=self.first_engine is not None,
         )
 

@@ -14,7 +14,7 @@ from vllm_operator.sizing.asked.adapters import adapter_bytes, graphs_factor
 from vllm_operator.sizing.asked.gpu_candidates import GPUCandidate
 from vllm_operator.sizing.asked.specification import Asked
 from vllm_operator.sizing.asked.workload_profiles import takes_small_cache
-from vllm_operator.sizing.memory.accounting import Footprint, Load, budget_of, footprint
+from vllm_operator.sizing.memory.accounting import Footprint, budget_of, footprint
 from vllm_operator.sizing.memory.calibration import calibrated, fitting
 from vllm_operator.sizing.memory.coefficients import Bytes, fingerprint
 from vllm_operator.sizing.memory.device import Device, device_of
@@ -25,6 +25,7 @@ from vllm_operator.sizing.memory.kvcache import (
     cache_layout,
     unequal_stages_because,
 )
+from vllm_operator.sizing.memory.load import Load
 from vllm_operator.sizing.split.divisions import Division
 from vllm_operator.sizing.split.parallelism import Parallelism
 

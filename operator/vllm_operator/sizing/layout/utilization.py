@@ -18,7 +18,8 @@ from vllm_operator.engine import defaults
 from vllm_operator.models.matrices import padded_vocabulary
 from vllm_operator.sizing.asked.specification import Asked
 from vllm_operator.sizing.asked.speculation import rejection_bytes
-from vllm_operator.sizing.memory.accounting import Footprint, budget_of, runner_of
+from vllm_operator.sizing.memory.accounting import Footprint, budget_of
+from vllm_operator.sizing.memory.peak import runner_of
 
 from .batch_limits import BatchLimits
 from .knobs import Knob, repaired, tuned
@@ -59,6 +60,20 @@ class Utilization:
     """Whether that room is left."""
     unprofiled: Unprofiled
     """What takes the most of what the profiling run does not count."""
+    beside: int = 0
+    """What may be taken outside the budget: context, communicators, and graphs that it does not
+    pay for."""
+
+    @property
+    def _crowded(self) -> str:
+        """What to say of a pin that leaves less outside the budget than may be taken there."""
+        outside = self.total - budget_of(self.total, self.wanted.value)
+        if not self.wanted.pinned or outside >= self.beside:
+            return ""
+        return (
+            f"; it leaves {gib(outside)} outside the budget, where up to {gib(self.beside)} are "
+            "taken: the start may end when the sampler is warmed up"
+        )
 
     @property
     def lowered_for_prompts(self) -> bool:
@@ -87,6 +102,8 @@ class Utilization:
             free = f"{gib(self._largest)} of {gib(self.total)}"
             why = f"only {free} are sure to be free when the engine starts"
             return wanted.at_most(self.value, why)
+        if crowded := self._crowded:
+            wanted = wanted.noted(crowded)
         if budget_of(self.total, self.value) <= self.roomy:
             return wanted
         if not wanted.pinned:
@@ -162,7 +179,10 @@ def utilization(
     if budget_of(total, wanted.value) > largest:
         safe = _rounded_down(largest, total)
         value = safe if safe >= SMALLEST and not wanted.pinned else None
-    return Utilization(value, total, wanted, startable, roomy, room, unprofiled)
+    beside = 0
+    if footprint.cuda_graphs_outside.high:
+        beside = total - free + footprint.cuda_graphs_outside.high + footprint.unexplained.high
+    return Utilization(value, total, wanted, startable, roomy, room, unprofiled, beside)
 
 
 def _rounded_down(budget: int, total: int) -> float:

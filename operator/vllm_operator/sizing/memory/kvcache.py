@@ -37,6 +37,8 @@ always, which costs one block."""
 
 KERNEL_BLOCK: Final = 16
 """Smallest block of the attention kernels; aligned state layers make it larger."""
+LATENT_BLOCK: Final = 128
+"""What blocks of latent attention beside recurrent layers are multiples of."""
 
 SPARSE_LATENT_BYTES: Final = 656
 """A token of sparse latent attention at fp8 (``fp8_ds_mla``: 512 fp8, 4 scales, 64 x 2 bytes)."""
@@ -243,7 +245,10 @@ def _layout(layers: list[StagedCache], settings: CacheSettings) -> CacheLayout:
         ranks, drafted = settings.parallelism.tensor, settings.speculative_tokens
         page = max(state_bytes(one, ranks, drafted) for _, one in states)
     if states and attending:
-        align = math.lcm(max(KERNEL_BLOCK, size), max(1, caching.chunk))
+        latent = any(isinstance(one, LatentCache) for _, one in layers)
+        wide = latent and does("aligns-latent-beside-states", settings.version)
+        smallest = max(LATENT_BLOCK if wide else KERNEL_BLOCK, size)
+        align = math.lcm(smallest, max(1, caching.chunk))
         size = max(size, align * -(-page // (align * min(one.token_bytes for one in attending))))
         page = 0  # of the longer blocks, which hold a state
     windows = {one.window for one in attending}

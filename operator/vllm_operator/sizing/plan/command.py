@@ -6,17 +6,20 @@ from typing import Final
 
 from vllm_operator.api.base import PORT
 from vllm_operator.api.plan import Flag, PlannedEngine, Startup
+from vllm_operator.api.quantity import GIBIBYTE
 from vllm_operator.api.v1alpha1 import DEFAULT_DRAIN_SECONDS
 from vllm_operator.engine import defaults
-from vllm_operator.engine.addresses import LOAD_FORMAT, STREAMER
+from vllm_operator.engine.addresses import LOAD_FORMAT, MEMORY_LIMIT, STREAMER
 from vllm_operator.engine.environment import OFFLINE
 from vllm_operator.engine.flags import VALUES, serve_flags
+from vllm_operator.engine.tables import rows_for
 from vllm_operator.engine.versions import Version, version_note
 from vllm_operator.errors import IllegalPin
 from vllm_operator.models.reader import RUNNER
 from vllm_operator.sizing.asked.extra_arguments import ASYNC
 from vllm_operator.sizing.asked.extra_arguments import FIELD as EXTRA_FIELD
 from vllm_operator.sizing.asked.features import feature_flags
+from vllm_operator.sizing.asked.object_stores import streamed_bytes
 from vllm_operator.sizing.asked.specification import ACTIVE_FLAG, SWITCHES, Asked
 from vllm_operator.sizing.asked.storage import is_served_from_disk, volume_of
 from vllm_operator.sizing.layout.knobs import Knob
@@ -30,6 +33,7 @@ CACHE_PATH: Final = "/cache"
 RUNNER_FLAG: Final = "--runner"
 TASK_FLAG: Final = "--task"
 THRESHOLD: Final = "--long-prefill-token-threshold"
+DEPRECATED: Final = "--allow-deprecated-quantization"
 MODEL_ARGUMENT: Final = "model"
 """Name of the first entry of ``flags``: the positional argument."""
 
@@ -48,7 +52,7 @@ def flags(asked: Asked, layout: Layout) -> list[Flag]:
     return [
         model_argument(asked),
         *_naming(asked),
-        *_streamed(asked),
+        *_streamed(asked, layout),
         *_sizes(asked, layout),
         *node_flags(asked, layout),
         *_kinds(asked, layout),
@@ -129,10 +133,21 @@ def _naming(asked: Asked) -> list[Flag]:
     return found
 
 
-def _streamed(asked: Asked) -> list[Flag]:
+def buffer_bytes(asked: Asked, layout: Layout) -> int | None:
+    """Bytes of a pod's memory that weights take while they are streamed; None where none are."""
+    division = layout.division
+    processes = division.gpus // division.nodes
+    return streamed_bytes(asked.spec, asked.features, asked.weight_bytes, processes)
+
+
+def _streamed(asked: Asked, layout: Layout) -> list[Flag]:
     if asked.spec.model.scheme is None or LOAD_FORMAT in asked.features.extra_arguments.names:
         return []
-    reason = "spec.model.id is in an object store, which Run:ai's streamer reads"
+    held = (buffer_bytes(asked, layout) or 0) / GIBIBYTE
+    reason = (
+        "spec.model.id is in an object store, which Run:ai's streamer reads; its buffers take up "
+        f"to {held:.1f} GiB of a pod's memory, less with {MEMORY_LIMIT} in spec.engine.env"
+    )
     return [Flag(name=LOAD_FORMAT, value=STREAMER, reason=reason)]
 
 
@@ -198,6 +213,7 @@ def _kinds(asked: Asked, layout: Layout) -> list[Flag]:
                 reason="pinned in spec.engine.quantization",
             )
         )
+    found += _deprecated(asked)
     if engine.kv_cache_dtype is not None and engine.kv_cache_dtype != "auto":
         found.append(
             Flag(
@@ -224,6 +240,16 @@ def _kinds(asked: Asked, layout: Layout) -> list[Flag]:
             )
         )
     return found
+
+
+def _deprecated(asked: Asked) -> list[Flag]:
+    """What vLLM wants to hear before it loads a quantisation that it will give up."""
+    method = asked.architecture.quantization.method
+    known = {row["method"] for row in rows_for("deprecated_quantization.csv", asked.version)}
+    if method not in known or DEPRECATED in asked.features.extra_arguments.names:
+        return []
+    reason = f"vLLM {asked.version} calls {method} deprecated and refuses it without this flag"
+    return [Flag(name=DEPRECATED, reason=reason)]
 
 
 def _switches(asked: Asked, layout: Layout) -> list[Flag]:

@@ -138,7 +138,9 @@ def _plan(
         memory=bytes_of_gpu,
         capacity=ledger.capacity(asked, layout, bytes_of_gpu),
         performance=ledger.expected_performance(asked, layout, bytes_of_gpu),
-        storage=planned_storage(asked.spec, inputs.claim, asked.download_bytes),
+        storage=planned_storage(
+            asked.spec, inputs.claim, asked.download_bytes, command.buffer_bytes(asked, layout)
+        ),
         startup=start,
         flags=arguments,
         rejected=rejected,

@@ -83,6 +83,51 @@ def test_the_memory_is_that_of_the_model_wherever_it_is_read_from() -> None:
     assert plan_at(S3).memory == plan_at(LLAMA_8B).memory == plan_at(FOLDER).memory
 
 
+LLAMA_70B = "meta-llama/Llama-3.1-70B-Instruct"
+BYTES_8B, BYTES_70B = 16_060_522_496, 141_107_412_992
+FOUR = {"parallelism": {"tensor": 4}}
+
+
+def limited(value: str) -> dict[str, Any]:
+    return {"env": [{"name": "RUNAI_STREAMER_MEMORY_LIMIT", "value": value}]}
+
+
+def configured(config: str) -> dict[str, Any]:
+    return {"extraArgs": ["--model-loader-extra-config", config]}
+
+
+@pytest.mark.parametrize(
+    ("model", "spec", "held"),
+    [
+        (LLAMA_8B, {}, BYTES_8B),
+        (LLAMA_70B, FOUR, 4 * 40_000_000_000),
+        (LLAMA_70B, {**FOUR, "engine": limited("4000000000")}, 4 * 4_000_000_000),
+        (LLAMA_70B, {**FOUR, "engine": limited("-1")}, 4 * BYTES_70B),
+        (LLAMA_70B, {**FOUR, "engine": limited("0")}, 0),
+        (LLAMA_70B, {**FOUR, "engine": limited("much")}, 4 * 40_000_000_000),
+        (LLAMA_70B, {**FOUR, "engine": configured('{"memory_limit": 1000}')}, 4000),
+        (LLAMA_70B, {**FOUR, "engine": configured('{"distributed": true}')}, BYTES_70B),
+    ],
+    ids=["one", "four", "limited", "all", "least", "unreadable", "configured", "parted"],
+)
+def test_the_streamer_s_buffers_are_counted_in_each_process_of_a_pod(
+    model: str, spec: dict[str, Any], held: int
+) -> None:
+    assert plan_at(f"s3://models/{model}", **spec).storage.buffer_bytes == held
+
+
+def test_weights_of_a_volume_take_buffers_where_they_are_streamed_and_else_none() -> None:
+    assert plan_at(LLAMA_8B).storage.buffer_bytes is None
+    streamed = {"extraArgs": ["--load-format=runai_streamer"]}
+    assert plan_at(LLAMA_8B, engine=streamed).storage.buffer_bytes == BYTES_8B
+
+
+def test_the_reason_of_the_format_says_what_memory_it_takes_and_what_takes_less() -> None:
+    (given,) = [flag for flag in plan_at(S3).flags if flag.name == "--load-format"]
+    assert "take up to 15.0 GiB of a pod's memory" in given.reason
+    assert "RUNAI_STREAMER_MEMORY_LIMIT in spec.engine.env" in given.reason
+
+
 def test_a_vllm_that_does_not_read_the_store_is_refused_with_those_that_do() -> None:
     (problem,) = refusals("gs://models/llama", engine={"version": "0.10.2"})
     assert problem.field == "spec.model.id"

@@ -1,9 +1,13 @@
-"""Why an engine could not read its model from the object store that ``spec.model.id`` names."""
+"""Models of the object store that ``spec.model.id`` names: why an engine could not read one, and
+the memory that weights take on their way to the GPUs.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
 from vllm_operator.api.v1alpha1 import Engine, VLLMServerSpec
 from vllm_operator.engine import addresses
@@ -17,11 +21,12 @@ from vllm_operator.models.architecture import Architecture
 from .features import Features
 
 MODEL_FIELD: Final = "spec.model.id"
+_LIMIT = re.compile(r"-1|[0-9]{1,15}")
 LOADED_BY_ITS_OWN: Final = "bitsandbytes"
 """The quantisation that sets a format of its own (0.12.0 ``engine/arg_utils.py``)."""
 
 
-def address_problems(
+def store_problems(
     spec: VLLMServerSpec, version: Version, architecture: Architecture | None, features: Features
 ) -> Iterator[PlanningError]:
     """What stops an engine from reading its model from an object store."""
@@ -67,3 +72,41 @@ def address_problems(
             f"names a container and not whose it is; set {addresses.ACCOUNT[0]} in spec.engine.env "
             f"(or {addresses.ACCOUNT[1]})",
         )
+
+
+def streamed_bytes(
+    spec: VLLMServerSpec, features: Features, weight_bytes: int, processes: int
+) -> int | None:
+    """Bytes of a pod's memory that the streamer's buffers take; None where nothing is streamed.
+
+    Each of the pod's processes reads all ``weight_bytes`` through a buffer of its own, no larger
+    than they are; where they part them (``distributed``), together once. The largest tensor alone
+    (a limit of 0) is held by what a process has anyway.
+    """
+    arguments = features.extra_arguments
+    given = arguments.value(LOAD_FORMAT)
+    if spec.model.scheme is None and given not in addresses.STREAMERS:
+        return None
+    config = _loader_config(arguments.value(addresses.LOADER_CONFIG))
+    limit = config.get("memory_limit")
+    if not isinstance(limit, int) or isinstance(limit, bool):
+        limit = _limit_of(spec)
+    each = weight_bytes if limit < 0 else min(limit, weight_bytes)
+    if config.get("distributed") is True:
+        return min(weight_bytes, processes * each)
+    return processes * each
+
+
+def _loader_config(text: str | None) -> Mapping[str, Any]:
+    try:
+        found = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _limit_of(spec: VLLMServerSpec) -> int:
+    engine = spec.engine or Engine()
+    said = (one.value or "" for one in engine.env or [] if one.name == addresses.MEMORY_LIMIT)
+    value = next(said, "")
+    return int(value) if _LIMIT.fullmatch(value) else addresses.memory_limit()

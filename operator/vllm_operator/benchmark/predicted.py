@@ -1,0 +1,87 @@
+"""What the plan expects of a load, in the figures and units of vLLM's result."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from vllm_operator.api.plan import Performance, Plan
+from vllm_operator.api.v1alpha1 import VLLMServer
+from vllm_operator.errors import VLLMOperatorError
+from vllm_operator.models.facts import ModelFacts
+from vllm_operator.sizing.asked.inputs import PlanningInputs
+from vllm_operator.sizing.plan.planner import make_plan
+
+from .load import Load, Point
+from .results import FIGURES, Prediction
+
+SECONDS: Final = ("time_to_first_token", "inter_token_latency")
+
+
+def predicted(server: VLLMServer, plan: Plan, load: Load, point: Point) -> Prediction | None:
+    """What all replicas together do under a load; None where the plan does not tell.
+
+    The figures of ``status.plan`` where they are of this load; else the same layout is asked anew:
+    the plan's facts, GPU, division and limits, with the load as its workload. A rate of requests,
+    a shared prefix and an unknown GPU are not described.
+    """
+    if point.concurrency is None or load.shared_prefix_tokens:
+        return None
+    replicas = max(1, server.spec.replicas)
+    each = max(1, round(point.concurrency / replicas))
+    expected = plan.performance
+    if expected is None:
+        return None
+    asked = (load.prompt_tokens, load.output_tokens, each)
+    if (expected.prompt_tokens, expected.output_tokens, expected.concurrency) != asked:
+        expected = _asked_anew(server, plan, asked)
+    return None if expected is None else _in_vllms_units(expected, replicas)
+
+
+def _in_vllms_units(expected: Performance, replicas: int) -> Prediction:
+    found = {}
+    for figure in FIGURES:
+        if figure.predicted is None:
+            continue
+        value = getattr(expected, figure.predicted)
+        seconds = figure.predicted in SECONDS
+        # The plan's three digits, and not what binary fractions make of them.
+        found[figure.name] = float(f"{value * 1000.0 if seconds else value * replicas:.6g}")
+    return found
+
+
+def _asked_anew(server: VLLMServer, plan: Plan, asked: tuple[int, int, int]) -> Performance | None:
+    place, room, model = plan.placement, plan.capacity, plan.model
+    body = server.to_json_object()
+    spec = body["spec"]
+    prompt, output, concurrency = asked
+    workload = {"promptTokens": prompt, "outputTokens": output, "concurrency": concurrency}
+    spec["workload"] = {**(spec.get("workload") or {}), **workload}
+    spec["gpu"] = {
+        **(spec.get("gpu") or {}),
+        "product": place.gpu,
+        "perNode": place.gpus_per_node,
+    }
+    parallelism = {
+        "tensor": place.tensor,
+        "pipeline": place.pipeline,
+        "data": place.data,
+        "expert": place.expert,
+    }
+    spec["parallelism"] = {**(spec.get("parallelism") or {}), **parallelism}
+    spec["engine"] = {
+        **(spec.get("engine") or {}),
+        "image": plan.engine.image,
+        "version": plan.engine.version,
+        "maxModelLen": room.max_model_len,
+        "maxNumSeqs": room.max_num_seqs,
+        "maxNumBatchedTokens": room.max_num_batched_tokens,
+        "gpuMemoryUtilization": plan.memory.utilization,
+    }
+    facts = ModelFacts(config=model.facts, weight_bytes=model.weight_bytes, source=model.source)
+    inputs = PlanningInputs(model=facts, default_image=plan.engine.image, max_nodes=place.nodes)
+    try:
+        found = make_plan(VLLMServer.model_validate(body), inputs)
+    except (VLLMOperatorError, ValueError):
+        return None
+    same = isinstance(found, Plan) and found.placement.gpus_per_replica == place.gpus_per_replica
+    return found.performance if same and isinstance(found, Plan) else None

@@ -1,0 +1,122 @@
+"""The benchmark's own script runs vLLM's `bench serve` against the real engine, and tells settings
+apart."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from realengine.environments import Environment
+from realengine.server import Server
+from support.builders import server_manifest
+from vllm_operator import benchmark, datafiles
+from vllm_operator.api.plan import Plan
+from vllm_operator.api.v1alpha1 import VLLMServer
+from vllm_operator.benchmark.arguments import runs_of
+from vllm_operator.benchmark.comparison import Comparison, compare
+from vllm_operator.benchmark.job import about
+from vllm_operator.benchmark.load import Load, Point
+from vllm_operator.benchmark.results import OUTPUT, REQUESTS, TTFT, Measured, Result, read_log
+
+pytestmark = pytest.mark.timeout(1200)
+
+LOAD = Load(prompt_tokens=64, output_tokens=32)
+POINT = Point(prompts=16, concurrency=8)
+REPEATS = 5
+
+
+def measure(environment: Environment, plan: Plan, server: Server, model: Path, name: str) -> Result:
+    """What the Job's script prints where its Service is that server."""
+    manifest = server_manifest(model={"id": "tiny/llama"})
+    begun = about(VLLMServer.model_validate(manifest), plan, name, "2026-01-01T00:00:00Z", LOAD, [])
+    begun = replace(begun, points=(Measured(POINT, ()),))
+    given = {
+        "about": begun.to_json_object(),
+        "tokenizer": {"name": str(model)},
+        "runs": runs_of(plan, server.url, LOAD, [POINT], REPEATS, name),
+    }
+    script = datafiles.text(benchmark.__name__, "scripts/measure.py")
+    ended = subprocess.run(
+        [str(environment.python), "-c", script, json.dumps(given)],
+        env=environment.variables(),
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert ended.returncode == 0, f"{ended.stdout}\n{ended.stderr}"
+    progress = read_log(ended.stdout)
+    assert progress.done
+    assert progress.result is not None
+    return progress.result
+
+
+def command(plan: Plan, model: Path, seqs: int) -> list[str]:
+    """The plan's command for the model on the disk, with another limit of requests at once."""
+    found = [str(model) if one == "tiny/llama" else one for one in plan.engine.command]
+    found[found.index("--max-num-seqs") + 1] = str(seqs)
+    return [*found, "--kv-cache-memory-bytes", "64000000"]
+
+
+def with_seqs(plan: Plan, seqs: int) -> Plan:
+    """The plan that says so."""
+    flags = [
+        one.model_copy(update={"value": str(seqs)}) if one.name == "--max-num-seqs" else one
+        for one in plan.flags
+    ]
+    return plan.model_copy(update={"flags": flags})
+
+
+@pytest.fixture(scope="module")
+def compared(environment: Environment, models: Path, planned: Plan) -> Comparison:
+    """One request at a time, and eight, under a load of eight at once; measured one by one."""
+    model = models / "llama"
+    servers = {seqs: Server(environment, command(planned, model, seqs)) for seqs in (1, 8)}
+    with ExitStack() as open_ones:
+        for server in servers.values():
+            open_ones.callback(server.close)
+        with ThreadPoolExecutor() as both:
+            list(both.map(lambda server: server.start(timeout=600), servers.values()))
+        results = [
+            measure(environment, with_seqs(planned, seqs), server, model, f"seqs-{seqs}")
+            for seqs, server in servers.items()
+        ]
+    return compare(*results)
+
+
+def test_every_run_has_its_requests_and_their_tokens(compared: Comparison) -> None:
+    for result in (compared.before, compared.after):
+        (measured,) = result.points
+        assert len(measured.runs) == REPEATS
+        assert measured.failed == 0
+        for run in measured.runs:
+            assert run["completed"] == POINT.prompts
+            assert run["total_output_tokens"] == POINT.prompts * LOAD.output_tokens
+            # Random tokens are sent as text, which may be read as a few more or less.
+            asked = POINT.prompts * LOAD.prompt_tokens
+            assert run["total_input_tokens"] == pytest.approx(asked, rel=0.05)
+
+
+def test_the_setting_with_more_requests_at_once_is_named_the_better_one(
+    compared: Comparison,
+) -> None:
+    assert compared.plan == "max-num-seqs 1 -> 8"
+    (point,) = compared.points
+    for figure in (OUTPUT, TTFT):
+        found = point.of(figure)
+        assert found is not None
+        assert found.verdict == "better", compared.verdict
+    # The comparison names it; what eight at once cost a single request stands beside it.
+    assert "seqs-8" in compared.verdict
+
+
+def test_the_figures_agree_with_each_other(compared: Comparison) -> None:
+    """Output tokens a second are requests a second, each of so many tokens."""
+    (measured,) = compared.after.points
+    for run in measured.runs:
+        assert run[OUTPUT.name] == pytest.approx((run[REQUESTS.name] or 0) * LOAD.output_tokens)

@@ -1,0 +1,76 @@
+"""What the plan expects of a load stands beside what is measured of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from support.builders import make_server
+from vllm_operator.api.plan import Plan
+from vllm_operator.api.v1alpha1 import VLLMServer
+from vllm_operator.benchmark.load import Load, Point
+from vllm_operator.benchmark.predicted import predicted
+from vllm_operator.models import catalogue
+from vllm_operator.sizing.asked.inputs import PlanningInputs
+from vllm_operator.sizing.plan.planner import make_plan
+
+MODEL = "Qwen/Qwen2.5-7B-Instruct"
+
+
+def planned(**spec: object) -> tuple[VLLMServer, Plan]:
+    gpu = {"product": "NVIDIA-H100-80GB-HBM3", "perNode": 8}
+    server = make_server(model={"id": MODEL}, gpu=gpu, **spec)
+    facts = catalogue.find(MODEL)
+    plan = make_plan(server, PlanningInputs(facts, "vllm/vllm-openai:v0.32.0"))
+    assert isinstance(plan, Plan)
+    return server, plan
+
+
+WORKLOAD = {"promptTokens": 1000, "outputTokens": 200, "concurrency": 32}
+
+
+def test_the_plans_own_load_has_the_plans_own_figures() -> None:
+    server, plan = planned(workload=WORKLOAD)
+    assert plan.performance is not None
+    found = predicted(server, plan, Load(1000, 200), Point(128, 32))
+    assert found is not None
+    assert found["output_throughput"] == plan.performance.output_tokens_per_second
+    assert found["mean_ttft_ms"] == pytest.approx(1000 * plan.performance.time_to_first_token)
+
+
+def test_another_load_is_asked_of_the_same_layout() -> None:
+    server, plan = planned(workload=WORKLOAD)
+    alone = predicted(server, plan, Load(1000, 200), Point(20, 1))
+    many = predicted(server, plan, Load(1000, 200), Point(256, 64))
+    assert alone is not None
+    assert many is not None
+    assert alone["output_throughput"] < many["output_throughput"]
+    assert alone["mean_tpot_ms"] < many["mean_tpot_ms"]
+
+
+def test_it_is_what_a_plan_for_that_load_says() -> None:
+    server, plan = planned(workload=WORKLOAD)
+    _, other = planned(workload={**WORKLOAD, "concurrency": 8}, engine={
+        "maxNumSeqs": plan.capacity.max_num_seqs,
+        "maxNumBatchedTokens": plan.capacity.max_num_batched_tokens,
+    })  # fmt: skip
+    found = predicted(server, plan, Load(1000, 200), Point(32, 8))
+    assert found is not None
+    assert other.performance is not None
+    assert found["output_throughput"] == other.performance.output_tokens_per_second
+
+
+def test_replicas_share_the_requests_and_add_up() -> None:
+    one = predicted(*planned(workload=WORKLOAD), Load(1000, 200), Point(128, 32))
+    two = predicted(*planned(workload=WORKLOAD, replicas=2), Load(1000, 200), Point(256, 64))
+    assert one is not None
+    assert two is not None
+    assert two["output_throughput"] == 2 * one["output_throughput"]
+    assert two["mean_tpot_ms"] == one["mean_tpot_ms"]
+
+
+@pytest.mark.parametrize(
+    ("load", "point"),
+    [(Load(1000, 200), Point(60, request_rate=1.0)), (Load(1000, 200, 500), Point(128, 32))],
+)
+def test_what_the_model_does_not_describe_is_not_predicted(load: Load, point: Point) -> None:
+    assert predicted(*planned(workload=WORKLOAD), load, point) is None

@@ -1,0 +1,96 @@
+"""The command line of benchmarks, as far as it needs no cluster."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+from click.testing import CliRunner
+from click.testing import Result as Ran
+
+from unit.benchmark.support import measured, result
+from vllm_operator.benchmark.results import MARK, Result
+from vllm_operator.cli.main import main
+
+
+def ran(*arguments: str) -> Ran:
+    return CliRunner().invoke(main, ["benchmark", *arguments], env={"COLUMNS": "140"})
+
+
+def saved(folder: Path, name: str, *scales: float) -> str:
+    found: Result = result(name=name, points=[measured(*scales)])
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps(found.to_json_object()))
+    return str(path)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[str, str]:
+    return saved(tmp_path, "slow", 1.0, 1.01, 0.99), saved(tmp_path, "fast", 1.3, 1.31, 1.29)
+
+
+def test_results_in_files_are_compared_without_a_cluster(files: tuple[str, str]) -> None:
+    found = ran("compare", *files)
+    assert found.exit_code == 0, found.output
+    assert "qwen/fast is better: output tokens/s +30.0%" in found.output
+    assert "plan: no difference" in found.output
+
+
+def test_a_comparison_is_json_for_scripts(files: tuple[str, str]) -> None:
+    document = json.loads(ran("compare", *files, "-o", "json").output)
+    assert document["verdict"].startswith("qwen/fast is better")
+
+
+def test_the_picture_has_both_results_in_three_panels(
+    files: tuple[str, str], tmp_path: Path
+) -> None:
+    path = tmp_path / "change.svg"
+    assert ran("compare", *files, "--svg", str(path)).exit_code == 0
+    root = ET.parse(path).getroot()
+    bars = [one.get("fill") for one in root.iter("{http://www.w3.org/2000/svg}rect")]
+    assert bars.count("#6b7280") == 3
+    assert bars.count("#1f5fa8") == 3
+    (words,) = root.iter("{http://www.w3.org/2000/svg}desc")
+    assert (words.text or "").startswith("qwen/fast is better")
+
+
+def test_the_log_of_a_job_is_a_result(tmp_path: Path) -> None:
+    begun = result(points=[measured()]).to_json_object()
+    figures = dict(measured(1.0).runs[0])
+    lines = [
+        {"begin": begun},
+        {"run": {"point": 0, "repeat": 0, "figures": figures}},
+        {"end": True},
+    ]
+    path = tmp_path / "job.log"
+    path.write_text("INFO\n" + "".join(f"{MARK}{json.dumps(one)}\n" for one in lines))
+    found = ran("show", str(path))
+    assert found.exit_code == 0, found.output
+    assert "8 at once, 1 run of 40 requests" in found.output
+    assert "one run says nothing of noise" in found.output
+
+
+def test_half_a_log_is_no_result(tmp_path: Path) -> None:
+    path = tmp_path / "job.log"
+    path.write_text(f"{MARK}{json.dumps({'state': 'imports vLLM'})}\n")
+    found = ran("show", str(path))
+    assert found.exit_code == 2
+    assert "nor the whole log" in found.output
+
+
+@pytest.mark.parametrize("text", ["1,x", "0,1"])
+def test_a_sweep_is_a_list_of_numbers(text: str) -> None:
+    assert "--sweep" in ran("qwen", "--sweep", text).output
+
+
+def test_any_other_word_is_a_server_to_measure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", "/nowhere")
+    found = ran("qwen")
+    assert found.exit_code == 2
+    assert "the cluster cannot be asked" in found.output
+
+
+def test_without_a_word_it_tells_what_there_is() -> None:
+    assert "compare" in ran().output
