@@ -107,13 +107,16 @@ def test_a_volume_that_the_old_pod_has_on_another_node_comes_to_the_new_one_by_i
 
 def gate_new_pods(world: World) -> None:
     """Give each new pod of the namespace a gate, as a queue does."""
-    mutation = {
-        "patchType": "JSONPatch",
-        "jsonPatch": {
-            "expression": '[JSONPatch{op: "add", path: "/spec/schedulingGates", '
-            'value: [{"name": "example.com/queue"}]}]'
-        },
-    }
+    mutate_new_pods(
+        world,
+        '[JSONPatch{op: "add", path: "/spec/schedulingGates", '
+        'value: [{"name": "example.com/queue"}]}]',
+    )
+
+
+def mutate_new_pods(world: World, expression: str) -> None:
+    """Change each new pod of the namespace by a JSON patch."""
+    mutation = {"patchType": "JSONPatch", "jsonPatch": {"expression": expression}}
     spec = {
         **constrained(world),
         "mutations": [mutation],
@@ -121,6 +124,13 @@ def gate_new_pods(world: World) -> None:
         "reinvocationPolicy": "Never",
     }
     bind(world, "Mutating", spec)
+
+
+def probed(world: World, **container: Any) -> dict[str, Any]:
+    """The specification of a pod as the API server would make it now."""
+    spec = {"containers": [{"name": "c", "image": "i", **container}]}
+    body = {"metadata": {"name": "probe"}, "spec": spec}
+    return dict(world.cluster.api("POST", f"{world.path('Pod')}?dryRun=All", body)["spec"])
 
 
 def constrained(world: World) -> dict[str, Any]:
@@ -141,20 +151,113 @@ def bind(world: World, kind: str, spec: dict[str, Any]) -> None:
 def test_a_pod_that_a_queue_holds_back_takes_the_place_of_the_old_one(world: World) -> None:
     old = serve(world)
     gate_new_pods(world)
-    probe = {
-        "metadata": {"name": "probe"},
-        "spec": {"containers": [{"name": "c", "image": "i"}]},
-    }
-    world.wait(
-        lambda: world.cluster.api("POST", f"{world.path('Pod')}?dryRun=All", probe)["spec"].get(
-            "schedulingGates"
-        ),
-        "the policy to be in force",
-    )
+    world.wait(lambda: probed(world).get("schedulingGates"), "the policy to be in force")
     edit(world, engine={"maxNumSeqs": 64})
     told = world.wait_condition("Progressing", "True", "SchedulingGated")
     assert "example.com/queue" in told["message"]
     world.wait(lambda: old not in uids(world), "the old pod to go")
+
+
+def test_a_port_of_the_node_that_an_injected_rule_takes_comes_to_the_new_pod_by_the_old_one_s_end(
+    world: World, node: Callable[..., dict[str, str]]
+) -> None:
+    here = {"nodeSelector": node(count=8)}
+    mutate_new_pods(
+        world, '[JSONPatch{op: "add", path: "/spec/containers/0/ports/0/hostPort", value: 18080}]'
+    )
+    world.wait(
+        lambda: (
+            "hostPort" in probed(world, ports=[{"containerPort": 1}])["containers"][0]["ports"][0]
+        ),
+        "the policy to be in force",
+    )
+    old = serve(world, pod=here)
+    edit(world, pod=here, engine={"maxNumSeqs": 64})
+    waits_for_the_end_of(world, old, "didn't have free ports for the requested pod ports")
+
+
+def test_a_spread_that_the_old_pod_stands_in_the_way_of_goes_on_in_its_place(
+    world: World, node: Callable[..., dict[str, str]]
+) -> None:
+    selector = node(count=8)
+    full = f"{world.namespace}-full"
+    world.cluster.add_gpu_node(full, labels=selector, count=8)
+    spread = {
+        "maxSkew": 1,
+        "topologyKey": "kubernetes.io/hostname",
+        "whenUnsatisfiable": "DoNotSchedule",
+    }
+    here = {"nodeSelector": selector, "topologySpreadConstraints": [spread]}
+    try:
+        path = f"/api/v1/nodes/{full}"
+        cordon = {"spec": {"unschedulable": True}}
+        world.cluster.api("PATCH", path, cordon, "application/merge-patch+json")
+        old = serve(world, pod=here)
+        edit(world, pod=here, engine={"maxNumSeqs": 64})
+        waits_for_the_end_of(world, old, "didn't match pod topology spread constraints")
+    finally:
+        world.cluster.remove_node(full, delete_pods=True)
+
+
+CSI = "disk.example.com"
+
+
+def make_volume(world: World, name: str, mode: str) -> dict[str, Any]:
+    """A claim that is bound to a volume of a CSI driver; the volume of a pod that it is."""
+    volume = f"{world.namespace}-{name}"
+    size = {"storage": "1Gi"}
+    spec = {"accessModes": [mode], "storageClassName": "", "resources": {"requests": size}}
+    create(world, "persistentvolumeclaims", {"metadata": {"name": name}, "spec": spec})
+    bound = {
+        "accessModes": [mode],
+        "capacity": size,
+        "csi": {"driver": CSI, "volumeHandle": volume},
+        "claimRef": {"namespace": world.namespace, "name": name},
+        "storageClassName": "",
+    }
+    body = {"metadata": {"name": volume}, "spec": bound}
+    world.cluster.api("POST", "/api/v1/persistentvolumes", body)
+    path = f"/api/v1/namespaces/{world.namespace}/persistentvolumeclaims/{name}"
+    world.wait(lambda: world.cluster.api("GET", path)["status"]["phase"] == "Bound", "the claim")
+    return {"name": "files", "persistentVolumeClaim": {"claimName": name}}
+
+
+def mounting(volume: dict[str, Any], **pod: Any) -> dict[str, Any]:
+    mount = {"name": "files", "mountPath": "/files"}
+    return {"volumes": [volume], "volumeMounts": [mount], **pod}
+
+
+def test_a_node_that_takes_no_more_volumes_gets_the_new_pod_s_in_place_of_the_old_one_s(
+    world: World, node: Callable[..., dict[str, str]]
+) -> None:
+    selector, name = node(count=8), f"{world.namespace}-node"
+    driver = {"name": CSI, "nodeID": name, "allocatable": {"count": 1}}
+    one = {"metadata": {"name": name}, "spec": {"drivers": [driver]}}
+    world.cluster.api("POST", "/apis/storage.k8s.io/v1/csinodes", one)
+    first, second = (make_volume(world, each, "ReadWriteMany") for each in ("first", "second"))
+    old = serve(world, pod=mounting(first, nodeSelector=selector))
+    edit(world, pod=mounting(second, nodeSelector=selector))
+    waits_for_the_end_of(world, old, "exceed max volume count")
+
+
+def test_a_claim_of_one_pod_comes_to_the_new_one_by_the_old_one_s_end(world: World) -> None:
+    claimed = mounting(make_volume(world, "single", "ReadWriteOncePod"))
+    old = serve(world, pod=claimed)
+    edit(world, pod=claimed, engine={"maxNumSeqs": 64})
+    waits_for_the_end_of(world, old, "ReadWriteOncePod access mode")
+
+
+def waits_for_the_end_of(world: World, old: str, words: str) -> None:
+    """The old pod goes, for what the scheduler says of the new one, which then serves."""
+    world.wait(lambda: len(found := uids(world)) == 1 and old not in found, "the new pod alone")
+    world.wait(
+        lambda: any(
+            one["reason"] == "FailedScheduling" and words in one.get("note", "")
+            for one in world.list("Event")
+        ),
+        f"the scheduler's event that says {words}",
+    )
+    world.wait_ready()
 
 
 # What it does not free

@@ -29,17 +29,45 @@ def add_claimed_node(cluster: Cluster, name: str, count: int) -> None:
     cluster.api("POST", f"{RESOURCES}/resourceslices", slice_of_node)
 
 
-def test_a_device_class_that_stands_for_the_extended_resource_gives_pods_their_gpus(
-    own_world: World, own_cluster: Cluster, start_operator: StartOperator
-) -> None:
-    own_cluster.remove_node("h100-0")
-    add_claimed_node(own_cluster, "claimed-0", count=2)
+def claim_gpus(cluster: Cluster, count: int) -> None:
+    """The one node's GPUs are devices, which a class hands out as the extended resource."""
+    cluster.remove_node("h100-0")
+    add_claimed_node(cluster, "claimed-0", count=count)
     selectors = [{"cel": {"expression": f"device.driver == '{DRIVER}'"}}]
     device_class = {
         "metadata": {"name": "gpu"},
         "spec": {"selectors": selectors, "extendedResourceName": "nvidia.com/gpu"},
     }
-    own_cluster.api("POST", f"{RESOURCES}/deviceclasses", device_class)
+    cluster.api("POST", f"{RESOURCES}/deviceclasses", device_class)
+
+
+def test_a_rollout_whose_devices_the_old_pod_has_goes_on_in_its_place(
+    own_world: World, own_cluster: Cluster, start_operator: StartOperator
+) -> None:
+    claim_gpus(own_cluster, count=1)
+    start_operator(own_world)
+    own_world.apply(rollout={"surgeTimeoutSeconds": 0})
+    own_world.wait_ready(timeout=60)
+    (old,) = own_world.list("Pod")
+    own_world.apply(rollout={"surgeTimeoutSeconds": 0}, engine={"maxNumSeqs": 64})
+    own_world.wait(
+        lambda: (
+            [pod["metadata"]["uid"] for pod in own_world.list("Pod")]
+            not in ([], [old["metadata"]["uid"]])
+            and len(own_world.list("Pod")) == 1
+        ),
+        "the new pod alone",
+        timeout=60,
+    )
+    own_world.wait_ready(timeout=60)
+    notes = [one.get("note", "") for one in own_world.list("Event")]
+    assert [note for note in notes if "cannot allocate all claims" in note]
+
+
+def test_a_device_class_that_stands_for_the_extended_resource_gives_pods_their_gpus(
+    own_world: World, own_cluster: Cluster, start_operator: StartOperator
+) -> None:
+    claim_gpus(own_cluster, count=2)
     start_operator(own_world)
     own_world.apply()
     assert own_world.wait_ready(timeout=60)["status"]["summary"]["gpus"] == "1 x H100-80GB-HBM3"

@@ -45,6 +45,19 @@ def test_a_replica_that_finds_no_gpu_is_said_to_wait_for_one(
     own_world.wait_ready(timeout=60)
 
 
+def test_a_replica_in_a_cluster_without_any_node_is_told_to_have_one_added(
+    own_world: World, own_cluster: Cluster, start_operator: StartOperator
+) -> None:
+    for node in own_cluster.api("GET", "/api/v1/nodes")["items"]:
+        own_cluster.remove_node(node["metadata"]["name"])
+    start_operator(own_world)
+    own_world.apply(gpu={"product": "H100", "perNode": 8})
+    told = own_world.wait_condition("Progressing", "True", "Unschedulable", timeout=60)
+    assert "no nodes available to schedule pods; add a node" in told["message"]
+    own_cluster.add_gpu_node("h100-1")
+    own_world.wait_ready(timeout=60)
+
+
 def test_a_pod_that_cannot_start_shows_its_reason(
     own_world: World, start_operator: StartOperator
 ) -> None:

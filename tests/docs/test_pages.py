@@ -171,6 +171,11 @@ def test_the_readme_lists_the_two_commands_that_a_newcomer_needs() -> None:
     assert re.findall(r"^make (\w+)", first.text, re.MULTILINE) == ["demo", "test"]
 
 
+def test_the_first_page_of_the_readme_is_read_in_a_minute() -> None:
+    first = prose(README).partition("\n## ")[0]
+    assert len(first.split()) < 230  # at four words a second, without what is shown
+
+
 def test_the_number_of_examples_in_the_changelog_is_theirs() -> None:
     words = {11: "Eleven", 12: "Twelve", 13: "Thirteen", 14: "Fourteen", 18: "Eighteen"}
     assert f"{words[len(EXAMPLES)]} examples" in (ROOT / "CHANGELOG.md").read_text()

@@ -136,8 +136,8 @@ def step_table(hardware: Hardware, truth: Truth, max_num_seqs: int, tokens: int)
 
 @lru_cache(maxsize=8)
 def _tables(hardware: Hardware, truth: Truth) -> tuple[Any, Any, Any, Any]:
-    times = hardware.graphs if hardware.largest_graph else hardware.eager
-    stage = scaled(times, truth)
+    graphs, eager = scaled(hardware.graphs, truth), scaled(hardware.eager, truth)
+    times, stage = (hardware.graphs, graphs) if hardware.largest_graph else (hardware.eager, eager)
     body = replace(stage, head=None, launch_seconds=0.0)
     sizes = map(float, range(LARGEST_STEP + 1))
     base = [body.seconds(0.0, 0.0, tokens, 0.0, tokens) for tokens in sizes]

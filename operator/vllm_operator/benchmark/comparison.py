@@ -82,8 +82,7 @@ class Comparison:
             return (
                 "no verdict: one run says nothing of noise; measure both with --repeats 3 or more"
             )
-        better = [_told(*one) for one in judged if one[1].verdict == "better"]
-        worse = [_told(*one) for one in judged if one[1].verdict == "worse"]
+        better, worse = self._told("better"), self._told("worse")
         failed = self._failures()
         if better and not worse:
             text = f"{name} is better: {'; '.join(better)}"
@@ -103,6 +102,14 @@ class Comparison:
                 found = one.of(figure)
                 if found is not None and not (figure is OUTPUT and one.point.concurrency is None):
                     yield one.point, found
+
+    def _told(self, verdict: Verdict) -> list[str]:
+        """Load by load, the judged figures that are so."""
+        found: dict[Point, list[str]] = {}
+        for point, one in self._judged():
+            if one.verdict == verdict:
+                found.setdefault(point, []).append(f"{one.figure.label} {one.interval}")
+        return [f"{', '.join(figures)} with {point}" for point, figures in found.items()]
 
     def _changes(self) -> Iterator[Change]:
         return (one.change for _, one in self._judged() if one.change is not None)
@@ -197,7 +204,3 @@ def _differences(before: Measured, after: Measured, judged: int) -> Iterator[Dif
         first, second = map(spread, runs)
         if first is not None and second is not None:
             yield Difference(figure, first, second, change(*runs, judged))
-
-
-def _told(point: Point, one: Difference) -> str:
-    return f"{one.figure.label} {one.interval} with {point}"

@@ -100,8 +100,9 @@ def _percentile(one: Measured, figure: Figure, percent: int) -> str:
 def print_list(console: Console, results: Sequence[Result]) -> None:
     """One line for each result."""
     table = Table(box=None, header_style="dim", padding=(0, 2, 0, 1))
-    for column in ("result", "load", "best output tokens/s", "with", "vLLM", "GPUs"):
-        table.add_column(column)
+    table.add_column("result", no_wrap=True)
+    for column in ("load", "best output tokens/s", "with", "vLLM", "GPUs"):
+        table.add_column(column, overflow="fold")
     for result in results:
         best = max(
             ((spread(one.values(OUTPUT.name)), one) for one in result.points if one.runs),

@@ -116,6 +116,7 @@ TOKENS: Final[Mapping[str, Callable[[Facts, Facts, Tower], int]]] = {
     ),
     "Gemma3ForConditionalGeneration": _gemma3,
     "Gemma4ForConditionalGeneration": _gemma4,
+    "Gemma4UnifiedForConditionalGeneration": lambda top, vision, tower: tower.max_tokens,
     "Llama4ForConditionalGeneration": _llama4,
     "KimiK25ForConditionalGeneration": _kimi,
     "InternVLChatModel": _intern,

@@ -99,3 +99,13 @@ def test_scripts_get_the_same_as_json() -> None:
     figure = point["figures"][OUTPUT.name]
     assert figure["verdict"] == "better"
     assert figure["change"]["low"] < figure["change"]["share"] < figure["change"]["high"]
+
+
+def test_the_figures_of_a_load_are_told_together() -> None:
+    before, after = (
+        result(name=name, points=[measured(*scales), measured(*scales, concurrency=64)])
+        for name, scales in (("a", STEADY), ("b", FASTER))
+    )
+    text = compare(before, after).verdict
+    assert text.count("with 8 at once") == 1
+    assert text.count("with 64 at once") == 1

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from io import StringIO
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
 from click.testing import CliRunner
 from click.testing import Result as Ran
+from rich.console import Console
 
 from unit.benchmark.support import measured, result
 from vllm_operator.benchmark.results import MARK, Result
 from vllm_operator.cli.main import main
+from vllm_operator.cli.measured import print_list
 
 
 def ran(*arguments: str) -> Ran:
@@ -94,3 +97,9 @@ def test_any_other_word_is_a_server_to_measure(monkeypatch: pytest.MonkeyPatch) 
 
 def test_without_a_word_it_tells_what_there_is() -> None:
     assert "compare" in ran().output
+
+
+def test_the_name_of_a_result_is_never_cut_in_a_list() -> None:
+    told = StringIO()
+    print_list(Console(width=70, file=told), [result(name="20260101-100000")])
+    assert "qwen/20260101-100000" in told.getvalue()

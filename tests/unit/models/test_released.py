@@ -12,6 +12,7 @@ from vllm_operator.models import catalogue
 from vllm_operator.models.architecture import architecture_from_config
 from vllm_operator.models.families import FAMILIES
 from vllm_operator.models.shapes import AttentionCache, LatentCache, StateCache
+from vllm_operator.models.towers import towers_of
 from vllm_operator.sizing.memory.kvcache import CacheSettings, cache_layout, state_bytes
 from vllm_operator.sizing.memory.weights import bytes_per_rank
 from vllm_operator.sizing.split.parallelism import Parallelism, illegal_because
@@ -129,6 +130,17 @@ def test_mistral_small_4_is_read_from_its_own_config_with_its_tower():
     assert {kind.cache for kind in found.kinds} == {LatentCache(256, 64)}
     # Its recipe in vLLM 0.33.0 says 119B with the tower.
     assert found.parameters == pytest.approx(119.4e9, rel=0.002)
+
+
+def test_a_gemma_without_encoders_projects_pixels_and_sound():
+    config = CONFIGS["google/gemma-4-12B-it (class)"]
+    (tower,) = towers_of(config)
+    pixels = 3 * 48**2
+    projected = pixels * 3840 + 3840 + 3840 * 2304 + 640 * 2304
+    assert tower.parameters == projected + 2 * pixels + 4 * 3840 + 2 * 1120 * 3840
+    pictures = architecture_from_config(config).pictures
+    assert pictures is not None
+    assert pictures.tokens == 280
 
 
 def test_an_image_of_internvl_is_twelve_tiles_and_itself_small():

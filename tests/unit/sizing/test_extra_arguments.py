@@ -450,3 +450,18 @@ def test_a_replaced_setting_of_graphs_is_refused_beside_the_new_one():
     word = '--compilation-config={"full_cuda_graph":true,"cudagraph_mode":"FULL"}'
     _, message = refused(word, version="0.11.0")
     assert message.endswith("keep cudagraph_mode")
+
+
+@pytest.mark.parametrize(
+    ("version", "flag", "faster"),
+    [("0.11.0", "--async-scheduling", True), ("0.30.0", "--no-async-scheduling", False)],
+)
+def test_the_speed_is_that_of_the_scheduling_that_is_asked_for(version, flag, faster):
+    engine = {"image": f"vllm/vllm-openai:v{version}"}
+    alone = {"concurrency": 1}
+    plain, asked = (
+        plan_of(LLAMA_8B, engine={**engine, "extraArgs": words}, workload=alone).performance
+        for words in ([], [flag])
+    )
+    assert (asked.inter_token_latency < plain.inter_token_latency) is faster
+    assert asked.inter_token_latency != plain.inter_token_latency

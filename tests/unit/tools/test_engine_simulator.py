@@ -7,12 +7,14 @@ the step that ends then.
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
 from enginesimulator import state as at
 from enginesimulator.engine import Engine
 from enginesimulator.metrics import Buckets, exposition, length_edges, scraped
+from enginesimulator.seconds import whole
 from enginesimulator.steps import Disturbance, Hardware, Truth, captured_sizes, step_table
 from support.simulated import STAGE, TIMES, count, engine, hardware, observed, send
 
@@ -254,13 +256,27 @@ def test_text_is_what_prometheus_reads() -> None:
 
 
 def test_a_step_is_padded_to_the_next_captured_size_and_slower_above_the_largest() -> None:
-    slow = hardware(token_seconds=0.001, fixed_seconds=0.0).graphs
-    eager = hardware(token_seconds=0.001, fixed_seconds=0.5).graphs
-    table = step_table(Hardware(slow, eager), Truth(), 64, 2048)
+    slow = hardware(token_seconds=0.001, fixed_seconds=0.0, launch_seconds=0.5).graphs
+    table = step_table(Hardware(slow, slow), Truth(), 64, 2048)
     base, padded = table.base, table.padded
     assert [base[padded[size]] for size in (3, 8, 9)] == pytest.approx([0.004, 0.008, 0.016])
     assert len(padded) == 2 * 64 + 1
-    assert table.extra[0] == pytest.approx(0.5)
+    assert [whole(table, size, 1, 0.0) for size in (128, 129, 600)] == pytest.approx(
+        [0.128, 0.5, 0.6]
+    )
+
+
+def test_an_eager_step_is_no_faster_than_its_launches() -> None:
+    graphs = hardware(token_seconds=0.001, fixed_seconds=0.0).graphs
+    eager = hardware(token_seconds=0.001, fixed_seconds=0.0, launch_seconds=0.5).graphs
+    table = step_table(Hardware(graphs, eager, largest_graph=0), Truth(), 64, 2048)
+    assert [whole(table, size, 1, 0.25) for size in (1, 600)] == pytest.approx([0.5, 0.85])
+
+
+def test_the_api_server_sends_so_many_tokens_in_a_step_at_most() -> None:
+    times = replace(hardware(fixed_seconds=0.1).graphs, answer_seconds=0.01)
+    table = step_table(Hardware(times, times, largest_graph=0), Truth(), 64, 2048)
+    assert [whole(table, size, size, 0.0) for size in (1, 50)] == pytest.approx([0.1, 0.5])
 
 
 def test_captured_sizes_are_vllms() -> None:
@@ -275,7 +291,7 @@ def test_factors_multiply_the_time_of_their_part() -> None:
         "fixed_seconds": 1.0,
         "token_seconds": 0.0,
         "linears": ((0.0, 10.0, 0.0),),
-        "attention": ((0.0, 0.0, 100.0, None, 0.0, 0.0),),
+        "attention": ((0.0, 0.0, 100.0, None, 0.0),),
     }
     one = engine(
         steps=hardware(**parts), truth=Truth(overhead=2.0, bandwidth=3.0, cache_bandwidth=0.5)
@@ -336,7 +352,7 @@ def test_the_api_server_takes_one_request_after_the_other() -> None:
 MIXED = {
     "fixed_seconds": 0.004,
     "token_seconds": 1e-5,
-    "attention": ((1e-9, 1e-9, 6e-8, None, 0.0, 0.0), (1e-9, 1e-9, 6e-8, 512, 0.0, 0.0)),
+    "attention": ((1e-9, 1e-9, 6e-8, None, 0.0), (1e-9, 1e-9, 6e-8, 512, 0.0)),
 }
 
 

@@ -60,8 +60,8 @@ def _usage(container: Container, devices: Devices) -> Iterator[str]:
     yield (
         f"Save as /etc/containers/systemd/{name}.container, or as a user in "
         f"~/.config/containers/systemd, then systemctl daemon-reload and systemctl start {name}, "
-        "which waits until it serves (podman 5.0 or newer). It listens on this machine alone: for "
-        f"others, put {PORT}:{PORT} into PublishPort, behind something that checks who asks."
+        "which waits until it serves (keys as of podman 5.6). It listens on this machine alone: "
+        f"for others, put {PORT}:{PORT} into PublishPort, behind something that checks who asks."
     )
     if devices.vendor == "NVIDIA":
         yield (

@@ -51,7 +51,7 @@ def _refusals(planned: Planned, target: Target) -> Iterator[PlanningError]:
             "spec.parallelism",
             f"a replica takes {placement.nodes} nodes of "
             f"{placement.gpus_per_replica // placement.nodes} x {placement.gpu}, and {target} "
-            "starts one machine; render --target kubernetes, which makes a LeaderWorkerSet, or "
+            "is for one machine; render --target kubernetes, which makes a LeaderWorkerSet, or "
             "make it fit one node: vllm-operator plan --max-nodes 1 says what would",
         )
     for row in of_specification(planned.server.spec, target, "refused"):

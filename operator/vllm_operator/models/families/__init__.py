@@ -251,6 +251,9 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "Step3p7ForConditionalGeneration": Family(
         "step3p7", experts.step3p5, "Step-3.5", multimodal=True
     ),
+    "Gemma4UnifiedForConditionalGeneration": Family(
+        "gemma4_unified", gemma.gemma4, "Gemma 4", multimodal=True
+    ),
     "Gemma4ForCausalLM": Family("gemma4_text", gemma.gemma4, "Gemma 4"),
     "Qwen3_5ForCausalLM": Family(
         "qwen3_5_text", recurrent.qwen3_5, "Qwen3.5", rotary_rows=_MROPE

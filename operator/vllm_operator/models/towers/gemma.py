@@ -1,11 +1,11 @@
-"""Gemma 4: pictures and sound."""
+"""Gemma 4: pictures and sound, encoded or only projected."""
 
 from __future__ import annotations
 
 from typing import Final
 
 from vllm_operator.models.matrices import Matrix, Split
-from vllm_operator.models.reader import Facts
+from vllm_operator.models.reader import FIELD, Facts
 
 from .parts import AUDIO, VISION, Tower, patches, text_width
 
@@ -95,3 +95,26 @@ def _gemma4_audio(audio: Facts, text: int) -> Tower:
     if audio.flag("use_clipped_linears", True):
         norms += layers * 10 * CLIPPING_BOUNDS
     return Tower(matrices, norms, width, inner, layers, 0)
+
+
+def gemma4_unified(top: Facts) -> tuple[Tower, ...]:
+    """``gemma4_unified.py``: no encoder, but a projection of patches and one of sound.
+
+    Defaults: transformers 5.24 ``models/gemma4_unified/configuration_gemma4_unified.py``.
+    """
+    text = text_width(top, 2304)
+    vision = top.part(VISION) or Facts({}, f"{FIELD}.{VISION}")
+    side = vision.count("patch_size", 16) * vision.count("pooling_kernel_size", 3)
+    pixels, width = 3 * side**2, vision.count("mm_embed_dim", 3840)
+    name = "vision_embedder"
+    matrices = [
+        Matrix(f"{name}.patch_dense", pixels, width, Split.OUTPUTS, bias=True),
+        _whole("embed_vision.embedding_projection", vision.count("output_proj_dims", width), text),
+    ]
+    if (audio := top.part(AUDIO)) is not None:
+        sound = audio.count(audio.first("output_proj_dims", "audio_embed_dim"), 640)
+        matrices.append(_whole("embed_audio.embedding_projection", sound, text))
+    # Norms around the projection and behind the positions, of rows and of columns.
+    norms = 2 * pixels + 4 * width + 2 * vision.count("mm_posemb_size", 1120) * width
+    tokens = vision.count("num_soft_tokens", 280)
+    return (Tower(tuple(matrices), norms, width, width, 0, tokens),)

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from vllm_operator.models.reader import Facts, shown
 
-from .gemma import gemma4
+from .gemma import gemma4, gemma4_unified
 from .glm import glm4v, glm5_next
 from .intern import internvl
 from .llama import llama4, mllama
@@ -51,6 +51,7 @@ FAMILIES: Final[Mapping[str, Callable[[Facts], tuple[Tower, ...]]]] = {
     "Qwen3_5MoeForConditionalGeneration": qwen3_5,
     "Gemma3ForConditionalGeneration": gemma3,
     "Gemma4ForConditionalGeneration": gemma4,
+    "Gemma4UnifiedForConditionalGeneration": gemma4_unified,
     "Mistral3ForConditionalGeneration": mistral3,
     "LlavaForConditionalGeneration": llava,
     "LlavaLlamaForCausalLM": llava_llama,

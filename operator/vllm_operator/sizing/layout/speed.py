@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from vllm_operator.engine.tables import does
 from vllm_operator.hardware import performance as gpu_performance
+from vllm_operator.sizing.asked.extra_arguments import ASYNC
 from vllm_operator.sizing.asked.specification import Asked
 from vllm_operator.sizing.performance.estimate import estimate
 from vllm_operator.sizing.performance.server import PerformanceEstimate
@@ -30,10 +32,31 @@ def estimated(
         max_num_batched_tokens=layout.max_num_batched_tokens.value,
         max_num_seqs=layout.admitted,
         enforce_eager=not asked.captures_graphs,
+        async_scheduling=_schedules_ahead(asked, layout),
         prompt_tokens=prompt,
         output_tokens=output,
         concurrency=concurrency,
     )
+
+
+def asks_to_schedule_ahead(asked: Asked, layout: Layout) -> bool:
+    """Whether ``--async-scheduling`` is asked for where vLLM would not do it by itself."""
+    features = asked.features
+    return (
+        features.profile.fast
+        and does("schedules-ahead-when-asked", asked.version)
+        and features.speculation is None
+        and layout.parallelism.pipeline == 1
+        and not asked.architecture.pooling
+        and ASYNC not in features.extra_arguments.names
+    )
+
+
+def _schedules_ahead(asked: Asked, layout: Layout) -> bool | None:
+    """Whether the next step is scheduled while one runs; None where that is the version's own."""
+    if ASYNC in asked.features.extra_arguments.names:
+        return asked.features.extra_arguments.asynchronous
+    return True if asks_to_schedule_ahead(asked, layout) else None
 
 
 def seconds_of_answer(asked: Asked, layout: Layout) -> float | None:

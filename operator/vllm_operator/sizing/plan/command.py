@@ -12,7 +12,7 @@ from vllm_operator.engine import defaults
 from vllm_operator.engine.addresses import LOAD_FORMAT, MEMORY_LIMIT, STREAMER
 from vllm_operator.engine.environment import OFFLINE
 from vllm_operator.engine.flags import VALUES, serve_flags
-from vllm_operator.engine.tables import does, rows_for
+from vllm_operator.engine.tables import rows_for
 from vllm_operator.engine.versions import Version, version_note
 from vllm_operator.errors import IllegalPin
 from vllm_operator.models.reader import RUNNER
@@ -24,6 +24,7 @@ from vllm_operator.sizing.asked.specification import ACTIVE_FLAG, SWITCHES, Aske
 from vllm_operator.sizing.asked.storage import is_served_from_disk, volume_of
 from vllm_operator.sizing.layout.knobs import Knob
 from vllm_operator.sizing.layout.search import Layout
+from vllm_operator.sizing.layout.speed import asks_to_schedule_ahead
 
 from .node_flags import node_flags
 from .parallel_flags import parallel_flags
@@ -262,7 +263,7 @@ def _switches(asked: Asked, layout: Layout) -> list[Flag]:
             # --no-x is the negative form that every supported version takes.
             spelled = name if value else name.replace("--", "--no-", 1)
             found.append(Flag(name=spelled, reason=f"pinned in spec.engine.{field}"))
-    if _schedules_ahead(asked, layout):
+    if asks_to_schedule_ahead(asked, layout):
         reason = f"spec.workload.profile Latency: vLLM {asked.version} does not by itself"
         found.append(Flag(name=ASYNC, reason=reason))
     if asked.spec.model.trust_remote_code:
@@ -287,19 +288,6 @@ def _runner(asked: Asked) -> list[Flag]:
         return [Flag(name=RUNNER_FLAG, value=str(stated), reason=reason)]
     task = "embed" if asked.architecture.pooling else "generate"
     return [Flag(name=TASK_FLAG, value=task, reason=reason)]
-
-
-def _schedules_ahead(asked: Asked, layout: Layout) -> bool:
-    """Whether the next step is scheduled while one runs, where vLLM would not by itself."""
-    features = asked.features
-    return (
-        features.profile.fast
-        and does("schedules-ahead-when-asked", asked.version)
-        and features.speculation is None
-        and layout.parallelism.pipeline == 1
-        and not asked.architecture.pooling
-        and ASYNC not in features.extra_arguments.names
-    )
 
 
 def _serving(asked: Asked) -> list[Flag]:

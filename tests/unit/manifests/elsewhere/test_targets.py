@@ -59,7 +59,7 @@ def test_several_nodes_are_refused_with_what_works(target: Target) -> None:
     field, why = refused(target, **spec)
     assert field == "spec.parallelism"
     assert why == (
-        f"a replica takes 2 nodes of 8 x NVIDIA-H100-80GB-HBM3, and {target} starts one machine; "
+        f"a replica takes 2 nodes of 8 x NVIDIA-H100-80GB-HBM3, and {target} is for one machine; "
         "render --target kubernetes, which makes a LeaderWorkerSet, or make it fit one node: "
         "vllm-operator plan --max-nodes 1 says what would"
     )
