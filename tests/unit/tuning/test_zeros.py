@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import fields
+from dataclasses import fields, replace
 from itertools import combinations
 
 import pytest
@@ -37,3 +37,18 @@ def test_requests_that_no_sample_meets_are_no_clients_that_ask_again() -> None:
     load = measured(intervals(40, running=0.0, waiting=0.0))
     assert load is not None
     assert (load.population, load.dispersion, load.in_flight) == (None, None, 0.0)
+
+
+@pytest.mark.parametrize("number", [2, 20, 40, 240])
+@pytest.mark.parametrize("busy", [30.0, 300.0])
+def test_shares_of_the_time_are_all_of_it_and_their_rates_the_rate(
+    number: int, busy: float
+) -> None:
+    half = number // 2
+    quiet = intervals(half, first_tokens=30.0)
+    other = [replace(one, end=one.end + 15.0 * half) for one in intervals(half, first_tokens=busy)]
+    load = measured(quiet + other)
+    assert load is not None
+    assert sum(share for share, _ in load.rates) == pytest.approx(1.0)
+    assert sum(share * rate for share, rate in load.rates) == pytest.approx(load.rate, rel=0.02)
+    assert (len(load.rates) > 1) == (busy > 30.0 and number >= 40)
