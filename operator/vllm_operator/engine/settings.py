@@ -137,8 +137,14 @@ def _compile_backend(value: Any) -> Iterator[str]:
 
 
 def _compile_ends(value: Any) -> Iterator[str]:
-    found = value.get("compile_ranges_endpoints") or value.get("compile_ranges_split_points")
-    wrong = [one for one in found or () if not isinstance(one, int) or one <= 0]
+    keys = ("compile_ranges_endpoints", "compile_ranges_split_points")
+    key = next((key for key in keys if value.get(key)), None)
+    if key is None:
+        return
+    if not isinstance(value[key], list):
+        yield f"{key} must be a list, and is {value[key]!r:.80}; write it as [512,2048]"
+        return
+    wrong = [one for one in value[key] if not isinstance(one, int) or one <= 0]
     if wrong:
         yield f"compile ranges end at whole numbers above 0, and {wrong[0]!r} is none"
 

@@ -14,6 +14,7 @@ REFUSED = [
     ("--compilation-config", {"custom_ops": ["+silu", "-silu"]}, "has +silu and -silu; keep one"),
     ("--compilation-config", {"backend": "openxla"}, "'openxla' is none of eager and inductor"),
     ("--compilation-config", {"compile_ranges_endpoints": [512, 0]}, "above 0, and 0 is none"),
+    ("--compilation-config", {"compile_ranges_endpoints": 512}, "must be a list, and is 512"),
     ("--custom-histogram-buckets", {"request_latency": []}, "request_latency must be a list"),
     ("--custom-histogram-buckets", {"request_latency": [2, 1]}, "request_latency must be a list"),
     ("--custom-histogram-buckets", {"request_latency": [0, 1]}, "request_latency must be a list"),
@@ -32,6 +33,11 @@ REFUSED = [
         "with another backend than xgrammar or guidance; add the key backend",
     ),
 ]
+KEYS = (
+    "backend", "compile_ranges_endpoints", "compile_ranges_split_points", "custom_ops",
+    "disable_any_whitespace", "max_iterations", "mode", "pooling_type", "profiler",
+    "request_latency", "torch_profiler_dir",
+)  # fmt: skip
 TAKEN = [
     ("--compilation-config", {"custom_ops": ["none", "+rms_norm", "-silu"]}),
     ("--compilation-config", {"compile_ranges_endpoints": [512, 2048]}),
@@ -55,6 +61,13 @@ def problems(flag: str, value: Any, version: Version = NEWEST_KNOWN) -> list[str
 def test_what_the_configuration_refuses_is_told(flag: str, value: Any, text: str):
     (found,) = problems(flag, value)
     assert text in found
+
+
+@pytest.mark.parametrize("value", [None, 5, True, "x", ["x"], [[]], {"a": 1}], ids=repr)
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("flag", sorted(set(RULES) - {"--numa-bind-cpus"}))
+def test_no_shape_of_a_value_is_too_much_for_a_rule(flag: str, key: str, value: Any):
+    assert all(isinstance(text, str) for text in problems(flag, {key: value}))
 
 
 @pytest.mark.parametrize(("flag", "value"), TAKEN)
