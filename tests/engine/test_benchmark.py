@@ -18,7 +18,7 @@ from support.builders import server_manifest
 from vllm_operator import benchmark, datafiles
 from vllm_operator.api.plan import Plan
 from vllm_operator.api.v1alpha1 import VLLMServer
-from vllm_operator.benchmark.arguments import runs_of
+from vllm_operator.benchmark.arguments import runs_of, shared
 from vllm_operator.benchmark.comparison import Comparison, compare
 from vllm_operator.benchmark.job import about
 from vllm_operator.benchmark.load import Load, Point
@@ -36,10 +36,12 @@ def measure(environment: Environment, plan: Plan, server: Server, model: Path, n
     manifest = server_manifest(model={"id": "tiny/llama"})
     begun = about(VLLMServer.model_validate(manifest), plan, name, "2026-01-01T00:00:00Z", LOAD, [])
     begun = replace(begun, points=(Measured(POINT, ()),))
+    arguments, runs = shared(runs_of(plan, server.url, LOAD, [POINT], REPEATS, name))
     given = {
         "about": begun.to_json_object(),
         "tokenizer": {"name": str(model)},
-        "runs": runs_of(plan, server.url, LOAD, [POINT], REPEATS, name),
+        "arguments": arguments,
+        "runs": runs,
     }
     script = datafiles.text(benchmark.__name__, "scripts/measure.py")
     ended = subprocess.run(

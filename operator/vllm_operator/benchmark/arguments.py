@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import takewhile
 from typing import Any, Final
 
 from vllm_operator.api.plan import Plan
@@ -59,7 +60,7 @@ def refuse_pooling(plan: Plan) -> None:
 
 
 def bench_arguments(plan: Plan, base_url: str, load: Load, point: Point, seed: int) -> list[str]:
-    """What follows ``vllm bench serve``, without tokenizer and result.
+    """What follows ``vllm bench serve``, without tokenizer and result; what is of one run is last.
 
     Lengths do not vary in any version: the default of ``--random-range-ratio`` was 1.0 of a lowest
     share in 0.8.5, and is 0.0 of a spread since. Which API is asked is the default too (completions
@@ -78,10 +79,6 @@ def bench_arguments(plan: Plan, base_url: str, load: Load, point: Point, seed: i
         "--random-input-len": str(load.prompt_tokens - load.shared_prefix_tokens),
         "--random-output-len": str(load.output_tokens),
         "--random-prefix-len": str(load.shared_prefix_tokens),
-        "--num-prompts": str(point.prompts),
-        **at_once,
-        "--request-rate": "inf" if point.request_rate is None else f"{point.request_rate:g}",
-        "--seed": str(seed),
         "--percentile-metrics": LATENCIES,
         "--metric-percentiles": PERCENTILES,
         "--temperature": "0",
@@ -89,10 +86,21 @@ def bench_arguments(plan: Plan, base_url: str, load: Load, point: Point, seed: i
     }
     switches = ["--ignore-eos", "--disable-tqdm"]
     switches += ["--trust-remote-code"] if "--trust-remote-code" in command else []
+    own: Mapping[str, str] = {
+        "--request-rate": "inf" if point.request_rate is None else f"{point.request_rate:g}",
+        "--num-prompts": str(point.prompts),
+        **at_once,
+        "--seed": str(seed),
+    }
     return [
-        *(part for flag, value in values.items() if flag in known for part in (flag, value)),
+        *_taken(values, known),
         *(switch for switch in switches if switch in known),
+        *_taken(own, known),
     ]
+
+
+def _taken(values: Mapping[str, str], known: Collection[str]) -> Iterator[str]:
+    return (part for flag, value in values.items() if flag in known for part in (flag, value))
 
 
 def runs_of(
@@ -123,3 +131,11 @@ def runs_of(
         for number, point in enumerate(points):
             run(number, repeat, point)
     return runs
+
+
+def shared(runs: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[dict[str, Any]]]:
+    """The arguments with which all runs begin, and the runs without them: told once, hundreds of
+    runs fit into one argument of a process."""
+    columns = zip(*(run["arguments"] for run in runs), strict=False)
+    first = [words[0] for words in takewhile(lambda words: len(set(words)) == 1, columns)]
+    return first, [{**run, "arguments": run["arguments"][len(first) :]} for run in runs]

@@ -16,7 +16,7 @@ from vllm_operator.errors import InputError
 from vllm_operator.manifests import labels as names
 from vllm_operator.sizing.asked.storage import ONE_POD, SHARED_MODES
 
-from .arguments import refuse_pooling, runs_of, tokenizer_of
+from .arguments import refuse_pooling, runs_of, shared, tokenizer_of
 from .kept import owner_of
 from .load import Load, Point
 from .results import Measured, Result, lean
@@ -25,6 +25,9 @@ BENCHMARK_LABEL: Final = "vllm-operator.io/benchmark"
 """On the Job and its pod, with the server's name: never the label that makes a pod the server's."""
 CONTAINER: Final = "benchmark"
 LONGEST_NAME: Final = 63
+LONGEST_ARGUMENT: Final = 131_071
+"""Bytes of one argument of a process: 32 pages of 4 KiB, with the NUL at its end (Linux 2.6.23 and
+newer, execve(2))."""
 LASTS_SECONDS: Final = 3600
 """After its end: for pipelines that read its log."""
 REQUESTS: Final = {"cpu": "1", "memory": "3Gi"}
@@ -97,10 +100,12 @@ def job(
     metadata = server.metadata
     base_url = names.endpoint(metadata.name, metadata.namespace).removesuffix("/v1")
     points: list[Point] = [one.point for one in result.points]
+    arguments, runs = shared(runs_of(plan, base_url, result.load, points, repeats, result.name))
     given = {
         "about": result.to_json_object(),
         "tokenizer": tokenizer_of(plan, tokenizer),
-        "runs": runs_of(plan, base_url, result.load, points, repeats, result.name),
+        "arguments": arguments,
+        "runs": runs,
     }
     labels = {
         BENCHMARK_LABEL: metadata.name,
@@ -114,7 +119,7 @@ def job(
     container = {
         "name": CONTAINER,
         "image": engine["image"],
-        "command": ["python3", "-c", _plain(script), _plain(json.dumps(given, sort_keys=True))],
+        "command": ["python3", "-c", _plain(script), _plain(_one_argument(given))],
         "env": _environment(engine),
         "resources": {"requests": dict(REQUESTS), "limits": dict(LIMITS)},
         "securityContext": {
@@ -157,9 +162,20 @@ def job(
     }
 
 
+def _one_argument(given: Mapping[str, Any]) -> str:
+    text = json.dumps(given, sort_keys=True)
+    if len(text) > LONGEST_ARGUMENT:
+        raise InputError(
+            f"what the Job is to do takes {len(text)} bytes, and Linux hands {LONGEST_ARGUMENT} on "
+            "to a process; name fewer loads (--sweep), or measure them less often (--repeats)"
+        )
+    return text
+
+
 def _plain(argument: str) -> str:
-    """An argument in which Kubernetes puts no variable's value."""
-    return argument.replace("$(", "$$(")
+    """An argument that a process gets as it is: Kubernetes makes one ``$`` of two, and puts the
+    value of a variable for ``$(NAME)``."""
+    return argument.replace("$", "$$")
 
 
 def _engine(template: Mapping[str, Any]) -> Mapping[str, Any]:

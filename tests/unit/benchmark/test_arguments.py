@@ -12,6 +12,7 @@ from vllm_operator.benchmark.arguments import (
     bench_arguments,
     refuse_pooling,
     runs_of,
+    shared,
     tokenizer_of,
     value_of,
 )
@@ -131,3 +132,11 @@ def test_each_load_is_warmed_up_and_repeats_go_round() -> None:
     prompts = [value_of(run["arguments"], "--num-prompts") for run in runs]
     assert prompts == ["1", "16", "20", "64", "20", "64"]
     assert len({value_of(run["arguments"], "--seed") for run in runs}) == 6
+
+
+def test_what_all_runs_begin_with_is_told_once() -> None:
+    runs = runs_of(plan_of(), URL, Load(100, 20), [Point(20, 1), Point(64, 16)], 2, "name")
+    first, rest = shared(runs)
+    assert "--base-url" in first
+    assert "--seed" in rest[0]["arguments"]
+    assert [[*first, *run["arguments"]] for run in rest] == [run["arguments"] for run in runs]

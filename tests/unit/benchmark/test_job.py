@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from support.builders import OFFER, make_plan, make_server
 from unit.benchmark.support import LOAD, measured
+from vllm_operator import benchmark, datafiles
 from vllm_operator.api.plan import Plan
 from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.benchmark.job import BENCHMARK_LABEL, about, job, job_name
@@ -19,14 +22,24 @@ from vllm_operator.manifests.render import render
 
 Object = dict[str, Any]
 NAME = "20260101-000000"
+PREDICTED = dict.fromkeys(
+    ("output_throughput", "request_throughput", "mean_ttft_ms", "mean_tpot_ms"), 1234.56
+)
 
 
-def made(server: VLLMServer | None = None, plan: Plan | None = None, **options: Any) -> Object:
+def made(
+    server: VLLMServer | None = None,
+    plan: Plan | None = None,
+    loads: int = 1,
+    repeats: int = 3,
+    **options: Any,
+) -> Object:
     """The Job of a server whose workload is what the operator renders."""
     server, plan = server or make_server(), plan or make_plan()
     template = render(server, plan, OFFER)[0]["spec"]["template"]
-    begun = about(server, plan, NAME, "2026-01-01T00:00:00Z", LOAD, [measured()])
-    return job(server, plan, template, begun, 3, **{"deadline_seconds": 600, **options})
+    points = [replace(measured(concurrency=8 + one), predicted=PREDICTED) for one in range(loads)]
+    begun = about(server, plan, NAME, "2026-01-01T00:00:00Z", LOAD, points)
+    return job(server, plan, template, begun, repeats, **{"deadline_seconds": 600, **options})
 
 
 def pod(body: Object) -> Object:
@@ -44,8 +57,17 @@ def variables(body: Object) -> Object:
     return {one["name"]: one.get("value", one.get("valueFrom")) for one in container(body)["env"]}
 
 
+def expanded(text: str, variables: dict[str, str]) -> str:
+    """An argument as a process gets it (k8s.io/kubernetes, third_party/forked/golang/expansion)."""
+    return re.sub(
+        r"\$(\$|\(([^)]*)\))",
+        lambda found: "$" if found[1] == "$" else variables.get(found[2], found[0]),
+        text,
+    )
+
+
 def given(body: Object) -> Object:
-    found: Object = json.loads(container(body)["command"][3].replace("$$(", "$("))
+    found: Object = json.loads(expanded(container(body)["command"][3], {}))
     return found
 
 
@@ -190,19 +212,33 @@ def test_it_is_pulled_and_tolerated_as_the_servers_pods() -> None:
     assert any(one["key"] == "nvidia.com/gpu" for one in body["tolerations"])
 
 
+@pytest.mark.parametrize(("loads", "repeats"), [(10, 20), (66, 3)])
+def test_as_many_runs_as_a_result_holds_fit_into_one_argument(loads: int, repeats: int) -> None:
+    told = container(made(loads=loads, repeats=repeats))["command"][3]
+    assert len(told) < 100_000
+
+
+def test_more_than_one_argument_holds_is_refused_with_what_makes_it_less() -> None:
+    with pytest.raises(InputError, match=r"131071 on to a process; name fewer loads \(--sweep\)"):
+        made(loads=400, repeats=1)
+
+
 def test_requests_go_to_the_servers_service() -> None:
-    arguments = given(made())["runs"][0]["arguments"]
+    arguments = given(made())["arguments"]
     assert arguments[arguments.index("--base-url") + 1] == "http://qwen.default.svc:8000"
 
 
-def test_no_text_of_the_servers_is_taken_for_a_variable() -> None:
+@pytest.mark.parametrize("name", ["$(HOME)", "$$(HOME)", "$$", "$$$(HOME)", "a$b"])
+def test_no_text_of_the_servers_is_taken_for_a_variable(name: str) -> None:
     plan = make_plan()
     engine = plan.engine.model_copy(
-        update={"command": ["vllm", "serve", "org/model", "--served-model-name", "$(HOME)"]}
+        update={"command": ["vllm", "serve", "org/model", "--served-model-name", name]}
     )
     command = container(made(plan=plan.model_copy(update={"engine": engine})))["command"]
-    assert "$$(HOME)" in command[3]
-    assert "$(" not in command[2].replace("$$(", "")
+    script, told = (expanded(one, {"HOME": "/tmp"}) for one in command[2:])
+    arguments = json.loads(told)["arguments"]
+    assert arguments[arguments.index("--model") + 1] == name
+    assert script == datafiles.text(benchmark.__name__, "scripts/measure.py")
 
 
 def test_its_log_alone_tells_what_was_measured() -> None:

@@ -97,7 +97,8 @@ def main(given: dict[str, Any]) -> None:
     tokenizer = tokenizer_of(model["name"], model.get("revision"))
     for number, run in enumerate(given["runs"]):
         tell(state=run["says"], number=number, of=len(given["runs"]))
-        found = measured(serve, [*run["arguments"], "--tokenizer", tokenizer])
+        arguments = [*given["arguments"], *run["arguments"], "--tokenizer", tokenizer]
+        found = measured(serve, arguments)
         if run["repeat"] is not None:
             tell(run={"point": run["point"], "repeat": run["repeat"], "figures": found})
     tell(end=True)
