@@ -12,6 +12,8 @@ from vllm_operator.manifests.planned import Planned
 from vllm_operator.manifests.pod import liveness_budget_seconds
 from vllm_operator.manifests.volumes import CACHE_MOUNT
 
+from .expansion import expanded
+
 Object = Mapping[str, Any]
 Kind = Literal["storage", "claim", "folder", "files", "image", "memory", "scratch"]
 """``storage`` (of the cache) and ``claim`` are kept between starts, ``folder`` is the machine's,
@@ -88,18 +90,27 @@ class Container:
 
 
 def container_of(planned: Planned) -> Container:
-    """The container of one replica on one node."""
+    """The container of one replica on one node.
+
+    Raises IllegalPin where a text of it needs a value that is in no manifest.
+    """
     pod = planned.objects[0]["spec"]["template"]["spec"]
     engine = next(one for one in pod["containers"] if one["name"] == ENGINE)
     volumes = {volume["name"]: volume for volume in pod["volumes"]}
     startup, security = engine["startupProbe"], pod["securityContext"]
     resources = engine["resources"]
+    environment = _environment(engine["env"])
+    references = tuple(_reference(one) for one in engine["env"] if "value" not in one)
+    secret = [one.variable for one in references]
     return Container(
         name=planned.server.metadata.name,
         image=engine["image"],
-        command=tuple(engine["command"]),
-        environment={one["name"]: one["value"] for one in engine["env"] if "value" in one},
-        references=tuple(_reference(one) for one in engine["env"] if "value" not in one),
+        command=tuple(
+            expanded(text, environment, secret, "spec.engine.extraArgs")
+            for text in engine["command"]
+        ),
+        environment=environment,
+        references=references,
         mounts=tuple(_mounts(planned.server.metadata.name, engine["volumeMounts"], volumes)),
         shared_memory=int(parse_quantity(volumes["shm"]["emptyDir"]["sizeLimit"])),
         start_seconds=startup["periodSeconds"] * startup["failureThreshold"],
@@ -112,6 +123,18 @@ def container_of(planned: Planned) -> Container:
         limits=_computing(resources["limits"]),
         requests=_computing(resources["requests"]),
     )
+
+
+def _environment(variables: list[Object]) -> dict[str, str]:
+    """Values by name; of other variables, one takes those that stand before it."""
+    found: dict[str, str] = {}
+    secret: list[str] = []
+    for one in variables:
+        if "value" in one:
+            found[one["name"]] = expanded(one["value"], found, secret, "spec.engine.env")
+        else:
+            secret.append(one["name"])
+    return found
 
 
 def _computing(amounts: Object) -> Mapping[str, str]:
