@@ -344,14 +344,16 @@ def _settled_since(world: World, serving: Sequence[PodRecord]) -> float | None:
 def _candidate(
     world: World, pod: PodRecord | None, mine: Sequence[PodRecord], tuning: Tuning | None
 ) -> Candidate:
-    if tuning is not None and tuning.state in (State.PROMOTING, State.VERIFYING):
+    held = world.trial.held
+    assert world.in_force is not None
+    applied = held is None or held.is_in_force(world.in_force)
+    if tuning is not None and tuning.state in PROMOTED and applied:
         worst = [one for one in mine if one.ending is not None or one.restarts]
         return _ended(worst[0]) if worst else Candidate.READY
     if world.trial.end is End.NO_ROOM:
         return Candidate.NO_ROOM
     if pod is None:
-        held = world.trial.held is not None
-        return Candidate.PENDING if held else Candidate.ABSENT
+        return Candidate.PENDING if held is not None else Candidate.ABSENT
     if not pod.scheduled:
         return Candidate.PENDING
     if pod.restarts or pod.waiting_reason == "CrashLoopBackOff":

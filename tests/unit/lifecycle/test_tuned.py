@@ -478,6 +478,18 @@ def test_a_promoted_plan_is_the_trial_s_or_still_the_one_before_it(state: str) -
     assert scene(status=tuning("Settled", parent="another")).change is Change.NONE
 
 
+def test_what_ended_a_stable_pod_once_is_no_fault_of_a_trial_that_is_yet_to_be_promoted() -> None:
+    pods = [*(replace(one, restarts=1, last_exit="OOMKilled") for one in STABLE), TRIED]
+    seen = scene(*pods, deployment=held(), status=tuning("Promoting", **NAMED))
+    assert seen.candidate is Candidate.READY
+
+
+def test_a_trial_that_runs_out_of_memory_before_it_is_promoted_is_told_so() -> None:
+    pods = [*STABLE, replace(TRIED, restarts=1, last_exit="OOMKilled")]
+    seen = scene(*pods, deployment=held(), status=tuning("Promoting", **NAMED))
+    assert seen.candidate is Candidate.OUT_OF_MEMORY
+
+
 def test_a_promotion_that_is_pinned_and_not_applied_yet_is_no_other_plan() -> None:
     after = Revisions([*RECORDS, TRIAL_RECORD, pin(promoted(SERVER, 3, TRIAL_RECORD, TRIAL))])
     for revision, change in ((TRIAL.name, Change.NONE), ("another", Change.REPLANNED)):
