@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
 from typing import Final
 
 from vllm_operator.api.canonical import digest
@@ -27,12 +26,9 @@ from vllm_operator.tuning.machine import wants
 from vllm_operator.tuning.proposals import Planned, Refused
 from vllm_operator.tuning.scene import Facts, Scene
 from vllm_operator.tuning.standing import (
-    Candidate,
-    Change,
     Desired,
     Halt,
     Mode,
-    Stable,
     State,
     Wants,
 )
@@ -40,21 +36,14 @@ from vllm_operator.tuning.story import change
 from vllm_operator.tuning.window import NEVER, Window
 
 from .intent import World
-from .records import PodRecord
-from .revisions import Pinned, Relation, planned_fields
-from .rollout import is_settled
-from .trial import End, Wanted
+from .revisions import Pinned, planned_fields
+from .trial import Wanted
+from .trial_scene import candidate_of, change_of, is_going, ready_at, settled_since, stable_of
 from .trials import Candidate as Tried
 from .trials import Trial, retune_request
 
 TRIALS_A_DAY: Final = 2
 DEFAULT_PERCENTILE: Final = 95
-CHANGES: Final = {
-    End.DISTURBED: Change.DISTURBED,
-    End.SCALED: Change.SCALED,
-    End.REPLANNED: Change.REPLANNED,
-    End.FORBIDDEN: Change.DISTURBED,
-}
 PART: Final = tuple(state.value for state in (*HELD, *PROMOTED, State.ROLLING_BACK))
 
 
@@ -210,7 +199,7 @@ def scene_of(world: World, *, permit: bool, may_preempt: bool = False) -> Scene:
     autotune, tuning = server.spec.autotune, world.remembered.status.tuning
     mode = Mode(autotune.mode or "Disabled") if autotune else Mode.DISABLED
     halt = Halt.STOPPED if server.spec.replicas == 0 else Halt.NONE
-    mine = [pod for pod in world.pods if pod.template == in_force.template and not _going(pod)]
+    mine = [pod for pod in world.pods if pod.template == in_force.template and not is_going(pod)]
     serving = [pod for pod in mine if pod.serves]
     trial = next((pod for pod in world.trial.pods if pod.serves), None)
     pod = trial or next(iter(world.trial.pods), None)
@@ -220,18 +209,18 @@ def scene_of(world: World, *, permit: bool, may_preempt: bool = False) -> Scene:
     return Scene(
         desired=Desired(mode, halt),
         pods=frozenset(one.name for one in serving),
-        stable=_stable(world, serving),
+        stable=stable_of(world, serving),
         trial_pod=trial.name if trial else None,
-        trial_ready=_ready_at(trial) if trial else None,
-        candidate=_candidate(world, pod, mine, tuning),
-        change=_change(world, tuning),
+        trial_ready=ready_at(trial) if trial else None,
+        candidate=candidate_of(world, pod, mine, tuning),
+        change=change_of(world, tuning),
         in_place=bool(world.trial.mark and world.trial.mark.in_place) and server.spec.replicas == 1,
         start_seconds=start,
         kind=kind_of(server, in_force.plan),
         revisions=[_revision(world, one) for one in world.revisions.trials],
         describable=may_preempt or not (priority and forbids),
         replicas=server.spec.replicas,
-        settled_since=_settled_since(world, serving),
+        settled_since=settled_since(world, serving),
         starts_allowed=TRIALS_A_DAY
         if autotune is None or autotune.max_trials_per_day is None
         else autotune.max_trials_per_day,
@@ -294,101 +283,6 @@ def with_revision(world: World) -> Tuning | None:
         return tuning
     named = {"revision": known[-1].name, "parent": known[-1].parent}
     return tuning.model_copy(update={"trial": tuning.trial.model_copy(update=named)})
-
-
-def _going(pod: PodRecord) -> bool:
-    return pod.deleting or pod.failed
-
-
-def _ready_at(pod: PodRecord) -> float:
-    return datetime.fromisoformat(pod.ready_since or pod.created_at).timestamp()
-
-
-def _stable(world: World, serving: Sequence[PodRecord]) -> Stable:
-    replicas, deployment = world.server.spec.replicas, world.deployment
-    if world.relation is Relation.STANDS_IN:
-        return Stable.FAILED
-    held = world.trial.held is not None
-    in_place = held and world.trial.mark is not None and bool(world.trial.mark.in_place)
-    if len(serving) < replicas - (1 if in_place else 0):
-        return Stable.SHORT
-    if _is_to_change(world):
-        return Stable.ROLLING
-    if held:
-        return Stable.SETTLED
-    if deployment is None or world.trial.mark is not None or not is_settled(deployment):
-        return Stable.ROLLING
-    return Stable.SETTLED
-
-
-def _is_to_change(world: World) -> bool:
-    """Whether the status says what is yet to be done: a trial is to be promoted or ended, or the
-    plan before a promoted one to be put in force again."""
-    tuning = world.remembered.status.tuning
-    if tuning is None or tuning.state not in (*PROMOTED, State.ROLLING_BACK):
-        return False
-    if world.trial.held is not None:
-        return True
-    trial = world.revisions.trial(tuning.trial.revision or "") if tuning.trial else None
-    if trial is None or world.in_force is None or State(tuning.state) is not State.ROLLING_BACK:
-        return False
-    return trial.is_in_force(world.in_force)
-
-
-def _settled_since(world: World, serving: Sequence[PodRecord]) -> float | None:
-    if world.obstacle is not None or not serving:
-        return None
-    return max(map(_ready_at, serving))
-
-
-def _candidate(
-    world: World, pod: PodRecord | None, mine: Sequence[PodRecord], tuning: Tuning | None
-) -> Candidate:
-    held = world.trial.held
-    assert world.in_force is not None
-    applied = held is None or held.is_in_force(world.in_force)
-    if tuning is not None and tuning.state in PROMOTED and applied:
-        worst = [one for one in mine if one.ending is not None or one.restarts]
-        return _ended(worst[0]) if worst else Candidate.READY
-    if world.trial.end is End.NO_ROOM:
-        return Candidate.NO_ROOM
-    if pod is None:
-        return Candidate.PENDING if held is not None else Candidate.ABSENT
-    if not pod.scheduled:
-        return Candidate.PENDING
-    if pod.restarts or pod.waiting_reason == "CrashLoopBackOff":
-        return _ended(pod)
-    if pod.serves:
-        return Candidate.READY
-    was_ready = tuning is not None and tuning.trial is not None and tuning.trial.pod == pod.name
-    return Candidate.UNREADY if was_ready else Candidate.RUNNING
-
-
-def _ended(pod: PodRecord) -> Candidate:
-    return Candidate.OUT_OF_MEMORY if "OOM" in pod.last_exit else Candidate.CRASHED
-
-
-def _change(world: World, tuning: Tuning | None) -> Change:
-    trial = tuning.trial if tuning else None
-    known = world.revisions.trial(trial.revision or "") if trial else None
-    promoted = (
-        known is not None and world.in_force is not None and known.is_in_force(world.in_force)
-    )
-    watched = promoted and tuning is not None and tuning.state in PROMOTED
-    if world.trial.end is not None and world.trial.end in CHANGES:
-        # A trial whose plan is pinned and not applied yet has another plan beside it: its own.
-        own = watched and world.trial.end is End.REPLANNED
-        return Change.NONE if own else CHANGES[world.trial.end]
-    if tuning is None or trial is None or world.in_force is None:
-        return Change.NONE
-    if tuning.state in HELD:
-        planned = world.relation is Relation.CURRENT
-        same = trial.parent is None or world.in_force.name == trial.parent
-        return Change.NONE if planned and same else Change.REPLANNED
-    if tuning.state in PROMOTED:
-        old = world.in_force.name == trial.parent
-        return Change.NONE if watched or old else Change.REPLANNED
-    return Change.NONE
 
 
 def _revision(world: World, trial: Trial) -> TrialRevision:
