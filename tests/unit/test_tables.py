@@ -55,6 +55,7 @@ KEYS = {
     "hardware/vendors.csv": ("prefix",),
     "sizing/memory/coefficients.csv": ("name", "min_tensor_parallel"),
     "sizing/performance/coefficients.csv": ("name", "generation", "link"),
+    "sizing/performance/intervals.csv": ("figure", "kind"),
     "sizing/plan/startup.csv": ("name",),
 }
 """By what a row is found; of a table that is not named here, by all that it says."""

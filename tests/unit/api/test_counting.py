@@ -10,8 +10,10 @@ from vllm_operator.api.counting import counted
 
 PACKAGE = Path(vllm_operator.__file__).parent
 UNITS = "minutes|intervals|blocks|requests|replicas|sequences|places|pods|nodes|hours"
-# "1 of 3 replicas" counts a part, and a figure with decimals is never one of a thing.
-WRITTEN_OUT = re.compile(rf"(?<! of )(?<!all )\{{(?![A-Z_]+\}})[^{{}}]*(?<!\.\df)\}} ({UNITS})\b")
+# "1 of 3 replicas" counts a part, and a figure with decimals, or a rate, is never one of a thing.
+WRITTEN_OUT = re.compile(
+    rf"(?<! of )(?<!all )\{{(?![A-Z_]+\}})[^{{}}]*(?<!\.\d[fg])\}} ({UNITS})\b"
+)
 
 
 @pytest.mark.parametrize(

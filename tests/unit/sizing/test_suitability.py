@@ -46,10 +46,10 @@ def starts(model: str, product: str = "H100", **engine: Any) -> bool:
 
 
 def plan_of_plain_gemma(engine: dict[str, Any]) -> Plan:
-    """Gemma 3 as it is without a quantisation, on T4."""
+    """Gemma 3 as it is without a quantisation, on as many T4 as hold it in float32."""
     found = catalogue.find(GEMMA_AWQ)
     config = {key: value for key, value in found.config.items() if key != "quantization_config"}
-    planned = server(GEMMA_AWQ, gpu=gpu("T4"), engine=SHORT | engine)
+    planned = server(GEMMA_AWQ, gpu=gpu("T4") | {"perNode": 16}, engine=SHORT | engine)
     facts = ModelFacts(config=config, weight_bytes=None, source="catalogue")
     return make_plan(planned, inputs_for(planned, model=facts))
 
