@@ -79,14 +79,21 @@ def candidate_of(
     """How the trial's ``pod`` is; once its setting is applied, the worst of ``mine``."""
     held = world.trial.held
     assert world.in_force is not None
-    applied = held is None or held.is_in_force(world.in_force)
-    if tuning is not None and tuning.state in PROMOTED and applied:
+    if tuning is None or tuning.state not in PROMOTED:
+        return _on_trial(world, pod, tuning)
+    if held is None or held.is_in_force(world.in_force):
         worst = [one for one in mine if one.ending is not None or one.restarts]
         return _ended(worst[0]) if worst else Candidate.READY
+    # Judged, and not applied yet: it served, so whatever it waits for now is no start.
+    found = _on_trial(world, pod, tuning)
+    return found if found in (Candidate.READY, Candidate.OUT_OF_MEMORY) else Candidate.UNREADY
+
+
+def _on_trial(world: World, pod: PodRecord | None, tuning: Tuning | None) -> Candidate:
     if world.trial.end is End.NO_ROOM:
         return Candidate.NO_ROOM
     if pod is None:
-        return Candidate.PENDING if held is not None else Candidate.ABSENT
+        return Candidate.PENDING if world.trial.held is not None else Candidate.ABSENT
     if not pod.scheduled:
         return Candidate.PENDING
     if pod.restarts or pod.waiting_reason == "CrashLoopBackOff":

@@ -265,6 +265,8 @@ EDGES: Final[tuple[Edge, ...]] = (
     *(Edge(state, S.ROLLING_BACK, "out of memory", _when(candidate=Candidate.OUT_OF_MEMORY),
            "RolledBack", "the new setting was taken back: a GPU ran out of memory", "RolledBack")
       for state in PROMOTED),
+    Edge(S.PROMOTING, S.ROLLING_BACK, "unready", _when(candidate=Candidate.UNREADY), "RolledBack",
+         "the trial was taken back: its pod was ready and is not", "RolledBack"),
     Edge(S.PROMOTING, S.VERIFYING, "rolled out", _when(stable=Stable.SETTLED), "Promoted",
          "all replicas have the new setting, and are watched"),
     Edge(S.VERIFYING, S.ROLLING_BACK, "bad", _when(metrics=Metrics.OK, judged=Judged.BAD),

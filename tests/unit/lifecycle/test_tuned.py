@@ -484,6 +484,18 @@ def test_what_ended_a_stable_pod_once_is_no_fault_of_a_trial_that_is_yet_to_be_p
     assert seen.candidate is Candidate.READY
 
 
+@pytest.mark.parametrize(
+    "facts", [{"ready": False}, {"restarts": 1, "ready": False}, {"scheduled": False}], ids=str
+)
+def test_a_trial_that_serves_no_more_before_it_is_promoted_is_unready(
+    facts: dict[str, Any],
+) -> None:
+    status = tuning("Promoting", **NAMED)
+    lost = replace(TRIED, **facts)
+    assert scene(*STABLE, lost, deployment=held(), status=status).candidate is Candidate.UNREADY
+    assert scene(*STABLE, deployment=held(), status=status).candidate is Candidate.UNREADY
+
+
 def test_a_trial_that_runs_out_of_memory_before_it_is_promoted_is_told_so() -> None:
     pods = [*STABLE, replace(TRIED, restarts=1, last_exit="OOMKilled")]
     seen = scene(*pods, deployment=held(), status=tuning("Promoting", **NAMED))
