@@ -267,7 +267,8 @@ def deny(world: World, seqs: str) -> None:
 def test_a_trial_whose_pod_is_refused_ends_and_says_nothing_of_the_plan(
     world: World, tuned: OperatorProcess
 ) -> None:
-    before = serve(world, rollout=IN_PLACE_BY_ITSELF)
+    # Long enough to be seen before it ends, also by a test that waits for its processor.
+    before = serve(world, rollout={**IN_PLACE_BY_ITSELF, "surgeTimeoutSeconds": 5})
     ready = world.condition("Ready")
     deny(world, TRIED)
     direct(world, "TRIAL")
