@@ -22,7 +22,8 @@ from typing import Final, get_args
 import click
 
 from fitting.fit_performance import TARGET, held_out
-from fitting.performance_runs import UNSEEN, Run, read_runs
+from fitting.performance_rows import UNSEEN, read_runs
+from fitting.performance_runs import Run
 from vllm_operator.sizing.performance.intervals import Figure, Kind
 from vllm_operator.sizing.performance.server import PerformanceEstimate
 

@@ -20,7 +20,8 @@ from typing import Final
 import click
 
 from fitting.performance_priors import FIXED, PRIORS
-from fitting.performance_runs import DATA, ROOT, Run, read_runs
+from fitting.performance_rows import DATA, ROOT, read_runs
+from fitting.performance_runs import Run
 from vllm_operator.hardware.performance import GPUPerformance
 from vllm_operator.sizing.performance.coefficients import Coefficients, choose
 from vllm_operator.sizing.performance.server import PerformanceEstimate

@@ -7,13 +7,14 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
-from xml.etree import ElementTree as ET
 
 from rich.text import Text
 
 from vllm_operator.api.ledger import Tuning
 from vllm_operator.tuning.knobs import Objective
 from vllm_operator.tuning.ledger import knobs_of
+
+from .drawing import Drawing
 
 ROLES: Final = {
     "Proposed": "proposed",
@@ -31,7 +32,6 @@ GUTTER: Final = 9
 SIZE: Final = (720, 420)
 EDGES: Final = (70, 50, 40, 60)
 """Pixels left, above, right and below the picture's area."""
-NAMESPACE: Final = "http://www.w3.org/2000/svg"
 
 Point = tuple[float, float, float]
 """Milliseconds: lower end, expected, upper end."""
@@ -213,27 +213,10 @@ def svg(chart: Chart, name: str) -> str:
     def y(milliseconds: float) -> float:
         return round(above + tall * (1.0 - min(1.0, milliseconds / top)), 1)
 
-    root = ET.Element(
-        "svg",
-        {
-            "xmlns": NAMESPACE,
-            "viewBox": f"0 0 {width} {height}",
-            "width": str(width),
-            "height": str(height),
-            "font-family": "sans-serif",
-            "font-size": "13",
-            "role": "img",
-        },
-    )
-
-    def add(tag: str, text: str = "", /, **attributes: object) -> None:
-        named = {key.replace("_", "-"): str(value) for key, value in attributes.items()}
-        ET.SubElement(root, tag, named).text = text or None
-
-    add("title", f"{name}: {chart.title}")
-    add("desc", "; ".join(legend(chart)))
-    add("rect", width=width, height=height, fill="white")
-    add("text", f"{name}: {chart.title}", x=left, y=24)
+    title = f"{name}: {chart.title}"
+    drawing = Drawing(SIZE, title, "; ".join(legend(chart)), font_size=13)
+    add = drawing.add
+    add("text", title, x=left, y=24)
     along = [*chart.requests]
     upper = [f"{x(one)},{y(chart.at(one)[2])}" for one in along]
     lower = [f"{x(one)},{y(chart.at(one)[0])}" for one in reversed(along)]
@@ -263,5 +246,4 @@ def svg(chart: Chart, name: str) -> str:
         add("text", label, x=at_x, y=at_y - 12 - 16 * number, text_anchor="middle")
     if chart.note:
         add("text", chart.note, x=left, y=42, font_size=11)
-    ET.indent(root)
-    return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+    return drawing.document()

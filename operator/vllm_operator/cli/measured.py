@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import Final
-from xml.etree import ElementTree as ET
 
 from rich.console import Console
 from rich.padding import Padding
@@ -24,7 +23,7 @@ from vllm_operator.benchmark.results import (
 )
 from vllm_operator.benchmark.statistics import Spread, spread
 
-from .curve import NAMESPACE
+from .drawing import Drawing
 
 STYLES: Final = {"better": "green", "worse": "red"}
 PANELS: Final = (OUTPUT, TTFT, TPOT)
@@ -150,40 +149,19 @@ def _cells(one: Difference) -> Iterator[Text]:
 
 def svg(found: Comparison) -> str:
     """Three figures over the loads that both have, the two results side by side, with intervals."""
-    width, height = SIZE
-    root = ET.Element(
-        "svg",
-        {
-            "xmlns": NAMESPACE,
-            "viewBox": f"0 0 {width} {height}",
-            "width": str(width),
-            "height": str(height),
-            "font-family": "sans-serif",
-            "font-size": "12",
-            "role": "img",
-        },
-    )
     title = f"{found.before.title} (grey) and {found.after.title} (blue)"
-    _add(root, "title", title)
-    _add(root, "desc", found.verdict)
-    _add(root, "rect", width=width, height=height, fill="white")
-    _add(root, "text", title, x=16, y=24, font_size=14)
+    drawing = Drawing(SIZE, title, found.verdict, font_size=12)
+    drawing.add("text", title, x=16, y=24, font_size=14)
     for line, text in enumerate((found.plan or "the same plan", found.verdict)):
         shown = text if len(text) < 140 else f"{text[:138]}…"
-        _add(root, "text", shown, x=16, y=42 + 16 * line, font_size=11)
-    each = width / len(PANELS)
+        drawing.add("text", shown, x=16, y=42 + 16 * line, font_size=11)
+    each = SIZE[0] / len(PANELS)
     for panel, figure in enumerate(PANELS):
-        _panel(root, found, figure, panel * each, each)
-    ET.indent(root)
-    return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+        _panel(drawing, found, figure, panel * each, each)
+    return drawing.document()
 
 
-def _add(root: ET.Element, tag: str, text: str = "", /, **attributes: object) -> None:
-    named = {key.replace("_", "-"): str(value) for key, value in attributes.items()}
-    ET.SubElement(root, tag, named).text = text or None
-
-
-def _panel(root: ET.Element, found: Comparison, figure: Figure, left: float, wide: float) -> None:
+def _panel(drawing: Drawing, found: Comparison, figure: Figure, left: float, wide: float) -> None:
     bottom, floor = SIZE[1] - BELOW, left + LEFT
     inner, tall = wide - LEFT - 16, SIZE[1] - BELOW - ABOVE - 16
     shown = [(one.point, one.of(figure)) for one in found.points]
@@ -197,26 +175,28 @@ def _panel(root: ET.Element, found: Comparison, figure: Figure, left: float, wid
         return round(bottom - tall * min(1.0, max(0.0, value / top)), 1)
 
     unit = f", {figure.unit}" if figure.unit else ""
-    _add(root, "text", figure.label + unit, x=floor, y=ABOVE + 4, font_size=13)
+    drawing.add("text", figure.label + unit, x=floor, y=ABOVE + 4, font_size=13)
     axis = {"stroke": "black", "stroke_width": 1}
-    _add(root, "line", x1=floor, y1=bottom - tall, x2=floor, y2=bottom, **axis)
-    _add(root, "line", x1=floor, y1=bottom, x2=floor + inner, y2=bottom, **axis)
+    drawing.add("line", x1=floor, y1=bottom - tall, x2=floor, y2=bottom, **axis)
+    drawing.add("line", x1=floor, y1=bottom, x2=floor + inner, y2=bottom, **axis)
     for part in range(5):
         value = top * part / 4
-        _add(root, "text", number(value), x=floor - 6, y=y(value) + 4, text_anchor="end")
+        drawing.add("text", number(value), x=floor - 6, y=y(value) + 4, text_anchor="end")
     step = inner / max(1, len(pairs))
     bar = min(28.0, step / 3)
     for place, (point, one) in enumerate(pairs):
         middle = floor + step * (place + 0.5)
         below = str(point.concurrency or f"{point.request_rate:g}/s")
-        _add(root, "text", below, x=round(middle, 1), y=bottom + 18, text_anchor="middle")
+        drawing.add("text", below, x=round(middle, 1), y=bottom + 18, text_anchor="middle")
         for side, each in enumerate((one.before, one.after)):
             x = round(middle + (side - 1) * bar, 1)
             at = y(each.mean)
             size = {"width": round(bar - 2, 1), "height": round(bottom - at, 1)}
-            _add(root, "rect", x=x, y=at, fill=COLOURS[side], **size)
+            drawing.add("rect", x=x, y=at, fill=COLOURS[side], **size)
             if each.half_width is not None:
                 ends = (y(each.mean - each.half_width), y(each.mean + each.half_width))
                 at_x = round(x + bar / 2 - 1, 1)
-                _add(root, "line", x1=at_x, y1=ends[0], x2=at_x, y2=ends[1], **axis)
-    _add(root, "text", "requests at once", x=floor + inner / 2, y=bottom + 38, text_anchor="middle")
+                drawing.add("line", x1=at_x, y1=ends[0], x2=at_x, y2=ends[1], **axis)
+    drawing.add(
+        "text", "requests at once", x=floor + inner / 2, y=bottom + 38, text_anchor="middle"
+    )

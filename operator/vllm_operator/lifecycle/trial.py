@@ -145,14 +145,14 @@ def see(
     mark = Mark.parse(deployment.trial) if deployment is not None else None
     if deployment is None or mark is None:
         return NOTHING
-    found = tuple(pod for pod in pods if pod.template == mark.template and not _going(pod))
+    found = tuple(pod for pod in pods if pod.template == mark.template and not is_going(pod))
     seen = Seen(mark=mark, pods=found)
     trial = next((one for one in trials if one.name == mark.trial), None)
     if deployment.min_ready_seconds == 0:
         return seen  # it is being let go
     if trial is None:
         return replace(seen, end=End.NO_ROOM)  # so it was deleted, and the visit ended there
-    stable = [p for p in pods if p.template == in_force.template and not _going(p)]
+    stable = [p for p in pods if p.template == in_force.template and not is_going(p)]
     lacks = [p for p in stable if p.unschedulable_since and not p.scheduled]
     seen = replace(seen, held=trial, crowded=bool(lacks))
     if mark.parent != in_force.name:
@@ -223,7 +223,7 @@ def obstacle(
         return "the Deployment does not have the plan in force"
     if deployment.spec_replicas != wanted or not is_settled(deployment):
         return "a rollout is under way"
-    standing = [pod for pod in pods if not _going(pod)]
+    standing = [pod for pod in pods if not is_going(pod)]
     mine = [pod for pod in standing if pod.template == in_force.template]
     if len(standing) != wanted or len([pod for pod in mine if pod.serves]) != wanted:
         return "a replica is not ready"
@@ -324,7 +324,8 @@ def _least(mark: Mark, replicas: int) -> int | None:
     return None if mark.in_place or replicas < WORTH_A_BUDGET else replicas
 
 
-def _going(pod: PodRecord) -> bool:
+def is_going(pod: PodRecord) -> bool:
+    """Whether a pod is about to be none of the server's."""
     return pod.deleting or pod.failed
 
 

@@ -24,11 +24,6 @@ CHANGES: Final = {
 }
 
 
-def is_going(pod: PodRecord) -> bool:
-    """Whether a pod is about to be none of the server's."""
-    return pod.deleting or pod.failed
-
-
 def ready_at(pod: PodRecord) -> float:
     """Since when a pod serves, seconds since the epoch."""
     return datetime.fromisoformat(pod.ready_since or pod.created_at).timestamp()

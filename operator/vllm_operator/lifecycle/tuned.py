@@ -37,8 +37,8 @@ from vllm_operator.tuning.window import NEVER, Window
 
 from .intent import World
 from .revisions import Pinned, planned_fields
-from .trial import Wanted
-from .trial_scene import candidate_of, change_of, is_going, ready_at, settled_since, stable_of
+from .trial import Wanted, is_going
+from .trial_scene import candidate_of, change_of, ready_at, settled_since, stable_of
 from .trials import Candidate as Tried
 from .trials import Trial, retune_request
 

@@ -9,14 +9,15 @@ import performance_accuracy as accuracy
 import pytest
 from rich.console import Console
 
-from fitting import fit_intervals, fit_performance, performance_runs
+from fitting import fit_intervals, fit_performance, performance_rows
 from fitting.fit_intervals import Error
 from fitting.performance_priors import FIXED, PRIORS
-from fitting.performance_runs import DATA, Run, read_runs
+from fitting.performance_rows import DATA, read_runs
+from fitting.performance_runs import Run
 from vllm_operator.hardware import performance as gpus
 
 RUNS, LEFT_OUT = read_runs()
-UNSEEN, _ = read_runs(performance_runs.UNSEEN)
+UNSEEN, _ = read_runs(performance_rows.UNSEEN)
 ONE = next(run for run in RUNS if run.tpot and run.throughput)
 
 

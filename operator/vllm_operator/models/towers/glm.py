@@ -16,6 +16,7 @@ from .parts import (
     patches_of_pixels,
     side,
     vision_facts,
+    visual_patches,
 )
 
 GLM4V_PIXELS: Final = 9_633_792 // 2
@@ -34,14 +35,13 @@ def glm5_next(top: Facts) -> tuple[Tower, ...]:
     vision = vision_facts(top)
     width, inner = vision.count("hidden_size", 1024), vision.count("intermediate_size", 4096)
     layers, heads = vision.count("depth", 24), vision.count("num_heads", 16)
-    channels, frames = vision.count("in_channels", 3), vision.count("temporal_patch_size", 2)
     patch, merge = vision.count("patch_size", 14), vision.count("spatial_merge_size", 2)
     text, between = (
         vision.count("out_hidden_size", 1536),
         vision.count("projection_intermediate_size"),
     )
     matrices = (
-        patches("visual.patch_embed.proj", channels * frames * patch**2, width, bias=True),
+        visual_patches(vision, width, patch, bias=True),
         *attention("visual.blocks.attn", width, layers, query_key_value="qkv", output="proj"),
         *mlp("visual.blocks.mlp", width, inner, layers, up=GATED, down="down_proj"),
         patches("visual.downsample", width * merge**2, text, bias=True),
@@ -60,11 +60,10 @@ def glm4v(top: Facts) -> tuple[Tower, ...]:
     """
     vision = vision_facts(top)
     width, layers = vision.count("hidden_size", 1536), vision.count("depth", 24)
-    channels, frames = vision.count("in_channels", 3), vision.count("temporal_patch_size", 2)
     patch, merge = vision.count("patch_size", 14), vision.count("spatial_merge_size", 2)
     text, between = vision.count("out_hidden_size", 4096), vision.count("intermediate_size", 13696)
     matrices = (
-        patches("visual.patch_embed.proj", channels * frames * patch**2, width, bias=True),
+        visual_patches(vision, width, patch, bias=True),
         *attention(
             "visual.blocks.attn", width, layers, bias=False, query_key_value="qkv", output="proj"
         ),

@@ -95,6 +95,15 @@ def vision_facts(top: Facts) -> Facts:
     return top.part(VISION) or Facts({}, f"{FIELD}.{VISION}")
 
 
+def visual_patches(vision: Facts, width: int, patch: int, *, bias: bool) -> Matrix:
+    """That of ``visual.patch_embed``, over several frames.
+
+    Checkpoints also say in_chans, which neither transformers nor vLLM reads.
+    """
+    channels, frames = vision.count("in_channels", 3), vision.count("temporal_patch_size", 2)
+    return patches("visual.patch_embed.proj", channels * frames * patch**2, width, bias=bias)
+
+
 def text_width(top: Facts, default: int) -> int:
     """The decoder's width, which projectors end in."""
     text = top.part("text_config") or Facts({}, f"{FIELD}.text_config")

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from typing import Final
 
-from vllm_operator.models.matrices import Matrix
 from vllm_operator.models.reader import Facts, shown
 
-from .parts import GATED, Tower, attention, mlp, patches, patches_of_pixels, vision_facts
+from .parts import (
+    GATED,
+    Tower,
+    attention,
+    mlp,
+    patches,
+    patches_of_pixels,
+    vision_facts,
+    visual_patches,
+)
 
 QWEN2_PIXELS: Final = 12_845_056
 """``max_pixels`` in the ``preprocessor_config.json`` of Qwen2-VL and Qwen2.5-VL."""
@@ -17,12 +25,6 @@ QWEN3_PIXELS: Final = 16_777_216
 
 DOTS_PIXELS: Final = 11_289_600
 """``max_pixels`` in that of dots.ocr."""
-
-
-def _qwen_patches(vision: Facts, width: int, patch: int, *, bias: bool) -> Matrix:
-    # Checkpoints also say in_chans, which neither transformers nor vLLM reads.
-    channels, frames = vision.count("in_channels", 3), vision.count("temporal_patch_size", 2)
-    return patches("visual.patch_embed.proj", channels * frames * patch**2, width, bias=bias)
 
 
 def qwen2_vl(top: Facts) -> tuple[Tower, ...]:
@@ -41,7 +43,7 @@ def qwen2_vl(top: Facts) -> tuple[Tower, ...]:
     return (
         Tower(
             matrices=(
-                _qwen_patches(vision, width, patch, bias=False),
+                visual_patches(vision, width, patch, bias=False),
                 *attention("visual.blocks.attn", width, layers, query_key_value="qkv",
                             output="proj"),
                 *mlp("visual.blocks.mlp", width, inner, layers),
@@ -69,7 +71,7 @@ def qwen2_5_vl(top: Facts) -> tuple[Tower, ...]:
     return (
         Tower(
             matrices=(
-                _qwen_patches(vision, width, patch, bias=False),
+                visual_patches(vision, width, patch, bias=False),
                 *attention("visual.blocks.attn", width, layers, query_key_value="qkv",
                             output="proj"),
                 *mlp("visual.blocks.mlp", width, inner, layers, up=GATED, down="down_proj"),
@@ -115,7 +117,7 @@ def _qwen3_tower(vision: Facts, *, deepstack: int) -> Tower:
         deepstack = len(indexes)
     merged = width * merge**2
     matrices = [
-        _qwen_patches(vision, width, patch, bias=True),
+        visual_patches(vision, width, patch, bias=True),
         *attention("visual.blocks.attn", width, layers, query_key_value="qkv", output="proj"),
         *mlp("visual.blocks.mlp", width, inner, layers, up=("linear_fc1",), down="linear_fc2"),
         *mlp("visual.merger", merged, merged, 1, up=("linear_fc1",), down="linear_fc2",
