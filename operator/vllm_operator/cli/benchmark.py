@@ -26,8 +26,8 @@ from vllm_operator.benchmark.results import Measured, Progress, Result, read_log
 from vllm_operator.errors import InputError, PlanningError
 from vllm_operator.sizing.plan.difference import plan_difference
 
-from .measured import print_comparison, print_list, print_result, svg
-from .measuring import Cluster, Served, asked
+from .benchmark_cluster import Cluster, Served, asked
+from .benchmark_view import print_comparison, print_list, print_result, svg
 
 UNREADABLE: Final = 2
 DEADLINE_MINUTES: Final = 60

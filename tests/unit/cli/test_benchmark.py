@@ -14,8 +14,8 @@ from rich.console import Console
 
 from unit.benchmark.support import measured, result
 from vllm_operator.benchmark.results import MARK, Result
+from vllm_operator.cli.benchmark_view import print_list
 from vllm_operator.cli.main import main
-from vllm_operator.cli.measured import print_list
 
 
 def ran(*arguments: str) -> Ran:
