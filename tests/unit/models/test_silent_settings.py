@@ -1,7 +1,9 @@
-"""What a quantisation's settings mean where they leave one out."""
+"""What a quantisation's settings mean: where they stand, what they leave out and what they name."""
 
 from __future__ import annotations
 
+import re
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,6 +23,9 @@ from unit.models.test_quantization import (
     read,
 )
 from vllm_operator.errors import UnknownModel
+from vllm_operator.models.architecture import relevant_facts
+from vllm_operator.models.quantization import modules
+from vllm_operator.models.quantization.names import split_name
 
 MODULES = (
     ("mlp.down_proj", 0, False),
@@ -135,3 +140,51 @@ def test_weights_of_compressed_tensors_that_leave_one_out_have_its_default(
 ) -> None:
     described, how = WEIGHTS[weights]
     assert told(compressed(without(described, left_out), **how)) == expected
+
+
+@pytest.mark.parametrize("key", ["quantization_config", "compression_config"])
+@pytest.mark.parametrize("holder", ["", "text_config", "llm_config"])
+def test_wherever_a_config_has_its_quantisation_the_plan_keeps_it_in_one_place(
+    holder: str, key: str
+) -> None:
+    sizes = {"hidden_size": 64, "num_hidden_layers": 2}
+    config = {**sizes, key: AWQ} if not holder else {holder: {**sizes, key: AWQ}}
+    kept = relevant_facts(config)
+    assert set(kept) == {"quantization_config", *(sizes if not holder else (holder,))}
+    assert kept["quantization_config"]["quant_method"] == "awq"
+    assert kept.get(holder, sizes) == sizes
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("model.layers.3.mlp.up_proj", ("3", "mlp.up_proj")),
+        ("layers.3.mlp.up_proj", ("3", "mlp.up_proj")),
+        ("language_model.model.layers.12.self_attn", ("12", "self_attn")),
+        ("model.language_model.layers.0", ("0", "")),
+        ("transformer.h.7.attn.c_attn", ("7", "attn.c_attn")),
+        ("transformer.encoder.layers.7.mlp", ("7", "mlp")),
+        ("gpt_neox.layers.7.mlp", ("7", "mlp")),
+        ("vision_tower.layers.3.mlp", None),
+        ("model.vision_tower.layers.3.mlp", None),
+        ("mtp.layers.0.mlp", None),
+        ("lm_head", None),
+        ("", None),
+    ],
+)
+def test_a_path_is_of_a_layer_of_the_decoder_or_of_none(
+    path: str, expected: tuple[str, str] | None
+) -> None:
+    assert split_name(path) == expected
+
+
+@pytest.mark.parametrize("error", [re.error("no"), OverflowError("no"), RecursionError("no")])
+def test_an_expression_that_python_cannot_compile_is_refused_whatever_it_raises(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(_: str) -> re.Pattern[str]:
+        raise error
+
+    monkeypatch.setattr(modules, "re", SimpleNamespace(compile=refuses, error=re.error))
+    with pytest.raises(UnknownModel, match="is not a regular expression: no"):
+        modules._expression("own.to.this.test", True)
