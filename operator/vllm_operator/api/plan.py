@@ -191,6 +191,10 @@ class Performance(ResourceModel):
     ranges: PerformanceRanges | None = field(
         "How far the figures may be off; none in plans that an older operator made."
     )
+    gpu_measured: str | None = field(
+        "When the GPU was measured on whose figures these rest; none where its datasheet counts.",
+        max_length=32,
+    )
 
 
 class PlannedStorage(ResourceModel):

@@ -144,7 +144,8 @@ def _speed(speed: Performance) -> Iterator[tuple[str, str]]:
         f"({tokens}{speed.requests_per_second:g} requests/s) with {speed.concurrency:,} requests "
         f"of {speed.prompt_tokens} + {speed.output_tokens} tokens at once; "
         f"{_seconds(speed.time_to_first_token)}{first} to the first token, "
-        f"{_seconds(speed.inter_token_latency)}{between} between tokens",
+        f"{_seconds(speed.inter_token_latency)}{between} between tokens"
+        + ("" if speed.gpu_measured is None else f"; of a GPU measured {speed.gpu_measured}"),
     )
     yield (
         "on a napkin",
