@@ -25,6 +25,7 @@ from vllm_operator.sizing.asked.repairs import Repair
 from vllm_operator.sizing.asked.storage import ClaimFacts
 from vllm_operator.sizing.asked.tuned import Tuned
 from vllm_operator.sizing.memory.calibration import Calibration
+from vllm_operator.sizing.performance.learned import Kind, Load, MeasuredSpeed
 from vllm_operator.sizing.performance.multipliers import Multipliers
 from vllm_operator.tuning.curve import Posterior
 
@@ -70,6 +71,13 @@ MEASURED = MeasuredGPU(
     gpus=4,
     software="PyTorch 2.9.1, image",
 )
+SPEED = MeasuredSpeed(
+    kind=Kind("abc", "0.30.0", "NVIDIA-L4", 2, 3, 4),
+    load=Load(100, 20, 8),
+    between=1.1,
+    throughput=0.9,
+    at="2026-01-01T00:00:00Z",
+)
 INPUTS = PlanningInputs(
     model=FACTS,
     default_image="mine/vllm:v0.30.0",
@@ -87,6 +95,7 @@ INPUTS = PlanningInputs(
     calibrations=(CALIBRATION,),
     tuned=TUNED,
     measured_gpus=(MEASURED,),
+    measured_speeds=(SPEED,),
 )
 ABANDONED = Abandoned(
     spec=VLLMServerSpec.model_validate({"model": {"id": "a/b"}}),
@@ -113,7 +122,19 @@ POSTERIOR = Posterior(
     identified=("bandwidth", "step"),
 )
 EXAMPLES = (
-    *(OFFER, FACTS, CLAIM, REPAIR, TUNED, CALIBRATION, MEASURED, INPUTS, ABANDONED, POSTERIOR),
+    *(
+        OFFER,
+        FACTS,
+        CLAIM,
+        REPAIR,
+        TUNED,
+        CALIBRATION,
+        MEASURED,
+        SPEED,
+        INPUTS,
+        ABANDONED,
+        POSTERIOR,
+    ),
     *(replace(REPAIR, kind=kind) for kind in ("shorterMaxModelLen", "lowerUtilization")),
 )
 

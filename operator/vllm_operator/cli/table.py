@@ -147,6 +147,12 @@ def _speed(speed: Performance) -> Iterator[tuple[str, str]]:
         f"{_seconds(speed.inter_token_latency)}{between} between tokens"
         + ("" if speed.gpu_measured is None else f"; of a GPU measured {speed.gpu_measured}"),
     )
+    if (by := speed.correction) is not None:
+        yield (
+            "corrected",
+            f"throughput by {by.output_tokens_per_second - 1:+.0%} and time between tokens by "
+            f"{by.inter_token_latency - 1:+.0%}: such a server was measured {by.measured_at}",
+        )
     yield (
         "on a napkin",
         f"at most {speed.napkin_tokens_per_second:,.0f} tokens a second for a request alone: "

@@ -22,6 +22,7 @@ from vllm_operator.models.facts import ModelFacts
 from vllm_operator.sizing.memory.calibration import Calibration
 from vllm_operator.sizing.memory.online_quantization import quantized_online
 from vllm_operator.sizing.memory.weights import checkpoint_bytes
+from vllm_operator.sizing.performance.learned import MeasuredSpeed
 from vllm_operator.sizing.split.divisions import Pins
 from vllm_operator.sizing.split.stages import illegal_stages_because
 
@@ -83,6 +84,8 @@ class Asked:
     """What running engines of this model have measured."""
     measured_gpus: tuple[MeasuredGPU, ...] = ()
     """GPU products that were measured, in place of their datasheets."""
+    measured_speeds: tuple[MeasuredSpeed, ...] = ()
+    """How fast servers of this model were measured to be."""
     tuned: Tuned = UNTUNED
     """What a trial has proven of what is not pinned."""
     features: Features = dataclasses.field(default_factory=Features)
@@ -186,6 +189,7 @@ def read_specification(
         repairs=inputs.repairs,
         calibrations=inputs.calibrations,
         measured_gpus=inputs.measured_gpus,
+        measured_speeds=inputs.measured_speeds,
         tuned=inputs.tuned or UNTUNED,
     )
     return asked, []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from vllm_operator.api.plan import (
     Capacity,
     MemoryLedger,
@@ -11,6 +13,7 @@ from vllm_operator.api.plan import (
     PlannedModel,
     Range,
     RatioEstimate,
+    SpeedCorrection,
     TokenEstimate,
 )
 from vllm_operator.hardware.performance import GPUPerformance
@@ -21,6 +24,7 @@ from vllm_operator.sizing.layout.speed import estimated, measured_gpu, performan
 from vllm_operator.sizing.memory.accounting import budget_of
 from vllm_operator.sizing.memory.weights import draft_bytes
 from vllm_operator.sizing.performance.intervals import Figure, interval, kind_of, was_measured
+from vllm_operator.sizing.performance.learned import Kind, Load, correction
 from vllm_operator.sizing.performance.server import PerformanceEstimate
 
 
@@ -90,6 +94,8 @@ def expected_performance(asked: Asked, layout: Layout, ledger: MemoryLedger) -> 
     concurrency = (workload.concurrency if workload else None) or held_at_once * ranks
     found = estimated(asked, layout, gpu, prompt, output, concurrency)
     measured = measured_gpu(asked, layout)
+    corrected = _correction(asked, layout, Load(prompt, output, max(1, round(concurrency))))
+    found = found if corrected is None else _corrected(found, corrected)
     return Performance(
         prompt_tokens=prompt,
         output_tokens=output,
@@ -101,6 +107,37 @@ def expected_performance(asked: Asked, layout: Layout, ledger: MemoryLedger) -> 
         napkin_tokens_per_second=_rounded(found.napkin_tokens_per_second),
         ranges=_ranges(asked, layout, gpu, found),
         gpu_measured=None if measured is None else measured.at,
+        correction=corrected,
+    )
+
+
+def _correction(asked: Asked, layout: Layout, load: Load) -> SpeedCorrection | None:
+    split = layout.parallelism
+    kind = Kind(
+        model=asked.spec.model.id,
+        version=str(asked.version),
+        gpu=layout.gpu.offer.product,
+        tensor=split.tensor,
+        pipeline=split.pipeline,
+        data=split.data,
+    )
+    found = correction(asked.measured_speeds, kind, load)
+    if found is None:
+        return None
+    return SpeedCorrection(
+        measured_at=found.at,
+        inter_token_latency=_rounded(found.between),
+        output_tokens_per_second=_rounded(found.throughput),
+    )
+
+
+def _corrected(found: PerformanceEstimate, by: SpeedCorrection) -> PerformanceEstimate:
+    more = by.output_tokens_per_second
+    return replace(
+        found,
+        inter_token_latency=found.inter_token_latency * by.inter_token_latency,
+        output_tokens_per_second=found.output_tokens_per_second * more,
+        requests_per_second=found.requests_per_second * more,
     )
 
 
