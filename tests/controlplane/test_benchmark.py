@@ -23,6 +23,7 @@ from localcluster.cluster import Cluster
 from scriptedengine.images import scripted
 from support.fixtures import StartOperator
 from support.pods import pod_place
+from support.rights import user
 from support.world import World
 from vllm_operator.cli.main import main
 
@@ -65,23 +66,6 @@ def serve(world: World, **engine: Any) -> None:
 def vllm_operator(world: World, *arguments: str, kubeconfig: Path | None = None) -> Result:
     environment = {"KUBECONFIG": str(kubeconfig or world.cluster.kubeconfig), "COLUMNS": "140"}
     return CliRunner().invoke(main, [*arguments, "-n", world.namespace], env=environment)
-
-
-def user(world: World, folder: Path, rules: list[Any]) -> Path:
-    """The kubeconfig of somebody with those rights in the namespace."""
-    namespace = world.namespace
-    where = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}"
-    accounts = f"/api/v1/namespaces/{namespace}/serviceaccounts"
-    world.cluster.api("POST", accounts, {"metadata": {"name": "somebody"}})
-    world.cluster.api("POST", f"{where}/roles", {"metadata": {"name": "some"}, "rules": rules})
-    group = "rbac.authorization.k8s.io"
-    binding = {
-        "metadata": {"name": "some"},
-        "roleRef": {"apiGroup": group, "kind": "Role", "name": "some"},
-        "subjects": [{"kind": "ServiceAccount", "name": "somebody", "namespace": namespace}],
-    }
-    world.cluster.api("POST", f"{where}/rolebindings", binding)
-    return world.cluster.service_account_kubeconfig(namespace, "somebody", folder / "somebody")
 
 
 def documented_rules() -> list[Any]:

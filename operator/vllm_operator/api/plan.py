@@ -243,6 +243,10 @@ class Performance(ResourceModel):
         "How far the figures may be off; none with drafts, which no published run judges, and in "
         "plans that an older operator made."
     )
+    gpu_measured: str | None = field(
+        "When the GPU was measured on whose figures these rest; none where its datasheet counts.",
+        max_length=32,
+    )
     bounds: StepBounds | None = field("What bounds a step: memory, arithmetic, or neither.")
     drafts: Drafts | None = field("What drafts do, where there are any.")
 

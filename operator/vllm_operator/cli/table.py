@@ -163,7 +163,8 @@ def _speed(speed: Performance) -> Iterator[tuple[str, str]]:
         f"of {speed.prompt_tokens} + {speed.output_tokens} tokens at once; "
         f"{_seconds(speed.time_to_first_token)}{first} to the first token, "
         f"{_seconds(speed.inter_token_latency)}{between} between tokens"
-        f"{_per_request(speed)}",
+        f"{_per_request(speed)}"
+        + ("" if speed.gpu_measured is None else f"; of a GPU measured {speed.gpu_measured}"),
     )
     if speed.cached_prompt_tokens is not None:
         yield (

@@ -25,6 +25,7 @@ from vllm_operator.api.status import MeasuredCache
 from vllm_operator.api.v1alpha1 import Engine
 from vllm_operator.engine.metrics import metrics as metric_names
 from vllm_operator.engine.versions import Version, version_differs
+from vllm_operator.hardware.measured import KEPT_AS as MEASURED_GPUS
 from vllm_operator.lifecycle.records import Key, PodRecord
 from vllm_operator.lifecycle.revisions import Pinned, pods_of_plan
 from vllm_operator.sizing.asked.inputs import PlanningInputs
@@ -97,7 +98,7 @@ class Calibrator:
         if not self._enabled:
             return
         for key, text in (await self._shelf.read()).items():
-            if key.startswith(CURVES):
+            if key.startswith((CURVES, MEASURED_GPUS)):
                 continue
             try:
                 document = json.loads(text)

@@ -10,6 +10,7 @@ from typing import Any, Final
 from vllm_operator.api.plan import Unplanned
 from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.errors import LeaderWorkerSetMissing, NameConflict, TemporaryFailure
+from vllm_operator.hardware.measured import MeasuredGPU, among
 from vllm_operator.lifecycle.learned import same_kind, taken_over
 from vllm_operator.lifecycle.objections import (
     Objection,
@@ -70,15 +71,23 @@ class Proposal:
 Calibrations = Callable[[str], tuple[Calibration, ...]]
 """What running engines have measured, by model."""
 
+Hardware = Callable[[], tuple[MeasuredGPU, ...]]
+"""GPU products that were measured."""
+
 
 class Planner:
     """Plans servers from live inputs and compares pinned plans with what a new one would be."""
 
     def __init__(
-        self, inputs: InputSource, applier: Applier, calibrations: Calibrations = lambda _: ()
+        self,
+        inputs: InputSource,
+        applier: Applier,
+        calibrations: Calibrations = lambda _: (),
+        hardware: Hardware = tuple,
     ) -> None:
         self._inputs = inputs
         self._calibrations = calibrations
+        self._hardware = hardware
         self._applier = applier
         self._updates: dict[Key, tuple[str, str | None]] = {}
 
@@ -124,10 +133,8 @@ class Planner:
                 inputs = await self._inputs.resolve(server, standing)
             except TemporaryFailure as failure:
                 return unavailable(failure)
-            known = self._calibrations(server.spec.model.id)
-            inputs = replace(
-                inputs, calibrations=known, repairs=learned.repairs, tuned=learned.tuned
-            )
+            inputs = self._with_measured(server, inputs)
+            inputs = replace(inputs, repairs=learned.repairs, tuned=learned.tuned)
         found = rendered(server, inputs, kept) if kept else planned(server, inputs)
         if inputs.tuned is not None and not _tuned_for(found, in_force):
             inputs = replace(inputs, tuned=None)
@@ -202,8 +209,8 @@ class Planner:
         pinned = PlanningInputs.from_json_object(in_force.inputs)
         try:
             now = await self._inputs.compare(server, pinned, live=live)
-            measured = self._calibrations(server.spec.model.id)
-            now = replace(now, repairs=pinned.repairs, calibrations=measured, tuned=pinned.tuned)
+            now = self._with_measured(server, now)
+            now = replace(now, repairs=pinned.repairs, tuned=pinned.tuned)
         except TemporaryFailure:
             return self._updates.get(key, ("", None))[1]
         mark = f"{in_force.uid}/{now.fingerprint()}"
@@ -213,6 +220,17 @@ class Planner:
         message = self._difference(server, in_force, pinned, now)
         self._updates[key] = (mark, message)
         return message
+
+    def _with_measured(self, server: VLLMServer, inputs: PlanningInputs) -> PlanningInputs:
+        """With what engines measured of the model, and what was measured of its GPUs."""
+        gpu = server.spec.gpu
+        named = () if gpu is None or gpu.product is None else (gpu.product,)
+        products = {*named, *(offer.product for offer in inputs.offers)}
+        return replace(
+            inputs,
+            calibrations=self._calibrations(server.spec.model.id),
+            measured_gpus=among(self._hardware(), products),
+        )
 
     def forget(self, key: Key) -> None:
         """Drop what is remembered of a server that is gone."""
@@ -232,7 +250,9 @@ class Planner:
             found = planned(server, replace(now, preferred_product=before.placement.gpu))
         if isinstance(found, Unplanned):
             return plan_difference(before, found)
-        as_before = replace(now, calibrations=pinned.calibrations)
+        as_before = replace(
+            now, calibrations=pinned.calibrations, measured_gpus=pinned.measured_gpus
+        )
         # With the same inputs what differs is only known better, and nothing would run otherwise.
         if found.plan.engine != before.engine or as_before.fingerprint() != pinned.fingerprint():
             difference = plan_difference(before, found.plan)

@@ -15,6 +15,7 @@ from vllm_operator.engine.refusals import refused
 from vllm_operator.engine.tables import does
 from vllm_operator.engine.versions import Version, engine_image, engine_version
 from vllm_operator.errors import IllegalPin, PlanningError, UnknownModel
+from vllm_operator.hardware.measured import MeasuredGPU
 from vllm_operator.models import catalogue
 from vllm_operator.models.architecture import Architecture, architecture_from_config
 from vllm_operator.models.facts import ModelFacts
@@ -80,6 +81,8 @@ class Asked:
     """Bounds of what is not pinned, from engines that did not start."""
     calibrations: tuple[Calibration, ...] = ()
     """What running engines of this model have measured."""
+    measured_gpus: tuple[MeasuredGPU, ...] = ()
+    """GPU products that were measured, in place of their datasheets."""
     tuned: Tuned = UNTUNED
     """What a trial has proven of what is not pinned."""
     features: Features = dataclasses.field(default_factory=Features)
@@ -182,6 +185,7 @@ def read_specification(
         features=features,
         repairs=inputs.repairs,
         calibrations=inputs.calibrations,
+        measured_gpus=inputs.measured_gpus,
         tuned=inputs.tuned or UNTUNED,
     )
     return asked, []

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from vllm_operator.engine.tables import does
 from vllm_operator.hardware import performance as gpu_performance
+from vllm_operator.hardware.measured import MeasuredGPU, of_product
+from vllm_operator.hardware.performance import GPUPerformance
 from vllm_operator.sizing.asked.extra_arguments import ASYNC
 from vllm_operator.sizing.asked.specification import Asked
 from vllm_operator.sizing.asked.speculation import goes_asynchronously
 from vllm_operator.sizing.performance.batch import PerformanceEstimate
 from vllm_operator.sizing.performance.drafting import Drafted, draft_work
 from vllm_operator.sizing.performance.estimate import server_of
+from vllm_operator.sizing.performance.measured import as_measured
 from vllm_operator.sizing.performance.server import Server
 
 from .prefixes import cached_tokens, prefixes_of
@@ -19,7 +22,7 @@ from .search import Layout
 def estimated(
     asked: Asked,
     layout: Layout,
-    gpu: gpu_performance.GPUPerformance,
+    gpu: GPUPerformance,
     prompt: int,
     output: int,
     concurrency: int,
@@ -42,7 +45,7 @@ def cached_of(asked: Asked, layout: Layout, prompt: int) -> int:
 def served(
     asked: Asked,
     layout: Layout,
-    gpu: gpu_performance.GPUPerformance,
+    gpu: GPUPerformance,
     acceptance: float | None,
 ) -> Server:
     """A layout, ready to be asked for times; without drafts where ``acceptance`` is None, else
@@ -86,6 +89,19 @@ def _drafts_ahead(asked: Asked) -> bool:
     return speculation is None or goes_asynchronously(speculation.method, asked.version)
 
 
+def measured_gpu(asked: Asked, layout: Layout) -> MeasuredGPU | None:
+    """What was measured of the layout's GPU, where its speed is known at all."""
+    return of_product(asked.measured_gpus, layout.gpu.offer.product)
+
+
+def performance_of(asked: Asked, layout: Layout) -> GPUPerformance | None:
+    """What the layout's GPU can do: as it was measured, else by its datasheet; None if unknown."""
+    gpu = gpu_performance.find(layout.gpu.offer.product)
+    if gpu is None:
+        return None
+    return as_measured(gpu, measured_gpu(asked, layout), asked.version)
+
+
 def asks_to_schedule_ahead(asked: Asked, layout: Layout) -> bool:
     """Whether ``--async-scheduling`` is asked for where vLLM would not do it by itself."""
     features = asked.features
@@ -111,7 +127,7 @@ def seconds_of_answer(asked: Asked, layout: Layout) -> float | None:
 
     None where nothing is known of the GPU.
     """
-    gpu = gpu_performance.find(layout.gpu.offer.product)
+    gpu = performance_of(asked, layout)
     if gpu is None or asked.architecture.pooling:
         return None
     load = asked.load

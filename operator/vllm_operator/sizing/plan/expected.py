@@ -14,12 +14,11 @@ from vllm_operator.api.plan import (
     StepBound,
     StepBounds,
 )
-from vllm_operator.hardware import performance as gpu_performance
 from vllm_operator.hardware.performance import GPUPerformance
 from vllm_operator.sizing.asked.specification import Asked
 from vllm_operator.sizing.layout.prefixes import prefixes_of, shared_blocks
 from vllm_operator.sizing.layout.search import Layout
-from vllm_operator.sizing.layout.speed import cached_of, served
+from vllm_operator.sizing.layout.speed import cached_of, measured_gpu, performance_of, served
 from vllm_operator.sizing.performance.batch import PerformanceEstimate
 from vllm_operator.sizing.performance.bounds import Bound, bounds_of
 from vllm_operator.sizing.performance.intervals import Figure, interval, kind_of, was_measured
@@ -57,7 +56,7 @@ def expected_performance(asked: Asked, layout: Layout, ledger: MemoryLedger) -> 
     None where nothing is known of the GPU. What is taken of pipelines, data-parallel ranks and the
     links between nodes stands in ``performance``.
     """
-    gpu = gpu_performance.find(layout.gpu.offer.product)
+    gpu = performance_of(asked, layout)
     if gpu is None or asked.architecture.pooling:
         return None
     load, length, ranks = asked.load, layout.max_model_len.value, asked.pins.ranks
@@ -70,6 +69,7 @@ def expected_performance(asked: Asked, layout: Layout, ledger: MemoryLedger) -> 
     expected = _Expected(asked, layout, gpu, prompt, output, concurrency)
     server, found = expected.with_drafts(load.draft_acceptance)
     drafts = _drafts(expected, found)
+    measured = measured_gpu(asked, layout)
     return Performance(
         prompt_tokens=prompt,
         cached_prompt_tokens=expected.cached if load.shared_tokens else None,
@@ -81,6 +81,7 @@ def expected_performance(asked: Asked, layout: Layout, ledger: MemoryLedger) -> 
         output_tokens_per_second_per_request=_rounded(1.0 / found.inter_token_latency),
         requests_per_second=_rounded(found.requests_per_second),
         napkin_tokens_per_second=_rounded(found.napkin_tokens_per_second),
+        gpu_measured=None if measured is None else measured.at,
         ranges=None if server.drafting is not None else _ranges(asked, layout, gpu, found),
         bounds=_bounds(expected, server, found),
         drafts=drafts,
