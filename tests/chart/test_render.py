@@ -279,7 +279,13 @@ def test_the_pod_monitor_scrapes_the_port_that_the_pod_declares() -> None:
     endpoints = monitor["spec"]["podMetricsEndpoints"]
     ports = {port["name"]: port["containerPort"] for port in container({})["ports"]}
     assert endpoints == [
-        {"port": "metrics", "path": "/metrics", "interval": "30s", "scrapeTimeout": "10s"}
+        {
+            "port": "metrics",
+            "path": "/metrics",
+            "honorLabels": True,
+            "interval": "30s",
+            "scrapeTimeout": "10s",
+        }
     ]
     assert ports == {"metrics": 8080}
 
