@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
-from typing import Final
+from typing import Final, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from vllm_operator.api.ledger import Verdict
 from vllm_operator.lifecycle.gauges import FAMILIES, Sample
 
 SERVER_STATES: Final = ("Ready", "Progressing", "NotPlanned", "ScaledToZero", "Paused", "Stalled")
@@ -78,6 +79,15 @@ class Metrics:
             "prometheus_query_duration_seconds", "Duration of queries to Prometheus."
         )
         self.leader = gauge("leader", "1 while this process acts on servers.")
+        # There from the start: of a counter that appears with its first event no rate is seen.
+        for counted, results in (
+            (self.reconciles, ("success", "requeued", "error")),
+            (self.prometheus_queries, ("success", "error")),
+            (self.calibration_reads, ("read", "failed")),
+            (self.tuning_trials, get_args(Verdict)),
+        ):
+            for result in results:
+                counted.labels(result)
         self.servers = {
             name: gauge(name, family.help, ["namespace", "server", *family.labels])
             for name, family in FAMILIES.items()

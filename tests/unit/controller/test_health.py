@@ -86,6 +86,14 @@ def test_the_error_of_a_cache_is_that_of_the_last_measurement_until_it_is_forgot
         assert value(metrics, "kv_cache_error_ratio", **one) is None
 
 
+def test_what_never_happened_is_counted_as_none() -> None:
+    metrics = Metrics()
+    assert value(metrics, "reconciles_total", result="error") == 0
+    assert value(metrics, "prometheus_queries_total", result="error") == 0
+    assert value(metrics, "calibration_reads_total", result="failed") == 0
+    assert value(metrics, "tuning_trials_total", verdict="RolledBack") == 0
+
+
 def test_a_request_is_counted_by_verb_and_code_and_timed_by_verb() -> None:
     metrics = Metrics()
     metrics.api_request("GET", "404", 0.3)
