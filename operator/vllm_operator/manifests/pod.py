@@ -79,7 +79,7 @@ def pod_values(
         "env": _environment(spec, plan),
         "resources": _resources(pod, gpu.resource_name, gpus, plan.storage),
         "volume_mounts": volume_mounts(volume_of(spec), pod),
-        "volumes": volumes(spec, volume_of(spec), pod, gpus),
+        "volumes": volumes(spec, volume_of(spec), plan.storage, pod, gpus),
     }
 
 

@@ -289,6 +289,31 @@ def test_a_folder_of_the_node_as_cache_takes_the_place_of_the_pod_s_own() -> Non
     assert cache["hostPath"]["path"] == "/mnt/cache"
 
 
+@pytest.mark.parametrize(
+    ("size", "quantity"), [(17 << 30, "17Gi"), (1536 << 20, "1536Mi"), (10**10, "10000000000")]
+)
+def test_a_volume_of_each_pod_s_own_is_made_of_the_class_and_in_the_size_of_the_plan(
+    size: int, quantity: str
+) -> None:
+    planned = {"kind": "Ephemeral", "mode": "Cache", "surge": True, "volumeBytes": size}
+    server = make_server(model={"id": "a/b", "storage": {"ephemeral": {"storageClassName": "x"}}})
+    deployment, _ = render.render(server, make_plan(storage=planned), OFFER)
+    spec = deployment["spec"]["template"]["spec"]
+    (cache,) = [volume for volume in spec["volumes"] if volume["name"] == "cache"]
+    assert cache["ephemeral"]["volumeClaimTemplate"]["spec"] == {
+        "accessModes": ["ReadWriteOnce"],
+        "storageClassName": "x",
+        "resources": {"requests": {"storage": quantity}},
+    }
+    assert "ephemeral-storage" not in spec["containers"][0]["resources"]["requests"]
+
+
+def test_a_volume_of_the_cluster_s_default_class_names_none() -> None:
+    spec = pod(model={"id": "a/b", "storage": {"ephemeral": {}}})
+    (cache,) = [volume for volume in spec["volumes"] if volume["name"] == "cache"]
+    assert "storageClassName" not in cache["ephemeral"]["volumeClaimTemplate"]["spec"]
+
+
 def test_an_image_with_the_checkpoint_is_mounted_whole() -> None:
     storage = {"image": {"reference": "a/b:1", "path": "/qwen", "pullPolicy": "Never"}}
     spec = pod(model={"id": "a/b", "storage": storage})
