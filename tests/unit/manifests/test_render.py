@@ -391,6 +391,27 @@ def test_nodes_are_selected_by_feature_discovery_or_by_their_cloud_where_that_is
     ]
 
 
+SHARED = "NVIDIA-L4-SHARED"
+SHARE = replace(OFFER, product=SHARED, node_labels={"nvidia.com/gpu.product": (SHARED,)})
+
+
+def test_a_share_of_a_gpu_is_taken_on_pools_that_their_cloud_says_are_shared() -> None:
+    _, gke = node_terms(SHARE)
+    sharing = {"key": "cloud.google.com/gke-gpu-sharing-strategy", "operator": "Exists"}
+    assert gke["matchExpressions"] == [
+        {"key": GKE, "operator": "In", "values": ["nvidia-l4"]},
+        *absent("nvidia.com/gpu.product"),
+        sharing,
+    ]
+
+
+def test_a_share_of_a_gpu_is_taken_on_the_nodes_that_the_user_selects_by_the_card_s_name() -> None:
+    named = {"gpu": {"product": SHARED}, "pod": {"nodeSelector": {GKE: "nvidia-l4"}}}
+    (*_, last) = node_terms(SHARE, **named)
+    (gke,) = [one for one in last["matchExpressions"] if one["key"] == GKE]
+    assert "nvidia-l4" not in gke["values"]
+
+
 def test_a_selection_of_the_user_s_own_is_enough_on_nodes_that_name_no_gpu() -> None:
     named = {"gpu": {"product": "L4"}, "pod": {"nodeSelector": {"example.com/pool": "l4"}}}
     (*_, last) = node_terms(L4, **named)
