@@ -132,6 +132,13 @@ def _facts(plan: Plan) -> Iterator[tuple[str, str]]:
             f"{plan.storage.disk_bytes / GIBIBYTE:.0f} GiB of the node's: "
             + ("caches" if placed else "each pod downloads the weights"),
         )
+    if plan.storage.volume_bytes is not None:
+        made = (
+            f"from storage class {plan.storage.source}"
+            if plan.storage.source
+            else "from the default storage class"
+        )
+        yield "volume", f"{plan.storage.volume_bytes / GIBIBYTE:.0f} GiB for each pod, {made}"
     if plan.storage.buffer_bytes is not None:
         held = plan.storage.buffer_bytes / GIBIBYTE
         yield "streaming", f"{held:.0f} GiB of the node's memory besides: buffers for the weights"
