@@ -75,6 +75,9 @@ class Checked:
     "--gpus-per-node", type=click.IntRange(1, 64), metavar="N", help="For a FILE: GPUs in one node."
 )
 @click.option("--defaults", metavar="FILE", help="For a FILE: the chart's values.")
+@click.option(
+    "--measured", metavar="FILE", help="For a FILE: what vllm-operator calibrate measured."
+)
 @click.option("--offline", is_flag=True, help="For a FILE: do not ask the Hugging Face Hub.")
 @click.option("--strict", is_flag=True, help="A warning counts as a failure.")
 @click.option(
@@ -95,6 +98,7 @@ def check_command(
     gpu: str | None,
     gpus_per_node: int | None,
     defaults: str | None,
+    measured: str | None,
     offline: bool,
     strict: bool,
     output: str,
@@ -109,7 +113,7 @@ def check_command(
     try:
         if _is_file(name):
             around = surroundings(
-                nodes, gpu, gpus_per_node, offline, PLANNED_NODES, "Fixed", defaults
+                nodes, gpu, gpus_per_node, offline, PLANNED_NODES, "Fixed", defaults, measured
             )
             found = _of_file(name, around)
         else:

@@ -10,6 +10,7 @@ import click
 from vllm_operator import __version__
 
 from .benchmark import benchmark_command
+from .calibrate import calibrate_command
 from .check import check_command
 from .crd import crd as crd_command
 from .explain import explain_command
@@ -32,6 +33,7 @@ for command in (
     top_command,
     check_command,
     benchmark_command,
+    calibrate_command,
     crd_command,
     run_command,
 ):

@@ -145,8 +145,15 @@ def _speed(speed: Performance) -> Iterator[tuple[str, str]]:
         f"({tokens}{speed.requests_per_second:g} requests/s) with {speed.concurrency:,} requests "
         f"of {speed.prompt_tokens} + {speed.output_tokens} tokens at once; "
         f"{seconds_of(speed.time_to_first_token)}{first} to the first token, "
-        f"{seconds_of(speed.inter_token_latency)}{between} between tokens",
+        f"{seconds_of(speed.inter_token_latency)}{between} between tokens"
+        + ("" if speed.gpu_measured is None else f"; of a GPU measured {speed.gpu_measured}"),
     )
+    if (by := speed.correction) is not None:
+        yield (
+            "corrected",
+            f"throughput by {by.output_tokens_per_second - 1:+.0%} and time between tokens by "
+            f"{by.inter_token_latency - 1:+.0%}: such a server was measured {by.measured_at}",
+        )
     yield (
         "on a napkin",
         f"at most {speed.napkin_tokens_per_second:,.0f} tokens a second for a request alone: "

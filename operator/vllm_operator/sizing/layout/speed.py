@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from vllm_operator.engine.tables import does
 from vllm_operator.hardware import performance as gpu_performance
+from vllm_operator.hardware.measured import MeasuredGPU, of_product
+from vllm_operator.hardware.performance import GPUPerformance
 from vllm_operator.sizing.asked.extra_arguments import ASYNC
 from vllm_operator.sizing.asked.specification import Asked
 from vllm_operator.sizing.performance.estimate import estimate
+from vllm_operator.sizing.performance.measured import as_measured
 from vllm_operator.sizing.performance.server import PerformanceEstimate
 
 from .search import Layout
@@ -39,6 +42,19 @@ def estimated(
     )
 
 
+def measured_gpu(asked: Asked, layout: Layout) -> MeasuredGPU | None:
+    """What was measured of the layout's GPU, where its speed is known at all."""
+    return of_product(asked.measured_gpus, layout.gpu.offer.product)
+
+
+def performance_of(asked: Asked, layout: Layout) -> GPUPerformance | None:
+    """What the layout's GPU can do: as it was measured, else by its datasheet; None if unknown."""
+    gpu = gpu_performance.find(layout.gpu.offer.product)
+    if gpu is None:
+        return None
+    return as_measured(gpu, measured_gpu(asked, layout), asked.version)
+
+
 def asks_to_schedule_ahead(asked: Asked, layout: Layout) -> bool:
     """Whether ``--async-scheduling`` is asked for where vLLM would not do it by itself."""
     features = asked.features
@@ -64,7 +80,7 @@ def seconds_of_answer(asked: Asked, layout: Layout) -> float | None:
 
     None where nothing is known of the GPU.
     """
-    gpu = gpu_performance.find(layout.gpu.offer.product)
+    gpu = performance_of(asked, layout)
     if gpu is None or asked.architecture.pooling:
         return None
     load = asked.load

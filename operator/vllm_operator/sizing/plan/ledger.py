@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from vllm_operator.api.plan import (
     Capacity,
     MemoryLedger,
@@ -11,16 +13,18 @@ from vllm_operator.api.plan import (
     PlannedModel,
     Range,
     RatioEstimate,
+    SpeedCorrection,
     TokenEstimate,
 )
-from vllm_operator.hardware import performance as gpu_performance
+from vllm_operator.hardware.performance import GPUPerformance
 from vllm_operator.models.architecture import relevant_facts
 from vllm_operator.sizing.asked.specification import Asked
 from vllm_operator.sizing.layout.search import Layout
-from vllm_operator.sizing.layout.speed import estimated
+from vllm_operator.sizing.layout.speed import estimated, measured_gpu, performance_of
 from vllm_operator.sizing.memory.accounting import budget_of
 from vllm_operator.sizing.memory.weights import draft_bytes
 from vllm_operator.sizing.performance.intervals import Figure, interval, kind_of, was_measured
+from vllm_operator.sizing.performance.learned import Kind, Load, correction
 from vllm_operator.sizing.performance.server import PerformanceEstimate
 
 
@@ -78,7 +82,7 @@ def expected_performance(asked: Asked, layout: Layout, ledger: MemoryLedger) -> 
     None where nothing is known of the GPU. What is taken of pipelines, data-parallel ranks and the
     links between nodes stands in ``performance``.
     """
-    gpu = gpu_performance.find(layout.gpu.offer.product)
+    gpu = performance_of(asked, layout)
     if gpu is None or asked.architecture.pooling:
         return None
     load, length, ranks = asked.load, layout.max_model_len.value, asked.pins.ranks
@@ -89,6 +93,9 @@ def expected_performance(asked: Asked, layout: Layout, ledger: MemoryLedger) -> 
     workload = asked.spec.workload
     concurrency = (workload.concurrency if workload else None) or held_at_once * ranks
     found = estimated(asked, layout, gpu, prompt, output, concurrency)
+    measured = measured_gpu(asked, layout)
+    corrected = _correction(asked, layout, Load(prompt, output, max(1, round(concurrency))))
+    found = found if corrected is None else _corrected(found, corrected)
     return Performance(
         prompt_tokens=prompt,
         output_tokens=output,
@@ -99,13 +106,45 @@ def expected_performance(asked: Asked, layout: Layout, ledger: MemoryLedger) -> 
         requests_per_second=_rounded(found.requests_per_second),
         napkin_tokens_per_second=_rounded(found.napkin_tokens_per_second),
         ranges=_ranges(asked, layout, gpu, found),
+        gpu_measured=None if measured is None else measured.at,
+        correction=corrected,
+    )
+
+
+def _correction(asked: Asked, layout: Layout, load: Load) -> SpeedCorrection | None:
+    split = layout.parallelism
+    kind = Kind(
+        model=asked.spec.model.id,
+        version=str(asked.version),
+        gpu=layout.gpu.offer.product,
+        tensor=split.tensor,
+        pipeline=split.pipeline,
+        data=split.data,
+    )
+    found = correction(asked.measured_speeds, kind, load)
+    if found is None:
+        return None
+    return SpeedCorrection(
+        measured_at=found.at,
+        inter_token_latency=_rounded(found.between),
+        output_tokens_per_second=_rounded(found.throughput),
+    )
+
+
+def _corrected(found: PerformanceEstimate, by: SpeedCorrection) -> PerformanceEstimate:
+    more = by.output_tokens_per_second
+    return replace(
+        found,
+        inter_token_latency=found.inter_token_latency * by.inter_token_latency,
+        output_tokens_per_second=found.output_tokens_per_second * more,
+        requests_per_second=found.requests_per_second * more,
     )
 
 
 def _ranges(
     asked: Asked,
     layout: Layout,
-    gpu: gpu_performance.GPUPerformance,
+    gpu: GPUPerformance,
     found: PerformanceEstimate,
 ) -> PerformanceRanges:
     measured = was_measured(gpu, layout.parallelism, layout.division.nodes)

@@ -31,6 +31,7 @@ from vllm_operator.sizing.layout.search import Layout
 from vllm_operator.sizing.memory.coefficients import fingerprint as memory_fingerprint
 from vllm_operator.sizing.performance.coefficients import fingerprint as performance_fingerprint
 from vllm_operator.sizing.performance.intervals import fingerprint as intervals_fingerprint
+from vllm_operator.sizing.performance.measured import fingerprint as measured_fingerprint
 
 from . import command, ledger
 from .node_flags import ranks_problem
@@ -111,6 +112,8 @@ def inputs_hash(server: VLLMServer, inputs: PlanningInputs) -> str:
         intervals_fingerprint(),
         startup_fingerprint(),
     ]
+    if inputs.measured_gpus:
+        document.append(measured_fingerprint())
     draft = draft_fingerprint(server.spec.engine)
     if draft is not None:
         document.append(draft)
