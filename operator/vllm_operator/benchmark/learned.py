@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from vllm_operator.api.plan import Plan
-from vllm_operator.api.v1alpha1 import VLLMServer
+from vllm_operator.api.v1alpha1 import Engine, VLLMServer
 from vllm_operator.sizing.asked.inputs import PlanningInputs
+from vllm_operator.sizing.memory.calibration import engine_digest
 from vllm_operator.sizing.performance import learned
 from vllm_operator.sizing.performance.learned import Kind, MeasuredSpeed
 
@@ -16,13 +17,14 @@ from .predicted import asked_anew
 from .results import OUTPUT, TPOT, Measured, Result
 
 
-def kind_of(plan: Plan) -> Kind:
-    """What a measurement of a plan holds for."""
+def kind_of(server: VLLMServer, plan: Plan) -> Kind:
+    """What a measurement of a server with this plan holds for."""
     place = plan.placement
     return Kind(
         model=plan.model.id,
         version=plan.engine.version,
         gpu=place.gpu,
+        engine=engine_digest(server.spec.engine or Engine()),
         tensor=place.tensor,
         pipeline=place.pipeline,
         data=place.data,
@@ -57,7 +59,7 @@ def _speed(
         return None
     each = max(1, round(at_once / replicas))
     load = learned.Load(result.load.prompt_tokens, result.load.output_tokens, each)
-    expected = asked_anew(server, plan, load, inputs)
+    expected = asked_anew(server, plan, (*load, 0), inputs)
     if expected is None:
         return None
     ratios = (
@@ -66,7 +68,7 @@ def _speed(
     )
     if any(not 1 / learned.LARGEST < ratio < learned.LARGEST for ratio in ratios):
         return None
-    return MeasuredSpeed(kind_of(plan), load, *ratios, at=result.at)
+    return MeasuredSpeed(kind_of(server, plan), load, *ratios, at=result.at)
 
 
 def _mean(point: Measured, name: str) -> float | None:

@@ -21,18 +21,21 @@ def predicted(server: VLLMServer, plan: Plan, load: Load, point: Point) -> Predi
     """What all replicas together do under a load; None where the plan does not tell.
 
     The figures of ``status.plan`` where they are of this load; else the same layout is asked anew:
-    the plan's facts, GPU, division and limits, with the load as its workload. A rate of requests,
-    a shared prefix and an unknown GPU are not described.
+    the plan's facts, GPU, division and limits, with the load as its workload. A rate of requests
+    and an unknown GPU are not described.
     """
-    if point.concurrency is None or load.shared_prefix_tokens:
+    if point.concurrency is None:
         return None
     replicas = max(1, server.spec.replicas)
     each = max(1, round(point.concurrency / replicas))
     expected = plan.performance
     if expected is None:
         return None
-    asked = (load.prompt_tokens, load.output_tokens, each)
-    if (expected.prompt_tokens, expected.output_tokens, expected.concurrency) != asked:
+    workload = server.spec.workload
+    asked = (load.prompt_tokens, load.output_tokens, each, load.shared_prefix_tokens)
+    stated = (workload.shared_prefix_tokens if workload else None) or 0
+    known = (expected.prompt_tokens, expected.output_tokens, expected.concurrency, stated)
+    if known != asked:
         facts = ModelFacts(
             config=plan.model.facts, weight_bytes=plan.model.weight_bytes, source=plan.model.source
         )
@@ -53,15 +56,21 @@ def _in_vllms_units(expected: Performance, replicas: int) -> Prediction:
 
 
 def asked_anew(
-    server: VLLMServer, plan: Plan, asked: tuple[int, int, int], inputs: PlanningInputs
+    server: VLLMServer, plan: Plan, asked: tuple[int, int, int, int], inputs: PlanningInputs
 ) -> Performance | None:
     """What the plan's layout does with requests of so many prompt and output tokens, so many at
-    once; None where the specification has no such layout any more."""
+    once, so many tokens of each prompt shared; None where the specification has no such layout any
+    more."""
     place, room = plan.placement, plan.capacity
     body = server.to_json_object()
     spec = body["spec"]
-    prompt, output, concurrency = asked
-    workload = {"promptTokens": prompt, "outputTokens": output, "concurrency": concurrency}
+    prompt, output, concurrency, shared = asked
+    workload = {
+        "promptTokens": prompt,
+        "outputTokens": output,
+        "concurrency": concurrency,
+        "sharedPrefixTokens": shared,
+    }
     spec["workload"] = {**(spec.get("workload") or {}), **workload}
     spec["gpu"] = {
         **(spec.get("gpu") or {}),

@@ -44,12 +44,21 @@ def learned(
 def test_a_load_is_learned_as_measured_over_estimated() -> None:
     server, plan = planned(workload=WORKLOAD)
     (found,) = learned(server, plan, (Measured(Point(128, 32), runs(plan, 0.8, 1.25)),))
-    assert found.kind == kind_of(plan)
-    assert found.kind == (MODEL, "0.32.0", "NVIDIA-H100-80GB-HBM3", 1, 1, 1)
+    assert found.kind == kind_of(server, plan)
+    assert found.kind[:3] == (MODEL, "0.32.0", "NVIDIA-H100-80GB-HBM3")
+    assert found.kind[4:] == (1, 1, 1)
     assert found.load == (1000, 200, 32)
     assert found.throughput == pytest.approx(0.8, rel=0.01)
     assert found.between == pytest.approx(1.25, rel=0.01)
     assert found.at == AT
+
+
+def test_limits_are_no_other_kind_and_data_types_are() -> None:
+    server, plan = planned(workload=WORKLOAD)
+    fewer, _ = planned(workload=WORKLOAD, engine={"maxNumSeqs": 64})
+    narrow, _ = planned(workload=WORKLOAD, engine={"kvCacheDtype": "fp8"})
+    assert kind_of(fewer, plan) == kind_of(server, plan)
+    assert kind_of(narrow, plan) != kind_of(server, plan)
 
 
 def test_two_replicas_are_measured_together_and_learned_as_one() -> None:

@@ -14,7 +14,7 @@ from vllm_operator.hardware.measured import MeasuredGPU
 from vllm_operator.sizing.performance.learned import Kind, Load, MeasuredSpeed
 
 L4 = MeasuredGPU("NVIDIA-L4", "2026-01-01T00:00:00Z", 1e14, 2.5e11)
-KIND = Kind("abc", "0.30.0", "NVIDIA-L4", 1, 1, 1)
+KIND = Kind("abc", "0.30.0", "NVIDIA-L4", "def", 1, 1, 1)
 SPEED = MeasuredSpeed(KIND, Load(100, 20, 8), 1.1, 0.9, "2026-01-01T00:00:00Z")
 
 

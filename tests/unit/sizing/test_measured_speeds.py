@@ -9,6 +9,8 @@ import pytest
 
 from unit.sizing.examples import LLAMA_8B, inputs_for, server
 from vllm_operator.api.plan import Performance, Plan
+from vllm_operator.api.v1alpha1 import Engine
+from vllm_operator.sizing.memory.calibration import engine_digest
 from vllm_operator.sizing.performance.learned import (
     Kind,
     Load,
@@ -18,7 +20,7 @@ from vllm_operator.sizing.performance.learned import (
 )
 from vllm_operator.sizing.plan.planner import make_plan
 
-KIND = Kind(LLAMA_8B, "0.32.0", "NVIDIA-H100-80GB-HBM3", 1, 1, 1)
+KIND = Kind(LLAMA_8B, "0.32.0", "NVIDIA-H100-80GB-HBM3", engine_digest(Engine()), 1, 1, 1)
 LOAD = Load(1000, 200, 32)
 AT = "2026-01-01T00:00:00Z"
 MEASURED = MeasuredSpeed(KIND, LOAD, between=1.25, throughput=0.8, at=AT)
@@ -71,6 +73,7 @@ def test_a_load_that_is_like_none_is_not_corrected() -> None:
         {"model": "other/model"},
         {"version": "0.31.0"},
         {"gpu": "NVIDIA-L4"},
+        {"engine": "of another data type"},
         {"tensor": 2},
         {"pipeline": 2},
         {"data": 2},

@@ -41,6 +41,8 @@ class Kind(NamedTuple):
     model: str
     version: str
     gpu: str
+    engine: str
+    """``engine_digest`` of the fields of ``spec.engine`` that are no limits: data types, drafts."""
     tensor: int
     pipeline: int
     data: int
@@ -75,12 +77,14 @@ class MeasuredSpeed:
         unknown = document.keys() - {one.name for one in fields(cls)}
         if unknown:
             raise ValueError(f"unknown: {', '.join(sorted(unknown))}")
-        model, version, gpu, *sizes = document["kind"]
+        model, version, gpu, engine, *sizes = document["kind"]
         load = Load(*(int(one) for one in document["load"]))
         if min(load) < 1:
             raise ValueError(f"{load} is no load")
         return cls(
-            kind=Kind(str(model), str(version), str(gpu), *(int(one) for one in sizes)),
+            kind=Kind(
+                str(model), str(version), str(gpu), str(engine), *(int(one) for one in sizes)
+            ),
             load=load,
             between=_factor(document["between"]),
             throughput=_factor(document["throughput"]),

@@ -34,6 +34,8 @@ from vllm_operator.sizing.performance.intervals import fingerprint as intervals_
 from vllm_operator.sizing.performance.measured import fingerprint as measured_fingerprint
 
 from . import command, ledger
+from .advice import advice_on
+from .expected import expected_performance
 from .node_flags import ranks_problem
 from .startup import fingerprint as startup_fingerprint
 from .startup import startup
@@ -129,6 +131,7 @@ def _plan(
     start = startup(asked, layout)
     arguments = command.flags(asked, layout)
     bytes_of_gpu = ledger.memory_ledger(layout)
+    performance = expected_performance(asked, layout, bytes_of_gpu)
     return Plan(
         schema_version=SCHEMA_VERSION,
         inputs_hash=inputs_hash(asked.server, inputs),
@@ -140,12 +143,14 @@ def _plan(
         placement=ledger.placement(layout),
         memory=bytes_of_gpu,
         capacity=ledger.capacity(asked, layout, bytes_of_gpu),
-        performance=ledger.expected_performance(asked, layout, bytes_of_gpu),
+        performance=performance,
+        prefix_caching=ledger.prefix_caching(asked, layout),
         storage=planned_storage(
             asked.spec, inputs.claim, asked.download_bytes, command.buffer_bytes(asked, layout)
         ),
         startup=start,
         flags=arguments,
+        advice=advice_on(asked, layout, inputs, performance),
         rejected=rejected,
     )
 
