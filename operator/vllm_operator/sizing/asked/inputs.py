@@ -12,6 +12,7 @@ from vllm_operator.api.canonical import canonical_json
 from vllm_operator.api.pod import Identity
 from vllm_operator.hardware.measured import MeasuredGPU
 from vllm_operator.hardware.nodes import GPUOffer
+from vllm_operator.hardware.prices import NO_PRICES, Prices
 from vllm_operator.models.facts import ModelFacts
 from vllm_operator.sizing.memory.calibration import Calibration
 
@@ -70,6 +71,8 @@ class PlanningInputs:
     """What a trial on this server has proven."""
     measured_gpus: tuple[MeasuredGPU, ...] = ()
     """GPU products that were measured here, in place of their datasheets."""
+    prices: Prices = NO_PRICES
+    """What an hour of a GPU costs, as far as it is said."""
 
     def to_json_object(self) -> dict[str, Any]:
         """The inputs as plain JSON, for pinning."""
@@ -95,6 +98,7 @@ class PlanningInputs:
             **({} if given is None else {"defaults": given}),
             **tuned,
             **({"measuredGPUs": gpus} if gpus else {}),
+            **({} if self.prices == NO_PRICES else {"prices": self.prices.to_json_object()}),
         }
 
     @classmethod
@@ -124,6 +128,9 @@ class PlanningInputs:
             measured_gpus=tuple(
                 map(MeasuredGPU.from_json_object, document.get("measuredGPUs") or ())
             ),
+            prices=Prices.from_json_object(document["prices"])
+            if document.get("prices")
+            else NO_PRICES,
         )
 
     def fingerprint(self) -> str:
