@@ -106,6 +106,31 @@ def test_a_server_is_measured_kept_listed_and_compared_under_the_documented_righ
     assert second["name"] in picture.read_text()
 
 
+def test_the_next_plan_of_a_server_is_corrected_by_what_was_measured_of_the_one_before(
+    measured_cluster: Cluster, start_operator: StartOperator
+) -> None:
+    with pod_place(measured_cluster) as place:
+        world = World(measured_cluster, place.namespace)
+        start_operator(world, calibration=True, lease_namespace=world.namespace)
+        serve(world)
+        ran = vllm_operator(world, "benchmark", "qwen", "--concurrency", "4")
+        assert ran.exit_code == 0, ran.output
+        load = {"promptTokens": 1024, "outputTokens": 256, "concurrency": 4}
+        world.apply(engine={"image": IMAGE, "maxNumSeqs": 64}, workload=load)
+        corrected = world.wait(
+            lambda: world.status()["plan"]["performance"].get("correction"), "a plan", SECONDS
+        )
+        result = json.loads(*world.get("ConfigMap", "qwen-benchmarks")["data"].values())
+        assert corrected["measuredAt"] == result["at"]
+        (point,) = result["points"]
+        measured = [run["output_throughput"] for run in point["runs"]]
+        ratio = measured[0] / point["predicted"]["output_throughput"]
+        assert corrected["outputTokensPerSecond"] == pytest.approx(ratio, rel=0.05)
+        # It holds for servers of the kind, and is kept for the next operator.
+        kept = world.get("ConfigMap", "vllm-operator-calibration")["data"]
+        assert [key for key in kept if key.startswith("speed.")]
+
+
 def test_whoever_lacks_a_right_is_told_which_and_where_it_stands(
     served: World, tmp_path: Path
 ) -> None:

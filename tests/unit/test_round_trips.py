@@ -26,6 +26,7 @@ from vllm_operator.sizing.asked.repairs import Repair
 from vllm_operator.sizing.asked.storage import ClaimFacts
 from vllm_operator.sizing.asked.tuned import Tuned
 from vllm_operator.sizing.memory.calibration import Calibration
+from vllm_operator.sizing.performance.learned import Kind, Load, MeasuredSpeed
 from vllm_operator.sizing.performance.multipliers import Multipliers
 from vllm_operator.tuning.curve import Posterior
 
@@ -71,6 +72,13 @@ MEASURED = MeasuredGPU(
     gpus=4,
     software="PyTorch 2.9.1, image",
 )
+SPEED = MeasuredSpeed(
+    kind=Kind("abc", "0.30.0", "NVIDIA-L4", "def", 2, 3, 4),
+    load=Load(100, 20, 8),
+    between=1.1,
+    throughput=0.9,
+    at="2026-01-01T00:00:00Z",
+)
 INPUTS = PlanningInputs(
     model=FACTS,
     default_image="mine/vllm:v0.30.0",
@@ -88,6 +96,7 @@ INPUTS = PlanningInputs(
     calibrations=(CALIBRATION,),
     tuned=TUNED,
     measured_gpus=(MEASURED,),
+    measured_speeds=(SPEED,),
     prices=Prices("EUR", (("H100", 3.0), ("NVIDIA-L4", 0.71))),
 )
 ABANDONED = Abandoned(
@@ -115,7 +124,19 @@ POSTERIOR = Posterior(
     identified=("bandwidth", "step"),
 )
 EXAMPLES = (
-    *(OFFER, FACTS, CLAIM, REPAIR, TUNED, CALIBRATION, MEASURED, INPUTS, ABANDONED, POSTERIOR),
+    *(
+        OFFER,
+        FACTS,
+        CLAIM,
+        REPAIR,
+        TUNED,
+        CALIBRATION,
+        MEASURED,
+        SPEED,
+        INPUTS,
+        ABANDONED,
+        POSTERIOR,
+    ),
     *(replace(REPAIR, kind=kind) for kind in ("shorterMaxModelLen", "lowerUtilization")),
 )
 

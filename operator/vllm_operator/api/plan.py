@@ -169,6 +169,14 @@ class Range(ResourceModel):
     high: float = required("Upper end.")
 
 
+class SpeedCorrection(ResourceModel):
+    """What a measured server of the kind corrected the estimate by."""
+
+    measured_at: str = required("When it was measured.", max_length=32)
+    inter_token_latency: float = required("Factor on the time between tokens.")
+    output_tokens_per_second: float = required("Factor on the throughput.")
+
+
 class PerformanceRanges(ResourceModel):
     """Where nine of ten measurements of such servers lie, whose model was not fitted to."""
 
@@ -246,6 +254,9 @@ class Performance(ResourceModel):
     gpu_measured: str | None = field(
         "When the GPU was measured on whose figures these rest; none where its datasheet counts.",
         max_length=32,
+    )
+    correction: SpeedCorrection | None = field(
+        "What a measured server of the kind corrects the estimate by; none where none was."
     )
     bounds: StepBounds | None = field("What bounds a step: memory, arithmetic, or neither.")
     drafts: Drafts | None = field("What drafts do, where there are any.")

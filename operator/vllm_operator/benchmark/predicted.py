@@ -36,7 +36,10 @@ def predicted(server: VLLMServer, plan: Plan, load: Load, point: Point) -> Predi
     stated = (workload.shared_prefix_tokens if workload else None) or 0
     known = (expected.prompt_tokens, expected.output_tokens, expected.concurrency, stated)
     if known != asked:
-        expected = _asked_anew(server, plan, asked)
+        facts = ModelFacts(
+            config=plan.model.facts, weight_bytes=plan.model.weight_bytes, source=plan.model.source
+        )
+        expected = asked_anew(server, plan, asked, PlanningInputs(facts, plan.engine.image))
     return None if expected is None else _in_vllms_units(expected, replicas)
 
 
@@ -52,10 +55,13 @@ def _in_vllms_units(expected: Performance, replicas: int) -> Prediction:
     return found
 
 
-def _asked_anew(
-    server: VLLMServer, plan: Plan, asked: tuple[int, int, int, int]
+def asked_anew(
+    server: VLLMServer, plan: Plan, asked: tuple[int, int, int, int], inputs: PlanningInputs
 ) -> Performance | None:
-    place, room, model = plan.placement, plan.capacity, plan.model
+    """What the plan's layout does with requests of so many prompt and output tokens, so many at
+    once, so many tokens of each prompt shared; None where the specification has no such layout any
+    more."""
+    place, room = plan.placement, plan.capacity
     body = server.to_json_object()
     spec = body["spec"]
     prompt, output, concurrency, shared = asked
@@ -87,10 +93,14 @@ def _asked_anew(
         "maxNumBatchedTokens": room.max_num_batched_tokens,
         "gpuMemoryUtilization": plan.memory.utilization,
     }
-    facts = ModelFacts(config=model.facts, weight_bytes=model.weight_bytes, source=model.source)
-    inputs = PlanningInputs(model=facts, default_image=plan.engine.image, max_nodes=place.nodes)
+    given = PlanningInputs(
+        model=inputs.model,
+        default_image=plan.engine.image,
+        max_nodes=place.nodes,
+        measured_gpus=inputs.measured_gpus,
+    )
     try:
-        found = make_plan(VLLMServer.model_validate(body), inputs)
+        found = make_plan(VLLMServer.model_validate(body), given)
     except (VLLMOperatorError, ValueError):
         return None
     same = isinstance(found, Plan) and found.placement.gpus_per_replica == place.gpus_per_replica

@@ -169,6 +169,12 @@ def _speed(speed: Performance) -> Iterator[tuple[str, str]]:
         f"{_per_request(speed)}"
         + ("" if speed.gpu_measured is None else f"; of a GPU measured {speed.gpu_measured}"),
     )
+    if (by := speed.correction) is not None:
+        yield (
+            "corrected",
+            f"throughput by {by.output_tokens_per_second - 1:+.0%} and time between tokens by "
+            f"{by.inter_token_latency - 1:+.0%}: such a server was measured {by.measured_at}",
+        )
     if speed.cached_prompt_tokens is not None:
         yield (
             "shared",

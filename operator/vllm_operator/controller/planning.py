@@ -9,8 +9,10 @@ from typing import Any, Final
 
 from vllm_operator.api.plan import Unplanned
 from vllm_operator.api.v1alpha1 import VLLMServer
+from vllm_operator.benchmark.kept import read as read_results
+from vllm_operator.benchmark.learned import speeds_of
 from vllm_operator.errors import LeaderWorkerSetMissing, NameConflict, TemporaryFailure
-from vllm_operator.hardware.measured import MeasuredGPU, among
+from vllm_operator.hardware.measured import among
 from vllm_operator.lifecycle.learned import same_kind, taken_over
 from vllm_operator.lifecycle.objections import (
     Objection,
@@ -42,6 +44,7 @@ from vllm_operator.sizing.plan.planner import unplanned
 
 from .apply import Applier
 from .inputs import LARGEST_GROUP, InputSource
+from .measured import Measurements
 
 INSTALL_GROUPS: Final = "https://lws.sigs.k8s.io/docs/installation"
 
@@ -71,9 +74,6 @@ class Proposal:
 Calibrations = Callable[[str], tuple[Calibration, ...]]
 """What running engines have measured, by model."""
 
-Hardware = Callable[[], tuple[MeasuredGPU, ...]]
-"""GPU products that were measured."""
-
 
 class Planner:
     """Plans servers from live inputs and compares pinned plans with what a new one would be."""
@@ -83,11 +83,11 @@ class Planner:
         inputs: InputSource,
         applier: Applier,
         calibrations: Calibrations = lambda _: (),
-        hardware: Hardware = tuple,
+        measurements: Measurements | None = None,
     ) -> None:
         self._inputs = inputs
         self._calibrations = calibrations
-        self._hardware = hardware
+        self._measurements = measurements or Measurements()
         self._applier = applier
         self._updates: dict[Key, tuple[str, str | None]] = {}
 
@@ -133,6 +133,7 @@ class Planner:
                 inputs = await self._inputs.resolve(server, standing)
             except TemporaryFailure as failure:
                 return unavailable(failure)
+            await self._learn(server, in_force)
             inputs = self._with_measured(server, inputs)
             inputs = replace(inputs, repairs=learned.repairs, tuned=learned.tuned)
         found = rendered(server, inputs, kept) if kept else planned(server, inputs)
@@ -221,6 +222,18 @@ class Planner:
         self._updates[key] = (mark, message)
         return message
 
+    async def _learn(self, server: VLLMServer, in_force: Pinned | None) -> None:
+        """Take in what benchmarks of the plan in force have measured."""
+        if in_force is None or in_force.plan is None or self._measurements.shelf is None:
+            return
+        kept = await self._inputs.benchmarks(server)
+        if not kept:
+            return
+        measured = server.model_copy(update={"spec": in_force.spec})
+        inputs = PlanningInputs.from_json_object(in_force.inputs)
+        found = speeds_of(measured, in_force.plan, inputs, read_results(kept))
+        await self._measurements.learn(found)
+
     def _with_measured(self, server: VLLMServer, inputs: PlanningInputs) -> PlanningInputs:
         """With what engines measured of the model, and what was measured of its GPUs."""
         gpu = server.spec.gpu
@@ -229,7 +242,8 @@ class Planner:
         return replace(
             inputs,
             calibrations=self._calibrations(server.spec.model.id),
-            measured_gpus=among(self._hardware(), products),
+            measured_gpus=among(self._measurements.gpus(), products),
+            measured_speeds=self._measurements.speeds(server.spec.model.id),
         )
 
     def forget(self, key: Key) -> None:
@@ -251,7 +265,10 @@ class Planner:
         if isinstance(found, Unplanned):
             return plan_difference(before, found)
         as_before = replace(
-            now, calibrations=pinned.calibrations, measured_gpus=pinned.measured_gpus
+            now,
+            calibrations=pinned.calibrations,
+            measured_gpus=pinned.measured_gpus,
+            measured_speeds=pinned.measured_speeds,
         )
         # With the same inputs what differs is only known better, and nothing would run otherwise.
         if found.plan.engine != before.engine or as_before.fingerprint() != pinned.fingerprint():

@@ -89,6 +89,8 @@ class Pictures:
     frame_pairs: int = 0
     """Pairs of frames in the longest video, each as large as the largest image and each counted
     against the longest request; 0 where a video is no larger than an image."""
+    spread: bool = False
+    """Whether each rank encodes items of its own, and all of them gather what comes out."""
     expanded_tokens: int = 0
     """Tokens that vLLM 0.11.0 to 0.12.0 took a video to be, far more than it encodes."""
 

@@ -224,7 +224,8 @@ class Forecasts:
         held, places = self.held(kv_tokens), knobs.cap
         scale = 1.0 if pods is None else self.load.pods / pods
         ranks = self.steps.ranks
-        kind = _Kind(knobs.max_num_batched_tokens, bound=False, graphs=has_graphs(knobs))
+        graphs = has_graphs(knobs, self.server.largest_graph)
+        kind = _Kind(knobs.max_num_batched_tokens, bound=False, graphs=graphs)
 
         def outcome(z: float, bound: bool) -> Outcome:
             here = kind._replace(bound=bound)

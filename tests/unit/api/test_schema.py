@@ -29,6 +29,8 @@ FLOATS = {
     "status.plan.performance.requestsPerSecond": "a rate",
     "status.plan.performance.napkinTokensPerSecond": "a rate",
     "status.plan.performance.outputTokensPerSecondPerRequest": "a rate",
+    "status.plan.performance.correction.interTokenLatency": "a factor on seconds",
+    "status.plan.performance.correction.outputTokensPerSecond": "a factor on a rate",
     "status.plan.performance.bounds.generating.share": "a share of a time",
     "status.plan.performance.bounds.prompts.share": "a share of a time",
     "status.plan.performance.drafts.acceptance": "the ratio above",

@@ -13,6 +13,7 @@ from vllm_operator.models.architecture import architecture_from_config
 from vllm_operator.models.families import FAMILIES
 from vllm_operator.models.shapes import AttentionCache, LatentCache, StateCache
 from vllm_operator.models.towers import towers_of
+from vllm_operator.sizing.asked.features import with_whole_encoder
 from vllm_operator.sizing.memory.kvcache import CacheSettings, cache_layout, state_bytes
 from vllm_operator.sizing.memory.weights import bytes_per_rank
 from vllm_operator.sizing.split.parallelism import Parallelism, illegal_because
@@ -51,6 +52,23 @@ def test_a_rank_holds_what_vllm_builds_or_the_size_is_refused_as_vllm_does(
         found = bytes_per_rank(architecture, split, ELEMENT) - rotary
         # Norms are taken to be whole on every rank, which some are not.
         assert held * 0.9999 <= found <= held * 1.0005
+
+
+@pytest.mark.parametrize(
+    ("config", "size", "held"),
+    [
+        pytest.param(one.config, size, held, id=f"{one}-{size}")
+        for one in RELEASED
+        for size, held in (one.spread or {}).items()
+    ],
+)
+def test_a_rank_holds_the_whole_encoder_that_vllm_builds_where_it_is_told_so(
+    config: dict[str, Any], size: int, held: int
+):
+    architecture = with_whole_encoder(architecture_from_config(config), Version((0, 32, 0)))
+    rotary = architecture.rotary_elements * ELEMENT
+    found = bytes_per_rank(architecture, Parallelism(tensor=size), ELEMENT) - rotary
+    assert found == pytest.approx(held, rel=1e-6)
 
 
 def test_every_family_but_five_has_a_model_that_it_is_held_against():

@@ -23,6 +23,7 @@ from vllm_operator.models.facts import ModelFacts
 from vllm_operator.sizing.memory.calibration import Calibration
 from vllm_operator.sizing.memory.online_quantization import quantized_online
 from vllm_operator.sizing.memory.weights import checkpoint_bytes
+from vllm_operator.sizing.performance.learned import MeasuredSpeed
 from vllm_operator.sizing.split.divisions import Pins
 from vllm_operator.sizing.split.stages import illegal_stages_because
 
@@ -84,6 +85,8 @@ class Asked:
     """What running engines of this model have measured."""
     measured_gpus: tuple[MeasuredGPU, ...] = ()
     """GPU products that were measured, in place of their datasheets."""
+    measured_speeds: tuple[MeasuredSpeed, ...] = ()
+    """How fast servers of this model were measured to be."""
     prices: Prices = NO_PRICES
     """What an hour of a GPU costs, as far as it is said."""
     tuned: Tuned = UNTUNED
@@ -189,6 +192,7 @@ def read_specification(
         repairs=inputs.repairs,
         calibrations=inputs.calibrations,
         measured_gpus=inputs.measured_gpus,
+        measured_speeds=inputs.measured_speeds,
         prices=inputs.prices,
         tuned=inputs.tuned or UNTUNED,
     )

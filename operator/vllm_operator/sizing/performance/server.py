@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
+from vllm_operator.engine.graphs import largest_graph
 from vllm_operator.engine.tables import does
 from vllm_operator.engine.versions import Version
 from vllm_operator.hardware.performance import GPUPerformance
@@ -20,7 +21,7 @@ from .coefficients import Coefficients, coefficients
 from .drafting import Drafted, Drafting
 from .lengths import running_out_alone, share_among_prompts, waiting_in_waves
 from .multipliers import Multipliers, scaled
-from .step import Times, largest_graph, times_of
+from .step import Times, times_of
 from .work import Work
 
 ENDING: Final = 0.5
@@ -39,6 +40,8 @@ class Server:
     found: Coefficients
     limits: Limits
     bandwidth: float
+    largest_graph: int
+    """Tokens of the largest CUDA graph, where ``--max-num-seqs`` asks for as many."""
     drafting: Drafting | None = None
     """How tokens are drafted; None where each step makes one token of a request."""
 
@@ -338,6 +341,7 @@ def server(
     alone = work.split.pipeline == 1
     ahead = does("schedules-ahead" if alone else "schedules-ahead-in-pipelines", version)
     ahead = ahead if async_scheduling is None else async_scheduling
+    largest = largest_graph(version, gpu.compute_capability)
     sequences = float(max_num_seqs)
     bound = kv_concurrency is not None and kv_concurrency < sequences
     if kv_concurrency is not None:
@@ -355,10 +359,11 @@ def server(
             nodes=nodes,
             eager=enforce_eager,
             ahead=ahead,
-            captured=min(largest_graph(gpu), captured),
+            captured=min(largest, captured),
         ),
         found=found,
         limits=Limits(max_num_batched_tokens, sequences, bound),
         bandwidth=gpu.memory_bandwidth,
+        largest_graph=largest,
         drafting=drafting,
     )

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
+from vllm_operator.engine.graphs import LARGEST
 from vllm_operator.hardware.performance import GPUPerformance
 
 from .attention import Attention
@@ -18,9 +19,6 @@ from .coefficients import Coefficients
 from .links import Links
 from .work import ACTIVATION_BYTES, Multiplication, Stage, Work
 
-LARGEST_GRAPH: Final = 512
-"""Tokens of the largest CUDA graph, where ``--max-num-seqs`` asks for as many (vllm 0.33.0
-``config/vllm.py``, ``_set_cudagraph_sizes``)."""
 HANDED_OVER: Final = 2
 """Tensors of the hidden size that a stage hands to the next: hidden states and residual
 (``make_empty_intermediate_tensors_factory`` of vllm 0.33.0 ``model_executor/models``)."""
@@ -195,7 +193,7 @@ def times_of(
     nodes: int = 1,
     eager: bool = False,
     ahead: bool = True,
-    captured: int = LARGEST_GRAPH,
+    captured: int = LARGEST,
 ) -> Times:
     """The times of a step's parts on ``gpu``, for a server that is spread over ``nodes`` nodes.
 
@@ -229,12 +227,6 @@ def times_of(
         asynchronous=ahead,
         ranks=work.split.data if work.lockstep else 1,
     )
-
-
-def largest_graph(gpu: GPUPerformance) -> int:
-    """Tokens of the largest CUDA graph that vLLM captures on a GPU: twice as many on data-centre
-    Blackwell (vllm 0.33.0 ``config/vllm.py``, ``_set_cudagraph_sizes``)."""
-    return LARGEST_GRAPH * (2 if gpu.generation == "blackwell" and gpu.link == "nvlink" else 1)
 
 
 def _host_seconds(work: Work, found: Coefficients) -> float:

@@ -12,6 +12,7 @@ from vllm_operator.api.plan import (
     Performance,
     PerformanceRanges,
     Range,
+    SpeedCorrection,
     StepBound,
     StepBounds,
 )
@@ -21,9 +22,11 @@ from vllm_operator.sizing.layout.money import per_hour, per_million_tokens
 from vllm_operator.sizing.layout.prefixes import prefixes_of, shared_blocks
 from vllm_operator.sizing.layout.search import Layout
 from vllm_operator.sizing.layout.speed import cached_of, measured_gpu, performance_of, served
+from vllm_operator.sizing.memory.calibration import engine_digest
 from vllm_operator.sizing.performance.batch import PerformanceEstimate
 from vllm_operator.sizing.performance.bounds import Bound, bounds_of
 from vllm_operator.sizing.performance.intervals import Figure, interval, kind_of, was_measured
+from vllm_operator.sizing.performance.learned import Kind, Load, correction
 from vllm_operator.sizing.performance.server import Server
 
 ROUNDS: Final = 7
@@ -72,6 +75,8 @@ def expected_performance(asked: Asked, layout: Layout, ledger: MemoryLedger) -> 
     server, found = expected.with_drafts(load.draft_acceptance)
     drafts = _drafts(expected, found)
     measured = measured_gpu(asked, layout)
+    by = _correction(asked, layout, Load(prompt, output, concurrency))
+    found = found if by is None else _corrected(found, by)
     return Performance(
         prompt_tokens=prompt,
         cached_prompt_tokens=expected.cached if load.shared_tokens else None,
@@ -87,6 +92,39 @@ def expected_performance(asked: Asked, layout: Layout, ledger: MemoryLedger) -> 
         ranges=None if server.drafting is not None else _ranges(asked, layout, gpu, found),
         bounds=_bounds(expected, server, found),
         drafts=drafts,
+        correction=by,
+    )
+
+
+def _correction(asked: Asked, layout: Layout, load: Load) -> SpeedCorrection | None:
+    """What a measured server of the kind corrects the figures by; none shared a prefix."""
+    split = layout.parallelism
+    kind = Kind(
+        model=asked.spec.model.id,
+        version=str(asked.version),
+        gpu=layout.gpu.offer.product,
+        engine=engine_digest(asked.engine),
+        tensor=split.tensor,
+        pipeline=split.pipeline,
+        data=split.data,
+    )
+    found = None if asked.load.shared_tokens else correction(asked.measured_speeds, kind, load)
+    if found is None:
+        return None
+    return SpeedCorrection(
+        measured_at=found.at,
+        inter_token_latency=_rounded(found.between),
+        output_tokens_per_second=_rounded(found.throughput),
+    )
+
+
+def _corrected(found: PerformanceEstimate, by: SpeedCorrection) -> PerformanceEstimate:
+    more = by.output_tokens_per_second
+    return replace(
+        found,
+        inter_token_latency=found.inter_token_latency * by.inter_token_latency,
+        output_tokens_per_second=found.output_tokens_per_second * more,
+        requests_per_second=found.requests_per_second * more,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from vllm_operator.api.v1alpha1 import VLLMServer
+from vllm_operator.engine.graphs import largest_graph
 from vllm_operator.sizing.asked.gpu_candidates import gpu_candidates
 from vllm_operator.sizing.asked.inputs import PlanningInputs
 from vllm_operator.sizing.asked.specification import read_specification
@@ -22,8 +23,8 @@ class Described:
 
     at: Callable[[int, int], Server]
     """With so many sequences at once and so many tokens in a step, of one engine."""
-    blackwell: bool
-    """Whether vLLM captures graphs of twice as many sequences there."""
+    largest_graph: int
+    """Tokens of the largest CUDA graph that vLLM captures there by itself."""
     safe_utilization: float
     """The largest that leaves room for what the profiling run does not count."""
 
@@ -66,4 +67,5 @@ def described(spec: VLLMServer, inputs: PlanningInputs) -> Described | None:
             enforce_eager=not asked.captures_graphs,
         )
 
-    return Described(at, gpu.generation == "blackwell", layout.safe_utilization)
+    largest = largest_graph(asked.version, gpu.compute_capability)
+    return Described(at, largest, layout.safe_utilization)
