@@ -46,6 +46,8 @@ OTHER: dict[str, tuple[Any, dict[str, Any]]] = {
     "defaults.pod.annotations": ({"a": "b"}, {}),
     "defaults.pod.volumes": ([{"name": "a", "emptyDir": {}}], {}),
     "defaults.pod.volumeMounts": ([{"name": "a", "mountPath": "/a"}], {}),
+    "prices.currency": ("EUR", {"prices": {"perGPUHour": {"NVIDIA-L4": 0.71}}}),
+    "prices.perGPUHour": ({"NVIDIA-L4": 0.71}, {}),
     "resyncSeconds": (60, {}),
     "hostPathPrefixes": (["/mnt/models"], {}),
     "openshift": (True, {}),

@@ -276,6 +276,21 @@ class PrefixCaching(ResourceModel):
     reason: str = required("Why.", max_length=512)
 
 
+class Cost(ResourceModel):
+    """What one replica costs, by the prices that the operator was given."""
+
+    currency: str = required("Currency of the prices.", max_length=16)
+    gpu_hour: float = required("Price of an hour of one GPU.")
+    hour: float = required("Price of an hour of all GPUs of one replica.")
+    million_output_tokens: float | None = field(
+        "Price of a million output tokens at the expected load; none where nothing is known of the "
+        "GPU's speed."
+    )
+    million_tokens: float | None = field(
+        "Price of a million tokens of prompts and outputs together, at that load."
+    )
+
+
 class PlannedStorage(ResourceModel):
     """Where the weights lie or are cached."""
 
@@ -391,6 +406,7 @@ class Plan(_Outcome):
     performance: Performance | None = field(
         "Expected performance of one replica; none where nothing is known of the GPU."
     )
+    cost: Cost | None = field("What one replica costs; none where no price of the GPU is given.")
     prefix_caching: PrefixCaching | None = field(
         "Whether prefixes are cached; none for pooling models, and in plans that an older operator "
         "made."
