@@ -318,6 +318,19 @@ async def test_a_first_plan_whose_engine_cannot_start_is_repaired_and_pinned_ane
     assert command[command.index("--max-model-len") + 1] == "19456"
 
 
+async def test_what_stopped_the_plan_before_is_not_told_of_the_one_that_an_edit_asks_for() -> None:
+    world = World()
+    await world.visit()
+    world.memory.logs = PASSES
+    world.pod("first", **CRASHED)
+    world.deployment(replicas=1, updatedReplicas=1, readyReplicas=0)
+    await world.visit()
+    assert world.condition("Progressing")[1] == "ModelAccessDenied"
+    world.edit(engine={"maxNumSeqs": 8})
+    await world.visit()
+    assert world.condition("Progressing")[1] != "ModelAccessDenied"
+
+
 async def test_a_first_plan_that_cannot_be_repaired_is_no_longer_started_after_its_second_end() -> (
     None
 ):
