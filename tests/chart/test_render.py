@@ -404,11 +404,13 @@ def test_an_unknown_value_is_refused_at_every_level() -> None:
             "mode",
         ),
         (
+            {"defaults": {"model": {"storage": {"ephemeral": {"storageClassName": "A B"}}}}},
+            "storageClassName",
+        ),
+        (
             {
                 "defaults": {
-                    "model": {
-                        "storage": {"hostPath": {"path": "/a"}, "emptyDir": {"sizeLimit": "1Gi"}}
-                    }
+                    "model": {"storage": {"ephemeral": {}, "emptyDir": {"sizeLimit": "1Gi"}}}
                 }
             },
             "storage",

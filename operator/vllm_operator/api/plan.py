@@ -294,11 +294,12 @@ class Cost(ResourceModel):
 class PlannedStorage(ResourceModel):
     """Where the weights lie or are cached."""
 
-    kind: Literal["EmptyDir", "PersistentVolumeClaim", "HostPath", "Image"] = required(
+    kind: Literal["EmptyDir", "PersistentVolumeClaim", "HostPath", "Image", "Ephemeral"] = required(
         "Kind of the volume."
     )
     source: str | None = field(
-        "Name of the claim, folder of the node, or reference of the image.", max_length=1024
+        "Name of the claim or of the storage class, folder of the node, or reference of the image.",
+        max_length=1024,
     )
     mode: Literal["Cache", "Model"] = required(
         "Cache: filled by the first start. Model: the checkpoint lies there."
@@ -313,6 +314,9 @@ class PlannedStorage(ResourceModel):
     disk_bytes: int | None = field(
         "Bytes of the node's disk that each pod asks for (ephemeral-storage): the weights that it "
         "downloads into an emptyDir, and caches. None where they lie on another volume."
+    )
+    volume_bytes: int | None = field(
+        "Bytes of the volume of its own that each pod gets from a storage class. None for others."
     )
     buffer_bytes: int | None = field(
         "Bytes of its memory that each pod asks for besides, for weights on their way through "

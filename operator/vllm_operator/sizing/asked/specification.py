@@ -242,12 +242,13 @@ def _environment_problems(spec: VLLMServerSpec) -> Iterator[PlanningError]:
     variables, volume = (spec.engine or Engine()).env or [], volume_of(spec)
     seen: set[str] = set()
     offline = offline_variable(variables)
-    if offline is not None and volume.kind == "EmptyDir" and spec.model.is_repository:
+    begins_empty = {"EmptyDir": "emptyDir", "Ephemeral": "volume of the pod's own"}
+    if offline is not None and volume.kind in begins_empty and spec.model.is_repository:
         yield IllegalPin(
             f"spec.engine.env[{offline.name}]",
-            f"is {offline.value}, and the emptyDir in which the engine looks for the model is "
-            "empty at the start of every pod; remove it, or name in spec.model.storage a "
-            "persistentVolumeClaim or hostPath that holds the model",
+            f"is {offline.value}, and the {begins_empty[volume.kind]} in which the engine looks "
+            "for the model is empty at the start of every pod; remove it, or name in "
+            "spec.model.storage a persistentVolumeClaim or hostPath that holds the model",
         )
     for variable in variables:
         field = f"spec.engine.env[{variable.name}]"
