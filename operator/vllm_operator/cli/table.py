@@ -83,7 +83,7 @@ def _advice(plan: Plan) -> Iterator[RenderableType]:
     """What the user may want to change."""
     if not plan.advice:
         return
-    table = _table("field", "what it would bring")
+    table = table_of("field", "what it would bring")
     for one in plan.advice:
         table.add_row(Text(one.field), Text(one.message))
     yield _heading("Not done unasked")
