@@ -86,6 +86,7 @@ MATRIX: dict[str, dict[str, Any]] = {
             },
         }
     },
+    "prices": {"prices": {"currency": "EUR", "perGPUHour": {"NVIDIA-L4": 0.71, "H100": 3}}},
     "inference pools": {"inferencePools": {"enabled": True}},
     "the platform chooses the user": {"securityContext": {"runAsUser": None, "runAsGroup": None}},
     "hub token": {

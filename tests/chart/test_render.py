@@ -46,6 +46,8 @@ OTHER: dict[str, tuple[Any, dict[str, Any]]] = {
     "defaults.pod.annotations": ({"a": "b"}, {}),
     "defaults.pod.volumes": ([{"name": "a", "emptyDir": {}}], {}),
     "defaults.pod.volumeMounts": ([{"name": "a", "mountPath": "/a"}], {}),
+    "prices.currency": ("EUR", {"prices": {"perGPUHour": {"NVIDIA-L4": 0.71}}}),
+    "prices.perGPUHour": ({"NVIDIA-L4": 0.71}, {}),
     "resyncSeconds": (60, {}),
     "hostPathPrefixes": (["/mnt/models"], {}),
     "openshift": (True, {}),
@@ -402,11 +404,13 @@ def test_an_unknown_value_is_refused_at_every_level() -> None:
             "mode",
         ),
         (
+            {"defaults": {"model": {"storage": {"ephemeral": {"storageClassName": "A B"}}}}},
+            "storageClassName",
+        ),
+        (
             {
                 "defaults": {
-                    "model": {
-                        "storage": {"hostPath": {"path": "/a"}, "emptyDir": {"sizeLimit": "1Gi"}}
-                    }
+                    "model": {"storage": {"ephemeral": {}, "emptyDir": {"sizeLimit": "1Gi"}}}
                 }
             },
             "storage",

@@ -17,6 +17,7 @@ from vllm_operator.api.v1alpha1 import VLLMServerSpec
 from vllm_operator.errors import ModelAccessDenied
 from vllm_operator.hardware.measured import MeasuredGPU
 from vllm_operator.hardware.nodes import GPUOffer
+from vllm_operator.hardware.prices import Prices
 from vllm_operator.lifecycle.revisions import Abandoned
 from vllm_operator.models.facts import ModelFacts
 from vllm_operator.sizing.asked.defaults import Defaults
@@ -96,6 +97,7 @@ INPUTS = PlanningInputs(
     tuned=TUNED,
     measured_gpus=(MEASURED,),
     measured_speeds=(SPEED,),
+    prices=Prices("EUR", (("H100", 3.0), ("NVIDIA-L4", 0.71))),
 )
 ABANDONED = Abandoned(
     spec=VLLMServerSpec.model_validate({"model": {"id": "a/b"}}),

@@ -10,6 +10,7 @@ line of standard output: a JSON list with an object for each config, which has b
 size the bytes of the rank's parameters, null where vLLM refuses the size.
 """
 
+import copy
 import importlib.abc
 import importlib.machinery
 import importlib.util
@@ -31,6 +32,12 @@ import torch  # type: ignore[import-not-found]
 from vllm.config import set_current_vllm_config  # type: ignore[import-not-found]
 from vllm.distributed import parallel_state  # type: ignore[import-not-found]
 from vllm.engine.arg_utils import EngineArgs  # type: ignore[import-not-found]
+from vllm.model_executor.layers.fused_moe import (  # type: ignore[import-not-found]
+    unquantized_fused_moe_method as moe_method,
+)
+from vllm.model_executor.layers.fused_moe.activation import (  # type: ignore[import-not-found]
+    MoEActivation,
+)
 from vllm.model_executor.model_loader.utils import (  # type: ignore[import-not-found]
     initialize_model,
 )
@@ -81,12 +88,34 @@ class _Missing(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 if importlib.util.find_spec("torchvision") is None:
     sys.meta_path.append(_Missing())
 
+SELECT = moe_method.select_unquantized_moe_backend
+
+
+def select_backend(moe_config: Any) -> Any:
+    """A kernel for experts, as if they had the usual activation: others change no shape, and CPUs
+    have no kernel for some."""
+    usual = copy.copy(moe_config)
+    usual.activation = MoEActivation.SILU
+    return SELECT(usual)
+
+
+moe_method.select_unquantized_moe_backend = select_backend
+
+# What models run beside each other on a GPU; no layer is made of it.
+torch.cuda.Stream = torch.cuda.Event = _Anything("Unused", (), {})
+
 REMOTE = {
     "internlm2", "internlm3", "exaone", "minicpm", "bailing_moe", "bailing_moe_v2", "mimo",
-    "deepseek",
+    "deepseek", "solar", "orion", "step1", "telechat", "teleflm", "plamo3", "pangu", "param2moe",
+    "sarvam_moe", "sarvam_mla", "AXK1",
 }  # fmt: skip
 """Types whose config class lies in the models' own repositories: one that holds what the config
 says stands for it."""
+NAMES = {
+    "exaone": {"num_hidden_layers": "num_layers"},
+    "telechat": {"num_hidden_layers": "n_layer", "num_attention_heads": "n_head"},
+}
+"""What the classes of some of them call a fact otherwise."""
 STUB = """
 from transformers import PretrainedConfig
 
@@ -103,8 +132,8 @@ def write(config: dict[str, Any], place: Path) -> None:
     """A model's folder without weights and tokenizer."""
     kind = config["model_type"]
     if kind in REMOTE:
-        names = {"num_hidden_layers": "num_layers"} if kind == "exaone" else {}
-        apart = {"model_type", "architectures", "torch_dtype", "num_layers"}
+        names = NAMES.get(kind, {})
+        apart = {"model_type", "architectures", "torch_dtype", *names.values()}
         facts = [f"    {name} = {value!r}" for name, value in config.items() if name not in apart]
         stub = STUB.format(model_type=kind, names=names, facts="\n".join(facts))
         (place / "configuration_stub.py").write_text(stub)

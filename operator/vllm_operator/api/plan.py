@@ -276,14 +276,30 @@ class PrefixCaching(ResourceModel):
     reason: str = required("Why.", max_length=512)
 
 
+class Cost(ResourceModel):
+    """What one replica costs, by the prices that the operator was given."""
+
+    currency: str = required("Currency of the prices.", max_length=16)
+    gpu_hour: float = required("Price of an hour of one GPU.")
+    hour: float = required("Price of an hour of all GPUs of one replica.")
+    million_output_tokens: float | None = field(
+        "Price of a million output tokens at the expected load; none where nothing is known of the "
+        "GPU's speed."
+    )
+    million_tokens: float | None = field(
+        "Price of a million tokens of prompts and outputs together, at that load."
+    )
+
+
 class PlannedStorage(ResourceModel):
     """Where the weights lie or are cached."""
 
-    kind: Literal["EmptyDir", "PersistentVolumeClaim", "HostPath", "Image"] = required(
+    kind: Literal["EmptyDir", "PersistentVolumeClaim", "HostPath", "Image", "Ephemeral"] = required(
         "Kind of the volume."
     )
     source: str | None = field(
-        "Name of the claim, folder of the node, or reference of the image.", max_length=1024
+        "Name of the claim or of the storage class, folder of the node, or reference of the image.",
+        max_length=1024,
     )
     mode: Literal["Cache", "Model"] = required(
         "Cache: filled by the first start. Model: the checkpoint lies there."
@@ -298,6 +314,9 @@ class PlannedStorage(ResourceModel):
     disk_bytes: int | None = field(
         "Bytes of the node's disk that each pod asks for (ephemeral-storage): the weights that it "
         "downloads into an emptyDir, and caches. None where they lie on another volume."
+    )
+    volume_bytes: int | None = field(
+        "Bytes of the volume of its own that each pod gets from a storage class. None for others."
     )
     buffer_bytes: int | None = field(
         "Bytes of its memory that each pod asks for besides, for weights on their way through "
@@ -387,6 +406,7 @@ class Plan(_Outcome):
     performance: Performance | None = field(
         "Expected performance of one replica; none where nothing is known of the GPU."
     )
+    cost: Cost | None = field("What one replica costs; none where no price of the GPU is given.")
     prefix_caching: PrefixCaching | None = field(
         "Whether prefixes are cached; none for pooling models, and in plans that an older operator "
         "made."

@@ -138,7 +138,7 @@ def job(
         "securityContext": _who(pod),
         "affinity": _affinity(server, plan),
         "containers": [container],
-        "volumes": [one for one in pod.get("volumes") or [] if one["name"] in used],
+        "volumes": [_volume(one) for one in pod.get("volumes") or [] if one["name"] in used],
     }
     for field in ("serviceAccountName", "imagePullSecrets", "tolerations"):
         if pod.get(field):
@@ -210,6 +210,12 @@ def _mounts(pod: Mapping[str, Any], engine: Mapping[str, Any]) -> Iterator[Objec
         small = any(source in volumes.get(name, {}) for source in SMALL_SOURCES)
         if name in own or small:
             yield dict(mount)
+
+
+def _volume(given: Object) -> Object:
+    """A volume of the server's pods. Of one that each pod has of its own the Job gets none: it
+    needs a tokenizer, and no room for weights."""
+    return {"name": given["name"], "emptyDir": {}} if "ephemeral" in given else given
 
 
 def _refuse_single_pod(plan: Plan) -> None:

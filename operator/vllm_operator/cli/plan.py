@@ -22,6 +22,7 @@ from vllm_operator.engine.versions import DEFAULT_IMAGE
 from vllm_operator.errors import InputError, PlanningError, TemporaryFailure, UnknownModel
 from vllm_operator.hardware import nodes as node_inventory
 from vllm_operator.hardware.measured import MeasuredGPU
+from vllm_operator.hardware.prices import NO_PRICES, Prices
 from vllm_operator.manifests.planned import Planned, planned
 from vllm_operator.models import catalogue
 from vllm_operator.models.facts import ModelFacts, facts_from_json
@@ -35,6 +36,7 @@ from .documents import (
     read_measured_gpus,
     read_nodes,
     read_platform_defaults,
+    read_price_list,
 )
 from .table import show_plans
 
@@ -63,6 +65,8 @@ class Surroundings:
     """What the platform gives to servers that do not say it themselves."""
     measured_gpus: tuple[MeasuredGPU, ...] = ()
     """GPU products that were measured."""
+    prices: Prices = NO_PRICES
+    """What an hour of a GPU costs."""
 
 
 def plan_manifests(manifests: Manifests, around: Surroundings) -> list[Planned | Unplanned]:
@@ -79,6 +83,7 @@ def surroundings(
     identity: Identity = "Fixed",
     defaults: str | None = None,
     measured: str | None = None,
+    prices: str | None = None,
 ) -> Surroundings:
     """The options of the command line, read; raises ``InputError``."""
     found = read_nodes(nodes) if nodes is not None else []
@@ -94,6 +99,7 @@ def surroundings(
         identity=identity,
         defaults=NO_DEFAULTS if defaults is None else read_platform_defaults(defaults),
         measured_gpus=() if measured is None else read_measured_gpus(measured),
+        prices=NO_PRICES if prices is None else read_price_list(prices),
     )
 
 
@@ -124,6 +130,7 @@ def _planned(
         identity=around.identity,
         defaults=around.defaults,
         measured_gpus=around.measured_gpus,
+        prices=around.prices,
     )
     try:
         return planned(server, inputs)
@@ -207,12 +214,12 @@ def _refused(manifest: Mapping[str, Any], problems: Sequence[Problem]) -> Unplan
 def planned_or_exit(
     filename: str, nodes: str | None, gpu: str | None, gpus_per_node: int | None, offline: bool,
     max_nodes: int, identity: Identity = "Fixed", defaults: str | None = None,
-    measured: str | None = None,
+    measured: str | None = None, prices: str | None = None,
 ) -> list[Planned | Unplanned]:  # fmt: skip
     """What becomes of each server of a manifest; ends the process where the input is unreadable."""
     try:
         around = surroundings(
-            nodes, gpu, gpus_per_node, offline, max_nodes, identity, defaults, measured
+            nodes, gpu, gpus_per_node, offline, max_nodes, identity, defaults, measured, prices
         )
         return plan_manifests(read_manifests(filename), around)
     except InputError as problem:
@@ -272,6 +279,11 @@ def exit_status(plans: Sequence[Planned | Unplanned]) -> int:
     metavar="FILE",
     help="GPUs that were measured, as `vllm-operator calibrate -o json` prints them.",
 )
+@click.option(
+    "--prices",
+    metavar="FILE",
+    help="What an hour of each GPU costs: the chart's values, or their prices.",
+)
 @click.option("--offline", is_flag=True, help="Do not ask the Hugging Face Hub.")
 def plan_command(
     filename: str,
@@ -282,6 +294,7 @@ def plan_command(
     max_nodes: int,
     defaults: str | None,
     measured: str | None,
+    prices: str | None,
     offline: bool,
 ) -> None:
     """Show what the operator would do with a manifest, and why.
@@ -297,6 +310,7 @@ def plan_command(
         max_nodes,
         defaults=defaults,
         measured=measured,
+        prices=prices,
     )
     plans = [one.plan if isinstance(one, Planned) else one for one in found]
     if output == "table":

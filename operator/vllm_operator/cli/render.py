@@ -65,6 +65,11 @@ TARGETS: Final = (KUBERNETES, *get_args(Target))
     metavar="FILE",
     help="GPUs that were measured, as `vllm-operator calibrate -o json` prints them.",
 )
+@click.option(
+    "--prices",
+    metavar="FILE",
+    help="What an hour of each GPU costs, by which the profile Cost chooses.",
+)
 @click.option("--offline", is_flag=True, help="Do not ask the Hugging Face Hub.")
 def render_command(
     filename: str,
@@ -77,6 +82,7 @@ def render_command(
     pod_identity: Identity | None,
     defaults: str | None,
     measured: str | None,
+    prices: str | None,
     offline: bool,
 ) -> None:
     """Print the objects that the operator would apply, as YAML, or the same for another target.
@@ -93,7 +99,16 @@ def render_command(
         raise click.UsageError("--devices: in Kubernetes the device plugin chooses; leave it out")
     identity = pod_identity or ("Fixed" if target == KUBERNETES else "Platform")
     every = planned_or_exit(
-        filename, nodes, gpu, gpus_per_node, offline, PLANNED_NODES, identity, defaults, measured
+        filename,
+        nodes,
+        gpu,
+        gpus_per_node,
+        offline,
+        PLANNED_NODES,
+        identity,
+        defaults,
+        measured,
+        prices,
     )
     found = _of(server, every)
     if target == KUBERNETES:

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vllm_operator.api.plan import (
+    Cost,
     Drafts,
     MemoryLedger,
     Performance,
@@ -126,6 +127,8 @@ def plan_facts(plan: Plan) -> Iterator[tuple[str, str]]:
         yield "prefixes", f"{cached}: {prefixes.reason}"
     if plan.performance is not None:
         yield from _speed(plan.performance)
+    if plan.cost is not None:
+        yield "cost", _cost(plan.cost)
     placed = "://" in plan.model.id or plan.model.id.startswith("/")
     if plan.storage.disk_bytes is not None:
         yield (
@@ -133,6 +136,13 @@ def plan_facts(plan: Plan) -> Iterator[tuple[str, str]]:
             f"{plan.storage.disk_bytes / GIBIBYTE:.0f} GiB of the node's: "
             + ("caches" if placed else "each pod downloads the weights"),
         )
+    if plan.storage.volume_bytes is not None:
+        made = (
+            f"from storage class {plan.storage.source}"
+            if plan.storage.source
+            else "from the default storage class"
+        )
+        yield "volume", f"{plan.storage.volume_bytes / GIBIBYTE:.0f} GiB for each pod, {made}"
     if plan.storage.buffer_bytes is not None:
         held = plan.storage.buffer_bytes / GIBIBYTE
         yield "streaming", f"{held:.0f} GiB of the node's memory besides: buffers for the weights"
@@ -186,6 +196,16 @@ def _speed(speed: Performance) -> Iterator[tuple[str, str]]:
         "on a napkin",
         f"at most {speed.napkin_tokens_per_second:,.0f} tokens a second for a request alone: "
         "memory bandwidth over the bytes read for a token",
+    )
+
+
+def _cost(cost: Cost) -> str:
+    hour = f"{cost.hour:g} {cost.currency} an hour ({cost.gpu_hour:g} a GPU)"
+    if cost.million_output_tokens is None:
+        return hour
+    return (
+        f"{hour}: {cost.million_output_tokens:g} for a million output tokens at that load, "
+        f"{cost.million_tokens:g} for a million of prompts and outputs together"
     )
 
 

@@ -146,6 +146,7 @@ class InputSource:
             host_path_prefixes=self._settings.host_path_prefixes,
             identity=self._settings.pod_identity,
             defaults=self._settings.defaults,
+            prices=self._settings.prices,
         )
 
     async def _claim(self, server: VLLMServer) -> ClaimFacts | None:

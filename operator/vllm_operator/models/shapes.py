@@ -158,8 +158,12 @@ class Architecture:
     """Matrices outside the decoder: vision and audio towers, projectors, per-layer embeddings."""
     outside_norms: int = 0
     """Replicated elements outside the decoder."""
+    encoder_heads: int = 0
+    """Heads of an encoder that tensor-parallel ranks divide, and must divide evenly; 0 without."""
     indexed_tokens: int = 0
     """Tokens that sparse attention chooses for each query (``index_topk``), 0 without."""
+    kept_states: int = 0
+    """Hidden states of earlier layers that a forward pass keeps beside the current one."""
     draft: tuple[Layer, ...] = ()
     """Multi-token-prediction layers that the checkpoint carries; loaded only to speculate."""
     draft_extra: tuple[Matrix, ...] = ()

@@ -27,6 +27,7 @@ from vllm_operator.controller.calibrate import (
 from vllm_operator.controller.client import Client
 from vllm_operator.controller.metrics import Metrics
 from vllm_operator.controller.settings import OperatorSettings
+from vllm_operator.controller.shelf import Shelf
 from vllm_operator.errors import ApiError, TemporaryFailure
 from vllm_operator.lifecycle.kinds import CONFIG_MAPS
 from vllm_operator.lifecycle.records import Key, PodRecord
@@ -419,3 +420,11 @@ async def test_an_engine_sends_the_operator_nowhere_else(monkeypatch: pytest.Mon
         lambda: web.Response(status=302, headers=elsewhere, text="moved"), monkeypatch
     )
     assert answer == "moved"
+
+
+@pytest.mark.parametrize("there", [True, False])
+async def test_what_is_kept_is_text_and_what_is_forgotten_is_gone(there: bool) -> None:
+    kept = ConfigMaps({"old": "1", "stays": "2"} if there else None)
+    shelf = Shelf(cast(Client, kept), "default", Metrics())
+    await shelf.write({"new": "3", "old": None} if there else {"new": "3", "never": None})
+    assert kept.data == ({"stays": "2", "new": "3"} if there else {"new": "3"})

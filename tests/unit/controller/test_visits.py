@@ -581,6 +581,26 @@ async def test_a_status_that_could_not_be_written_leaves_one_event_of_its_step()
     assert world.events() == ["Planned"]
 
 
+@pytest.mark.parametrize(
+    ("code", "reason", "raised"),
+    [
+        (404, "NotFound", Stale),
+        (409, "Conflict", Stale),
+        (403, "Forbidden", ApiError),
+        (422, "Invalid", ApiError),
+        (500, "InternalError", ApiError),
+    ],
+)
+async def test_a_status_of_a_server_that_changed_or_went_is_stale_and_no_other_refusal_is(
+    code: int, reason: str, raised: type[Exception]
+) -> None:
+    world = World()
+    world.memory.refuses["apply status", "vllmservers"] = ApiError(code, reason, "no")
+    with pytest.raises(raised) as found:
+        await world.visit()
+    assert type(found.value) is raised
+
+
 async def test_a_visit_ends_where_nothing_can_be_made_because_the_namespace_goes() -> None:
     world = World()
     going = NamespaceTerminating(403, "Forbidden", "because it is being terminated")

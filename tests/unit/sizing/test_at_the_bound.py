@@ -193,3 +193,23 @@ def test_a_stage_keeps_something_where_any_of_its_layers_does(
         assert why is None
     else:
         assert why == f"of {pipeline} pipeline stages, the one of layers {layers} keeps no KV cache"
+
+
+@pytest.mark.parametrize(
+    ("longest", "prompt", "output"),
+    [
+        (200, 100, 100),
+        (511, 256, 255),
+        (512, 256, 256),
+        (700, 444, 256),
+        (1279, 1023, 256),
+        (1280, 1024, 256),
+        (4096, 1024, 256),
+    ],
+)
+def test_the_request_whose_speed_is_told_is_no_longer_than_the_server_takes(
+    longest: int, prompt: int, output: int
+) -> None:
+    told = plan_of(LLAMA_8B, engine={"maxModelLen": longest}).performance
+    assert told is not None
+    assert (told.prompt_tokens, told.output_tokens) == (prompt, output)

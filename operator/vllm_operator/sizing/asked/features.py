@@ -107,15 +107,17 @@ def read_features(
 
 @lru_cache(maxsize=256)
 def without_pictures(architecture: Architecture) -> Architecture:
-    """The model as it is profiled where no request may carry a picture.
+    """The model as it is profiled where no request may carry a picture, nor its encoder be made.
 
-    One with deepstack features stays as it is: their buffer is taken all the same (0.33.0
+    One with deepstack features is profiled as it is: their buffer is taken all the same (0.33.0
     ``models/qwen3_vl.py``).
     """
     pictures = architecture.pictures
-    if pictures is None or pictures.output != architecture.hidden_size:
+    if pictures is not None and pictures.output == architecture.hidden_size:
+        pictures = None
+    elif not architecture.encoder_heads:
         return architecture
-    return replace(architecture, pictures=None)
+    return replace(architecture, pictures=pictures, encoder_heads=0)
 
 
 @lru_cache(maxsize=256)
@@ -138,7 +140,7 @@ def with_whole_encoder(architecture: Architecture, version: Version) -> Architec
         for one in architecture.outside
     )
     pictures = architecture.pictures and replace(architecture.pictures, spread=True)
-    return replace(architecture, outside=outside, pictures=pictures)
+    return replace(architecture, outside=outside, pictures=pictures, encoder_heads=0)
 
 
 def _parser_problems(engine: Engine, version: Version) -> Iterator[PlanningError]:

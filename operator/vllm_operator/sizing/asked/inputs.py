@@ -12,6 +12,7 @@ from vllm_operator.api.canonical import canonical_json
 from vllm_operator.api.pod import Identity
 from vllm_operator.hardware.measured import MeasuredGPU
 from vllm_operator.hardware.nodes import GPUOffer
+from vllm_operator.hardware.prices import NO_PRICES, Prices
 from vllm_operator.models.facts import ModelFacts
 from vllm_operator.sizing.memory.calibration import Calibration
 from vllm_operator.sizing.performance.learned import MeasuredSpeed
@@ -73,6 +74,8 @@ class PlanningInputs:
     """GPU products that were measured here, in place of their datasheets."""
     measured_speeds: tuple[MeasuredSpeed, ...] = ()
     """How fast servers of this model were measured to be."""
+    prices: Prices = NO_PRICES
+    """What an hour of a GPU costs, as far as it is said."""
 
     def to_json_object(self) -> dict[str, Any]:
         """The inputs as plain JSON, for pinning."""
@@ -100,6 +103,7 @@ class PlanningInputs:
             **tuned,
             **({"measuredGPUs": gpus} if gpus else {}),
             **({"measuredSpeeds": speeds} if speeds else {}),
+            **({} if self.prices == NO_PRICES else {"prices": self.prices.to_json_object()}),
         }
 
     @classmethod
@@ -132,6 +136,9 @@ class PlanningInputs:
             measured_speeds=tuple(
                 map(MeasuredSpeed.from_json_object, document.get("measuredSpeeds") or ())
             ),
+            prices=Prices.from_json_object(document["prices"])
+            if document.get("prices")
+            else NO_PRICES,
         )
 
     def fingerprint(self) -> str:

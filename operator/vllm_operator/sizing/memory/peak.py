@@ -126,7 +126,8 @@ def forward_bytes(
             queries = kind.query_heads // parallelism.tensor * (kind.query_dim + kind.value_dim)
             made = load.element_bytes * load.max_num_batched_tokens * queries
             sizes.append(held + made + context)
-    return max(sizes)
+    kept = architecture.kept_states * load.element_bytes * load.max_num_batched_tokens * hidden
+    return max(sizes) + kept
 
 
 def encoded_items(pictures: Pictures, version: Version, load: Load) -> int:

@@ -9,6 +9,7 @@ from typing import Final
 from vllm_operator.api.plan import Advice, Drafts, Performance
 from vllm_operator.api.v1alpha1 import Engine, Model, VLLMServer
 from vllm_operator.engine.tables import rows_for
+from vllm_operator.hardware.prices import NO_PRICES, PRODUCTS_FIELD
 from vllm_operator.models import catalogue
 from vllm_operator.sizing.asked.inputs import PlanningInputs
 from vllm_operator.sizing.asked.specification import Asked, read_specification
@@ -30,9 +31,20 @@ def advice_on(
 ) -> list[Advice] | None:
     """Everything that is worth saying; None where that is nothing."""
     found = [*_quantised(asked, layout, inputs), *_on_prefixes(asked, layout)]
+    found += _on_prices(asked, layout)
     if performance is not None and performance.drafts is not None:
         found += _on_drafts(performance, performance.drafts)
     return found or None
+
+
+def _on_prices(asked: Asked, layout: Layout) -> Iterator[Advice]:
+    """Prices, and none of the product that is taken."""
+    product = layout.gpu.offer.product
+    if asked.prices != NO_PRICES and asked.prices.of(product) is None:
+        yield Advice(
+            field=PRODUCTS_FIELD,
+            message=f"has no price of {product}, so that nothing is said of what it costs",
+        )
 
 
 def _on_prefixes(asked: Asked, layout: Layout) -> Iterator[Advice]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from vllm_operator.api.plan import (
+    Cost,
     Drafts,
     MemoryLedger,
     Performance,
@@ -17,6 +18,7 @@ from vllm_operator.api.plan import (
 )
 from vllm_operator.hardware.performance import GPUPerformance
 from vllm_operator.sizing.asked.specification import Asked
+from vllm_operator.sizing.layout.money import per_hour, per_million_tokens
 from vllm_operator.sizing.layout.prefixes import prefixes_of, shared_blocks
 from vllm_operator.sizing.layout.search import Layout
 from vllm_operator.sizing.layout.speed import cached_of, measured_gpu, performance_of, served
@@ -223,6 +225,24 @@ def _break_even(expected: _Expected, server: Server, wanted: float) -> float | N
         middle = (low + high) / 2
         low, high = (middle, high) if made(middle) < wanted else (low, middle)
     return round(high, 2)
+
+
+def expected_cost(asked: Asked, layout: Layout, speed: Performance | None) -> Cost | None:
+    """What one replica costs, in all and for a million tokens at the expected load."""
+    price, hour = asked.prices.of(layout.gpu.offer.product), per_hour(asked, layout)
+    if price is None or hour is None:
+        return None
+    output = whole = None
+    if speed is not None:
+        output = per_million_tokens(hour, speed.output_tokens_per_second)
+        whole = output * speed.output_tokens / (speed.prompt_tokens + speed.output_tokens)
+    return Cost(
+        currency=asked.prices.currency,
+        gpu_hour=price,
+        hour=_rounded(hour),
+        million_output_tokens=None if output is None else _rounded(output),
+        million_tokens=None if whole is None else _rounded(whole),
+    )
 
 
 def _rounded(value: float) -> float:

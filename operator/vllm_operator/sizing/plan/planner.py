@@ -35,7 +35,7 @@ from vllm_operator.sizing.performance.measured import fingerprint as measured_fi
 
 from . import command, ledger
 from .advice import advice_on
-from .expected import expected_performance
+from .expected import expected_cost, expected_performance
 from .node_flags import ranks_problem
 from .startup import fingerprint as startup_fingerprint
 from .startup import startup
@@ -144,6 +144,7 @@ def _plan(
         memory=bytes_of_gpu,
         capacity=ledger.capacity(asked, layout, bytes_of_gpu),
         performance=performance,
+        cost=expected_cost(asked, layout, performance),
         prefix_caching=ledger.prefix_caching(asked, layout),
         storage=planned_storage(
             asked.spec, inputs.claim, asked.download_bytes, command.buffer_bytes(asked, layout)
