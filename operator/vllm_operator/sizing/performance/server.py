@@ -357,6 +357,12 @@ def _intake(step: Callable[[float], float], most: float, taking: float) -> float
     return math.exp(low)
 
 
+def pads_sparse_attention(version: Version, gpu: GPUPerformance) -> bool:
+    """Whether a kernel of sparse attention computes all tokens that its index may choose. Known of
+    FlashMLA's on Hopper: Blackwell has several kernels, and which of them do so is not known."""
+    return gpu.generation == "hopper" and not does("skips-what-is-not-chosen", version)
+
+
 def server(
     work: Work,
     gpu: GPUPerformance,
@@ -389,7 +395,7 @@ def server(
         work=work,
         times=times_of(
             work, gpu, found, nodes=nodes, eager=enforce_eager, ahead=ahead,
-            captured=min(largest, 2 * max_num_seqs),
+            captured=min(largest, 2 * max_num_seqs), padded=pads_sparse_attention(version, gpu),
         ),
         found=found,
         limits=Limits(max_num_batched_tokens, sequences, bound),
