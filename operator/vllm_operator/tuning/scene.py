@@ -56,6 +56,8 @@ class Scene:
     change: Change = Change.NONE
     in_place: bool = False
     """Whether the trial stands for the only replica."""
+    displaces: bool = False
+    """Whether the trial's pod has the place of another one, of however many replicas."""
     start_seconds: float = 0.0
     kind: str = ""
     revisions: Sequence[TrialRevision] = ()

@@ -23,8 +23,16 @@ from vllm_operator.controller.settings import OperatorSettings
 from vllm_operator.controller.store import Store
 from vllm_operator.controller.trials import Tuner
 from vllm_operator.errors import NamespaceTerminating, TemporaryFailure
-from vllm_operator.lifecycle.kinds import DEPLOYMENTS, PODS, REVISIONS, SERVERS, SERVICES
+from vllm_operator.lifecycle.kinds import (
+    DEPLOYMENTS,
+    LEADER_WORKER_SETS,
+    PODS,
+    REVISIONS,
+    SERVERS,
+    SERVICES,
+)
 from vllm_operator.lifecycle.records import Key
+from vllm_operator.lifecycle.revisions import Pinned
 from vllm_operator.manifests.labels import FIELD_MANAGER, TEMPLATE_HASH
 
 from .fakes import Memory
@@ -579,6 +587,29 @@ async def test_a_status_that_could_not_be_written_leaves_one_event_of_its_step()
     world.memory.refuses.clear()
     await world.visit()
     assert world.events() == ["Planned"]
+
+
+@pytest.mark.parametrize(("may_surge", "stays"), [(True, True), (False, False)])
+async def test_what_came_before_of_another_kind_goes_first_where_no_pod_starts_beside_its(
+    may_surge: bool, stays: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World()
+    await world.visit()
+    monkeypatch.setattr(Pinned, "may_surge", may_surge)
+    deployment = world.deployment(replicas=1, updatedReplicas=1, readyReplicas=0)
+    kept = {name: deployment["metadata"][name] for name in ("labels", "ownerReferences")}
+    before = world.memory.keep(
+        "leaderworkersets",
+        {
+            "apiVersion": "leaderworkerset.x-k8s.io/v1",
+            "kind": "LeaderWorkerSet",
+            "metadata": {"name": "qwen", "namespace": "default", **kept},
+            "spec": {"replicas": 1},
+        },
+    )
+    world.store.observe(LEADER_WORKER_SETS.kind, before)
+    await world.visit()
+    assert world.memory.names("leaderworkersets") == (["qwen"] if stays else [])
 
 
 @pytest.mark.parametrize(

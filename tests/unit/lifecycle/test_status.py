@@ -717,3 +717,27 @@ def test_the_columns_count_pods_and_show_the_model_that_is_served_beside_a_refus
 
 def test_ready_is_the_first_condition() -> None:
     assert next(iter(conditions(folded(SERVING).status))) == "Ready"
+
+
+@pytest.mark.parametrize(
+    ("split", "parallelism", "gpus"),
+    [
+        ({"tensor": 1}, "TP1", "1 x H100-80GB-HBM3"),
+        ({"tensor": 8}, "TP8", "8 x H100-80GB-HBM3"),
+        ({"tensor": 1, "pipeline": 2}, "TP1 PP2", "2 x H100-80GB-HBM3"),
+        ({"tensor": 1, "data": 2}, "TP1 DP2", "2 x H100-80GB-HBM3"),
+        ({"tensor": 2, "data": 4, "expert": True}, "TP2 DP4 EP", "8 x H100-80GB-HBM3"),
+        (
+            {"tensor": 8, "pipeline": 2, "data": 2, "nodes": 4},
+            "TP8 PP2 DP2",
+            "32 x H100-80GB-HBM3 on 4 nodes",
+        ),
+    ],
+)
+def test_a_layout_is_shown_by_what_divides_the_model(
+    split: dict[str, Any], parallelism: str, gpus: str
+) -> None:
+    ranks = split["tensor"] * split.get("pipeline", 1) * split.get("data", 1)
+    placement = make_plan().placement.to_json_object() | {"gpusPerReplica": ranks, **split}
+    shown = summary(make_plan(placement=placement))
+    assert (shown.parallelism, shown.gpus) == (parallelism, gpus)
