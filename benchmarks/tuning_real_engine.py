@@ -20,10 +20,13 @@ stay. A ratio between parts of different runs says little: machines change.
 from __future__ import annotations
 
 import json
+import re
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,18 +44,60 @@ TOKENS: Final = 512
 UNEVEN: Final = 0.3
 PARTS: Final = ("sweep", "free", "objective", "same", "slower", "dies")
 GAP: Final = "milliseconds"
-AT_REST: Final = ("Settled", "CoolingDown", "Suspended")
+AT_REST: Final = ("Settled", "Suspended")
+UNDER_WAY: Final = ("Starting", "Warming", "Judging", "Promoting", "RollingBack")
+FLAGS: Final = ("--max-num-seqs", "--max-num-active-seqs", "--max-num-batched-tokens")
+PERCENTILE: Final = 90
+EDGES: Final = (10, 25, 50, 75, 100, 150, 200, 300, 400, 500, 750, 1000)
+"""Milliseconds at which the engine counts gaps between tokens (vLLM 0.32.0
+``v1/metrics/buckets.py``): at an objective of one of them the share that keeps it is exact."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gaps:
+    """The gaps between tokens that an engine has counted."""
+
+    number: float
+    seconds: float
+    within: float
+    """Of these, those that keep the objective."""
+
+    @classmethod
+    def read(cls, text: str, milliseconds: int) -> Gaps:
+        """From the engine's metrics."""
+        name = "vllm:inter_token_latency_seconds"
+        found = {"count": 0.0, "sum": 0.0, "bucket": 0.0}
+        for part, labels, value in re.findall(rf"^{name}_(\w+)\{{(.*)\}} (\S+)$", text, re.M):
+            edge = re.search(r'le="([^"]*)"', labels)
+            if edge is None or float(edge[1]) == milliseconds / 1000:
+                found[part] = found.get(part, 0.0) + float(value)
+        return cls(found["count"], found["sum"], found["bucket"])
+
+    def since(self, before: Gaps) -> Gaps:
+        """Those that were counted after."""
+        return Gaps(
+            self.number - before.number,
+            self.seconds - before.seconds,
+            self.within - before.within,
+        )
 
 
 class Bench:
     """All parts, with what the command line says."""
 
     def __init__(
-        self, clients: int, seconds: float, interval: float, limit: float, pace: Pace
+        self,
+        clients: int,
+        seconds: float,
+        interval: float,
+        limit: float,
+        pace: Pace,
+        milliseconds: int,
     ) -> None:
         self.environment, self.pace = ensure(), pace
         self.clients, self.seconds = clients, seconds
         self.interval, self.limit = interval, limit
+        self.milliseconds = milliseconds
 
     # The sweep
 
@@ -72,15 +117,23 @@ class Bench:
         return {"rows": rows, "noise": max(again) / min(again) - 1.0}
 
     def seen(self, clients: Clients, pods: Mapping[str, str]) -> dict[str, Any]:
-        """Tokens a second, and the mean milliseconds between two of a request."""
+        """Tokens a second, the mean milliseconds between two of a request, and the share of these
+        gaps that keeps the objective."""
         time.sleep(self.seconds / 4)
-        before = [_gaps(url) for url in pods.values()]
+        before = [self.gaps(url) for url in pods.values()]
         tokens = measured(clients, self.seconds)
-        after = [_gaps(url) for url in pods.values()]
-        number, seconds = (
-            sum(one[place] for one in after) - sum(one[place] for one in before) for place in (0, 1)
-        )
-        return {"tokensPerSecond": tokens, GAP: 1000 * seconds / max(1.0, number)}
+        gaps = [self.gaps(url).since(one) for url, one in zip(pods.values(), before, strict=True)]
+        number = max(1.0, sum(one.number for one in gaps))
+        return {
+            "tokensPerSecond": tokens,
+            GAP: 1000 * sum(one.seconds for one in gaps) / number,
+            "within": sum(one.within for one in gaps) / number,
+        }
+
+    def gaps(self, url: str) -> Gaps:
+        """What a pod's engine has counted."""
+        with urllib.request.urlopen(f"{url}/metrics", timeout=60) as answer:
+            return Gaps.read(answer.read().decode(), self.milliseconds)
 
     # Tuned
 
@@ -88,15 +141,18 @@ class Bench:
         """Without an objective."""
         return self.tuned(None)
 
-    def objective(self, milliseconds: int) -> dict[str, Any]:
+    def objective(self) -> dict[str, Any]:
         """With an inter-token objective."""
-        return self.tuned({"interTokenLatencyMilliseconds": milliseconds, "percentile": 90})
+        return self.tuned(
+            {"interTokenLatencyMilliseconds": self.milliseconds, "percentile": PERCENTILE}
+        )
 
     def tuned(self, slo: dict[str, Any] | None) -> dict[str, Any]:
         """From 4 until nothing better is found, or the time is over; then what came of it."""
         with self.serving(slo, begin_at=SIZES[0]) as (bed, clients):
             begun, states = time.monotonic(), [""]
-            while time.monotonic() - begun < self.limit:
+            # What is under way at the end is waited for: two pods are more than one.
+            while time.monotonic() - begun < self.limit or states[-1] in UNDER_WAY:
                 tuning = bed.tuning()
                 if tuning.get("state") != states[-1]:
                     states.append(tuning.get("state", ""))
@@ -106,8 +162,9 @@ class Bench:
                 time.sleep(1.0)
             took = time.monotonic() - begun
             tuning = bed.tuning()
+            bed.apply(bed.manifest({"mode": "Disabled"}, slo, maxNumBatchedTokens=TOKENS))
             bed.wait_ready()
-            row = self.seen(clients, bed.ready_pods())
+            row = self.seen(clients, bed.ready_pods()) | {"flags": flags(bed.command())}
         trials = [
             {name: entry.get(name) for name in ("verdict", "source", "to", "reason", "measured")}
             for entry in tuning.get("history", [])
@@ -171,29 +228,25 @@ def youngest(bed: TuningBed) -> str:
     return list(bed.ready_pods())[-1]
 
 
-def _gaps(url: str) -> tuple[float, float]:
-    """Number and seconds of the gaps between tokens, as the engine counts them."""
-    with urllib.request.urlopen(f"{url}/metrics", timeout=60) as answer:
-        text: str = answer.read().decode()
-    found = []
-    for part in ("count", "sum"):
-        lines = [
-            line
-            for line in text.splitlines()
-            if line.startswith(f"vllm:inter_token_latency_seconds_{part}")
-        ]
-        found.append(sum(float(line.rsplit(" ", 1)[1]) for line in lines))
-    return found[0], found[1]
+def flags(command: Sequence[str]) -> dict[str, int]:
+    """Those that are tuned, as an engine's command has them."""
+    pairs = pairwise(command)
+    return {name.strip("-"): int(value) for name, value in pairs if name in FLAGS}
+
+
+def kept(row: Mapping[str, Any]) -> bool:
+    """Whether so many of the gaps keep the objective."""
+    return bool(100 * row["within"] >= PERCENTILE)
 
 
 def told(results: Mapping[str, Any]) -> None:
     """The table."""
     best = None
     if sweep := results.get("sweep"):
-        print("\nmax-num-seqs   tokens/s   ms between tokens")
+        print("\nmax-num-seqs   tokens/s   ms between tokens   within the objective")
         for row in sweep["rows"]:
             size, rate, gap = (row[name] for name in ("maxNumSeqs", "tokensPerSecond", GAP))
-            print(f"{size:>12} {rate:>10.0f} {gap:>19.1f}")
+            print(f"{size:>12} {rate:>10.0f} {gap:>19.1f} {row['within']:>22.1%}")
         print(
             f"{REPEATED} measured three times: the largest is {sweep['noise']:.0%} above the least"
         )
@@ -203,12 +256,12 @@ def told(results: Mapping[str, Any]) -> None:
         row = results[name]
         ratio = ""
         if sweep:
-            limit = (row["slo"] or {}).get("interTokenLatencyMilliseconds")
-            kept = [one for one in sweep["rows"] if limit is None or one[GAP] <= limit]
-            best = max((one["tokensPerSecond"] for one in kept), default=None)
+            among = [one for one in sweep["rows"] if row["slo"] is None or kept(one)]
+            best = max((one["tokensPerSecond"] for one in among), default=None)
             ratio = f", {row['tokensPerSecond'] / best:.2f} of the best" if best else ""
         print(
-            f"{name}: {row['tokensPerSecond']:.0f} tokens/s, {row[GAP]:.1f} ms{ratio}; "
+            f"{name}: {row['tokensPerSecond']:.0f} tokens/s, {row[GAP]:.1f} ms, "
+            f"{row['within']:.1%} within the objective{ratio}, with {row['flags']}; "
             f"{[(one['verdict'], one['to']) for one in row['trials']]}"
         )
     for name in ("same", "slower", "dies"):
@@ -223,7 +276,13 @@ def told(results: Mapping[str, Any]) -> None:
 @click.option("--interval", default=1.0, show_default=True, help="Seconds; 15 in a cluster.")
 @click.option("--limit", default=1500.0, show_default=True, help="Seconds of one tuning.")
 @click.option("--paced/--as-it-is", default=False, help="Steps as long as on a slow GPU.")
-@click.option("--milliseconds", default=40, show_default=True, help="The objective.")
+@click.option(
+    "--milliseconds",
+    type=click.Choice([str(edge) for edge in EDGES]),
+    default="50",
+    show_default=True,
+    help="The objective, at which the engine counts.",
+)
 def main(
     parts: tuple[str, ...],
     clients: int,
@@ -231,19 +290,24 @@ def main(
     interval: float,
     limit: float,
     paced: bool,
-    milliseconds: int,
+    milliseconds: str,
 ) -> None:
     """Runs the parts."""
-    bench = Bench(clients, seconds, interval, limit, LIKE_A_GPU if paced else Pace())
-    results = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+    pace = LIKE_A_GPU if paced else Pace()
+    bench = Bench(clients, seconds, interval, limit, pace, int(milliseconds))
     RESULT.parent.mkdir(parents=True, exist_ok=True)
     for name in parts:
         print(f"# {name}: every duration of tuning is a multiple of {interval:g} s", flush=True)
-        arguments = (milliseconds,) if name == "objective" else ()
-        results[name] = getattr(bench, name)(*arguments)
-        results[name] |= {"interval": interval, "paced": paced}
-        RESULT.write_text(json.dumps(results, indent=1) + "\n")
-    told(results)
+        found = getattr(bench, name)() | {"interval": interval, "paced": paced}
+        # Read again: another run may have written parts of its own meanwhile.
+        RESULT.write_text(json.dumps({**stored(), name: found}, indent=1) + "\n")
+    told(stored())
+
+
+def stored() -> dict[str, Any]:
+    """What was written until now."""
+    found: dict[str, Any] = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+    return found
 
 
 if __name__ == "__main__":

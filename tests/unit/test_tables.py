@@ -30,6 +30,7 @@ KEYS = {
     "engine/half_precision.csv": ("architecture",),
     "engine/images.csv": ("repository",),
     "engine/kv_groups.csv": (),
+    "engine/latency_edges.csv": ("meaning",),
     "engine/lora.csv": ("architecture",),
     "engine/metrics.csv": ("meaning",),
     "engine/model_addresses.csv": ("scheme",),

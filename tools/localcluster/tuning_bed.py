@@ -153,6 +153,13 @@ class TuningBed:
         ready.sort(key=lambda pod: (pod["metadata"]["creationTimestamp"], pod["metadata"]["name"]))
         return {one["metadata"]["name"]: f"http://{one['status']['podIP']}:8000" for one in ready}
 
+    def command(self) -> list[str]:
+        """Of the youngest ready pod's engine."""
+        name = list(self.ready_pods())[-1]
+        pod = self.cluster.api("GET", f"/api/v1/namespaces/default/pods/{name}")
+        found: list[str] = pod["spec"]["containers"][0]["command"]
+        return found
+
     def wait_ready(self, timeout: float = START_SECONDS) -> None:
         """Until the server is Ready, of its newest specification."""
 

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -24,12 +24,19 @@ class Server:
     """`command` (`vllm serve MODEL …`) with an environment's vLLM, on a port of its own.
 
     As a context manager: entering returns when `/health` answers, leaving stops it. It ends with
-    its owner, however that ends. Its `--host` and `--port` are this class's to give.
+    its owner, however that ends. Its `--host` and `--port` are this class's to give, `variables`
+    are of its processes beside those of the environment.
     """
 
-    def __init__(self, environment: Environment, command: Sequence[str]) -> None:
+    def __init__(
+        self,
+        environment: Environment,
+        command: Sequence[str],
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
         self._environment = environment
         self._command = list(command)
+        self._variables = dict(variables or {})
         self._directory = Path(tempfile.mkdtemp(prefix="vllm-"))
         self._logs = Path(tempfile.mkdtemp(prefix="vllm-log-"))
         self._port = ReservedPort()
@@ -62,7 +69,8 @@ class Server:
         """Starts it and waits for `/health`. Raises ServerFailed, with the log's end."""
         processes = Processes(self._directory, self._logs)
         self._processes = processes
-        variables = [f"{name}={value}" for name, value in self._environment.variables().items()]
+        given = {**self._environment.variables(), **self._variables}
+        variables = [f"{name}={value}" for name, value in given.items()]
         program, *arguments = self._command
         if program != "vllm":
             raise ValueError(f"a command of vllm, not of {program}")
@@ -94,14 +102,14 @@ class Server:
             body: bytes = answer.read()
         return body.decode()
 
-    def post(self, path: str, body: object) -> Any:
-        """The JSON that answers a JSON body."""
+    def post(self, path: str, body: object, timeout: float = 60) -> Any:
+        """The JSON that answers a JSON body; TimeoutError where nothing comes for so long."""
         request = urllib.request.Request(
             self.url + path,
             data=json.dumps(body).encode(),
             headers={"content-type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=timeout) as answer:
             return json.load(answer)
 
     def _healthy(self) -> bool:

@@ -33,6 +33,10 @@ HINT_LIMIT: Final = 400
 
 _OF_GPUS = re.compile(r"/gpu|nvidia\.com/|resources?: GPUs?\b")
 """GPUs that are missing, as Kubernetes' scheduler and Volcano name them, and in KAI's words."""
+_TAINT = re.compile(r"\{[^}]*\}")
+"""Its key and value, which often name GPUs: no GPU is missing there."""
+_NO_NODE_MATCHES = re.compile(r"(?<!volume )(?<!PersistentVolume's )node affinity")
+"""Of the pod's own affinity and selector: a volume's is told by the same words."""
 
 
 @dataclass(frozen=True)
@@ -240,8 +244,8 @@ def _unschedulable(server: VLLMServer, observed: Observed, pod: PodRecord) -> tu
     free = seen is not None and seen.offered - seen.held >= each
     # A node that does not match is one without the planned product, unless such a one is free and
     # the user wishes for another.
-    no_match = "node affinity" in told and not (asked and free)
-    if _OF_GPUS.search(told) or no_match or not told:
+    no_match = bool(_NO_NODE_MATCHES.search(told)) and not (asked and free)
+    if _OF_GPUS.search(_TAINT.sub("", told)) or no_match or not told:
         need = f"{each} free {placement.gpu}"
         count = f" ({seen})" if seen is not None else ""
         where = "for a replica" if placement.nodes == 1 else f"for each of {placement.nodes} pods"

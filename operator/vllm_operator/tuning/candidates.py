@@ -176,7 +176,12 @@ def candidates(
 def has_graphs(knobs: Knobs, largest: int) -> bool:
     """Whether steps have CUDA graphs whatever they carry: vLLM captures them for up to twice
     ``--max-num-seqs`` tokens (0.32.0 ``config/vllm.py``, ``_set_cudagraph_sizes``)."""
-    return knobs.max_num_batched_tokens <= min(GRAPHS * knobs.max_num_seqs, largest)
+    return knobs.max_num_batched_tokens <= captured_tokens(knobs, largest)
+
+
+def captured_tokens(knobs: Knobs, largest: int) -> int:
+    """Tokens of the largest CUDA graph of a setting, ``largest`` being the most of any."""
+    return min(GRAPHS * knobs.max_num_seqs, largest)
 
 
 def _graphed(knobs: Knobs, rules: Rules) -> Knobs:

@@ -173,6 +173,59 @@ def test_a_pool_that_gke_shares_is_shared_and_one_that_holds_parts_offers_nothin
     assert shared_products(nodes) == ("NVIDIA-L4-SHARED",)
 
 
+@pytest.mark.parametrize(
+    ("labels", "offered"),
+    [
+        ({EKS: "a10g", "karpenter.k8s.aws/instance-gpu-count": "1"}, 4),
+        ({EKS: "h100", "karpenter.k8s.aws/instance-gpu-count": "8"}, 16),
+        ({"node.kubernetes.io/instance-type": "g4dn.xlarge"}, 10),
+    ],
+    ids=["Karpenter's count", "of several GPUs", "a type that is known"],
+)
+def test_a_machine_that_offers_more_gpus_than_it_has_shares_them(
+    labels: dict[str, str], offered: int
+):
+    nodes = [node("a", labels, **{"nvidia.com_gpu": str(offered)})]
+    assert inventory(nodes) == ()
+    assert len(shared_products(nodes)) == 1
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {EKS: "a10g", "karpenter.k8s.aws/instance-gpu-count": "4"},
+        {EKS: "a10g", "karpenter.k8s.aws/instance-gpu-count": "four"},
+        {"node.kubernetes.io/instance-type": "g5.12xlarge"},
+        {GKE: "nvidia-l4"},
+    ],
+)
+def test_a_machine_that_offers_what_it_has_or_says_no_number_offers_whole_gpus(
+    labels: dict[str, str],
+):
+    (offer,) = inventory([node("a", labels, **{"nvidia.com_gpu": "4"})])
+    assert offer.per_node == 4
+
+
+@pytest.mark.parametrize(
+    ("instance", "product"),
+    [
+        ("p4d.24xlarge", "NVIDIA-A100-SXM4-40GB"),
+        ("p4de.24xlarge", "NVIDIA-A100-SXM4-80GB"),
+        ("p3.2xlarge", "Tesla-V100-SXM2-16GB"),
+        ("p3dn.24xlarge", "Tesla-V100-SXM2-32GB"),
+    ],
+)
+def test_a_name_that_karpenter_gives_two_products_is_told_apart_by_the_instance_type(
+    instance: str, product: str
+):
+    labels = {
+        EKS: "v100" if instance.startswith("p3") else "a100",
+        "node.kubernetes.io/instance-type": instance,
+    }
+    (offer,) = inventory([node("a", labels, **{"nvidia.com_gpu": "1"})])
+    assert offer.product == product
+
+
 def test_a_value_that_nobody_has_described_offers_nothing():
     assert inventory([node("a", {GKE: "nvidia-x100"}, **{"nvidia.com_gpu": "1"})]) == ()
 

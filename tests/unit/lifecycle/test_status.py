@@ -526,6 +526,26 @@ def test_a_pod_that_no_node_matches_by_the_user_s_own_selector_does_not_wait_for
     assert conditions(folded(taken, pod=own).status)["Progressing"] == ("True", "WaitingForGPU")
 
 
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "had volume node affinity conflict",
+        "didn't match PersistentVolume's node affinity",
+        "had untolerated taint {example.com/gpu: true}",
+        "had untolerated taint(s) {nvidia.com/gpu: shared}",
+    ],
+)
+def test_a_pod_whose_volume_or_taint_no_node_takes_does_not_wait_for_a_gpu(reason: str) -> None:
+    waiting = replace(
+        POD,
+        scheduled=False,
+        unschedulable_since=NOW.isoformat(),
+        unschedulable_message=f"0/1 nodes are available: 1 node(s) {reason}.",
+    )
+    observed = replace(STARTING, pods=(waiting,), gpus=GPUCount(offered=16, nodes=2, held=0))
+    assert conditions(folded(observed).status)["Progressing"] == ("True", "Unschedulable")
+
+
 def test_the_plan_that_served_last_is_remembered_until_another_serves() -> None:
     first = folded(replace(READY, ready_revision="qwen-1")).status
     assert folded(STARTING, first).status["latestReadyRevision"] == "qwen-1"

@@ -4,6 +4,9 @@
 GPU: two engines then share a small machine without taking from each other. `PACED_MILLISECONDS` is
 what a step takes, `PACED_SEQUENCE_MILLISECONDS` what each sequence in it adds; 0 where they are not
 set. While there is a file `slower` in HOME a step takes twice as long as it would.
+
+With `PACED_PROCESSOR` all threads of the worker's process run on the processor of that number: one
+of its own, where what else there is was started on the others.
 """
 
 import os
@@ -18,10 +21,18 @@ STEP, SEQUENCE = (
     for name in ("PACED_MILLISECONDS", "PACED_SEQUENCE_MILLISECONDS")
 )
 SLOWER = Path(os.environ.get("HOME", "/"), "slower")
+PROCESSOR = os.environ.get("PACED_PROCESSOR", "")
 
 
 class Worker(CPUWorker):  # type: ignore[misc]
     """Rests after each step for what is left of its time."""
+
+    def init_device(self) -> None:
+        """Before anything is computed."""
+        super().init_device()
+        if PROCESSOR:
+            for thread in os.listdir("/proc/self/task"):
+                os.sched_setaffinity(int(thread), {int(PROCESSOR)})
 
     def execute_model(self, scheduler_output: Any) -> Any:
         """A step."""

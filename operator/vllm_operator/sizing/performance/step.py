@@ -99,9 +99,10 @@ class StageTimes:
         prompt: float,
         prompt_context: float,
         everyone: float,
+        width: float = 1.0,
     ) -> float:
         """Seconds of a step on this stage; as ``Times.step``."""
-        tokens = decodes + prompt
+        tokens = decodes * width + prompt
         gpu = self.fixed_seconds + tokens * self.token_seconds + everyone * self.shared_seconds
         for arithmetic, weights, activations in self.linears:
             gpu += max(arithmetic * tokens, weights + activations * tokens)
@@ -110,12 +111,13 @@ class StageTimes:
         for first, later, cache, window, state in self.attention:
             seen = context if window is None else min(context, window)
             prompt_seen = prompt_context if window is None else min(prompt_context, window)
-            gpu += prompt * prompt_seen * first + decodes * (state + seen * max(later, cache))
+            generated = state + seen * max(width * later, cache)
+            gpu += prompt * prompt_seen * first + decodes * generated
         if tokens > self.captured:
             gpu = max(gpu, self.launch_seconds)
         if self.head is None:
             return gpu
-        sampled = decodes + min(1.0, prompt)
+        sampled = decodes * width + min(1.0, prompt)
         arithmetic, weights, activations = self.head
         gpu += max(arithmetic * sampled, weights + activations * sampled)
         return gpu + sampled * self.sample_seconds
@@ -147,12 +149,14 @@ class Times:
         *,
         in_flight: float = 1.0,
         prompting: float = 1.0,
+        width: float = 1.0,
     ) -> float:
         """Seconds from a micro-batch's start until its tokens can go into the next.
 
         ``decodes`` generated tokens attend to ``context`` tokens each, ``prompt`` tokens of prompts
         to ``prompt_context`` each; ``prompting`` is how many of the ranks that step together have
-        such prompts.
+        such prompts. With drafts to verify, each generating request has ``width`` tokens in the
+        step, for which its cache is read once.
 
         With ``in_flight`` equal micro-batches in a pipeline the longer of two times: of one passing
         through all stages, and of the slowest stage serving each of them (the asymptotic bounds of
@@ -161,10 +165,10 @@ class Times:
         which hides the host's work, where it schedules ahead; a request generates in every
         ``pipeline``-th of them (``v1/core/sched/async_scheduler.py``, ``decode_stagger``).
         """
-        everyone = decodes * self.ranks + prompt * prompting
+        everyone = decodes * width * self.ranks + prompt * prompting
         through = slowest = 0.0
         for stage, count in self.stages:
-            seconds = stage.seconds(decodes, context, prompt, prompt_context, everyone)
+            seconds = stage.seconds(decodes, context, prompt, prompt_context, everyone, width)
             through += seconds * count
             slowest = max(slowest, seconds)
         sequences = decodes + min(1.0, prompt)
