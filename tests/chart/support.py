@@ -14,6 +14,9 @@ from localcluster.chart import CHART, render
 
 ROOT = CHART.parents[1]
 
+FOREIGN_KINDS = frozenset({"PodMonitor", "PrometheusRule"})
+"""Of the Prometheus Operator, which the tests' control plane does not know."""
+
 _FURTHER = {
     "extraEnv": [{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}],
     "extraVolumes": [{"name": "authority", "configMap": {"name": "authority"}}],
@@ -102,6 +105,13 @@ MATRIX: dict[str, dict[str, Any]] = {
             "podMonitor": {"enabled": True, "labels": {"team": "monitoring"}},
         },
         "tuning": {"maxConcurrentTrials": 10, "mayPreempt": True},
+    },
+    "watching": {
+        "watching": {
+            "rules": {"enabled": True, "labels": {"release": "monitoring"}},
+            "dashboards": {"enabled": True, "annotations": {"grafana_folder": "vLLM"}},
+            "targets": {"timeToFirstTokenMilliseconds": 2500, "prefixCacheHitRatio": 0.3},
+        }
     },
     "scheduling": {
         "replicas": 2,

@@ -9,6 +9,7 @@ from typing import Any
 
 from vllm_operator.api.plan import Plan
 from vllm_operator.api.v1alpha1 import VLLMServer
+from vllm_operator.engine.graphs import largest_graph
 from vllm_operator.engine.tables import does
 from vllm_operator.engine.versions import Version
 from vllm_operator.hardware import catalogue as gpus
@@ -30,7 +31,7 @@ from vllm_operator.sizing.plan.planner import make_plan
 from vllm_operator.sizing.plan.startup import figures
 from vllm_operator.tuning.knobs import Knobs
 
-from .steps import LARGEST_GRAPH, Hardware
+from .steps import Hardware
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ class Server:
         graphs, eager = (
             times_of(work, gpu, found, eager=one, ahead=ahead) for one in (False, True)
         )
-        largest = 2 * LARGEST_GRAPH if gpu.generation == "blackwell" else LARGEST_GRAPH
+        largest = largest_graph(self.version, gpu.compute_capability)
         return Hardware(graphs, eager, found.request_seconds, largest)
 
     @cached_property

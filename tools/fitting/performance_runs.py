@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 
 from vllm_operator.engine.versions import Version
 from vllm_operator.hardware.performance import GPUPerformance
+from vllm_operator.sizing.performance.batch import PerformanceEstimate
 from vllm_operator.sizing.performance.coefficients import Coefficients
 from vllm_operator.sizing.performance.intervals import Kind
-from vllm_operator.sizing.performance.server import PerformanceEstimate, server
+from vllm_operator.sizing.performance.server import server
 from vllm_operator.sizing.performance.work import Work
 from vllm_operator.sizing.split.parallelism import Parallelism
 

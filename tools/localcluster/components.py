@@ -222,7 +222,12 @@ def _engine_pods(kubeconfig: Path) -> dict[str, Any]:
         f"{pod}_container_port_name": "http",
         f"{pod}_phase": "Running",
     }
-    renamed = {"__meta_kubernetes_namespace": "namespace", f"{pod}_name": "pod"}
+    # As the chart's PodMonitor has them.
+    renamed = {
+        "__meta_kubernetes_namespace": "namespace",
+        f"{pod}_name": "pod",
+        f"{pod}_label_vllm_operator_io_server": "server",
+    }
     return {
         "kubernetes_sd_configs": [{"role": "pod", "kubeconfig_file": str(kubeconfig)}],
         "relabel_configs": [

@@ -119,7 +119,7 @@ def job(
     container = {
         "name": CONTAINER,
         "image": engine["image"],
-        "command": ["python3", "-c", _plain(script), _plain(_one_argument(given))],
+        "command": ["python3", "-c", plain(script), plain(_one_argument(given))],
         "env": _environment(engine),
         "resources": {"requests": dict(REQUESTS), "limits": dict(LIMITS)},
         "securityContext": {
@@ -172,7 +172,7 @@ def _one_argument(given: Mapping[str, Any]) -> str:
     return text
 
 
-def _plain(argument: str) -> str:
+def plain(argument: str) -> str:
     """An argument that a process gets as it is: Kubernetes makes one ``$`` of two, and puts the
     value of a variable for ``$(NAME)``."""
     return argument.replace("$", "$$")

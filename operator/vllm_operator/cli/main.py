@@ -7,6 +7,7 @@ import click
 from vllm_operator import __version__
 
 from .benchmark import benchmark_command
+from .calibrate import calibrate_command
 from .crd import crd as crd_command
 from .explain import explain_command
 from .plan import plan_command
@@ -25,6 +26,7 @@ for command in (
     render_command,
     explain_command,
     benchmark_command,
+    calibrate_command,
     crd_command,
     run_command,
 ):

@@ -13,12 +13,15 @@ from rich.table import Table
 from rich.text import Text
 
 from vllm_operator.api.plan import (
+    Drafts,
     MemoryLedger,
     Performance,
     Placement,
     Plan,
     Range,
     RejectedCandidate,
+    StepBound,
+    StepBounds,
     Unplanned,
 )
 from vllm_operator.api.quantity import GIBIBYTE
@@ -72,7 +75,19 @@ def _feasible(plan: Plan, width: int) -> list[RenderableType]:
         _heading("Arguments of vllm serve"),
         _flags(plan) if width >= WIDE else _stacked_flags(plan),
         *_defaults(plan),
+        *_advice(plan),
     ]
+
+
+def _advice(plan: Plan) -> Iterator[RenderableType]:
+    """What the user may want to change."""
+    if not plan.advice:
+        return
+    table = _table("field", "what it would bring")
+    for one in plan.advice:
+        table.add_row(Text(one.field), Text(one.message))
+    yield _heading("Not done unasked")
+    yield table
 
 
 def _defaults(plan: Plan) -> Iterator[RenderableType]:
@@ -105,6 +120,9 @@ def _facts(plan: Plan) -> Iterator[tuple[str, str]]:
         f"at most {capacity.max_num_seqs:,} requests and "
         f"{capacity.max_num_batched_tokens:,} tokens a step{each}",
     )
+    if (prefixes := plan.prefix_caching) is not None:
+        cached = "cached" if prefixes.enabled else "not cached"
+        yield "prefixes", f"{cached}: {prefixes.reason}"
     if plan.performance is not None:
         yield from _speed(plan.performance)
     placed = "://" in plan.model.id or plan.model.id.startswith("/")
@@ -144,12 +162,61 @@ def _speed(speed: Performance) -> Iterator[tuple[str, str]]:
         f"({tokens}{speed.requests_per_second:g} requests/s) with {speed.concurrency:,} requests "
         f"of {speed.prompt_tokens} + {speed.output_tokens} tokens at once; "
         f"{_seconds(speed.time_to_first_token)}{first} to the first token, "
-        f"{_seconds(speed.inter_token_latency)}{between} between tokens",
+        f"{_seconds(speed.inter_token_latency)}{between} between tokens"
+        f"{_per_request(speed)}"
+        + ("" if speed.gpu_measured is None else f"; of a GPU measured {speed.gpu_measured}"),
     )
+    if (by := speed.correction) is not None:
+        yield (
+            "corrected",
+            f"throughput by {by.output_tokens_per_second - 1:+.0%} and time between tokens by "
+            f"{by.inter_token_latency - 1:+.0%}: such a server was measured {by.measured_at}",
+        )
+    if speed.cached_prompt_tokens is not None:
+        yield (
+            "shared",
+            f"{speed.cached_prompt_tokens:,} tokens of each prompt are found in the prefix cache",
+        )
+    if speed.bounds is not None:
+        yield "bound", _bounds(speed.bounds)
+    if speed.drafts is not None:
+        yield "drafts", _drafts(speed.drafts)
     yield (
         "on a napkin",
         f"at most {speed.napkin_tokens_per_second:,.0f} tokens a second for a request alone: "
         "memory bandwidth over the bytes read for a token",
+    )
+
+
+def _per_request(speed: Performance) -> str:
+    each = speed.output_tokens_per_second_per_request
+    return "" if each is None else f"; {each:g} tokens a second for each request"
+
+
+def _bounds(bounds: StepBounds) -> str:
+    turn = bounds.arithmetic_from_tokens
+    return (
+        f"generating by {_by(bounds.generating)}, steps with prompts by {_by(bounds.prompts)}"
+        + ("" if turn is None else f"; matrices by arithmetic from {turn:,} tokens a step on")
+    )
+
+
+def _by(bound: StepBound) -> str:
+    what = {"Overhead": "launches, communication and the host"}.get(bound.by, bound.by.lower())
+    return f"{what} ({bound.share:.0%} of the time)"
+
+
+def _drafts(drafts: Drafts) -> str:
+    without = f"{drafts.output_tokens_per_second_without:,.0f} output tokens a second without them"
+    from_on = drafts.break_even_acceptance
+    pays = (
+        "pay with no share accepted" if from_on is None else f"pay from {from_on:.0%} accepted on"
+    )
+    if drafts.acceptance is None or drafts.tokens_per_step is None:
+        return f"{pays}; the figures above are without them (spec.workload.draftAcceptance)"
+    return (
+        f"{drafts.acceptance:.0%} accepted are {drafts.tokens_per_step:.3g} tokens of a request a "
+        f"step; {without}; they {pays}"
     )
 
 

@@ -17,7 +17,7 @@ from vllm_operator.sizing.asked.inputs import PlanningInputs
 from vllm_operator.sizing.asked.tuned import Tuned
 from vllm_operator.sizing.plan.planner import make_plan
 from vllm_operator.sizing.plan.speed import Described, described
-from vllm_operator.tuning.candidates import LARGEST_GRAPH, Range, Rules, has_active_seqs
+from vllm_operator.tuning.candidates import Range, Rules, has_active_seqs
 from vllm_operator.tuning.curve import key
 from vllm_operator.tuning.edges import HELD, PROMOTED
 from vllm_operator.tuning.knobs import Knobs, Objective
@@ -131,7 +131,7 @@ def _rules(server: VLLMServer, plan: Plan, found: Described) -> Rules:
         seqs=Range(seqs.min, seqs.max) if seqs else Range(),
         tokens=Range(tokens.min, tokens.max) if tokens else Range(),
         utilization=Range(utilization.min, utilization.max) if utilization else Range(),
-        largest_graph=LARGEST_GRAPH * (2 if found.blackwell else 1),
+        largest_graph=found.largest_graph,
         cold_seconds=plan.startup.seconds,
         warm_seconds=plan.startup.seconds,
     )

@@ -81,8 +81,10 @@ FULL = server(
         "workload": {
             "profile": "Balanced",
             "promptTokens": 1024,
+            "sharedPrefixTokens": 512,
             "outputTokens": 256,
             "concurrency": 64,
+            "draftAcceptance": 0.6,
             "slo": {
                 "timeToFirstTokenMilliseconds": 500,
                 "interTokenLatencyMilliseconds": 50,
@@ -405,6 +407,12 @@ RULE_EXAMPLES = (
         "workload": {"profile": "Balanced", "promptTokens": 1024, "outputTokens": 256,
                      "concurrency": 64}
     }),
+    Example("a shared prefix, and drafts that are accepted", {
+        "engine": {"speculative": {"method": "ngram"}},
+        "workload": {"sharedPrefixTokens": 0, "draftAcceptance": 1}
+    }),
+    Example("more drafts accepted than there are", {"workload": {"draftAcceptance": 1.1}},
+            ("spec.workload.draftAcceptance",)),
     Example("an objective of one latency", {
         "workload": {"profile": "Latency", "slo": {"timeToFirstTokenMilliseconds": 500}}
     }),

@@ -297,7 +297,7 @@ async def test_what_an_engine_measured_is_said_and_its_server_visited(
     assert woken == [KEY]
     value = metrics.registry.get_sample_value
     assert value("vllm_operator_calibration_reads_total", {"result": "read"}) == 1
-    labels = {"namespace": "default", "name": "qwen"}
+    labels = {"namespace": "default", "server": "qwen"}
     assert value("vllm_operator_kv_cache_error_ratio", labels) == 0.1
 
 
@@ -379,7 +379,7 @@ async def test_of_a_server_that_is_gone_nothing_is_said(monkeypatch: pytest.Monk
     asking = calibrator(ConfigMaps(), metrics)
     await said(asking, planned(100))
     asking.forget(KEY)
-    labels = {"namespace": "default", "name": "qwen"}
+    labels = {"namespace": "default", "server": "qwen"}
     assert metrics.registry.get_sample_value("vllm_operator_kv_cache_error_ratio", labels) is None
     assert asking.look(KEY, planned(100), []) == Answer()
 

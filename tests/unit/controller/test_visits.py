@@ -22,7 +22,7 @@ from vllm_operator.controller.reconcile import Reconciler
 from vllm_operator.controller.settings import OperatorSettings
 from vllm_operator.controller.store import Store
 from vllm_operator.controller.trials import Tuner
-from vllm_operator.errors import NamespaceTerminating
+from vllm_operator.errors import NamespaceTerminating, TemporaryFailure
 from vllm_operator.lifecycle.kinds import DEPLOYMENTS, PODS, REVISIONS, SERVERS, SERVICES
 from vllm_operator.lifecycle.records import Key
 from vllm_operator.manifests.labels import FIELD_MANAGER, TEMPLATE_HASH
@@ -493,6 +493,48 @@ async def test_a_release_that_renders_the_same_pods_is_no_news() -> None:
     pinned_by_another_release(world)
     await world.visit()
     assert world.condition("UpdateAvailable") == ("False", "UpToDate")
+
+
+@pytest.mark.parametrize(
+    "away",
+    [
+        ApiError(503, "ServiceUnavailable", "away"),
+        TemporaryFailure("the Hub is away"),
+        Stale("read too early"),
+    ],
+)
+async def test_a_comparison_that_may_pass_ends_the_visit_before_its_status_is_written(
+    away: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = await visited_with_a_comparison_that_raises(away, monkeypatch)
+    assert world.condition("Ready")[0] == "False"
+    assert KEY in world.reconciler.recheck
+
+
+async def test_a_comparison_with_a_defect_ends_the_visit_once_its_status_is_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = await visited_with_a_comparison_that_raises(ZeroDivisionError(), monkeypatch)
+    assert world.condition("Ready") == ("True", "Ready")
+    assert KEY not in world.reconciler.recheck
+
+
+async def visited_with_a_comparison_that_raises(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> World:
+    """A world whose pod has become ready, after a visit that compared the plans and failed."""
+
+    async def update(*_: Any, **__: Any) -> str | None:
+        raise error
+
+    world = World()
+    await world.visit()
+    world.serves()
+    world.reconciler.recheck.add(KEY)
+    monkeypatch.setattr(Planner, "update", update)
+    with pytest.raises(type(error)):
+        await world.visit()
+    return world
 
 
 async def test_an_edit_of_the_pod_alone_keeps_plan_inputs_and_gpus() -> None:

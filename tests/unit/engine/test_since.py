@@ -24,6 +24,7 @@ BOUNDS = (
     ("captures-coarsely", "0.11.0", "0.11.1", "0.33.0", None),
     ("captures-drafts", "0.19.1", "0.20.0", "0.33.0", None),
     ("captures-graphs-twice-for-lora", "0.11.0", "0.11.1", "0.33.0", None),
+    ("captures-more-on-blackwell", "0.27.1", "0.28.0", "0.33.0", None),
     ("charges-no-context", "0.10.2", "0.11.0", "0.33.0", None),
     ("compares-graph-sizes", "0.11.0", "0.11.1", "0.33.0", None),
     ("counts-all-that-is-taken", "0.26.0", "0.27.0", "0.33.0", None),

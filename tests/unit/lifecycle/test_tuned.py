@@ -641,6 +641,17 @@ def facts(**spec: Any) -> Facts:
     return found
 
 
+@pytest.mark.parametrize(
+    ("product", "version", "largest"),
+    [("B200", "0.33.0", 1024), ("B200", "0.27.1", 512), ("RTX-5090", "0.33.0", 512)],
+)
+def test_the_largest_graph_is_that_of_the_gpu_and_the_release(
+    product: str, version: str, largest: int
+) -> None:
+    found = facts(gpu={"product": product}, engine={"version": version})
+    assert found.rules.largest_graph == largest
+
+
 def test_a_plan_that_takes_several_nodes_or_cannot_be_read_is_not_described() -> None:
     server, in_force = planned()
     assert facts_of(server, in_force) is not None

@@ -256,3 +256,11 @@ def test_a_cache_that_is_never_full_costs_nothing():
     some = forecast(llama(), learned(), CHAT, knobs(), 98_500)
     assert not some.bound_by_cache
     assert some.latency == forecast(llama(), learned(), CHAT, knobs()).latency
+
+
+def test_steps_of_1024_tokens_are_surer_where_the_gpu_has_a_graph_of_as_many():
+    unsure, surer = (
+        forecast(one, learned(), CHAT, knobs(seqs=512, tokens=1024)).deviation
+        for one in (llama(), replace(llama(), largest_graph=1024))
+    )
+    assert surer < 0.9 * unsure

@@ -15,12 +15,14 @@ from vllm_operator.engine.refusals import refused
 from vllm_operator.engine.tables import does
 from vllm_operator.engine.versions import Version, engine_image, engine_version
 from vllm_operator.errors import IllegalPin, PlanningError, UnknownModel
+from vllm_operator.hardware.measured import MeasuredGPU
 from vllm_operator.models import catalogue
 from vllm_operator.models.architecture import Architecture, architecture_from_config
 from vllm_operator.models.facts import ModelFacts
 from vllm_operator.sizing.memory.calibration import Calibration
 from vllm_operator.sizing.memory.online_quantization import quantized_online
 from vllm_operator.sizing.memory.weights import checkpoint_bytes
+from vllm_operator.sizing.performance.learned import MeasuredSpeed
 from vllm_operator.sizing.split.divisions import Pins
 from vllm_operator.sizing.split.stages import illegal_stages_because
 
@@ -80,6 +82,10 @@ class Asked:
     """Bounds of what is not pinned, from engines that did not start."""
     calibrations: tuple[Calibration, ...] = ()
     """What running engines of this model have measured."""
+    measured_gpus: tuple[MeasuredGPU, ...] = ()
+    """GPU products that were measured, in place of their datasheets."""
+    measured_speeds: tuple[MeasuredSpeed, ...] = ()
+    """How fast servers of this model were measured to be."""
     tuned: Tuned = UNTUNED
     """What a trial has proven of what is not pinned."""
     features: Features = dataclasses.field(default_factory=Features)
@@ -182,6 +188,8 @@ def read_specification(
         features=features,
         repairs=inputs.repairs,
         calibrations=inputs.calibrations,
+        measured_gpus=inputs.measured_gpus,
+        measured_speeds=inputs.measured_speeds,
         tuned=inputs.tuned or UNTUNED,
     )
     return asked, []

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final
 
 from vllm_operator.engine.quantization import dtypes_in
@@ -142,6 +143,12 @@ def quantized_online(architecture: Architecture, name: str, version: Version) ->
             f"vLLM {version} does not quantise experts with {name!r}; "
             f"take vLLM 0.10.0 or newer, or {_suiting(architecture, version)}",
         )
+    return _quantized(architecture, method)
+
+
+@lru_cache(maxsize=256)
+def _quantized(architecture: Architecture, method: Method) -> Architecture:
+    """Once for each model and method: what is computed of a model is kept by its identity."""
     return replace(architecture, quantization=_quantization(method))
 
 

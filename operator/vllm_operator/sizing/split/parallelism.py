@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
+from vllm_operator.engine import encoders
 from vllm_operator.models.architecture import Architecture
 from vllm_operator.models.matrices import Matrix, Split, padded_vocabulary
 from vllm_operator.models.quantization import Scheme
@@ -41,8 +42,9 @@ SINGLE = Parallelism()
 def illegal_because(architecture: Architecture, parallelism: Parallelism) -> str | None:
     """Why vLLM refuses this division, or None where it accepts it.
 
-    Source: vllm 0.33.0 ``config/model.py`` (heads), ``model_executor/layers/linear.py`` (key/value
-    heads, intermediate size), ``layers/vocab_parallel_embedding.py`` (vocabulary) and
+    Source: vllm 0.33.0 ``config/model.py`` (heads), each encoder's attention (``divide`` of its
+    heads, 0.8.5 to 0.33.0), ``model_executor/layers/linear.py`` (key/value heads, intermediate
+    size), ``layers/vocab_parallel_embedding.py`` (vocabulary) and
     ``quantization/utils/fp8_utils.py`` (blocks).
     """
     a, size = architecture, parallelism.tensor
@@ -56,6 +58,10 @@ def illegal_because(architecture: Architecture, parallelism: Parallelism) -> str
         return None
     if a.attention_heads % size:
         return f"{a.attention_heads} attention heads are not divisible by {size}"
+    if a.encoder_heads % size:
+        why = f"{a.encoder_heads} heads of the encoder are not divisible by {size}"
+        whole = encoders.data_since(a.name) is not None
+        return f"{why}, unless {encoders.FLAG} {encoders.DATA} is added" if whole else why
     stored, _ = a.stored_layers
     for layer, schemes in stored:
         if layer.query_heads % size:
@@ -104,7 +110,9 @@ def _illegal_matrix(
         return None
     if matrix.split is Split.GROUPS:
         if matrix.heads > 1 and matrix.heads % size:
-            return f"{matrix.heads} groups of the recurrent state are not divisible by {size}"
+            recurs = matrix.name.endswith(("in_proj", "conv1d"))
+            what = "groups of the recurrent state" if recurs else "key/value heads"
+            return f"{matrix.heads} {what} are not divisible by {size}"
         return None
     width = matrix.outputs if matrix.split is Split.OUTPUTS else matrix.inputs
     what = matrix.name.rpartition(".")[2]
