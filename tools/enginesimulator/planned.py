@@ -24,7 +24,7 @@ from vllm_operator.sizing.layout.choice import choose
 from vllm_operator.sizing.layout.search import Layout
 from vllm_operator.sizing.performance.coefficients import coefficients
 from vllm_operator.sizing.performance.server import Server as Shipped
-from vllm_operator.sizing.performance.server import server
+from vllm_operator.sizing.performance.server import pads_sparse_attention, server
 from vllm_operator.sizing.performance.step import times_of
 from vllm_operator.sizing.performance.work import Work, work_of
 from vllm_operator.sizing.plan.planner import make_plan
@@ -86,8 +86,10 @@ class Server:
         work, gpu = self._work
         found = coefficients(self.version, gpu.generation, gpu.link)
         ahead = does("schedules-ahead", self.version)
+        padded = pads_sparse_attention(self.version, gpu)
         graphs, eager = (
-            times_of(work, gpu, found, eager=one, ahead=ahead) for one in (False, True)
+            times_of(work, gpu, found, eager=one, ahead=ahead, padded=padded)
+            for one in (False, True)
         )
         largest = largest_graph(self.version, gpu.compute_capability)
         return Hardware(graphs, eager, found.request_seconds, largest)

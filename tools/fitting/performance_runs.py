@@ -126,7 +126,11 @@ class Run:
             # Requests of one length end together, and the next begin together.
             together = engine.burst(self.prompt, self.output, held)
             alone = engine.steady(self.prompt, self.output, held)
-            first = (alone if self.varied else together).time_to_first_token
+            first = together.time_to_first_token
+            if self.varied:
+                # Those that begin a run come at once, all others where one has ended.
+                begin = held / self.requests
+                first = begin * first + (1.0 - begin) * alone.time_to_first_token
             return replace(burst, time_to_first_token=first)
         if math.isinf(self.rate) or self.requests / self.rate < 0.5 * (
             self.requests / burst.requests_per_second

@@ -7,12 +7,13 @@ from typing import Any, cast
 
 import pytest
 
-from unit.sizing.examples import inputs_for, server
+from unit.sizing.examples import inputs_for, offer, server
 from vllm_operator.api.plan import Unplanned
 from vllm_operator.controller.apply import Applier
 from vllm_operator.controller.inputs import InputSource
-from vllm_operator.controller.planning import Planner, without_groups
+from vllm_operator.controller.planning import Planner, settled, without_groups
 from vllm_operator.errors import TemporaryFailure
+from vllm_operator.hardware.prices import Prices
 from vllm_operator.lifecycle.kept import Revisions
 from vllm_operator.lifecycle.records import revision_record
 from vllm_operator.lifecycle.revisions import Pinned, controller_revision
@@ -20,6 +21,7 @@ from vllm_operator.manifests.planned import Planned, planned
 from vllm_operator.sizing.asked.inputs import PlanningInputs
 from vllm_operator.sizing.asked.repairs import Repair
 from vllm_operator.sizing.asked.tuned import UNTUNED, Tuned
+from vllm_operator.sizing.plan.difference import plan_difference
 
 R1 = "deepseek-ai/DeepSeek-R1"
 H100 = {"product": "H100", "perNode": 8}
@@ -47,6 +49,37 @@ def test_what_no_group_can_be_rendered_of_is_told_for_what_it_is() -> None:
     pod = {"affinity": {"nodeAffinity": "x"}}
     field = "spec.pod.affinity.nodeAffinity"
     assert told("Qwen/Qwen3-0.6B", gpu=H100, pod=pod) == [(field, "IllegalPin")]
+
+
+LOAD = {"profile": "Cost", "concurrency": 8}
+OFFERS = (offer("NVIDIA-L40S", 44.4), offer("NVIDIA-RTX-A6000", 47.5))
+
+
+def moved(prices: Prices, profile: str = "Cost") -> str | None:
+    """What a new plan would change of a server that runs on an RTX A6000, at these prices."""
+    wanted = server("Qwen/Qwen3-8B", workload={**LOAD, "profile": profile})
+    pinned = inputs_for(wanted, offers=OFFERS, preferred_product="NVIDIA-RTX-A6000")
+    before = planned(wanted, pinned)
+    assert isinstance(before, Planned)
+    now = replace(pinned, prices=prices, preferred_product=None)
+    found = planned(wanted, now)
+    assert isinstance(found, Planned)
+    return plan_difference(before.plan, settled(wanted, before.plan, found, now).plan)
+
+
+def test_where_the_price_decides_a_cheaper_product_is_told() -> None:
+    cheap = Prices("USD", (("NVIDIA-L40S", 0.5), ("NVIDIA-RTX-A6000", 2.0)))
+    assert "1 x NVIDIA-RTX-A6000 -> 1 x NVIDIA-L40S" in str(moved(cheap))
+
+
+def test_where_the_price_decides_a_dearer_one_is_not() -> None:
+    dear = Prices("USD", (("NVIDIA-L40S", 9.0), ("NVIDIA-RTX-A6000", 0.1)))
+    assert moved(dear) is None
+
+
+def test_where_the_price_decides_nothing_a_cheaper_product_is_not_told() -> None:
+    cheap = Prices("USD", (("NVIDIA-L40S", 0.5), ("NVIDIA-RTX-A6000", 2.0)))
+    assert moved(cheap, profile="Balanced") is None
 
 
 QWEN = server("Qwen/Qwen3-0.6B", gpu=H100)

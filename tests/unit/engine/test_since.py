@@ -52,6 +52,7 @@ BOUNDS = (
     ("schedules-ahead-in-pipelines", "0.28.0", "0.29.0", "0.33.0", None),
     ("schedules-ahead-when-asked", "0.11.2", "0.12.0", "0.13.0", "0.14.0"),
     ("serves-small-cache-in-v1", "0.10.2", "0.11.0", "0.33.0", None),
+    ("skips-what-is-not-chosen", "0.23.0", "0.24.0", "0.33.0", None),
     ("streams-own-drafts", "0.28.1", "0.29.0", "0.33.0", None),
     ("takes-async-scheduling-with-stages", "0.14.0", "0.15.0", "0.33.0", None),
     ("takes-blocks-of-any-16", "0.17.1", "0.18.0", "0.33.0", None),

@@ -546,6 +546,21 @@ def test_a_pod_whose_volume_or_taint_no_node_takes_does_not_wait_for_a_gpu(reaso
     assert conditions(folded(observed).status)["Progressing"] == ("True", "Unschedulable")
 
 
+def test_a_node_s_disk_that_is_too_small_for_the_weights_is_told_with_what_takes_none_of_it() -> (
+    None
+):
+    told = "0/1 nodes are available: 1 Insufficient ephemeral-storage."
+    waiting = replace(
+        POD, scheduled=False, unschedulable_since=NOW.isoformat(), unschedulable_message=told
+    )
+    disk = {"kind": "EmptyDir", "mode": "Cache", "surge": True, "diskBytes": 133 << 30}
+    observed = replace(STARTING, pods=(waiting,), plan=make_plan(storage=disk))
+    assert said(folded(observed).status).endswith(
+        "a pod asks for 133 GiB of the node's disk for what it downloads, and for none where "
+        "spec.model.storage names a volume"
+    )
+
+
 def test_the_plan_that_served_last_is_remembered_until_another_serves() -> None:
     first = folded(replace(READY, ready_revision="qwen-1")).status
     assert folded(STARTING, first).status["latestReadyRevision"] == "qwen-1"

@@ -130,6 +130,20 @@ def test_ranks_divide_the_heads_of_an_encoder_evenly(model: str, heads: int, leg
     ]
 
 
+def test_ranks_divide_the_layers_of_an_encoder_evenly():
+    # Qwen2.5-VL-3B and 7B have encoders of 3,420.
+    facts = catalogue.find("Qwen/Qwen2.5-VL-72B-Instruct")
+    assert facts is not None
+    vision = {**facts.config["vision_config"], "intermediate_size": 3420}
+    architecture = architecture_from_config({**facts.config, "vision_config": vision})
+    assert illegal_because(architecture, Parallelism(4)) is None
+    assert "width 3420 is not divisible by 8, unless" in str(
+        illegal_because(architecture, Parallelism(8))
+    )
+    whole = with_whole_encoder(architecture, Version((0, 33, 0)))
+    assert illegal_because(whole, Parallelism(8)) is None
+
+
 def test_an_encoder_that_is_whole_on_each_rank_has_any_number_of_them():
     architecture = architecture_from_config(CONFIGS["zai-org/GLM-4.5V"])
     why = illegal_because(architecture, Parallelism(8))

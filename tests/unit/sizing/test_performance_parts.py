@@ -4,11 +4,14 @@ from dataclasses import replace
 
 import pytest
 
+from vllm_operator.engine.versions import Version
+from vllm_operator.hardware import performance as gpus
 from vllm_operator.models import catalogue
 from vllm_operator.models.architecture import architecture_from_config
 from vllm_operator.models.shapes import Architecture
 from vllm_operator.sizing.performance.attention import Attention
 from vllm_operator.sizing.performance.kernels import kernels_of, launches_of, reductions_of
+from vllm_operator.sizing.performance.server import Server, pads_sparse_attention, server
 from vllm_operator.sizing.performance.work import work_of
 from vllm_operator.sizing.split.parallelism import Parallelism
 
@@ -59,6 +62,46 @@ def test_sparse_attention_attends_to_the_best_and_its_indexer_to_all():
 
 def test_a_long_prompt_costs_sparse_attention_less_than_the_same_in_the_latent_space():
     assert flops(V32, 32_000, prompt=True) < 0.4 * flops(R1, 32_000, prompt=False)
+
+
+def serving(name: str, version: str, gpu: str = "NVIDIA-H200") -> Server:
+    on = gpus.find(gpu)
+    assert on is not None
+    return server(
+        work_of(model(name), tensor=8),
+        on,
+        version=Version.parse(version),
+        max_num_batched_tokens=8192,
+        max_num_seqs=64,
+    )
+
+
+@pytest.mark.parametrize(
+    ("version", "gpu", "padded"),
+    [
+        ("0.23.0", "NVIDIA-H200", True),
+        ("0.24.0", "NVIDIA-H200", False),
+        ("0.23.0", "NVIDIA-B200", False),
+        ("0.23.0", "AMD_Instinct_MI300X_OAM", False),
+    ],
+)
+def test_sparse_attention_was_padded_on_hopper_before_0_24(version: str, gpu: str, padded: bool):
+    on = gpus.find(gpu)
+    assert on is not None
+    assert pads_sparse_attention(Version.parse(version), on) is padded
+
+
+def test_a_short_prompt_took_padded_sparse_attention_as_long_as_one_of_2048():
+    old, new = (serving(V32, version).times.step for version in ("0.23.0", "0.24.0"))
+    assert old(0, 0, 8192, 100) - new(0, 0, 8192, 100) == pytest.approx(
+        new(0, 0, 8192, 2048) - new(0, 0, 8192, 100), rel=0.1
+    )
+    assert old(0, 0, 8192, 2048) == pytest.approx(new(0, 0, 8192, 2048))
+
+
+def test_attention_without_an_index_was_never_padded():
+    old, new = (serving(R1, version).times.step for version in ("0.23.0", "0.24.0"))
+    assert old(0, 0, 8192, 100) == new(0, 0, 8192, 100)
 
 
 def test_compressed_states_are_read_for_a_window_and_for_every_so_many_tokens():

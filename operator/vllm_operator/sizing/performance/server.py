@@ -317,6 +317,12 @@ def _intake(step: Callable[[float], float], most: float, taking: float) -> float
     return math.exp(low)
 
 
+def pads_sparse_attention(version: Version, gpu: GPUPerformance) -> bool:
+    """Whether a kernel of sparse attention computes all tokens that its index may choose. Known of
+    FlashMLA's on Hopper: Blackwell has several kernels, and which of them do so is not known."""
+    return gpu.generation == "hopper" and not does("skips-what-is-not-chosen", version)
+
+
 def server(
     work: Work,
     gpu: GPUPerformance,
@@ -360,6 +366,7 @@ def server(
             eager=enforce_eager,
             ahead=ahead,
             captured=min(largest, captured),
+            padded=pads_sparse_attention(version, gpu),
         ),
         found=found,
         limits=Limits(max_num_batched_tokens, sequences, bound),

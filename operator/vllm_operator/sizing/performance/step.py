@@ -194,11 +194,13 @@ def times_of(
     eager: bool = False,
     ahead: bool = True,
     captured: int = LARGEST,
+    padded: bool = False,
 ) -> Times:
     """The times of a step's parts on ``gpu``, for a server that is spread over ``nodes`` nodes.
 
     ``ahead``: whether the next step is scheduled while the GPU computes; ``captured``: tokens of
-    the largest CUDA graph.
+    the largest CUDA graph; ``padded``: whether sparse attention computes as many tokens as its
+    index may choose where the context has fewer.
     """
     largest = 0 if eager else captured
     launch = found.eager_launch_seconds if eager else found.launch_seconds
@@ -210,7 +212,7 @@ def times_of(
         # Equal stages may have borders of both kinds before them, and the first has none.
         borders = [links.between_nodes(number + one) for one in range(count) if number + one]
         handed = _handed_over(work, links, found, borders, count)
-        times = _stage_times(work, stage, gpu, found, links, handed)
+        times = _stage_times(work, stage, gpu, found, links, handed, padded=padded)
         times = replace(
             times,
             fixed_seconds=times.fixed_seconds + shown,
@@ -252,6 +254,8 @@ def _stage_times(
     found: Coefficients,
     links: Links,
     handed: tuple[float, float],
+    *,
+    padded: bool,
 ) -> StageTimes:
     memory = gpu.memory_bandwidth * found.bandwidth
     linears = []
@@ -262,6 +266,13 @@ def _stage_times(
             experts.append(_expert_times(work, one, timed(one), found))
         else:
             linears.append(timed(one))
+    attention = []
+    for kind in stage.attention:
+        first, later, cache, window, state = _attention_times(kind, gpu, found)
+        if padded and kind.chosen and window:
+            linears.append((first * window, 0.0, 0.0))
+            first = later = 0.0
+        attention.append((first, later, cache, window, state))
     hidden = work.hidden_size * ACTIVATION_BYTES
     token = stage.layers * found.elementwise_passes * hidden / memory
     fixed = stage.kernels * found.kernel_seconds
@@ -276,7 +287,7 @@ def _stage_times(
     return StageTimes(
         linears=tuple(linears),
         experts=tuple(experts),
-        attention=tuple(_attention_times(kind, gpu, found) for kind in stage.attention),
+        attention=tuple(attention),
         head=timed(stage.head) if stage.head else None,
         token_seconds=token,
         shared_seconds=shared,

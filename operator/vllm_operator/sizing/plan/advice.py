@@ -8,7 +8,6 @@ from typing import Final
 
 from vllm_operator.api.plan import Advice, Drafts, Performance
 from vllm_operator.api.v1alpha1 import Engine, Model, VLLMServer
-from vllm_operator.engine.tables import rows_for
 from vllm_operator.hardware.prices import NO_PRICES, PRODUCTS_FIELD
 from vllm_operator.models import catalogue
 from vllm_operator.sizing.asked.inputs import PlanningInputs
@@ -16,12 +15,11 @@ from vllm_operator.sizing.asked.specification import Asked, read_specification
 from vllm_operator.sizing.asked.workload_profiles import WORTH_SECONDS
 from vllm_operator.sizing.layout.prefixes import prefixes_of
 from vllm_operator.sizing.layout.search import Layout, find_layout
+from vllm_operator.sizing.memory.online_quantization import advised_method
 from vllm_operator.sizing.split.divisions import divisions
 
 QUANTIZATION_FIELD: Final = "spec.engine.quantization"
 SPECULATIVE_FIELD: Final = "spec.engine.speculative"
-ONLINE: Final = ("fp8_per_tensor", "fp8")
-"""Quantisations while loading that are advised, the newest first."""
 MOST_CHECKPOINTS: Final = 2
 """Quantised checkpoints of a model that are named."""
 
@@ -106,18 +104,16 @@ def _quantised(asked: Asked, layout: Layout, inputs: PlanningInputs) -> Iterator
     if asked.engine.quantization is not None:
         return
     product = layout.gpu.offer.product
-    known = {row["method"] for row in rows_for("online_quantization.csv", asked.version)}
-    for method in ONLINE:
-        if method in known:
-            fewer = _fewest(_with_method(asked.server, method, layout), inputs, layout)
-            if fewer is not None:
-                yield Advice(
-                    field=QUANTIZATION_FIELD,
-                    message=f"{method} would take {fewer} instead of {gpus} {product} for requests "
-                    "that are as long: weights are rounded to 8 bits while they are loaded, which "
-                    "changes answers a little, so it is never chosen unasked",
-                )
-            break
+    method = advised_method(asked.version)
+    if method is not None:
+        fewer = _fewest(_with_method(asked.server, method, layout), inputs, layout)
+        if fewer is not None:
+            yield Advice(
+                field=QUANTIZATION_FIELD,
+                message=f"{method} would take {fewer} instead of {gpus} {product} for requests "
+                "that are as long: weights are rounded to 8 bits while they are loaded, which "
+                "changes answers a little, so it is never chosen unasked",
+            )
     if inputs.model is None:
         return
     named = 0

@@ -58,8 +58,7 @@ def illegal_because(architecture: Architecture, parallelism: Parallelism) -> str
         return None
     if a.attention_heads % size:
         return f"{a.attention_heads} attention heads are not divisible by {size}"
-    if a.encoder_heads % size:
-        why = f"{a.encoder_heads} heads of the encoder are not divisible by {size}"
+    if (why := _illegal_encoder(a, size)) is not None:
         whole = encoders.data_since(a.name) is not None
         return f"{why}, unless {encoders.FLAG} {encoders.DATA} is added" if whole else why
     stored, _ = a.stored_layers
@@ -76,6 +75,18 @@ def illegal_because(architecture: Architecture, parallelism: Parallelism) -> str
             f"is not divisible by {size}"
         )
     return None if a.speculator is None else _illegal_draft(a.speculator, parallelism)
+
+
+def _illegal_encoder(a: Architecture, size: int) -> str | None:
+    """Why an encoder's heads or layers cannot be divided; those that ranks have whole aside."""
+    if a.encoder_heads % size:
+        return f"{a.encoder_heads} heads of the encoder are not divisible by {size}"
+    for one in a.outside:
+        divided = one.split in (Split.OUTPUTS, Split.INPUTS) and not (one.heads % size)
+        width = one.outputs if one.split is Split.OUTPUTS else one.inputs
+        if divided and width % size:
+            return f"{one.name}'s width {width} is not divisible by {size}"
+    return None
 
 
 def _illegal_draft(draft: Draft, parallelism: Parallelism) -> str | None:
