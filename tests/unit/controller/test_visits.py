@@ -11,6 +11,7 @@ import pytest
 
 from support.builders import server_manifest
 from vllm_operator.controller.apply import Applier
+from vllm_operator.controller.boot import BootReader
 from vllm_operator.controller.calibrate import Calibrator
 from vllm_operator.controller.children import Stale
 from vllm_operator.controller.client import ApiError, Client
@@ -33,7 +34,7 @@ from vllm_operator.lifecycle.kinds import (
 )
 from vllm_operator.lifecycle.records import Key
 from vllm_operator.lifecycle.revisions import Pinned
-from vllm_operator.manifests.labels import FIELD_MANAGER, TEMPLATE_HASH
+from vllm_operator.manifests.labels import FIELD_MANAGER, TEMPLATE_HASH, TRIAL
 
 from .fakes import Memory
 
@@ -316,6 +317,25 @@ async def test_a_first_plan_whose_engine_cannot_start_is_repaired_and_pinned_ane
     template = world.memory.objects["deployments", "qwen"]["spec"]["template"]["spec"]
     command = template["containers"][0]["command"]
     assert command[command.index("--max-model-len") + 1] == "19456"
+
+
+@pytest.mark.parametrize("tried", [False, True])
+async def test_a_pod_that_is_refused_is_trouble_of_the_plan_unless_it_is_a_trial_s(
+    tried: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    async def diagnose(_: Any, __: Any, ___: Any, deployment: Any, *____: Any) -> None:
+        seen.append(deployment.message)
+
+    monkeypatch.setattr(BootReader, "diagnose", diagnose)
+    world = await served()
+    body = world.memory.objects["deployments", "qwen"]
+    body["metadata"]["annotations"] |= {TRIAL: "{}"} if tried else {}
+    refused = {"type": "ReplicaFailure", "status": "True", "message": "exceeded quota: g"}
+    world.deployment(replicas=1, updatedReplicas=1, readyReplicas=1, conditions=[refused])
+    await world.visit()
+    assert seen[-1] == ("" if tried else "exceeded quota: g")
 
 
 async def test_what_stopped_the_plan_before_is_not_told_of_the_one_that_an_edit_asks_for() -> None:
