@@ -106,6 +106,15 @@ def test_the_name_of_a_result_is_never_cut_in_a_list() -> None:
     assert "qwen/20260101-100000" in told.getvalue()
 
 
+def test_a_list_shows_of_each_result_its_fastest_load() -> None:
+    points = [measured(1.0, concurrency=4), measured(3.0, concurrency=16), measured(2.0)]
+    told = StringIO()
+    print_list(Console(width=160, file=told), [result(name="20260101-100000", points=points)])
+    (row,) = [line for line in told.getvalue().splitlines() if "20260101" in line]
+    assert "240" in row
+    assert "16 at once" in row
+
+
 def test_a_result_says_how_far_its_prediction_was_off_what_was_measured(tmp_path: Path) -> None:
     one = replace(
         measured(1.0),

@@ -77,3 +77,11 @@ def test_a_head_with_fewer_tokens_than_the_model_has_an_index_of_them(
     config: dict[str, Any], elements: int
 ) -> None:
     assert eagle_draft(config, "eagle3", target(), None).elements == elements
+
+
+def test_a_head_that_stretches_its_positions_has_the_longer_table() -> None:
+    stretched = {**WHOLE, "rope_scaling": {"rope_type": "linear", "factor": 4.0}}
+    plain, longer = (
+        eagle_draft(config, "eagle3", target(), None).elements for config in (WHOLE, stretched)
+    )
+    assert longer - plain == 3 * 2048 * 128

@@ -521,3 +521,21 @@ def test_a_key_that_the_version_does_not_have_names_the_one_that_took_its_place(
 ):
     _, message = refused("--compilation-config", f'{{"{key}": 3}}', version=version)
     assert f"has no key {key} in vLLM {version}; {hint}" in message
+
+
+@pytest.mark.parametrize(
+    ("words", "graphs"),
+    [
+        (["-O0"], False),
+        (["-O3"], True),
+        (["-cc.cudagraph_mode=none"], False),
+        (["-cc.cudagraph_mode=NONE"], False),
+        (["-cc.cudagraph_mode=FULL"], True),
+    ],
+)
+def test_graphs_are_counted_unless_a_level_or_a_mode_in_any_spelling_has_none(
+    words: list[str], graphs: bool
+):
+    plan = plan_of(LLAMA_8B, engine={"extraArgs": words})
+    assert plan.feasible, plan.problems
+    assert (plan.memory.cuda_graphs > 0) is graphs

@@ -50,6 +50,20 @@ def test_engines_of_a_pod_are_summed_and_their_cache_is_averaged() -> None:
     assert (one.steps, one.running, one.cache_usage, one.failed) == (3000, 40, 0.5, 30)
 
 
+@pytest.mark.parametrize("engines", [1, 2, 4])
+def test_buckets_and_counts_of_a_pods_engines_are_summed(engines: int) -> None:
+    objective = Objective(time_to_first_token=0.5, inter_token_latency=0.03)
+    one, many = (
+        told(scraped(85, 100, 115, engines=number), objective).intervals[-1]
+        for number in (1, engines)
+    )
+    assert one.slow_gaps == Between(450, 1500)
+    assert many.slow_gaps == Between(450 * engines, 1500 * engines)
+    assert many.slow_first_tokens == Between(15 * engines, 15 * engines)
+    assert many.finished_output_squares == pytest.approx(one.finished_output_squares * engines)
+    assert (many.gaps, many.first_tokens) == (15_000 * engines, 60 * engines)
+
+
 def test_without_an_objective_nothing_is_slow_or_fast() -> None:
     *_, one = told(scraped(85, 100, 115)).intervals
     assert (one.slow_gaps, one.slow_first_tokens) == (None, None)
