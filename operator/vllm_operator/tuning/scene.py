@@ -38,8 +38,8 @@ class Facts:
     def server(self, knobs: Knobs) -> Server:
         """As ``server_at``, with the CUDA graphs that ``--max-num-seqs`` asks for, however few
         requests ``--max-num-active-seqs`` admits."""
-        captured = captured_tokens(knobs, self.rules.largest_graph)
-        return with_graphs(self.server_at(knobs), captured)
+        server = self.server_at(knobs)
+        return with_graphs(server, captured_tokens(knobs, server.largest_graph))
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,7 +106,8 @@ def _matrix(one: tuple[float, float, float], tokens: float) -> tuple[float, floa
 
 def _turns_at(stages: list[StageTimes]) -> int | None:
     """The fewest tokens with which all stages' matrices take longer to compute than to read."""
-    linears = [linear for stage in stages for linear in stage.linears]
+    # What reads nothing is padded attention and no matrix.
+    linears = [linear for stage in stages for linear in stage.linears if linear[1]]
     experts = [one for stage in stages for one in stage.experts]
     weights = sum(linear[1] for linear in linears)
     slope = sum(linear[0] - linear[2] for linear in linears)
