@@ -13,10 +13,10 @@ from vllm_operator.api.v1alpha1 import Engine
 from vllm_operator.errors import IllegalPin, Infeasible, PlanningError
 from vllm_operator.sizing.asked.gpu_candidates import GPUCandidate
 from vllm_operator.sizing.asked.specification import Asked
-from vllm_operator.sizing.memory.online_quantization import advised_method, quantized_online
 from vllm_operator.sizing.split.divisions import Division, Divisions, Pins, divisions
 from vllm_operator.sizing.split.parallelism import Parallelism, illegal_because, legal_sizes
 
+from .quantised import quantised
 from .search import Layout, Rejection, find_layout
 from .utilization import gib
 
@@ -253,17 +253,12 @@ def _remedy(asked: Asked, nearest: Rejection, max_nodes: int) -> str:
 
 def _quantizing(asked: Asked, nearest: Rejection) -> str | None:
     """A quantisation while loading with which the nearest layout fits; None where none does."""
-    method = advised_method(asked.version)
-    if method is None or asked.architecture.quantization.method is not None:
+    found = quantised(asked)
+    if found is None:
         return None
-    engine = asked.engine.model_copy(update={"quantization": method})
-    try:
-        architecture = quantized_online(asked.architecture, method, asked.version)
-    except PlanningError:
-        return None
-    other = replace(asked, engine=engine, architecture=architecture)
-    found = find_layout(other, nearest.gpu, nearest.division)
-    return method if isinstance(found, Layout) else None
+    method, other = found
+    fits = isinstance(find_layout(other, nearest.gpu, nearest.division), Layout)
+    return method if fits else None
 
 
 def _asking_for(division: Division) -> str:

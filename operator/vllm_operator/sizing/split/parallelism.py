@@ -58,9 +58,6 @@ def illegal_because(architecture: Architecture, parallelism: Parallelism) -> str
         return None
     if a.attention_heads % size:
         return f"{a.attention_heads} attention heads are not divisible by {size}"
-    if (why := _illegal_encoder(a, size)) is not None:
-        whole = encoders.data_since(a.name) is not None
-        return f"{why}, unless {encoders.FLAG} {encoders.DATA} is added" if whole else why
     stored, _ = a.stored_layers
     for layer, schemes in stored:
         if layer.query_heads % size:
@@ -74,6 +71,9 @@ def illegal_because(architecture: Architecture, parallelism: Parallelism) -> str
             f"the vocabulary, padded to {padded_vocabulary(a.vocabulary_size)}, "
             f"is not divisible by {size}"
         )
+    if (why := _illegal_encoder(a, size)) is not None:
+        whole = encoders.data_since(a.name) is not None
+        return f"{why}, unless {encoders.FLAG} {encoders.DATA} is added" if whole else why
     return None if a.speculator is None else _illegal_draft(a.speculator, parallelism)
 
 
