@@ -38,8 +38,10 @@ from realengine.clients import Clients, measured
 from realengine.environments import ensure
 
 RESULT: Final = Path("build/benchmarks/tuning_real_engine.json")
-SIZES: Final = (4, 8, 16, 32, 64, 128)
+BEGIN: Final = 4
 REPEATED: Final = 16
+SWEEP: Final = (REPEATED, BEGIN, 8, REPEATED, 32, 64, 128, REPEATED)
+"""One of them before, between and after the others."""
 TOKENS: Final = 512
 UNEVEN: Final = 0.3
 PARTS: Final = ("sweep", "free", "objective", "same", "slower", "dies")
@@ -102,11 +104,10 @@ class Bench:
     # The sweep
 
     def sweep(self) -> dict[str, Any]:
-        """Every setting alone; one of them before, between and after the others."""
-        half = len(SIZES) // 2
+        """Every setting alone."""
         rows = []
         with TuningBed(self.environment, self.interval, self.pace) as bed:
-            for size in (REPEATED, *SIZES[:half], REPEATED, *SIZES[half:], REPEATED):
+            for size in SWEEP:
                 disabled = {"mode": "Disabled"}
                 bed.apply(bed.manifest(disabled, maxNumSeqs=size, maxNumBatchedTokens=TOKENS))
                 bed.wait_ready()
@@ -149,7 +150,7 @@ class Bench:
 
     def tuned(self, slo: dict[str, Any] | None) -> dict[str, Any]:
         """From 4 until nothing better is found, or the time is over; then what came of it."""
-        with self.serving(slo, begin_at=SIZES[0]) as (bed, clients):
+        with self.serving(slo, begin_at=BEGIN) as (bed, clients):
             begun, states = time.monotonic(), [""]
             # What is under way at the end is waited for: two pods are more than one.
             while time.monotonic() - begun < self.limit or states[-1] in UNDER_WAY:

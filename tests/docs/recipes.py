@@ -1,7 +1,11 @@
-"""The guides' scenarios and models as examples, and the comment that says what is predicted."""
+"""The guides' scenarios and models as examples, and the comment that says what is predicted.
+
+``PYTHONPATH=operator:tools:tests .venv/bin/python -m docs.recipes`` writes the comments anew.
+"""
 
 from __future__ import annotations
 
+import re
 import textwrap
 from pathlib import Path
 
@@ -64,3 +68,18 @@ def _cost(plan: Plan) -> str:
         f"; {cost.hour:g} {cost.currency} an hour, {cost.million_output_tokens:g} for a million "
         "output tokens"
     )
+
+
+def write() -> None:
+    """Write the comments of all recipes anew."""
+    for path in RECIPES:
+        text = path.read_text()
+        for name, line in predicted(path).items():
+            text = re.sub(
+                rf"^# predicted for {name}:.*(\n#   .*)*$", line, text, flags=re.MULTILINE
+            )
+        path.write_text(text)
+
+
+if __name__ == "__main__":
+    write()

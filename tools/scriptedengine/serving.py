@@ -126,7 +126,11 @@ class Engine:
             "requestsRunning": self._running,
             "promptTokens": self._prompt,
             "promptTokensBySource": self._prompt,
+            "prefixCacheQueries": self._prompt,
             "generationTokens": self._generated,
+            # A draft of one token at each step, none of which is taken.
+            "specDecodeDrafts": self._steps,
+            "specDecodeDraftTokens": self._steps,
             "stepTokens": self._prompt + self._generated,
             "finishedRequests": self._finished,
         }

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -26,7 +25,7 @@ from vllm_operator.lifecycle.kinds import (
 )
 from vllm_operator.lifecycle.remembered import read_server
 
-from .run import give_home
+from .cluster import answer
 
 POLL_SECONDS: Final = 1.0
 LOG_SECONDS: Final = 30.0
@@ -262,38 +261,6 @@ def _waits(pod: Mapping[str, Any]) -> str:
     return ""
 
 
-@asynccontextmanager
-async def connected(kind: Callable[[Any], C]) -> AsyncIterator[C]:
-    """A cluster of some kind, made of a client that KUBECONFIG names."""
-    give_home()
-    # Imported here: files are compared without a Kubernetes client.
-    from vllm_operator.controller.client import connect
-    from vllm_operator.controller.metrics import Metrics
-
-    try:
-        client = await connect(Metrics())
-    except Exception as error:  # of whatever library below
-        raise InputError(f"the cluster cannot be asked ({error}); set KUBECONFIG") from error
-    try:
-        yield kind(client)
-    finally:
-        await client.close()
-
-
 def asked(namespace: str, question: Callable[[Cluster], Awaitable[T]]) -> T:
     """The answer to a question of the cluster. Raises ``InputError`` with what can be done."""
-
     return answer(lambda client: Cluster(client, namespace), question)
-
-
-def answer(kind: Callable[[Any], C], question: Callable[[C], Awaitable[T]]) -> T:
-    """The answer to a question of a kind of cluster. Raises ``InputError``."""
-
-    async def run() -> T:
-        async with connected(kind) as cluster:
-            return await question(cluster)
-
-    try:
-        return asyncio.run(run())
-    except (ApiError, TemporaryFailure) as error:
-        raise InputError(f"the cluster cannot be asked ({error})") from error

@@ -25,7 +25,8 @@ from vllm_operator.hardware.measured import MeasuredGPU
 from vllm_operator.hardware.nodes import GPUOffer, inventory
 from vllm_operator.lifecycle.kinds import CALIBRATION, CONFIG_MAPS, NODES
 
-from .benchmark_cluster import Cluster, answer
+from .benchmark_cluster import Cluster
+from .cluster import answer
 
 UNMEASURED: Final = 2
 DEADLINE_MINUTES: Final = 20

@@ -14,6 +14,9 @@ from .run import give_home
 
 Object = dict[str, Any]
 T = TypeVar("T")
+C = TypeVar("C")
+
+REMEDY: Final = "set KUBECONFIG"
 
 RIGHTS: Final = "docs/diagnosing.md has the rights that this takes"
 
@@ -64,8 +67,9 @@ async def may(request: Awaitable[Any], verb: str, what: str, namespace: str | No
 
 
 @asynccontextmanager
-async def connected(remedy: str = "set KUBECONFIG") -> AsyncIterator[Any]:
-    """A client of the cluster that KUBECONFIG names; ``remedy`` is said where there is none."""
+async def connected(kind: Callable[[Any], C], remedy: str) -> AsyncIterator[C]:
+    """A cluster of some kind, made of a client that KUBECONFIG names; ``remedy`` is said where
+    there is none."""
     give_home()
     # Imported here: what reads files needs no Kubernetes client.
     from vllm_operator.controller.client import connect
@@ -76,22 +80,30 @@ async def connected(remedy: str = "set KUBECONFIG") -> AsyncIterator[Any]:
     except Exception as error:  # of whatever library below
         raise InputError(f"the cluster cannot be asked ({error}); {remedy}") from error
     try:
-        yield client
+        yield kind(client)
     finally:
         await client.close()
 
 
-def asked(question: Callable[[Reader], Awaitable[T]], remedy: str = "set KUBECONFIG") -> T:
-    """The answer to a question of the cluster. Raises ``InputError`` with what can be done."""
+def answer(
+    kind: Callable[[Any], C], question: Callable[[C], Awaitable[T]], remedy: str = REMEDY
+) -> T:
+    """The answer to a question of a kind of cluster. Raises ``InputError`` with what can be
+    done."""
 
     async def run() -> T:
-        async with connected(remedy) as client:
-            return await question(Reader(client))
+        async with connected(kind, remedy) as cluster:
+            return await question(cluster)
 
     try:
         return asyncio.run(run())
     except (ApiError, TemporaryFailure) as error:
         raise InputError(f"the cluster cannot be asked ({error}); {remedy}") from error
+
+
+def asked(question: Callable[[Reader], Awaitable[T]], remedy: str = REMEDY) -> T:
+    """The answer to a question of what can be read. Raises ``InputError``."""
+    return answer(Reader, question, remedy)
 
 
 def here(namespace: str | None) -> str:

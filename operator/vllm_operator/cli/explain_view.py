@@ -30,6 +30,13 @@ from .tuning_view import heading, show_curve, show_trials, tuning_facts
 
 GAUGE: Final = 40
 """Columns of a bar that shows a share."""
+KNOBS: Final = {
+    "max-num-seqs": "spec.engine.maxNumSeqs",
+    "max-num-active-seqs": "spec.engine.maxNumActiveSeqs",
+    "max-num-batched-tokens": "spec.engine.maxNumBatchedTokens",
+    "gpu-memory-utilization": "spec.engine.gpuMemoryUtilization",
+}
+"""By the flag the field that pins it."""
 FULL: Final = 0.9
 """Share from which on a bar is drawn as one that is full."""
 
@@ -188,13 +195,20 @@ def _bar(share: float, *, more_is_worse: bool = True) -> Text:
 def _helps(live: Live, plan: Plan, look: Look, bound: Bound) -> RenderableType:
     table = table_of("change", "gives", "costs")
     found = look.choice
+    known: set[str] = set()
     if isinstance(found, Proposal):
         change, _, gives = found.message.partition(": ")
         start = "with compiling" if found.cold else "without compiling anew"
         costs = f"every replica starts anew, {start}, about {plan.startup.seconds:.0f} s each"
-        table.add_row(Text(change, style="bold"), Text(f"forecast: {gives}"), Text(costs))
+        known = {field for flag, field in KNOBS.items() if flag in change}
+        fields = ", ".join(sorted(known))
+        moved = Text(change, style="bold").append(f"\n{fields}", style="cyan")
+        table.add_row(moved, Text(f"forecast: {gives}"), Text(costs))
     for one in remedies(bound, plan, live.server.spec.replicas):
-        table.add_row(Text(f"{one.field} {one.change}".strip()), Text(one.gives), Text(one.costs))
+        if one.field not in known:  # what is forecast says more
+            table.add_row(
+                Text(f"{one.field} {one.change}".strip()), Text(one.gives), Text(one.costs)
+            )
     parts: list[RenderableType] = []
     if found is not None and not isinstance(found, Proposal):
         parts.append(Text(f"No setting is proposed ({found.reason}): {found.message}."))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from vllm_operator.api.plan import Unplanned
+from vllm_operator.api.plan import Plan, Unplanned
 from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.benchmark.kept import read as read_results
 from vllm_operator.benchmark.learned import speeds_of
@@ -38,8 +38,9 @@ from vllm_operator.manifests.render import template_of
 from vllm_operator.sizing.asked.inputs import PlanningInputs
 from vllm_operator.sizing.asked.repairs import Repair
 from vllm_operator.sizing.asked.tuned import Tuned
+from vllm_operator.sizing.asked.workload_profiles import profile_of
 from vllm_operator.sizing.memory.calibration import Calibration
-from vllm_operator.sizing.plan.difference import is_a_tie, plan_difference
+from vllm_operator.sizing.plan.difference import is_a_tie, is_cheaper, plan_difference
 from vllm_operator.sizing.plan.planner import unplanned
 
 from .apply import Applier
@@ -259,9 +260,8 @@ class Planner:
         before = in_force.plan
         assert before is not None
         found = planned(server, now)
-        if isinstance(found, Planned) and is_a_tie(before, found.plan):
-            # As good on another product, of which there are more nodes today: no reason to move.
-            found = planned(server, replace(now, preferred_product=before.placement.gpu))
+        if isinstance(found, Planned):
+            found = settled(server, before, found, now)
         if isinstance(found, Unplanned):
             return plan_difference(before, found)
         as_before = replace(
@@ -315,3 +315,17 @@ def _tuned_for(found: Planned | Unplanned, in_force: Pinned | None) -> bool:
     """Whether a plan is of the kind that its tuned values were proven for."""
     before = in_force.plan if in_force is not None else None
     return before is not None and isinstance(found, Planned) and same_kind(before, found.plan)
+
+
+def settled(
+    server: VLLMServer, before: Plan, found: Planned, now: PlanningInputs
+) -> Planned | Unplanned:
+    """A new plan, on the product that a server runs on where that is as good: that there are more
+    nodes of another one today is no reason to move. A lower price is, where the price decides."""
+    if not is_a_tie(before, found.plan):
+        return found
+    stays = planned(server, replace(now, preferred_product=before.placement.gpu))
+    workload = server.spec.workload
+    by_money = workload is not None and profile_of(workload).cheap
+    cheaper = isinstance(stays, Planned) and is_cheaper(found.plan, stays.plan)
+    return found if by_money and cheaper else stays

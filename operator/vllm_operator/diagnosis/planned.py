@@ -8,10 +8,7 @@ from vllm_operator.api.plan import Plan
 from vllm_operator.api.quantity import GIBIBYTE
 from vllm_operator.api.v1alpha1 import Engine, VLLMServer
 from vllm_operator.engine.defaults import gpu_memory_utilization
-from vllm_operator.engine.tables import does
 from vllm_operator.engine.versions import Version
-from vllm_operator.errors import PlanningError
-from vllm_operator.models.architecture import architecture_from_config
 
 from .checks import Check, failed, passed, skipped, warned
 from .figures import Figures
@@ -32,6 +29,9 @@ PREFIX_FIELD: Final = "spec.engine.prefixCaching"
 UTILIZATION_FIELD: Final = "spec.engine.gpuMemoryUtilization"
 LENGTH_FIELD: Final = "spec.engine.maxModelLen"
 MODEL_FIELD: Final = "spec.model.id"
+SHARED_FIELD: Final = "spec.workload.sharedPrefixTokens"
+QUANTIZED_FIELDS: Final = ("spec.engine.quantization", MODEL_FIELD)
+"""What advice on quantisation names."""
 
 
 def quantization(server: VLLMServer, plan: Plan) -> Check:
@@ -55,39 +55,29 @@ def quantization(server: VLLMServer, plan: Plan) -> Check:
     said = f"the weights are not quantised: {share}; the KV cache surely holds {room:.1f} {what}"
     if wanted is not None and room < wanted:
         return warned(name, f"{said}, and {wanted} are expected at once", MODEL_FIELD)
-    if plan.placement.gpus_per_replica > 1:
-        gpus = f"{plan.placement.gpus_per_replica} GPUs a replica"
-        return warned(
-            name, f"{said}; a quantised checkpoint may do with fewer than {gpus}", MODEL_FIELD
-        )
+    fewer = [one for one in plan.advice or () if one.field in QUANTIZED_FIELDS]
+    if fewer:
+        return warned(name, f"{said}. {fewer[0].message}", fewer[0].field)
     return passed(name, said)
 
 
 def prefix_caching(server: VLLMServer, plan: Plan, seen: Figures | None) -> Check:
     """Whether equal beginnings of prompts are computed once, and how often there are some."""
-    name = "prefix caching"
-    asked = _engine(server).prefix_caching
-    if asked is False:
-        return warned(
-            name,
-            f"it is off by {PREFIX_FIELD}: equal beginnings of prompts are computed again for each "
-            "request",
-            PREFIX_FIELD,
-        )
-    version = Version.parse(plan.engine.version)
-    if asked is None and _has_states(plan) and not does("caches-recurrent-prefixes", version):
-        return warned(
-            name,
-            f"it is off: vLLM {plan.engine.version} caches no prefixes of a model with recurrent "
-            "layers unless it is asked to",
-            PREFIX_FIELD,
-        )
-    why = f"pinned in {PREFIX_FIELD}" if asked else f"default of vLLM {plan.engine.version}"
-    said = f"it is on, {why}"
+    name, found = "prefix caching", plan.prefix_caching
+    if found is None:
+        return skipped(name, "the plan does not say whether prefixes are cached", PREFIX_FIELD)
+    if not found.enabled:
+        again = "equal beginnings of prompts are computed again for each request"
+        return warned(name, f"it is off, {found.reason}: {again}", PREFIX_FIELD)
+    said = f"it is on, {found.reason}"
     if seen is None or seen.hit_rate is None:
         return passed(name, said)
-    target = f"{HIT_RATE:.0%} is what servers of a shared prefix should have"
-    return passed(name, f"{said}; {_percent(seen.hit_rate)} of prompt tokens were found; {target}")
+    said = f"{said}; {_percent(seen.hit_rate)} of prompt tokens were found"
+    workload = server.spec.workload
+    if workload is None or workload.shared_prefix_tokens is None or seen.hit_rate >= HIT_RATE:
+        return passed(name, said)
+    shared = f"prompts share {workload.shared_prefix_tokens:,} tokens (spec.workload)"
+    return warned(name, f"{said}, and {HIT_RATE:.0%} should be where {shared}", SHARED_FIELD)
 
 
 def memory_utilization(server: VLLMServer, plan: Plan, seen: Figures | None) -> Check:
@@ -194,14 +184,6 @@ def _engine(server: VLLMServer) -> Engine:
 
 def _flag(plan: Plan, name: str) -> str | None:
     return next((flag.value for flag in plan.flags if flag.name == name), None)
-
-
-def _has_states(plan: Plan) -> bool:
-    """Whether the model has recurrent layers; not where its facts are another release's."""
-    try:
-        return architecture_from_config(plan.model.facts).recurrent
-    except PlanningError:
-        return False
 
 
 def _percent(share: float) -> str:

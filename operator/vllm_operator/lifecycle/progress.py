@@ -13,6 +13,7 @@ from vllm_operator.api.conditions import ConditionDraft, truncate
 from vllm_operator.api.counting import counted
 from vllm_operator.api.ledger import Tuning
 from vllm_operator.api.plan import Plan, Problem
+from vllm_operator.api.quantity import GIBIBYTE
 from vllm_operator.api.status import MeasuredCache
 from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.hardware import catalogue
@@ -252,9 +253,14 @@ def _unschedulable(server: VLLMServer, observed: Observed, pod: PodRecord) -> tu
         label = _missing_label(placement.gpu) if no_match and seen and not seen.offered else ""
         said = f"the scheduler finds no node with {need} {where}{count}: {told}"
         return "WaitingForGPU", _with(said, label or way_out(told))
-    return "Unschedulable", _with(
-        f"the scheduler finds no node for a replica: {told}", way_out(told)
-    )
+    disk = observed.plan.storage.disk_bytes
+    way = way_out(told)
+    if disk and "ephemeral-storage" in told:
+        way = (
+            f"a pod asks for {disk // GIBIBYTE} GiB of the node's disk for what it downloads, and "
+            "for none where spec.model.storage names a volume"
+        )
+    return "Unschedulable", _with(f"the scheduler finds no node for a replica: {told}", way)
 
 
 def _with(said: str, way: str) -> str:

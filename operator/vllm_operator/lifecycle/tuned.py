@@ -206,6 +206,7 @@ def scene_of(world: World, *, permit: bool, may_preempt: bool = False) -> Scene:
     priority = server.spec.pod is not None and server.spec.pod.priority_class_name is not None
     forbids = autotune is None or autotune.disruption != "Allow"
     start = surge_timeout_seconds(server.spec) + in_force.plan.startup.budget_seconds
+    displaces = bool(world.trial.mark and world.trial.mark.in_place)
     return Scene(
         desired=Desired(mode, halt),
         pods=frozenset(one.name for one in serving),
@@ -214,7 +215,8 @@ def scene_of(world: World, *, permit: bool, may_preempt: bool = False) -> Scene:
         trial_ready=ready_at(trial) if trial else None,
         candidate=candidate_of(world, pod, mine, tuning),
         change=change_of(world, tuning),
-        in_place=bool(world.trial.mark and world.trial.mark.in_place) and server.spec.replicas == 1,
+        in_place=displaces and server.spec.replicas == 1,
+        displaces=displaces,
         start_seconds=start,
         kind=kind_of(server, in_force.plan),
         revisions=[_revision(world, one) for one in world.revisions.trials],

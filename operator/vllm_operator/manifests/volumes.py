@@ -9,7 +9,7 @@ from vllm_operator.api.plan import PlannedStorage
 from vllm_operator.api.pod import PodSpec
 from vllm_operator.api.quantity import GIBIBYTE, MEBIBYTE
 from vllm_operator.api.v1alpha1 import VLLMServerSpec
-from vllm_operator.sizing.asked.storage import MODELS_PATH, Volume
+from vllm_operator.sizing.asked.storage import MODELS_PATH, Volume, room_gib
 
 CACHE_MOUNT: Final = "/cache"
 
@@ -79,7 +79,8 @@ def _source(spec: VLLMServerSpec, volume: Volume, planned: PlannedStorage) -> Ob
 def _claim(volume: Volume, planned: PlannedStorage) -> Object:
     """The claim of a volume of the pod's own: one node at a time holds it."""
     named: Object = {"storageClassName": volume.source} if volume.source else {}
-    size = {"storage": _quantity(planned.volume_bytes or 0)}
+    # No plan is made without the figure; where one says none, there is room for what is no weights.
+    size = {"storage": _quantity(planned.volume_bytes or room_gib(0) * GIBIBYTE)}
     return {"accessModes": ["ReadWriteOnce"], **named, "resources": {"requests": size}}
 
 

@@ -71,15 +71,7 @@ def choose(
     if lacking is not None and not diagnosis.holds(Bound.KV_CACHE):
         return Rest(Reason.NO_EVIDENCE, lacking, diagnosis)
     believed = posterior or assumed(batch=load.in_flight)
-    forecasts = Forecasts(
-        server,
-        believed,
-        load,
-        objective,
-        now=now,
-        kv_tokens=planned.kv_tokens,
-        largest_graph=rules.largest_graph,
-    )
+    forecasts = Forecasts(server, believed, load, objective, now=now, kv_tokens=planned.kv_tokens)
     day = (durations or Durations()).day
     return _Choice(forecasts, diagnosis, now, planned, plan_at, rules, lacking, day).made()
 

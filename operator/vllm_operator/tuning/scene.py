@@ -38,8 +38,8 @@ class Facts:
     def server(self, knobs: Knobs) -> Server:
         """As ``server_at``, with the CUDA graphs that ``--max-num-seqs`` asks for, however few
         requests ``--max-num-active-seqs`` admits."""
-        captured = captured_tokens(knobs, self.rules.largest_graph)
-        return with_graphs(self.server_at(knobs), captured)
+        server = self.server_at(knobs)
+        return with_graphs(server, captured_tokens(knobs, server.largest_graph))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,8 @@ class Scene:
     change: Change = Change.NONE
     in_place: bool = False
     """Whether the trial stands for the only replica."""
+    displaces: bool = False
+    """Whether the trial's pod has the place of another one, of however many replicas."""
     start_seconds: float = 0.0
     kind: str = ""
     revisions: Sequence[TrialRevision] = ()

@@ -358,7 +358,7 @@ class Tuner:
             diagnosis=None if diagnosis is None else diagnosis_of(diagnosis),
             found="" if choice is None else choice.message,
             curve=curve,
-            placement="InPlace" if scene.in_place else "Surge",
+            placement="InPlace" if scene.displaces else "Surge",
             pod=scene.trial_pod,
             measured=measurement_of(verdict, self.durations),
             detail=verdict.reason if verdict is not None else "",

@@ -32,13 +32,7 @@ def unseen(
         return None
     learned, load, rules = rating.forecasts, rating.load, rating.rules
     batch = learned.posterior.batch
-    shipped = Forecasts(
-        learned.server,
-        assumed(batch=batch),
-        load,
-        rating.objective,
-        largest_graph=learned.largest_graph,
-    )
+    shipped = Forecasts(learned.server, assumed(batch=batch), load, rating.objective)
     vain = (one.cap for one, under in rules.rejected if under.like(load.fingerprint))
     most = min([batch, *vain]) / UNLIKE
     found = candidates(rating.now, rules, ceiling=None, tokens=False, most=int(most))

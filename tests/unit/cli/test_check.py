@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from support.builders import server_manifest
-from vllm_operator.cli.checking import read_answer
+from vllm_operator.cli.checking import completion_at, read_answer
 from vllm_operator.cli.main import main
 
 
@@ -62,6 +65,54 @@ def test_what_cannot_be_read_ends_with_2(tmp_path: Path) -> None:
     nowhere = CliRunner().invoke(main, ["check", "qwen"], env={"KUBECONFIG": str(tmp_path / "no")})
     assert nowhere.exit_code == 2
     assert "set KUBECONFIG" in nowhere.output
+
+
+class Engine(BaseHTTPRequestHandler):
+    """Answers whoever has the key, and asks for the model that it serves."""
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        allowed = self.headers.get("Authorization") == "Bearer key"
+        status = 401 if not allowed else 404 if asked["model"] != "qwen" else 200
+        answer = {
+            "choices": [{"text": " yes"}],
+            "usage": {"completion_tokens": asked["max_tokens"]},
+        }
+        body = json.dumps(answer if status == 200 else {"error": "not so"}).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def engine() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Engine) as serving:
+        thread = threading.Thread(target=serving.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{serving.server_address[1]}"
+        serving.shutdown()
+        thread.join()
+
+
+def test_an_address_is_asked_with_the_key_and_with_or_without_its_path(engine: str) -> None:
+    for address in (engine, f"{engine}/v1", f"{engine}/v1/"):
+        found = completion_at(address, "qwen", "key")
+        assert (found.tokens, found.problem) == (5, "")
+
+
+@pytest.mark.parametrize(("model", "key", "said"), [("qwen", None, "401"), ("other", "key", "404")])
+def test_what_an_address_says_instead_is_told(
+    engine: str, model: str, key: str | None, said: str
+) -> None:
+    assert f"no completion came: {said}" in completion_at(engine, model, key).problem
+
+
+def test_an_address_that_nobody_answers_is_told() -> None:
+    assert "no completion came" in completion_at("http://127.0.0.1:1", "qwen").problem
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from vllm_operator.cli import run
 from vllm_operator.cli.main import main
 from vllm_operator.controller import process
+from vllm_operator.hardware.prices import Prices
 from vllm_operator.sizing.asked.defaults import Defaults
 
 NAMELESS = """\
@@ -58,6 +60,7 @@ DEFAULTS = {
     "pod_identity": "Fixed",
     "defaults": Defaults(),
     "defaults_problem": "",
+    "prices": Prices(),
     "calibration": False,
     "resync_seconds": 600.0,
     "workers": 24,
@@ -119,6 +122,10 @@ def test_without_options_it_runs_as_documented(runs: Runs) -> None:
         ("--host-path-prefixes=/a,/b", {"host_path_prefixes": ("/a", "/b")}),
         ("--pod-identity=Platform", {"pod_identity": "Platform"}),
         ('--defaults={"engine": {"env": [{"name": "A", "value": "b"}]}}', {"defaults": GIVEN}),
+        (
+            '--prices={"currency": "EUR", "perGPUHour": {"L4": 0.7}}',
+            {"prices": Prices("EUR", (("L4", 0.7),))},
+        ),
         ("--calibration=true", {"calibration": True}),
         ("--resync-seconds=10", {"resync_seconds": 10.0}),
         ("--workers=1", {"workers": 1}),
@@ -163,6 +170,16 @@ def test_one_wrong_default_is_told_alone(runs: Runs) -> None:
     told = runs.settings["defaults_problem"]
     assert told.startswith("the operator's chart value defaults.pod.hostNetwork is wrong: ")
     assert "more)" not in told
+
+
+def test_prices_that_are_wrong_are_logged_and_none_is_known(
+    runs: Runs, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "configure_logging", lambda *_: None)
+    assert runs.with_options('--prices={"perGPUHour": {"L4": 0}}').exit_code == 0
+    assert runs.settings["prices"] == Prices()
+    (told,) = [one.getMessage() for one in caplog.records if "prices" in one.getMessage()]
+    assert told.startswith("the operator's chart value prices.perGPUHour[L4] is wrong, ")
 
 
 def test_the_hub_s_token_is_read_from_its_file(runs: Runs, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from rich.console import Console
 
 from support.builders import make_plan, server_manifest
 from support.intervals import intervals
@@ -74,8 +76,8 @@ def show(
     monkeypatch: pytest.MonkeyPatch, client: Client, *arguments: str, source: Any = None
 ) -> Result:
     @asynccontextmanager
-    async def connected(_remedy: str) -> AsyncIterator[Client]:
-        yield client
+    async def connected(kind: Any, _remedy: str) -> AsyncIterator[Any]:
+        yield kind(client)
 
     async def source_of(*_: Any) -> Source:
         if source is None:
@@ -139,6 +141,24 @@ def test_scripts_get_figures_and_why(monkeypatch: pytest.MonkeyPatch) -> None:
     assert one["figures"]["requestsPerSecond"] == 2.0
     bare = json.loads(show(monkeypatch, client, "-n", "default", "-o", "json").output)
     assert (bare[0]["figures"], bare[0]["boundBy"]) == (None, None)
+
+
+def test_a_terminal_is_shown_look_after_look_until_somebody_ends_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    monkeypatch.setattr(Console, "is_terminal", True)
+    client = Client(server("qwen"))
+    found = show(monkeypatch, client, "-n", "default", "--every", "3", source=Source())
+    assert (found.exit_code, slept) == (0, [3.0, 3.0])
+    assert "qwen" in found.output
 
 
 def test_a_namespace_without_servers_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

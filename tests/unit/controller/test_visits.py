@@ -11,6 +11,7 @@ import pytest
 
 from support.builders import server_manifest
 from vllm_operator.controller.apply import Applier
+from vllm_operator.controller.boot import BootReader
 from vllm_operator.controller.calibrate import Calibrator
 from vllm_operator.controller.children import Stale
 from vllm_operator.controller.client import ApiError, Client
@@ -23,9 +24,17 @@ from vllm_operator.controller.settings import OperatorSettings
 from vllm_operator.controller.store import Store
 from vllm_operator.controller.trials import Tuner
 from vllm_operator.errors import NamespaceTerminating, TemporaryFailure
-from vllm_operator.lifecycle.kinds import DEPLOYMENTS, PODS, REVISIONS, SERVERS, SERVICES
+from vllm_operator.lifecycle.kinds import (
+    DEPLOYMENTS,
+    LEADER_WORKER_SETS,
+    PODS,
+    REVISIONS,
+    SERVERS,
+    SERVICES,
+)
 from vllm_operator.lifecycle.records import Key
-from vllm_operator.manifests.labels import FIELD_MANAGER, TEMPLATE_HASH
+from vllm_operator.lifecycle.revisions import Pinned
+from vllm_operator.manifests.labels import FIELD_MANAGER, TEMPLATE_HASH, TRIAL
 
 from .fakes import Memory
 
@@ -310,6 +319,38 @@ async def test_a_first_plan_whose_engine_cannot_start_is_repaired_and_pinned_ane
     assert command[command.index("--max-model-len") + 1] == "19456"
 
 
+@pytest.mark.parametrize("tried", [False, True])
+async def test_a_pod_that_is_refused_is_trouble_of_the_plan_unless_it_is_a_trial_s(
+    tried: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    async def diagnose(_: Any, __: Any, ___: Any, deployment: Any, *____: Any) -> None:
+        seen.append(deployment.message)
+
+    monkeypatch.setattr(BootReader, "diagnose", diagnose)
+    world = await served()
+    body = world.memory.objects["deployments", "qwen"]
+    body["metadata"]["annotations"] |= {TRIAL: "{}"} if tried else {}
+    refused = {"type": "ReplicaFailure", "status": "True", "message": "exceeded quota: g"}
+    world.deployment(replicas=1, updatedReplicas=1, readyReplicas=1, conditions=[refused])
+    await world.visit()
+    assert seen[-1] == ("" if tried else "exceeded quota: g")
+
+
+async def test_what_stopped_the_plan_before_is_not_told_of_the_one_that_an_edit_asks_for() -> None:
+    world = World()
+    await world.visit()
+    world.memory.logs = PASSES
+    world.pod("first", **CRASHED)
+    world.deployment(replicas=1, updatedReplicas=1, readyReplicas=0)
+    await world.visit()
+    assert world.condition("Progressing")[1] == "ModelAccessDenied"
+    world.edit(engine={"maxNumSeqs": 8})
+    await world.visit()
+    assert world.condition("Progressing")[1] != "ModelAccessDenied"
+
+
 async def test_a_first_plan_that_cannot_be_repaired_is_no_longer_started_after_its_second_end() -> (
     None
 ):
@@ -579,6 +620,29 @@ async def test_a_status_that_could_not_be_written_leaves_one_event_of_its_step()
     world.memory.refuses.clear()
     await world.visit()
     assert world.events() == ["Planned"]
+
+
+@pytest.mark.parametrize(("may_surge", "stays"), [(True, True), (False, False)])
+async def test_what_came_before_of_another_kind_goes_first_where_no_pod_starts_beside_its(
+    may_surge: bool, stays: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World()
+    await world.visit()
+    monkeypatch.setattr(Pinned, "may_surge", may_surge)
+    deployment = world.deployment(replicas=1, updatedReplicas=1, readyReplicas=0)
+    kept = {name: deployment["metadata"][name] for name in ("labels", "ownerReferences")}
+    before = world.memory.keep(
+        "leaderworkersets",
+        {
+            "apiVersion": "leaderworkerset.x-k8s.io/v1",
+            "kind": "LeaderWorkerSet",
+            "metadata": {"name": "qwen", "namespace": "default", **kept},
+            "spec": {"replicas": 1},
+        },
+    )
+    world.store.observe(LEADER_WORKER_SETS.kind, before)
+    await world.visit()
+    assert world.memory.names("leaderworkersets") == (["qwen"] if stays else [])
 
 
 @pytest.mark.parametrize(

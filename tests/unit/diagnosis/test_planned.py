@@ -13,7 +13,6 @@ from vllm_operator.api.plan import Plan
 from vllm_operator.diagnosis import planned
 from vllm_operator.diagnosis.checks import Check, Outcome
 from vllm_operator.diagnosis.figures import Figures, figures_of
-from vllm_operator.models import catalogue
 
 LOAD = {"promptTokens": 1000, "outputTokens": 200}
 
@@ -61,39 +60,45 @@ def test_weights_that_leave_too_little_room_are_warned_of() -> None:
     assert check.why.endswith("and 7 are expected at once")
 
 
-def test_a_model_on_several_gpus_might_do_with_fewer() -> None:
-    check = planned.quantization(make_server(), make_plan())
-    assert said(check) == ("warn", "spec.model.id")
-    assert "may do with fewer than 2 GPUs a replica" in check.why
+def test_where_a_quantised_model_would_take_fewer_gpus_the_plans_own_advice_is_told() -> None:
+    message = "fp8_per_tensor would take 1 instead of 2 H100 for requests that are as long"
+    advice = [
+        {"field": "spec.engine.speculative", "message": "drafts do not pay"},
+        {"field": "spec.engine.quantization", "message": message},
+    ]
+    check = planned.quantization(make_server(), make_plan(advice=advice))
+    assert said(check) == ("warn", "spec.engine.quantization")
+    assert check.why.endswith(f". {message}")
+    assert planned.quantization(make_server(), make_plan()).outcome is Outcome.PASS
 
 
-def test_prefix_caching_is_on_unless_somebody_switches_it_off() -> None:
-    on = planned.prefix_caching(make_server(), make_plan(), None)
-    off = planned.prefix_caching(make_server(engine={"prefixCaching": False}), make_plan(), None)
+def cached(enabled: bool) -> Plan:
+    return make_plan(prefixCaching={"enabled": enabled, "reason": "default of vLLM 0.30.0"})
+
+
+def test_prefix_caching_is_as_the_plan_has_it() -> None:
+    on = planned.prefix_caching(make_server(), cached(True), None)
+    off = planned.prefix_caching(make_server(), cached(False), None)
     assert (on.outcome, on.why) == ("pass", "it is on, default of vLLM 0.30.0")
     assert said(off) == ("warn", "spec.engine.prefixCaching")
+    assert said(planned.prefix_caching(make_server(), make_plan(), None))[0] == "skip"
 
 
 @pytest.mark.parametrize(
-    ("version", "asked", "outcome"),
-    [("0.27.0", None, "warn"), ("0.28.0", None, "pass"), ("0.27.0", True, "pass")],
+    ("workload", "hits", "outcome"),
+    [
+        ({}, 0.31, "pass"),
+        ({"sharedPrefixTokens": 800}, 0.75, "pass"),
+        ({"sharedPrefixTokens": 800}, 0.31, "warn"),
+    ],
 )
-def test_prefixes_of_recurrent_layers_are_cached_unasked_from_0_28_on(
-    version: str, asked: bool | None, outcome: str
+def test_hits_are_held_to_their_target_where_prompts_share_a_prefix(
+    workload: dict[str, int], hits: float, outcome: str
 ) -> None:
-    plan, facts = make_plan(), catalogue.find("Qwen/Qwen3.5-9B")
-    assert facts is not None
-    plan = make_plan(
-        engine={**plan.engine.to_json_object(), "version": version},
-        model={**plan.model.to_json_object(), "facts": dict(facts.config)},
-    )
-    server = make_server(engine={} if asked is None else {"prefixCaching": asked})
-    assert planned.prefix_caching(server, plan, None).outcome == outcome
-
-
-def test_how_much_of_prompts_was_found_is_told_beside_its_target() -> None:
-    check = planned.prefix_caching(make_server(), make_plan(), figures(hit_rate=0.31))
-    assert "31.0 % of prompt tokens were found; 70%" in check.why
+    server = make_server(workload={**LOAD, **workload})
+    check = planned.prefix_caching(server, cached(True), figures(hit_rate=hits))
+    assert check.outcome == outcome
+    assert f"{100 * hits:.1f} % of prompt tokens were found" in check.why
 
 
 def test_the_default_of_memory_passes_with_what_is_left_free() -> None:

@@ -150,3 +150,10 @@ def test_the_spans_of_a_spelling_follow_one_another():
     for spelling, found in spans.items():
         for (_, until), (since, _) in pairwise(found):
             assert Version.parse(until).release < Version.parse(since).release, spelling
+
+
+def test_what_negates_a_flag_is_a_switch():
+    known = [row for row in rows("flags.csv") if row["flag"].startswith("--no-")]
+    negates = [row for row in known if row["name"] == "--" + row["flag"].removeprefix("--no-")]
+    assert len(negates) > 100
+    assert {row["takes"] for row in negates} == {"switch"}

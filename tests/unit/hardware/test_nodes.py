@@ -7,7 +7,13 @@ import pytest
 
 from vllm_operator import datafiles
 from vllm_operator.hardware import catalogue
-from vllm_operator.hardware.nodes import GPUOffer, fingerprint, inventory, shared_products
+from vllm_operator.hardware.nodes import (
+    GPUOffer,
+    fingerprint,
+    inventory,
+    own_labels,
+    shared_products,
+)
 
 GIBIBYTE = 1024**3
 H100_BYTES = int(79.18 * GIBIBYTE)
@@ -367,3 +373,25 @@ def test_what_matters_for_gpus_changes_the_fingerprint(change: Any):
 def test_offers_survive_a_round_trip_through_json():
     for offer in inventory([h100(), nvidia("b", "NVIDIA-X100", 1)]):
         assert GPUOffer.from_json_object(offer.to_json_object()) == offer
+
+
+NVIDIA = ("nvidia.com/gpu.product",)
+AMD = ("amd.com/gpu.product-name", "beta.amd.com/gpu.product-name")
+
+
+@pytest.mark.parametrize(
+    ("labels", "own"),
+    [
+        (NVIDIA, NVIDIA),
+        (AMD[:1], AMD),
+        (AMD[1:], AMD),
+        ((*NVIDIA, "pool"), NVIDIA),
+        (("pool", *AMD), AMD),
+        (("pool",), ()),
+        ((), ()),
+    ],
+)
+def test_labels_of_a_vendor_s_discovery_stand_for_all_of_its_own(
+    labels: tuple[str, ...], own: tuple[str, ...]
+):
+    assert own_labels(labels) == own

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from support.builders import make_server
+from support.builders import make_plan, make_server
 from support.observed import PLAN
 from unit.api.examples import FULL, OTHERS
 from vllm_operator.api.offline import spec_schema
-from vllm_operator.lifecycle.learned import Learned, taken_over
+from vllm_operator.lifecycle.learned import Learned, same_kind, taken_over
 from vllm_operator.lifecycle.revisions import Abandoned
 from vllm_operator.sizing.asked.repairs import Repair
 from vllm_operator.sizing.asked.tuned import Tuned
@@ -159,3 +159,22 @@ def test_how_long_requests_may_be_is_planned_anew_where_the_engine_is_another() 
     )
     assert learned.after(plain, eager).tuned == replace(TUNED, max_model_len=None)
     assert learned.after(plain, pod).tuned == TUNED
+
+
+@pytest.mark.parametrize(
+    ("changed", "same"),
+    [
+        ({}, True),
+        ({"capacity": {"maxNumSeqs": 7}}, True),
+        ({"engine": {"version": "0.31.0"}}, False),
+        ({"placement": {"gpu": "NVIDIA-L4"}}, False),
+        ({"placement": {"tensor": 4}}, False),
+    ],
+)
+def test_what_was_tuned_holds_for_plans_of_the_same_placement_and_version(
+    changed: dict[str, dict[str, Any]], same: bool
+) -> None:
+    one = make_plan()
+    document = one.to_json_object()
+    parts = {name: {**document[name], **part} for name, part in changed.items()}
+    assert same_kind(one, make_plan(**parts)) is same

@@ -325,6 +325,16 @@ def test_in_place_is_only_told_of_the_trial_of_a_single_replica() -> None:
     assert not scene(*STABLE[:1], TRIED, server=tuned_server(1), deployment=held()).in_place
 
 
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_a_trial_in_another_pod_s_place_displaces_it_however_many_replicas_there_are(
+    replicas: int,
+) -> None:
+    server = tuned_server(replicas, disruption="Allow")
+    mark = replace(MARK, in_place=MARK.began)
+    assert scene(*STABLE[:1], TRIED, server=server, deployment=held(mark)).displaces
+    assert not scene(*STABLE[:1], TRIED, server=server, deployment=held()).displaces
+
+
 # The pods of the plan in force
 
 

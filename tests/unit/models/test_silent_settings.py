@@ -188,3 +188,26 @@ def test_an_expression_that_python_cannot_compile_is_refused_whatever_it_raises(
     monkeypatch.setattr(modules, "re", SimpleNamespace(compile=refuses, error=re.error))
     with pytest.raises(UnknownModel, match="is not a regular expression: no"):
         modules._expression("own.to.this.test", True)
+
+
+@pytest.mark.parametrize(
+    ("sym", "rule", "bits"),
+    [
+        (True, {}, 4 + 16 / 128),
+        (False, {}, 4 + 20 / 128),
+        (True, {"sym": False}, 4 + 20 / 128),
+        (False, {"sym": True}, 4 + 16 / 128),
+        (True, {"bits": 8}, 8 + 16 / 128),
+        (True, {"group_size": 64}, 4 + 16 / 64),
+        (False, {"bits": 8, "group_size": 32}, 8 + 24 / 32),
+    ],
+)
+def test_a_rule_of_gptq_takes_what_it_does_not_say_from_the_whole(
+    sym: bool, rule: dict[str, Any], bits: float
+) -> None:
+    found = read({**GPTQ, "sym": sym, "dynamic": {"+:.*\\.down_proj": rule}})
+    ruled, other = (found.scheme(name, 0) for name in ("mlp.down_proj", "mlp.up_proj"))
+    assert ruled is not None
+    assert other is not None
+    assert ruled.bytes(8192, 8192) * 8 / 8192**2 == pytest.approx(bits)
+    assert other.bytes(8192, 8192) * 8 / 8192**2 == pytest.approx(4 + (16 if sym else 20) / 128)

@@ -504,3 +504,20 @@ def test_the_speed_is_that_of_the_scheduling_that_is_asked_for(version, flag, fa
     )
     assert (asked.inter_token_latency < plain.inter_token_latency) is faster
     assert asked.inter_token_latency != plain.inter_token_latency
+
+
+@pytest.mark.parametrize(
+    ("key", "version", "hint"),
+    [
+        ("level", "0.30.0", "use mode"),
+        ("mode", "0.11.0", "use level"),
+        ("use_cudagraph", "0.11.1", "use cudagraph_mode"),
+        ("use_inductor", "0.12.0", "remove it"),
+        ("full_cuda_graph", "0.11.1", "remove it"),
+    ],
+)
+def test_a_key_that_the_version_does_not_have_names_the_one_that_took_its_place(
+    key: str, version: str, hint: str
+):
+    _, message = refused("--compilation-config", f'{{"{key}": 3}}', version=version)
+    assert f"has no key {key} in vLLM {version}; {hint}" in message

@@ -1,5 +1,7 @@
 """What attention, experts and launches of each family ask of a GPU."""
 
+from dataclasses import replace
+
 import pytest
 
 from vllm_operator.engine.versions import Version
@@ -11,6 +13,7 @@ from vllm_operator.sizing.performance.attention import Attention
 from vllm_operator.sizing.performance.kernels import kernels_of, launches_of, reductions_of
 from vllm_operator.sizing.performance.server import Server, pads_sparse_attention, server
 from vllm_operator.sizing.performance.work import work_of
+from vllm_operator.sizing.split.parallelism import Parallelism
 
 R1, V32, V4 = (
     "deepseek-ai/DeepSeek-R1-0528",
@@ -135,3 +138,31 @@ def test_a_layer_launches_what_it_is_made_of(name, kernels, reductions):
 )
 def test_what_python_launches_one_by_one_counts_more(name, launches):
     assert {launches_of(one) for one in model(name).kinds} == launches
+
+
+KEPT = Attention(0, 0, 10, None)
+WINDOW = Attention(0, 0, 10, 300)
+STATE = Attention(0, 0, 0, None, state_bytes=5000)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "context", "read", "held"),
+    [
+        ((KEPT,), 1000, 10_000, 10_000),
+        ((WINDOW,), 1000, 3000, 3000),
+        ((WINDOW,), 200, 2000, 2000),
+        # A state is read and written again, and held once.
+        ((STATE,), 1000, 5000, 2500),
+        ((STATE,), 0, 5000, 2500),
+        ((KEPT, WINDOW, STATE), 1000, 18_000, 15_500),
+    ],
+)
+@pytest.mark.parametrize("stages", [1, 2])
+def test_a_token_reads_what_its_request_keeps_and_its_states_twice(
+    kinds: tuple[Attention, ...], context: float, read: float, held: float, stages: int
+):
+    work = work_of(model(NANO), tensor=1)
+    stage = replace(work.stages[0][0], attention=kinds, multiplications=(), head=None)
+    alone = replace(work, stages=((stage, stages),), split=Parallelism(1, stages))
+    assert alone.napkin_bytes(context) == stages * read
+    assert alone.cache_bytes(context) == held

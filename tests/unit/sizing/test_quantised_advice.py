@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from typing import Any
+
 import pytest
 
-from unit.sizing.examples import H100, LLAMA_8B, LLAMA_70B, plan_of
+from unit.sizing.examples import H100, LLAMA_8B, LLAMA_70B, QWEN_7B, only_problem, plan_of
 from vllm_operator.api.plan import Plan
 from vllm_operator.models import catalogue
 
@@ -65,3 +68,22 @@ def test_a_checkpoint_in_fewer_bits_is_known_by_its_name_and_its_shapes() -> Non
     assert catalogue.quantized_of(QWEN_32B) == ("Qwen/Qwen3-32B-AWQ", "Qwen/Qwen3-32B-FP8")
     assert catalogue.quantized_of("Qwen/Qwen3-32B-AWQ") == ()
     assert catalogue.quantized_of("nobody/knows-this") == ()
+
+
+def test_where_nothing_fits_fp8_that_would_is_among_what_works() -> None:
+    asked: dict[str, Any] = {
+        "engine": {"maxModelLen": 8192},
+        "gpu": {"product": "T4", "perNode": 1},
+    }
+    _, _, message = only_problem(plan_of(QWEN_7B, **deepcopy(asked)))
+    assert (
+        "What works: 2 Tesla-T4 in one node or spec.engine.quantization fp8_per_tensor on 1"
+        in message
+    )
+    asked["engine"]["quantization"] = "fp8_per_tensor"
+    assert plan_of(QWEN_7B, **asked).feasible
+
+
+def test_fp8_that_does_not_fit_either_is_not_among_what_works() -> None:
+    gpu = {"product": "T4", "perNode": 1}
+    assert "fp8" not in only_problem(plan_of(LLAMA_3_3, gpu=gpu))[2]

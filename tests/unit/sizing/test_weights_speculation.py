@@ -14,7 +14,7 @@ from vllm_operator.models.drafts import assistant_draft
 from vllm_operator.models.shapes import AttentionCache
 from vllm_operator.sizing.asked.speculation import speculation_of, with_draft
 from vllm_operator.sizing.memory import kvcache, weights
-from vllm_operator.sizing.split.parallelism import SINGLE, Parallelism
+from vllm_operator.sizing.split.parallelism import SINGLE, Parallelism, illegal_because
 
 LLAMA, MTP = "meta-llama/Llama-3.1-8B-Instruct", "deepseek-ai/DeepSeek-V3"
 NEW = Version((0, 30, 0))
@@ -198,3 +198,29 @@ def test_a_head_of_another_make_is_refused_by_its_architecture():
     with pytest.raises(UnknownModel) as refusal:
         with_draft(architecture(LLAMA), "eagle3", NEW, config=config)
     assert refusal.value.field == "spec.engine.speculative.model.architectures"
+
+
+@pytest.mark.parametrize(
+    ("changed", "tensor", "why"),
+    [
+        ({}, 8, None),
+        ({"intermediate_size": 14_338}, 4, "of the draft, intermediate size 14338 is not"),
+        ({"intermediate_size": 14_338}, 2, None),
+        (
+            {"num_attention_heads": 36, "num_key_value_heads": 4, "head_dim": 128},
+            8,
+            "the draft's 36 attention heads are",
+        ),
+        (
+            {"num_attention_heads": 24, "num_key_value_heads": 6, "head_dim": 128},
+            4,
+            "of the draft, 6 key/value heads neither divide nor",
+        ),
+    ],
+)
+def test_a_draft_that_cannot_be_divided_as_its_model_is_is_named(
+    changed: dict, tensor: int, why: str | None
+):
+    drafting = with_draft(architecture(LLAMA), "eagle3", NEW, config={**EAGLE3, **changed})
+    told = illegal_because(drafting, Parallelism(tensor))
+    assert told is None if why is None else told is not None and told.startswith(why)

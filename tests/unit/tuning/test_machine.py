@@ -476,3 +476,20 @@ def test_every_time_that_an_edge_sets_is_a_multiple_of_the_interval() -> None:
         assert short.until - NOW == pytest.approx((step.standing.until - NOW) / 15)
         timed.add(step.standing.state.value)
     assert timed == {"Settled", "Proposed", "Starting", "Warming", "Verifying", "CoolingDown"}
+
+
+TRIED, PROMOTED = ("Starting", "Warming", "Judging"), ("Promoting", "Verifying")
+
+
+@pytest.mark.parametrize(
+    ("states", "verdict", "kept"),
+    [(TRIED, "Interrupted", False), (PROMOTED, "Promoted", True)],
+)
+@pytest.mark.parametrize("guard", ["halted", "recommends only"])
+def test_what_ends_a_trial_from_outside_leaves_what_was_promoted(
+    states: tuple[str, ...], verdict: str, kept: bool, guard: str
+) -> None:
+    found = [one for one in EDGES if one.guard == guard and one.source.value in states]
+    assert [one.source.value for one in found] == list(states)
+    assert {one.verdict for one in found} == {verdict}
+    assert {"the new setting stays" in one.sentence for one in found} == {kept}

@@ -3,9 +3,13 @@ enough."""
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from vllm_operator.tuning.comparison import Estimate
+from vllm_operator.tuning.intervals import Between
 from vllm_operator.tuning.objectives import Kept, Samples
 
 LIMIT = 0.06
@@ -78,3 +82,54 @@ def test_a_promise_decides_where_the_measurement_does_not_say_no(
     expected: Kept,
 ) -> None:
     assert kept(low, high, promised, **given) is expected
+
+
+def stood(
+    own: tuple[float, float],
+    stable: tuple[float, float],
+    *,
+    fair: bool = True,
+    finished: float = 1e6,
+) -> Kept:
+    """How a candidate stands of whose gaps such shares are late, where one in twenty may be."""
+
+    def side(bounds: tuple[float, float]) -> dict[int, list[Any]]:
+        late = Between(1e6 * bounds[0], 1e6 * bounds[1])
+        return {slot: [SimpleNamespace(late=late, gaps=1e6)] for slot in range(20)}
+
+    seen: Any = SimpleNamespace(
+        own=side(own),
+        stable=side(stable),
+        candidate={slot: one for slot, (one,) in side(own).items()},
+        finished=finished,
+    )
+    trial: Any = SimpleNamespace(objective=SimpleNamespace(share=0.95), in_place=False)
+    samples = Samples("gaps", lambda one: one.late, lambda one: one.gaps, None, lambda _: None)  # type: ignore[attr-defined]
+    return samples.share(trial, seen, lambda: None, fair=fair).kept
+
+
+@pytest.mark.parametrize(
+    ("own", "stable", "given", "expected"),
+    [
+        # One in twenty, and a fifth more.
+        ((0.04, 0.04), (0.01, 0.01), {}, Kept.KEPT),
+        ((0.058, 0.058), (0.01, 0.01), {}, Kept.KEPT),
+        ((0.062, 0.062), (0.01, 0.01), {}, Kept.BROKEN),
+        ((0.058, 0.058), (0.01, 0.01), {"fair": False}, Kept.OPEN),
+        ((0.058, 0.058), (0.01, 0.01), {"finished": 1.0}, Kept.OPEN),
+        # Of stable pods that keep it not either it is enough to be no worse, or better.
+        ((0.09, 0.09), (0.09, 0.09), {}, Kept.AS_BEFORE),
+        ((0.12, 0.12), (0.09, 0.09), {}, Kept.BROKEN),
+        ((0.07, 0.07), (0.09, 0.09), {}, Kept.BETTER),
+        ((0.09, 0.09), (0.09, 0.09), {"fair": False}, Kept.OPEN),
+        # Where those keep it, alike is not enough.
+        ((0.055, 0.062), (0.05, 0.05), {}, Kept.OPEN),
+    ],
+)
+def test_a_candidate_stands_by_what_may_be_late_and_by_the_stable_pods_where_those_are(
+    own: tuple[float, float],
+    stable: tuple[float, float],
+    given: dict[str, Any],
+    expected: Kept,
+) -> None:
+    assert stood(own, stable, **given) is expected

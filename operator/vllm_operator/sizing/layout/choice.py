@@ -220,7 +220,7 @@ def _slower(layout: Layout, seconds: float, faster: float) -> Rejection:
 
 
 def _ranking(
-    asked: Asked, money: tuple[Priced, str] | None
+    asked: Asked, money: tuple[Priced, str] | None = None
 ) -> Callable[[Layout], tuple[float | str, ...]]:
     """Which layouts go first: the smallest key."""
     profile = asked.features.profile

@@ -16,6 +16,7 @@ from vllm_operator.sizing.asked.specification import Asked
 from vllm_operator.sizing.split.divisions import Division, Divisions, Pins, divisions
 from vllm_operator.sizing.split.parallelism import Parallelism, illegal_because, legal_sizes
 
+from .quantised import quantised
 from .search import Layout, Rejection, find_layout
 from .utilization import gib
 
@@ -229,6 +230,12 @@ def _remedy(asked: Asked, nearest: Rejection, max_nodes: int) -> str:
     larger = _larger_node(asked, nearest.gpu)
     if larger is not None:
         choices.append(f"{larger} {nearest.gpu.offer.product} in one node")
+    method = _quantizing(asked, nearest)
+    if method is not None:
+        choices.append(
+            f"spec.engine.quantization {method} on {nearest.division.gpus}, which rounds the "
+            "weights to 8 bits"
+        )
     looked = nodes_looked_at(asked, nearest.gpu, max_nodes)
     several = _more_nodes(asked, nearest.gpu, looked)
     if not choices and several is None:
@@ -242,6 +249,16 @@ def _remedy(asked: Asked, nearest: Rejection, max_nodes: int) -> str:
         also = f"{several} of {nearest.gpu.largest_world} {gpu} would fit, and {limit}"
         text = f"{text}; {also}" if text else f"{also}"
     return text
+
+
+def _quantizing(asked: Asked, nearest: Rejection) -> str | None:
+    """A quantisation while loading with which the nearest layout fits; None where none does."""
+    found = quantised(asked)
+    if found is None:
+        return None
+    method, other = found
+    fits = isinstance(find_layout(other, nearest.gpu, nearest.division), Layout)
+    return method if fits else None
 
 
 def _asking_for(division: Division) -> str:

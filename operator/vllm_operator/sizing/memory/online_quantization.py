@@ -37,6 +37,8 @@ from .weights import bytes_per_rank, largest_matrix_bytes
 
 FIELD: Final = "spec.engine.quantization"
 TABLE: Final = "online_quantization.csv"
+ADVISED: Final = ("fp8_per_tensor", "fp8")
+"""Spellings of fp8 weights while loading, the newest first."""
 
 SCHEMES: Final[Mapping[str, Scheme]] = {
     "fp8": FP8_TENSOR,
@@ -112,6 +114,13 @@ def method_of(name: str, version: Version) -> Method:
     raise IllegalPin(
         FIELD, f"vLLM {version} cannot quantise with {name!r} while loading; it can with {known}"
     )
+
+
+def advised_method(version: Version) -> str | None:
+    """What to advise where fewer bits would help: fp8 of all linear layers, as the version spells
+    it; None where it has none."""
+    known = methods_of(version)
+    return next((method for method in ADVISED if method in known), None)
 
 
 def quantized_online(architecture: Architecture, name: str, version: Version) -> Architecture:

@@ -8,20 +8,18 @@ from typing import Final
 
 from vllm_operator.api.plan import Advice, Drafts, Performance
 from vllm_operator.api.v1alpha1 import Engine, Model, VLLMServer
-from vllm_operator.engine.tables import rows_for
 from vllm_operator.hardware.prices import NO_PRICES, PRODUCTS_FIELD
 from vllm_operator.models import catalogue
 from vllm_operator.sizing.asked.inputs import PlanningInputs
 from vllm_operator.sizing.asked.specification import Asked, read_specification
 from vllm_operator.sizing.asked.workload_profiles import WORTH_SECONDS
 from vllm_operator.sizing.layout.prefixes import prefixes_of
+from vllm_operator.sizing.layout.quantised import quantised
 from vllm_operator.sizing.layout.search import Layout, find_layout
 from vllm_operator.sizing.split.divisions import divisions
 
 QUANTIZATION_FIELD: Final = "spec.engine.quantization"
 SPECULATIVE_FIELD: Final = "spec.engine.speculative"
-ONLINE: Final = ("fp8_per_tensor", "fp8")
-"""Quantisations while loading that are advised, the newest first."""
 MOST_CHECKPOINTS: Final = 2
 """Quantised checkpoints of a model that are named."""
 
@@ -106,26 +104,24 @@ def _quantised(asked: Asked, layout: Layout, inputs: PlanningInputs) -> Iterator
     if asked.engine.quantization is not None:
         return
     product = layout.gpu.offer.product
-    known = {row["method"] for row in rows_for("online_quantization.csv", asked.version)}
-    for method in ONLINE:
-        if method in known:
-            fewer = _fewest(_with_method(asked.server, method, layout), inputs, layout)
-            if fewer is not None:
-                yield Advice(
-                    field=QUANTIZATION_FIELD,
-                    message=f"{method} would take {fewer} instead of {gpus} {product} for requests "
-                    "that are as long: weights are rounded to 8 bits while they are loaded, which "
-                    "changes answers a little, so it is never chosen unasked",
-                )
-            break
+    found = quantised(asked, _limits(layout))
+    if found is not None:
+        method, in_fewer_bits = found
+        fewer = _fewest_for(in_fewer_bits, layout)
+        if fewer is not None:
+            yield Advice(
+                field=QUANTIZATION_FIELD,
+                message=f"{method} would take {fewer} instead of {gpus} {product} for requests "
+                "that are as long: weights are rounded to 8 bits while they are loaded, which "
+                "changes answers a little, so it is never chosen unasked",
+            )
     if inputs.model is None:
         return
     named = 0
     for name in catalogue.quantized_of(asked.spec.model.id):
-        facts = catalogue.find(name)
-        other = _with_model(asked.server, name, layout)
-        fewer = _fewest(other, replace(inputs, model=facts), layout)
-        if fewer is not None and named < MOST_CHECKPOINTS:
+        given = replace(inputs, model=catalogue.find(name))
+        fewer = _fewest(_with_model(asked.server, name, layout), given, layout)
+        if named < MOST_CHECKPOINTS and fewer is not None:
             named += 1
             yield Advice(
                 field="spec.model.id",
@@ -133,10 +129,6 @@ def _quantised(asked: Asked, layout: Layout, inputs: PlanningInputs) -> Iterator
                 f"of {gpus} {product} for requests that are as long; its answers are its own, so "
                 "it is never chosen unasked",
             )
-
-
-def _with_method(server: VLLMServer, method: str, layout: Layout) -> VLLMServer:
-    return _changed(server, server.spec.model, layout, quantization=method)
 
 
 def _with_model(server: VLLMServer, name: str, layout: Layout) -> VLLMServer:
@@ -147,28 +139,28 @@ def _with_model(server: VLLMServer, name: str, layout: Layout) -> VLLMServer:
         additional_served_names=given.additional_served_names,
         trust_remote_code=given.trust_remote_code,
     )
-    return _changed(server, model, layout)
-
-
-def _changed(server: VLLMServer, model: Model, layout: Layout, **pins: object) -> VLLMServer:
-    """With another model or other pins, and the limits of a layout: they do not give way."""
-    engine = (server.spec.engine or Engine()).model_copy(
-        update={
-            "max_model_len": layout.max_model_len.value,
-            "max_num_seqs": layout.max_num_seqs.value,
-            "max_num_batched_tokens": layout.max_num_batched_tokens.value,
-            **pins,
-        }
-    )
+    engine = (server.spec.engine or Engine()).model_copy(update=_limits(layout))
     spec = server.spec.model_copy(update={"engine": engine, "model": model})
     return server.model_copy(update={"spec": spec})
+
+
+def _limits(layout: Layout) -> dict[str, int]:
+    """The limits of a layout as pins: they do not give way."""
+    return {
+        "max_model_len": layout.max_model_len.value,
+        "max_num_seqs": layout.max_num_seqs.value,
+        "max_num_batched_tokens": layout.max_num_batched_tokens.value,
+    }
 
 
 def _fewest(server: VLLMServer, inputs: PlanningInputs, layout: Layout) -> int | None:
     """GPUs of the smallest layout on the same product, at most half as many; None for none."""
     asked, problems = read_specification(server, inputs)
-    if asked is None or problems:
-        return None
+    return None if asked is None or problems else _fewest_for(asked, layout)
+
+
+def _fewest_for(asked: Asked, layout: Layout) -> int | None:
+    """As ``_fewest``, of what was read."""
     pins = replace(asked.pins, tensor=None, pipeline=None)
     largest = layout.gpu.largest_world
     found = divisions(asked.architecture, pins, largest, 1, asked.whole_experts).tensor
