@@ -42,6 +42,7 @@ from vllm.model_executor.model_loader.utils import (  # type: ignore[import-not-
     initialize_model,
 )
 from vllm.model_executor.models import registry  # type: ignore[import-not-found]
+from vllm.triton_utils import triton  # type: ignore[import-not-found]
 
 # Looked up in a process of its own for each architecture otherwise, which takes seconds.
 registry._LazyRegisteredModel.inspect_model_cls = lambda self: registry._ModelInfo.from_model_cls(
@@ -103,6 +104,8 @@ moe_method.select_unquantized_moe_backend = select_backend
 
 # What models run beside each other on a GPU; no layer is made of it.
 torch.cuda.Stream = torch.cuda.Event = _Anything("Unused", (), {})
+# Kernels that are compiled for a GPU say where they allocate as their layer is made.
+triton.set_allocator = lambda _: None
 
 REMOTE = {
     "internlm2", "internlm3", "exaone", "minicpm", "bailing_moe", "bailing_moe_v2", "mimo",

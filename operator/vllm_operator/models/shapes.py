@@ -309,12 +309,12 @@ class Architecture:
             total += stored_bytes_of(matrix, self.quantization.scheme(matrix.name, None), element)
         return total
 
-    @property
+    @cached_property
     def routed_experts(self) -> int:
         """Experts of a layer that routes, 0 in a dense model."""
         return max((matrix.experts for matrix in self.matrices()), default=0)
 
-    @property
+    @cached_property
     def recurrent(self) -> bool:
         """Whether any layer keeps a recurrent state."""
         return any(isinstance(one, StateCache) for kind in self.kinds for one in kind.kept)

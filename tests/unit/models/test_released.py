@@ -82,6 +82,18 @@ def test_kimi_k3_keeps_a_latent_state_a_token_in_a_quarter_of_its_layers():
     assert architecture.state_kinds == {"kda_full"}
 
 
+@pytest.mark.parametrize(("ranks", "heads"), [(1, 4), (2, 2), (8, 1)])
+def test_minimax_m3_keeps_the_keys_of_its_index_whole_on_every_rank(ranks: int, heads: int):
+    architecture = architecture_from_config(CONFIGS["MiniMaxAI/MiniMax-M3 (16 bits)"])
+    settings = CacheSettings(Version((0, 33, 0)), Parallelism(ranks), 16, 16, 2048)
+    found = cache_layout(architecture, settings)
+    a_token = sum(
+        layers * heads * (128 + 128) * 2 + indexed * 128 * 2
+        for layers, indexed in ((3, 0), (57, 57))
+    )
+    assert found.bytes_per_block / found.block_size == a_token
+
+
 def test_kimi_k3_attends_to_what_every_twelfth_layer_gave():
     architecture = architecture_from_config(CONFIGS["moonshotai/Kimi-K3 (16 bits)"])
     load = Load(1, 8192, 2)

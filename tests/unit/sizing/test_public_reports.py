@@ -100,3 +100,15 @@ def test_a_pin_that_leaves_too_little_outside_the_budget_says_so() -> None:
 def test_a_pin_that_leaves_enough_there_says_nothing_of_it() -> None:
     plan = planned(of("A11"), gpuMemoryUtilization=0.9)
     assert "warmed up" not in reason_of(plan, "--gpu-memory-utilization")
+
+
+def test_steps_smaller_than_those_of_a_report_leave_room_for_more_cache() -> None:
+    report = of("A13")
+    reported = planned(report)
+    own = planned(report, maxModelLen=137_664, maxNumBatchedTokens=None, maxNumSeqs=None)
+    assert isinstance(reported, Plan)
+    assert isinstance(own, Plan)
+    assert own.capacity.max_num_batched_tokens < reported.capacity.max_num_batched_tokens
+    freed = reported.memory.activation_peak - own.memory.activation_peak
+    # 9.15 GiB are sure with steps of 4,096 tokens, of the 10.3 that 9.01 with 8,192 would be then.
+    assert own.memory.kv_cache.low <= report["kvGiB"] * GIBIBYTE + freed
