@@ -1,7 +1,7 @@
 """The chart's dashboards and rules on a real Prometheus, the operator and engines of two versions.
 
 Engines are scripted: of the oldest and the newest version that is planned, with the labels that the
-chart's PodMonitor gives. `tests/engine/test_watching.py` has the real vLLM.
+chart's PodMonitor gives.
 """
 
 from __future__ import annotations
