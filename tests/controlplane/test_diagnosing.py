@@ -20,6 +20,7 @@ from click.testing import CliRunner, Result
 from docs.support import DOCS, blocks
 from enginesimulator.live import Live
 from localcluster import Cluster
+from localcluster.waiting import wait_until
 from support.fixtures import StartOperator
 from support.loaded import SHORT_OF_SEQUENCES, server
 from support.pods import pod_place
@@ -67,7 +68,7 @@ def prometheus(engines: Cluster) -> Iterator[str]:
         ports = [{"name": "http-web", "port": 9090, "targetPort": "http"}]
         service = {"selector": {"app": "prometheus"}, "ports": ports}
         engines.api("POST", f"{place.path}/services", {"metadata": metadata, "spec": service})
-        place.wait_ready("prometheus")
+        wait_until(lambda: place.is_ready("prometheus"), "Prometheus' pod", SECONDS)
         yield place.namespace
         engines.api("DELETE", f"{place.path}/services/prometheus")
     engines.stop_prometheus(kill=True)
