@@ -65,7 +65,7 @@ test-stories-single: $(VENV)/.installed tools prometheus ## Every life story for
 engine: $(VENV)/.installed ## Install the real vLLM in its CPU build, once per user: 8 GB
 	@$(RUN) -m realengine
 
-test-engine: $(VENV)/.installed tools engine ## What was computed, against the real vLLM
+test-engine: $(VENV)/.installed tools prometheus engine ## What was computed, against the real vLLM
 	$(RUN) -m pytest -q --ignore $(TUNING) tests/engine
 
 test-tuning: $(VENV)/.installed tools prometheus engine ## Tuning's story with the real vLLM: a quiet machine, six minutes
