@@ -365,9 +365,6 @@ RULE_EXAMPLES = (
     Example("a volume of each pod's own beside an emptyDir", _model(
         storage={"ephemeral": {}, "emptyDir": {}}
     ), ("spec.model.storage",)),
-    Example("a storage class that no class can be called", _model(
-        storage={"ephemeral": {"storageClassName": "Fast Disk"}}
-    ), ("spec.model.storage.ephemeral.storageClassName",)),
     Example("two storages", _model(storage={**_VOLUME, "emptyDir": {}}), ("spec.model.storage",)),
     Example("a folder of the node, which is the operator's settings' to refuse", _model(
         revision="main", storage={"hostPath": {"path": "/models"}}
@@ -424,8 +421,6 @@ RULE_EXAMPLES = (
         "engine": {"speculative": {"method": "ngram"}},
         "workload": {"sharedPrefixTokens": 0, "draftAcceptance": 1}
     }),
-    Example("more drafts accepted than there are", {"workload": {"draftAcceptance": 1.1}},
-            ("spec.workload.draftAcceptance",)),
     Example("an objective of one latency", {
         "workload": {"profile": "Latency", "slo": {"timeToFirstTokenMilliseconds": 500}}
     }),
