@@ -26,6 +26,7 @@ tools: $(VENV)/.installed ## Build the control plane's binaries, once per user
 
 prometheus: $(VENV)/.installed  # Beside `tools`, as a demo needs none: what tests of metrics read
 	@$(RUN) -m localcluster path prometheus > /dev/null
+	@$(RUN) -m localcluster path promtool > /dev/null
 
 demo: $(VENV)/.installed tools ## Show the whole way on a local cluster with fake GPU nodes
 	@$(RUN) -m localcluster.demo
@@ -46,6 +47,7 @@ check: $(VENV)/.installed ## The static part: format, lint, types, layers, gener
 	$(VENV)/bin/lint-imports
 	@$(RUN) -m vllm_operator crd | diff -u crds/vllmservers.vllm-operator.io.yaml - || { echo "crds/ is out of date: run 'make generate'"; exit 1; }
 	@$(RUN) -m vllm_operator crd --reference | diff -u docs/reference/vllmserver.md - || { echo "docs/reference is out of date: run 'make generate'"; exit 1; }
+	@$(RUN) -m watching --check
 	@diff -u crds/vllmservers.vllm-operator.io.yaml charts/vllm-operator/files/vllmservers.vllm-operator.io.yaml || { echo "the chart's CRD is out of date: run 'make generate'"; exit 1; }
 
 unit: $(VENV)/.installed ## Tests without a control plane
@@ -82,6 +84,7 @@ generate: $(VENV)/.installed ## Write the generated files
 	cp crds/vllmservers.vllm-operator.io.yaml charts/vllm-operator/files/
 	$(RUN) -m vllm_operator crd --reference > build.crd.tmp && mv build.crd.tmp docs/reference/vllmserver.md
 	$(RUN) -m realengine.served > build.crd.tmp && mv build.crd.tmp docs/models.md
+	$(RUN) -m watching
 
 lock: $(VENV)/.installed ## Resolve the hashed requirement locks afresh
 	$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url requirements.in -o requirements.txt

@@ -28,6 +28,8 @@ from localcluster.waiting import wait_until
 from support.pods import create_namespace
 from support.world import World
 
+MODEL = {"id": "Qwen/Qwen3-0.6B"}
+"""Each pod asks for a node's disk as its weights take: twenty of these fit on a small machine."""
 SMALL = {"resources": {"requests": {"cpu": "10m", "memory": "32Mi"}}}
 START = 1800.0
 
@@ -63,7 +65,13 @@ def main(servers: int, running: int) -> None:
         started = time.monotonic()
         for number in range(servers):
             replicas = int(number < running)
-            world.apply(f"s{number}", engine={"image": SCRIPTED}, pod=SMALL, replicas=replicas)
+            world.apply(
+                f"s{number}",
+                model=MODEL,
+                engine={"image": SCRIPTED},
+                pod=SMALL,
+                replicas=replicas,
+            )
         wait_until(lambda: are_settled(world, running), "all servers to settle", START, 1.0)
         figures[f"{servers} servers, {running} of them running, to Ready, s"] = round(
             time.monotonic() - started

@@ -23,6 +23,7 @@ from typing import Any, Final
 import click
 from rich.console import Console
 from rich.table import Table
+from support_performance_learned import learned, learned_table
 from support_performance_view import TARGET, Pair, left_out_table, picture, runs_table
 
 from fitting.fit_intervals import calibration, errors_of
@@ -264,10 +265,12 @@ def main(rows: Path, hold_out: str, rounds: int, every: bool, output: Path) -> N
     console.print(first_token_table({**by_family(pairs), "all": list(pairs)}))
     if len({run.file for run, _ in pairs}) > 1:
         console.print(interval_table(pairs))
+    console.print(learned_table(pairs))
     console.print(left_out_table(left_out))
     console.print(f"{len(pairs)} runs judged, {len(left_out)} left out")
     output.parent.mkdir(parents=True, exist_ok=True)
-    found = {**results(pairs, left_out), "heldOutBy": hold_out}
+    after = {one.figure: one.to_json_object() for one in learned(pairs)}
+    found = {**results(pairs, left_out), "heldOutBy": hold_out, "measuredUnderAnotherLoad": after}
     output.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     output.with_suffix(".svg").write_text(picture(pairs), encoding="utf-8")
     medians = [

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from fitting.performance_rows import LeftOut
 from fitting.performance_runs import Run
-from vllm_operator.sizing.performance.server import PerformanceEstimate
+from vllm_operator.sizing.performance.batch import PerformanceEstimate
 
 Pair = tuple[Run, PerformanceEstimate]
 

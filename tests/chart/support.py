@@ -14,6 +14,9 @@ from localcluster.chart import CHART, render
 
 ROOT = CHART.parents[1]
 
+FOREIGN_KINDS = frozenset({"PodMonitor", "PrometheusRule"})
+"""Of the Prometheus Operator, which the tests' control plane does not know."""
+
 _FURTHER = {
     "extraEnv": [{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}],
     "extraVolumes": [{"name": "authority", "configMap": {"name": "authority"}}],
@@ -83,6 +86,7 @@ MATRIX: dict[str, dict[str, Any]] = {
             },
         }
     },
+    "prices": {"prices": {"currency": "EUR", "perGPUHour": {"NVIDIA-L4": 0.71, "H100": 3}}},
     "inference pools": {"inferencePools": {"enabled": True}},
     "the platform chooses the user": {"securityContext": {"runAsUser": None, "runAsGroup": None}},
     "hub token": {
@@ -102,6 +106,13 @@ MATRIX: dict[str, dict[str, Any]] = {
             "podMonitor": {"enabled": True, "labels": {"team": "monitoring"}},
         },
         "tuning": {"maxConcurrentTrials": 10, "mayPreempt": True},
+    },
+    "watching": {
+        "watching": {
+            "rules": {"enabled": True, "labels": {"release": "monitoring"}},
+            "dashboards": {"enabled": True, "annotations": {"grafana_folder": "vLLM"}},
+            "targets": {"timeToFirstTokenMilliseconds": 2500, "prefixCacheHitRatio": 0.3},
+        }
     },
     "scheduling": {
         "replicas": 2,

@@ -13,6 +13,7 @@ from localcluster.chart import render
 from vllm_operator.cli.main import main
 from vllm_operator.controller import process
 from vllm_operator.controller.settings import OperatorSettings, PrometheusSettings
+from vllm_operator.hardware.prices import Prices
 from vllm_operator.sizing.asked.defaults import Defaults
 
 
@@ -77,6 +78,7 @@ def test_every_setting_arrives(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
         "hostPathPrefixes": ["/mnt/models", "/data"],
         "openshift": True,
         **MATRIX["defaults of servers"],
+        **MATRIX["prices"],
         "calibration": {"enabled": False},
         "hub": {"enabled": False, **MATRIX["hub token"]["hub"]},
         **MATRIX["prometheus"],
@@ -94,6 +96,7 @@ def test_every_setting_arrives(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
         host_path_prefixes=("/mnt/models", "/data"),
         pod_identity="Platform",
         defaults=Defaults.model_validate(MATRIX["defaults of servers"]["defaults"]),
+        prices=Prices("EUR", (("H100", 3.0), ("NVIDIA-L4", 0.71))),
         prometheus=PrometheusSettings(
             url="https://prometheus.example/tenants",
             secrets=tmp_path,

@@ -9,12 +9,15 @@ from typing import Any
 import pytest
 import yaml
 
-from chart.support import MATRIX, default_values, helm, leaves, only, rendered
+from chart.support import FOREIGN_KINDS, MATRIX, default_values, helm, leaves, only, rendered
 from localcluster import Cluster
 from localcluster.chart import CHART, ChartError, render
-from vllm_operator.manifests.labels import object_labels
+from vllm_operator.manifests.labels import SERVER_LABEL, object_labels
 
 Objects = list[dict[str, Any]]
+
+RULES: dict[str, Any] = {"watching": {"rules": {"enabled": True}}}
+DASHBOARDS: dict[str, Any] = {"watching": {"dashboards": {"enabled": True}}}
 
 # A second legal value for each value, to show that the value is used; fields that only matter
 # beside another value say which.
@@ -43,6 +46,8 @@ OTHER: dict[str, tuple[Any, dict[str, Any]]] = {
     "defaults.pod.annotations": ({"a": "b"}, {}),
     "defaults.pod.volumes": ([{"name": "a", "emptyDir": {}}], {}),
     "defaults.pod.volumeMounts": ([{"name": "a", "mountPath": "/a"}], {}),
+    "prices.currency": ("EUR", {"prices": {"perGPUHour": {"NVIDIA-L4": 0.71}}}),
+    "prices.perGPUHour": ({"NVIDIA-L4": 0.71}, {}),
     "resyncSeconds": (60, {}),
     "hostPathPrefixes": (["/mnt/models"], {}),
     "openshift": (True, {}),
@@ -84,6 +89,20 @@ OTHER: dict[str, tuple[Any, dict[str, Any]]] = {
     "metrics.podMonitor.labels": ({"a": "b"}, {"metrics": {"podMonitor": {"enabled": True}}}),
     "metrics.podMonitor.interval": ("15s", {"metrics": {"podMonitor": {"enabled": True}}}),
     "metrics.podMonitor.scrapeTimeout": ("5s", {"metrics": {"podMonitor": {"enabled": True}}}),
+    "watching.rules.enabled": (True, {}),
+    "watching.rules.labels": ({"a": "b"}, RULES),
+    "watching.rules.withoutAlerts": (["VLLMServerDown"], RULES),
+    "watching.dashboards.enabled": (True, {}),
+    "watching.dashboards.labels.grafana_dashboard": ("yes", DASHBOARDS),
+    "watching.dashboards.annotations": ({"grafana_folder": "vLLM"}, DASHBOARDS),
+    "watching.targets.timeToFirstTokenMilliseconds": (1000, RULES),
+    "watching.targets.interTokenLatencyMilliseconds": (25, RULES),
+    "watching.targets.percentile": (99, RULES),
+    "watching.targets.prefixCacheHitRatio": (0.5, RULES),
+    "watching.targets.kvCacheUsageRatio": (0.95, RULES),
+    "watching.targets.preemptionRatio": (0.2, RULES),
+    "watching.targets.failedRequestRatio": (0.05, RULES),
+    "watching.targets.restartsPerHour": (5, RULES),
     "networkPolicy.enabled": (True, {}),
     "networkPolicy.from": ([{"podSelector": {}}], {"networkPolicy": {"enabled": True}}),
     "podDisruptionBudget.enabled": (False, {"replicas": 2}),
@@ -152,7 +171,7 @@ def test_kubeconform_sees_a_misspelt_field(kubeconform: Callable[[Objects], list
 
 @pytest.mark.parametrize("name", MATRIX)
 def test_the_api_server_accepts_every_object(name: str, chart_cluster: Cluster) -> None:
-    objects = [one for one in rendered(name) if one["kind"] != "PodMonitor"]
+    objects = [one for one in rendered(name) if one["kind"] not in FOREIGN_KINDS]
     answer = chart_cluster.kubectl(
         *("apply", "--server-side", "--force-conflicts", "--dry-run=server"),
         *("--validate=strict", "-f", "-"),
@@ -279,7 +298,13 @@ def test_the_pod_monitor_scrapes_the_port_that_the_pod_declares() -> None:
     endpoints = monitor["spec"]["podMetricsEndpoints"]
     ports = {port["name"]: port["containerPort"] for port in container({})["ports"]}
     assert endpoints == [
-        {"port": "metrics", "path": "/metrics", "interval": "30s", "scrapeTimeout": "10s"}
+        {
+            "port": "metrics",
+            "path": "/metrics",
+            "honorLabels": True,
+            "interval": "30s",
+            "scrapeTimeout": "10s",
+        }
     ]
     assert ports == {"metrics": 8080}
 
@@ -292,6 +317,17 @@ def test_the_pod_monitor_of_engines_selects_what_the_operator_labels() -> None:
     assert [one["port"] for one in spec["podMetricsEndpoints"]] == ["http"]
     there = only(render(values | {"namespaces": ["team-a", "team-b"]}), "PodMonitor")["spec"]
     assert there["namespaceSelector"] == {"matchNames": ["team-a", "team-b"]}
+
+
+def test_series_of_engines_say_of_which_server_they_are() -> None:
+    values = {"prometheus": {"podMonitor": {"enabled": True}}}
+    (endpoint,) = only(render(values), "PodMonitor")["spec"]["podMetricsEndpoints"]
+    (relabeling,) = endpoint["relabelings"]
+    assert SERVER_LABEL == "vllm-operator.io/server"
+    assert relabeling == {
+        "sourceLabels": ["__meta_kubernetes_pod_label_vllm_operator_io_server"],
+        "targetLabel": "server",
+    }
 
 
 def test_secrets_of_prometheus_are_mounted_files_and_never_in_the_environment() -> None:
@@ -342,6 +378,10 @@ def test_an_unknown_value_is_refused_at_every_level() -> None:
         ({"prometheus": {"token": "secret"}}, "token"),
         ({"prometheus": {"labels": {"pod": 'a"b'}}}, "pod"),
         ({"prometheus": {"intervalSeconds": 61}}, "intervalSeconds"),
+        ({"watching": {"targets": {"timeToFirstTokenMilliseconds": 600}}}, "timeToFirstToken"),
+        ({"watching": {"targets": {"percentile": 100}}}, "percentile"),
+        ({"watching": {"targets": {"prefixCacheHitRatio": 70}}}, "prefixCacheHitRatio"),
+        ({"watching": {"rules": {"withoutAlerts": ["ServerDown"]}}}, "withoutAlerts"),
         ({"tuning": {"maxConcurrentTrials": -1}}, "maxConcurrentTrials"),
         ({"tuning": {"maxTrials": 3}}, "maxTrials"),
         ({"defaults": {"replicas": 3}}, "replicas"),
@@ -364,11 +404,13 @@ def test_an_unknown_value_is_refused_at_every_level() -> None:
             "mode",
         ),
         (
+            {"defaults": {"model": {"storage": {"ephemeral": {"storageClassName": "A B"}}}}},
+            "storageClassName",
+        ),
+        (
             {
                 "defaults": {
-                    "model": {
-                        "storage": {"hostPath": {"path": "/a"}, "emptyDir": {"sizeLimit": "1Gi"}}
-                    }
+                    "model": {"storage": {"ephemeral": {}, "emptyDir": {"sizeLimit": "1Gi"}}}
                 }
             },
             "storage",

@@ -23,6 +23,7 @@ from localcluster.cluster import Cluster
 from scriptedengine.images import scripted
 from support.fixtures import StartOperator
 from support.pods import pod_place
+from support.rights import user
 from support.world import World
 from vllm_operator.cli.main import main
 
@@ -67,23 +68,6 @@ def vllm_operator(world: World, *arguments: str, kubeconfig: Path | None = None)
     return CliRunner().invoke(main, [*arguments, "-n", world.namespace], env=environment)
 
 
-def user(world: World, folder: Path, rules: list[Any]) -> Path:
-    """The kubeconfig of somebody with those rights in the namespace."""
-    namespace = world.namespace
-    where = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}"
-    accounts = f"/api/v1/namespaces/{namespace}/serviceaccounts"
-    world.cluster.api("POST", accounts, {"metadata": {"name": "somebody"}})
-    world.cluster.api("POST", f"{where}/roles", {"metadata": {"name": "some"}, "rules": rules})
-    group = "rbac.authorization.k8s.io"
-    binding = {
-        "metadata": {"name": "some"},
-        "roleRef": {"apiGroup": group, "kind": "Role", "name": "some"},
-        "subjects": [{"kind": "ServiceAccount", "name": "somebody", "namespace": namespace}],
-    }
-    world.cluster.api("POST", f"{where}/rolebindings", binding)
-    return world.cluster.service_account_kubeconfig(namespace, "somebody", folder / "somebody")
-
-
 def documented_rules() -> list[Any]:
     (role,) = (yaml.safe_load(block.text) for block in blocks(DOCS / "measuring.md", "yaml"))
     found: list[Any] = role["rules"]
@@ -120,6 +104,31 @@ def test_a_server_is_measured_kept_listed_and_compared_under_the_documented_righ
     assert "plan: no difference" in compared.output
     assert "no difference beyond noise" in compared.output
     assert second["name"] in picture.read_text()
+
+
+def test_the_next_plan_of_a_server_is_corrected_by_what_was_measured_of_the_one_before(
+    measured_cluster: Cluster, start_operator: StartOperator
+) -> None:
+    with pod_place(measured_cluster) as place:
+        world = World(measured_cluster, place.namespace)
+        start_operator(world, calibration=True, lease_namespace=world.namespace)
+        serve(world)
+        ran = vllm_operator(world, "benchmark", "qwen", "--concurrency", "4")
+        assert ran.exit_code == 0, ran.output
+        load = {"promptTokens": 1024, "outputTokens": 256, "concurrency": 4}
+        world.apply(engine={"image": IMAGE, "maxNumSeqs": 64}, workload=load)
+        corrected = world.wait(
+            lambda: world.status()["plan"]["performance"].get("correction"), "a plan", SECONDS
+        )
+        result = json.loads(*world.get("ConfigMap", "qwen-benchmarks")["data"].values())
+        assert corrected["measuredAt"] == result["at"]
+        (point,) = result["points"]
+        measured = [run["output_throughput"] for run in point["runs"]]
+        ratio = measured[0] / point["predicted"]["output_throughput"]
+        assert corrected["outputTokensPerSecond"] == pytest.approx(ratio, rel=0.05)
+        # It holds for servers of the kind, and is kept for the next operator.
+        kept = world.get("ConfigMap", "vllm-operator-calibration")["data"]
+        assert [key for key in kept if key.startswith("speed.")]
 
 
 def test_whoever_lacks_a_right_is_told_which_and_where_it_stands(

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
 from support.fixtures import StartOperator
 from support.world import World
 
@@ -55,12 +59,25 @@ def test_a_node_that_names_no_gpu_serves_whoever_selects_it_and_names_the_produc
     assert node_of(world, "qwen") == "own-l4"
 
 
+KARPENTER = "karpenter.k8s.aws/instance-gpu-name"
+
+
+@pytest.mark.parametrize(
+    ("labels", "pod"),
+    [
+        ({"nvidia.com/gpu.product": "NVIDIA-A10G-SHARED", "nvidia.com/gpu.replicas": "4"}, {}),
+        (
+            {KARPENTER: "a10g", "karpenter.k8s.aws/instance-gpu-count": "1"},
+            {"nodeSelector": {KARPENTER: "a10g"}},
+        ),
+    ],
+    ids=["labelled by feature discovery", "by Karpenter alone"],
+)
 def test_a_shared_gpu_is_refused_with_the_way_that_works_which_then_works(
-    own_world: World, start_operator: StartOperator
+    own_world: World, start_operator: StartOperator, labels: dict[str, str], pod: dict[str, Any]
 ) -> None:
     world = own_world
     shared = "NVIDIA-A10G-SHARED"
-    labels = {"nvidia.com/gpu.product": shared, "nvidia.com/gpu.replicas": "4"}
     make_node(world, "shared", 4, labels)
     start_operator(world)
     world.apply(model={"id": SMALL}, gpu={"product": "A10G"})
@@ -68,6 +85,7 @@ def test_a_shared_gpu_is_refused_with_the_way_that_works_which_then_works(
     assert f"only as {shared}, which pods share by time-slicing or MPS" in message
     share = {"product": shared, "memoryGiB": 22}
     for name in ("a", "b"):
-        world.apply(name, model={"id": SMALL}, gpu=share, engine={"gpuMemoryUtilization": 0.4})
+        half = {"gpuMemoryUtilization": 0.4}
+        world.apply(name, model={"id": SMALL}, gpu=share, engine=half, pod=pod)
     for name in ("a", "b"):
         world.wait_ready(name)

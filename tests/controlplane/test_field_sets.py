@@ -143,6 +143,10 @@ SPECS: list[tuple[str, dict[str, Any]]] = [
             }
         },
     ),
+    (
+        "own-volume",
+        {"model": {"id": "a/b", "storage": {"ephemeral": {"storageClassName": "fast"}}}},
+    ),
     ("sized-cache", {"model": {"id": "a/b", "storage": {"emptyDir": {"sizeLimit": "9Gi"}}}}),
 ]
 

@@ -202,7 +202,7 @@ def test_a_spread_that_the_old_pod_stands_in_the_way_of_goes_on_in_its_place(
 CSI = "disk.example.com"
 
 
-def make_volume(world: World, name: str, mode: str) -> dict[str, Any]:
+def make_volume(world: World, name: str, mode: str, **more: Any) -> dict[str, Any]:
     """A claim that is bound to a volume of a CSI driver; the volume of a pod that it is."""
     volume = f"{world.namespace}-{name}"
     size = {"storage": "1Gi"}
@@ -214,6 +214,7 @@ def make_volume(world: World, name: str, mode: str) -> dict[str, Any]:
         "csi": {"driver": CSI, "volumeHandle": volume},
         "claimRef": {"namespace": world.namespace, "name": name},
         "storageClassName": "",
+        **more,
     }
     body = {"metadata": {"name": volume}, "spec": bound}
     world.cluster.api("POST", "/api/v1/persistentvolumes", body)
@@ -238,6 +239,25 @@ def test_a_node_that_takes_no_more_volumes_gets_the_new_pod_s_in_place_of_the_ol
     old = serve(world, pod=mounting(first, nodeSelector=selector))
     edit(world, pod=mounting(second, nodeSelector=selector))
     waits_for_the_end_of(world, old, "exceed max volume count")
+
+
+def test_a_disk_that_the_old_pod_has_comes_to_the_new_one_by_its_end(
+    world: World, node: Callable[..., dict[str, str]]
+) -> None:
+    here = {"nodeSelector": node(count=8)}
+    mutate_new_pods(
+        world,
+        '[JSONPatch{op: "add", path: "/spec/volumes", value: '
+        "(has(object.spec.volumes) ? object.spec.volumes : []) + [Object.spec.volumes{"
+        'name: "disk", iscsi: Object.spec.volumes.iscsi{targetPortal: "192.0.2.1:3260", '
+        'iqn: "iqn.2001-04.com.example:disk", lun: 0}}]}]',
+    )
+    world.wait(
+        lambda: any("iscsi" in one for one in probed(world)["volumes"]), "the policy to be in force"
+    )
+    old = serve(world, pod=here)
+    edit(world, pod=here, engine={"maxNumSeqs": 64})
+    waits_for_the_end_of(world, old, "had no available disk")
 
 
 def test_a_claim_of_one_pod_comes_to_the_new_one_by_the_old_one_s_end(world: World) -> None:
@@ -287,6 +307,26 @@ def unbound_claim(world: World) -> None:
     create(world, "persistentvolumeclaims", {"metadata": {"name": "unbound"}, "spec": spec})
 
 
+def volume_of_another_zone(world: World) -> None:
+    zone = {"key": "topology.kubernetes.io/zone", "operator": "In", "values": ["elsewhere"]}
+    required = {"nodeSelectorTerms": [{"matchExpressions": [zone]}]}
+    make_volume(world, "elsewhere", "ReadWriteMany", nodeAffinity={"required": required})
+
+
+def class_without_volumes(world: World) -> None:
+    """A class for volumes that somebody makes by hand, and has not made."""
+    name = f"{world.namespace}-local"
+    body = {
+        "metadata": {"name": name},
+        "provisioner": "kubernetes.io/no-provisioner",
+        "volumeBindingMode": "WaitForFirstConsumer",
+    }
+    world.cluster.api("POST", "/apis/storage.k8s.io/v1/storageclasses", body)
+    size = {"requests": {"storage": "1Gi"}}
+    spec = {"accessModes": ["ReadWriteOnce"], "storageClassName": name, "resources": size}
+    create(world, "persistentvolumeclaims", {"metadata": {"name": "unmade"}, "spec": spec})
+
+
 def webhook_that_does_not_answer(world: World) -> None:
     """Asked about pods with the edit's annotation alone, so that the old pod may be made again."""
     name = f"{world.namespace}.example.com"
@@ -330,10 +370,10 @@ def nothing(world: World) -> None:
     """Nothing is prepared."""
 
 
-CLAIMED = {
-    "volumes": [{"name": "files", "persistentVolumeClaim": {"claimName": "unbound"}}],
-    "volumeMounts": [{"name": "files", "mountPath": "/files"}],
-}
+def claiming(name: str, **pod: Any) -> dict[str, Any]:
+    return {"pod": mounting({"name": "files", "persistentVolumeClaim": {"claimName": name}}, **pod)}
+
+
 Case = tuple[Callable[[World], None], dict[str, Any], str, str]
 HELD: dict[str, Case] = {
     "a selector that no node has": (
@@ -344,7 +384,19 @@ HELD: dict[str, Case] = {
     ),
     "a claim without a volume": (
         unbound_claim,
-        {"pod": CLAIMED},
+        claiming("unbound"),
+        "Unschedulable",
+        "kubectl describe pvc",
+    ),
+    "a volume in another zone": (
+        volume_of_another_zone,
+        claiming("elsewhere"),
+        "Unschedulable",
+        "a volume that the nodes reach",
+    ),
+    "a class whose volumes nobody makes": (
+        class_without_volumes,
+        claiming("unmade"),
         "Unschedulable",
         "kubectl describe pvc",
     ),

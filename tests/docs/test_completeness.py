@@ -87,6 +87,7 @@ def options(command: click.Command) -> list[str]:
     return [
         name
         for parameter in command.params
+        if isinstance(parameter, click.Option)
         for name in parameter.opts
         if name not in ("--help", "-h")
     ]

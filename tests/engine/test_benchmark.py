@@ -7,7 +7,7 @@ import json
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -23,12 +23,14 @@ from vllm_operator.benchmark.comparison import Comparison, compare
 from vllm_operator.benchmark.job import about
 from vllm_operator.benchmark.load import Load, Point
 from vllm_operator.benchmark.results import OUTPUT, REQUESTS, TTFT, Measured, Result, read_log
+from vllm_operator.benchmark.statistics import change
 
 pytestmark = pytest.mark.timeout(1200)
 
 LOAD = Load(prompt_tokens=64, output_tokens=32)
 POINT = Point(prompts=16, concurrency=8)
 REPEATS = 5
+BY_HAND = 3
 
 
 def measure(environment: Environment, plan: Plan, server: Server, model: Path, name: str) -> Result:
@@ -74,8 +76,40 @@ def with_seqs(plan: Plan, seqs: int) -> Plan:
     return plan.model_copy(update={"flags": flags})
 
 
+def by_hand(environment: Environment, server: Server, model: Path, folder: Path) -> float:
+    """Output tokens a second of one run, as somebody types the command after vLLM's own page."""
+    command = [
+        *(str(environment.vllm), "bench", "serve", "--base-url", server.url),
+        *("--endpoint", "/v1/completions", "--model", "tiny", "--tokenizer", str(model)),
+        *("--dataset-name", "random", "--ignore-eos", "--temperature", "0"),
+        *("--random-input-len", "64", "--random-output-len", "32"),
+        *("--num-prompts", "16", "--max-concurrency", "8", "--request-rate", "inf"),
+        *("--seed", str(len(list(folder.iterdir())) + 1000)),
+        *("--save-result", "--result-dir", str(folder)),
+    ]
+    ended = subprocess.run(
+        command, env=environment.variables(), capture_output=True, text=True, timeout=600
+    )
+    assert ended.returncode == 0, f"{ended.stdout}\n{ended.stderr}"
+    newest = max(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    return float(json.loads(newest.read_text())["output_throughput"])
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the product says of two settings, and what runs by hand say of the second."""
+
+    compared: Comparison
+    by_hand: list[float]
+
+
 @pytest.fixture(scope="module")
-def compared(environment: Environment, models: Path, planned: Plan) -> Comparison:
+def told(
+    environment: Environment,
+    models: Path,
+    planned: Plan,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Told:
     """One request at a time, and eight, under a load of eight at once; measured one by one."""
     model = models / "llama"
     servers = {seqs: Server(environment, command(planned, model, seqs)) for seqs in (1, 8)}
@@ -88,7 +122,14 @@ def compared(environment: Environment, models: Path, planned: Plan) -> Compariso
             measure(environment, with_seqs(planned, seqs), server, model, f"seqs-{seqs}")
             for seqs, server in servers.items()
         ]
-    return compare(*results)
+        folder = tmp_path_factory.mktemp("by-hand")
+        hand = [by_hand(environment, servers[8], model, folder) for _ in range(BY_HAND)]
+    return Told(compare(*results), hand)
+
+
+@pytest.fixture(scope="module")
+def compared(told: Told) -> Comparison:
+    return told.compared
 
 
 def test_every_run_has_its_requests_and_their_tokens(compared: Comparison) -> None:
@@ -122,3 +163,10 @@ def test_the_figures_agree_with_each_other(compared: Comparison) -> None:
     (measured,) = compared.after.points
     for run in measured.runs:
         assert run[OUTPUT.name] == pytest.approx((run[REQUESTS.name] or 0) * LOAD.output_tokens)
+
+
+def test_the_figures_are_within_noise_of_vllms_own_command_run_by_hand(told: Told) -> None:
+    (measured,) = told.compared.after.points
+    found = change(told.by_hand, measured.values(OUTPUT.name))
+    assert found is not None
+    assert not found.is_beyond_noise, (told.by_hand, measured.values(OUTPUT.name), found)

@@ -13,6 +13,8 @@ from engine.support import Start
 from realengine.environments import SERVING_VERSION
 from realengine.server import Server
 from vllm_operator.api.plan import Plan
+from vllm_operator.cli.checking import completion_at
+from vllm_operator.engine.attention import attention_in
 from vllm_operator.engine.metrics import metrics
 from vllm_operator.engine.versions import Version
 
@@ -64,6 +66,19 @@ def test_a_chat_completion_answers(serving: Server) -> None:
     )
     assert answer["usage"]["completion_tokens"] == 8
     assert answer["choices"][0]["message"]["content"]
+
+
+def test_the_completion_of_a_check_is_answered_and_a_refusal_is_told(serving: Server) -> None:
+    answered = completion_at(serving.url, "tiny")
+    assert (answered.tokens, answered.problem) == (5, "")
+    refused = completion_at(f"{serving.url}/v1", "another")
+    assert refused.tokens == 0
+    assert "404" in refused.problem
+
+
+def test_the_log_of_the_cpu_build_names_no_attention_backend(serving: Server) -> None:
+    """As docs/diagnosing.md says: a check skips it."""
+    assert attention_in(serving.log) is None
 
 
 def test_of_the_paths_that_control_an_engine_those_of_elastic_ranks_alone_are_open(

@@ -17,10 +17,16 @@ class Released:
     """Elements of the checkpoint."""
     built: dict[int, int | None] | None
     """Bytes of the parameters on the first rank by tensor-parallel size; None: refused."""
+    spread: dict[int, int | None] | None
+    """The same with ``--mm-encoder-tp-mode data``; None where it was not asked for."""
     config: dict[str, Any]
 
     def __str__(self) -> str:
         return self.like
+
+
+def _by_size(held: dict[str, int | None] | None) -> dict[int, int | None] | None:
+    return held and {int(size): one for size, one in held.items()}
 
 
 def _read() -> tuple[Released, ...]:
@@ -29,7 +35,8 @@ def _read() -> tuple[Released, ...]:
         Released(
             like=row["like"],
             published=row["published"],
-            built=row["built"] and {int(size): held for size, held in row["built"].items()},
+            built=_by_size(row["built"]),
+            spread=_by_size(row.get("spread")),
             config=row["config"],
         )
         for row in json.loads(text)["families"]

@@ -15,7 +15,9 @@ import pytest
 
 from vllm_operator.api.v1alpha1 import VLLMServerSpec
 from vllm_operator.errors import ModelAccessDenied
+from vllm_operator.hardware.measured import MeasuredGPU
 from vllm_operator.hardware.nodes import GPUOffer
+from vllm_operator.hardware.prices import Prices
 from vllm_operator.lifecycle.revisions import Abandoned
 from vllm_operator.models.facts import ModelFacts
 from vllm_operator.sizing.asked.defaults import Defaults
@@ -24,6 +26,7 @@ from vllm_operator.sizing.asked.repairs import Repair
 from vllm_operator.sizing.asked.storage import ClaimFacts
 from vllm_operator.sizing.asked.tuned import Tuned
 from vllm_operator.sizing.memory.calibration import Calibration
+from vllm_operator.sizing.performance.learned import Kind, Load, MeasuredSpeed
 from vllm_operator.sizing.performance.multipliers import Multipliers
 from vllm_operator.tuning.curve import Posterior
 
@@ -58,6 +61,24 @@ CALIBRATION = Calibration(
     max_num_batched_tokens=2048,
     engine="def",
 )
+MEASURED = MeasuredGPU(
+    product="NVIDIA-L4",
+    at="2026-01-01T00:00:00Z",
+    flops_16bit=1.0e14,
+    copy_bandwidth=2.5e11,
+    flops_fp8=2.0e14,
+    all_reduce_bandwidth=9.0e9,
+    all_reduce_seconds=4.0e-5,
+    gpus=4,
+    software="PyTorch 2.9.1, image",
+)
+SPEED = MeasuredSpeed(
+    kind=Kind("abc", "0.30.0", "NVIDIA-L4", "def", 2, 3, 4),
+    load=Load(100, 20, 8),
+    between=1.1,
+    throughput=0.9,
+    at="2026-01-01T00:00:00Z",
+)
 INPUTS = PlanningInputs(
     model=FACTS,
     default_image="mine/vllm:v0.30.0",
@@ -74,6 +95,9 @@ INPUTS = PlanningInputs(
     repairs=(REPAIR,),
     calibrations=(CALIBRATION,),
     tuned=TUNED,
+    measured_gpus=(MEASURED,),
+    measured_speeds=(SPEED,),
+    prices=Prices("EUR", (("H100", 3.0), ("NVIDIA-L4", 0.71))),
 )
 ABANDONED = Abandoned(
     spec=VLLMServerSpec.model_validate({"model": {"id": "a/b"}}),
@@ -100,7 +124,19 @@ POSTERIOR = Posterior(
     identified=("bandwidth", "step"),
 )
 EXAMPLES = (
-    *(OFFER, FACTS, CLAIM, REPAIR, TUNED, CALIBRATION, INPUTS, ABANDONED, POSTERIOR),
+    *(
+        OFFER,
+        FACTS,
+        CLAIM,
+        REPAIR,
+        TUNED,
+        CALIBRATION,
+        MEASURED,
+        SPEED,
+        INPUTS,
+        ABANDONED,
+        POSTERIOR,
+    ),
     *(replace(REPAIR, kind=kind) for kind in ("shorterMaxModelLen", "lowerUtilization")),
 )
 

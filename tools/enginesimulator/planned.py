@@ -9,6 +9,7 @@ from typing import Any
 
 from vllm_operator.api.plan import Plan
 from vllm_operator.api.v1alpha1 import VLLMServer
+from vllm_operator.engine.graphs import largest_graph
 from vllm_operator.engine.tables import does
 from vllm_operator.engine.versions import Version
 from vllm_operator.hardware import catalogue as gpus
@@ -23,14 +24,14 @@ from vllm_operator.sizing.layout.choice import choose
 from vllm_operator.sizing.layout.search import Layout
 from vllm_operator.sizing.performance.coefficients import coefficients
 from vllm_operator.sizing.performance.server import Server as Shipped
-from vllm_operator.sizing.performance.server import server
+from vllm_operator.sizing.performance.server import pads_sparse_attention, server
 from vllm_operator.sizing.performance.step import times_of
 from vllm_operator.sizing.performance.work import Work, work_of
 from vllm_operator.sizing.plan.planner import make_plan
 from vllm_operator.sizing.plan.startup import figures
 from vllm_operator.tuning.knobs import Knobs
 
-from .steps import LARGEST_GRAPH, Hardware
+from .steps import Hardware
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +86,12 @@ class Server:
         work, gpu = self._work
         found = coefficients(self.version, gpu.generation, gpu.link)
         ahead = does("schedules-ahead", self.version)
+        padded = pads_sparse_attention(self.version, gpu)
         graphs, eager = (
-            times_of(work, gpu, found, eager=one, ahead=ahead) for one in (False, True)
+            times_of(work, gpu, found, eager=one, ahead=ahead, padded=padded)
+            for one in (False, True)
         )
-        largest = 2 * LARGEST_GRAPH if gpu.generation == "blackwell" else LARGEST_GRAPH
+        largest = largest_graph(self.version, gpu.compute_capability)
         return Hardware(graphs, eager, found.request_seconds, largest)
 
     @cached_property

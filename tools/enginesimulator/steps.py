@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
+from vllm_operator.engine.graphs import LARGEST
 from vllm_operator.sizing.performance.step import ExpertTimes, StageTimes, Times
 
 from .compiled import floats, integers
@@ -16,8 +17,6 @@ LARGEST_STEP: Final = 16384
 """Tokens of a step up to which times are tabulated."""
 JITTERS: Final = 4096
 """Factors that are drawn once and used in turn."""
-LARGEST_GRAPH: Final = 512
-"""vLLM 0.32.0 ``config/vllm.py::_set_cudagraph_sizes``: 1024 on data-centre Blackwell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +100,11 @@ class Hardware:
     eager: Times
     request_seconds: float = 0.0
     """The API server's work for each request."""
-    largest_graph: int = LARGEST_GRAPH
+    largest_graph: int = LARGEST
     """0 where the engine is eager anyway."""
 
 
-def captured_sizes(max_num_seqs: int, tokens: int, largest: int = LARGEST_GRAPH) -> list[int]:
+def captured_sizes(max_num_seqs: int, tokens: int, largest: int = LARGEST) -> list[int]:
     """The batch sizes of CUDA graphs.
 
     vLLM 0.32.0 ``config/vllm.py::_set_cudagraph_sizes``: 1, 2, 4, eights below 256 and sixteens up

@@ -24,8 +24,8 @@ import click
 from fitting.fit_performance import TARGET, held_out
 from fitting.performance_rows import UNSEEN, read_runs
 from fitting.performance_runs import Run
+from vllm_operator.sizing.performance.batch import PerformanceEstimate
 from vllm_operator.sizing.performance.intervals import Figure, Kind
-from vllm_operator.sizing.performance.server import PerformanceEstimate
 
 INTERVALS: Final = TARGET.with_name("intervals.csv")
 KINDS: Final = get_args(Kind)

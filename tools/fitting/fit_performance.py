@@ -23,8 +23,8 @@ from fitting.performance_priors import FIXED, PRIORS
 from fitting.performance_rows import DATA, ROOT, read_runs
 from fitting.performance_runs import Run
 from vllm_operator.hardware.performance import GPUPerformance
+from vllm_operator.sizing.performance.batch import PerformanceEstimate
 from vllm_operator.sizing.performance.coefficients import Coefficients, choose
-from vllm_operator.sizing.performance.server import PerformanceEstimate
 
 TARGET: Final = ROOT / "operator" / "vllm_operator" / "sizing" / "performance" / "coefficients.csv"
 OUTLIER: Final = 0.5

@@ -49,6 +49,9 @@ MANY_EXPERTS: Final = 64
 """Routed experts of a layer from which on they are many and small."""
 MANY: Final = 200
 """Requests at once from which on the API server's and the client's beginning is told apart."""
+FEW_HITS: Final = 10.0
+"""Percent of prompts in the prefix cache from which on the time to the first token is that of other
+prompts than were sent: it is not read then. A benchmark repeated with its seed sends them again."""
 AT_ONCE: Final = 5.0
 """Waiting before the first of all first tokens over the time in which they came, from which on they
 came at once."""
@@ -139,7 +142,7 @@ def _run(number: int, row: Mapping[str, str]) -> Run:
     if first is not None:
         first = first / 1000 - idle
         least = _least_first_seconds(work, gpu, prompt, min(float(requests), concurrency))
-        first = first if first >= least else None
+        first = first if first >= least and _hits(notes) <= FEW_HITS else None
     return Run(
         number=number,
         model=row["model_id"],
@@ -287,6 +290,12 @@ def _alike(row: Mapping[str, str], output: float) -> bool:
 def _flag(notes: str, name: str, dashes: str = "--") -> int | None:
     found = re.search(rf"(?<!-){dashes}{name}[ =](\d+)", notes)
     return int(found[1]) if found else None
+
+
+def _hits(notes: str) -> float:
+    """Percent of prompts that the prefix cache had by the log printed beside a run."""
+    found = re.search(r"prefix cache hit rate ([\d.]+) %", notes)
+    return float(found[1]) if found else 0.0
 
 
 def _idle(row: Mapping[str, str], requests: int, places: float) -> float:

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 
 from vllm_operator.engine.versions import Version
 from vllm_operator.hardware.performance import GPUPerformance
+from vllm_operator.sizing.performance.batch import PerformanceEstimate
 from vllm_operator.sizing.performance.coefficients import Coefficients
 from vllm_operator.sizing.performance.intervals import Kind
-from vllm_operator.sizing.performance.server import PerformanceEstimate, server
+from vllm_operator.sizing.performance.server import server
 from vllm_operator.sizing.performance.work import Work
 from vllm_operator.sizing.split.parallelism import Parallelism
 
@@ -125,7 +126,11 @@ class Run:
             # Requests of one length end together, and the next begin together.
             together = engine.burst(self.prompt, self.output, held)
             alone = engine.steady(self.prompt, self.output, held)
-            first = (alone if self.varied else together).time_to_first_token
+            first = together.time_to_first_token
+            if self.varied:
+                # Those that begin a run come at once, all others where one has ended.
+                begin = held / self.requests
+                first = begin * first + (1.0 - begin) * alone.time_to_first_token
             return replace(burst, time_to_first_token=first)
         if math.isinf(self.rate) or self.requests / self.rate < 0.5 * (
             self.requests / burst.requests_per_second

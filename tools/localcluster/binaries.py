@@ -121,7 +121,10 @@ MODULES = (
     ),
     Module(
         name="prometheus",
-        packages={"prometheus": "github.com/prometheus/prometheus/cmd/prometheus"},
+        packages={
+            "prometheus": "github.com/prometheus/prometheus/cmd/prometheus",
+            "promtool": "github.com/prometheus/prometheus/cmd/promtool",
+        },
         variables={"github.com/prometheus/common/version.Version": "3.15.1"},
         # Of some thirty kinds of service discovery, with as many clouds' clients, one.
         tags="remove_all_sd,enable_kubernetes_sd",

@@ -39,6 +39,9 @@ class Cluster(Access):
 
     `real_nodes` prepares the network for `add_real_node`; see `localcluster.realnode` for what that
     needs. The API server then listens on that network instead of 127.0.0.1.
+
+    `feature_gates` are switched on in the API server and the scheduler: what a later Kubernetes
+    does by itself.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class Cluster(Access):
         manifests: Sequence[Path] = (),
         node_loss_seconds: int | None = None,
         real_nodes: bool = False,
+        feature_gates: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self._audit = audit
@@ -57,6 +61,7 @@ class Cluster(Access):
         self._manifests = tuple(manifests)
         self._node_loss_seconds = node_loss_seconds
         self._real_nodes = real_nodes
+        self._feature_gates = tuple(feature_gates)
 
     # Life
 
@@ -106,6 +111,7 @@ class Cluster(Access):
             self._log_directory,
             self._node_loss_seconds,
             self._real_nodes,
+            self._feature_gates,
         )
         try:
             self._running.start_etcd()

@@ -43,6 +43,7 @@ class Layout:
     node_loss_seconds: int | None = None
     address: str = LOOPBACK  # where the API server listens
     services: str = SERVICE_RANGE
+    feature_gates: tuple[str, ...] = ()  # of the API server and the scheduler
 
     @property
     def server(self) -> str:
@@ -116,6 +117,7 @@ def api_server(binary: Path, layout: Layout, audit_policy: Path) -> list[str]:
             f"--default-not-ready-toleration-seconds={layout.node_loss_seconds}",
             f"--default-unreachable-toleration-seconds={layout.node_loss_seconds}",
         ]
+    command += gates(layout)
     if layout.audit_log is not None:
         command += [
             f"--audit-policy-file={audit_policy}",
@@ -123,6 +125,12 @@ def api_server(binary: Path, layout: Layout, audit_policy: Path) -> list[str]:
             "--audit-log-maxsize=100000",  # MB: never rotate, a reader reads one file
         ]
     return command
+
+
+def gates(layout: Layout) -> list[str]:
+    """The feature gates that are switched on, as an argument."""
+    named = ",".join(f"{gate}=true" for gate in layout.feature_gates)
+    return [f"--feature-gates={named}"] if named else []
 
 
 def controller_manager(binary: Path, layout: Layout, kubeconfig: Path) -> list[str]:
@@ -152,9 +160,9 @@ def controller_manager(binary: Path, layout: Layout, kubeconfig: Path) -> list[s
     ]
 
 
-def scheduler(binary: Path, configuration: Path) -> list[str]:
+def scheduler(binary: Path, layout: Layout, configuration: Path) -> list[str]:
     """The default scheduler."""
-    return [str(binary), f"--config={configuration}", "--secure-port=0"]
+    return [str(binary), f"--config={configuration}", "--secure-port=0", *gates(layout)]
 
 
 def scheduler_configuration(kubeconfig: Path) -> dict[str, Any]:
@@ -222,7 +230,12 @@ def _engine_pods(kubeconfig: Path) -> dict[str, Any]:
         f"{pod}_container_port_name": "http",
         f"{pod}_phase": "Running",
     }
-    renamed = {"__meta_kubernetes_namespace": "namespace", f"{pod}_name": "pod"}
+    # As the chart's PodMonitor has them.
+    renamed = {
+        "__meta_kubernetes_namespace": "namespace",
+        f"{pod}_name": "pod",
+        f"{pod}_label_vllm_operator_io_server": "server",
+    }
     return {
         "kubernetes_sd_configs": [{"role": "pod", "kubeconfig_file": str(kubeconfig)}],
         "relabel_configs": [

@@ -6,7 +6,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from localcluster import certificates, components
@@ -50,6 +50,7 @@ class ControlPlane:
         log_directory: Path | None,
         node_loss_seconds: int | None = None,
         networked: bool = False,
+        feature_gates: Sequence[str] = (),
     ) -> None:
         directory = Path(tempfile.mkdtemp(prefix="localcluster-"))
         self._binaries = binaries
@@ -82,6 +83,7 @@ class ControlPlane:
             node_loss_seconds=node_loss_seconds,
             address=address,
             services=services,
+            feature_gates=tuple(feature_gates),
         )
         groups = _GROUPS | (_NODE_GROUPS if networked else {})
         identities = [Identity(user, secrets.token_hex(16), its) for user, its in groups.items()]
@@ -163,7 +165,8 @@ class ControlPlane:
         content = components.scheduler_configuration(self.kubeconfig("system:kube-scheduler"))
         configuration.write_text(json.dumps(content))
         self.processes.start(
-            "kube-scheduler", components.scheduler(self._binaries["kube-scheduler"], configuration)
+            "kube-scheduler",
+            components.scheduler(self._binaries["kube-scheduler"], self.layout, configuration),
         )
         if kwok:
             command = components.kwok(

@@ -189,7 +189,14 @@ def ready(command: Command, variables: Mapping[str, str], given: Mapping[str, st
     most = f"Maximum concurrency for {length:,} tokens per request: {tokens / length:.2f}x"
     # Two lines up to 0.27: vllm v1/core/kv_cache_utils.py
     joint = ", " if numbers(given["version"]) >= (0, 28) else f"\n{mark}"
+    # What only a GPU's engine says: vllm 0.8.5, 0.12.0 and 0.32.0 platforms/cuda.py
+    new = numbers(given["version"]) >= (0, 12)
+    backends = (
+        "FLASH_ATTN attention backend out of potential backends: ['FLASH_ATTN', 'FLASHINFER']"
+    )
+    backend = backends if new else "Flash Attention backend on V1 engine"
     available = (
+        f"(Worker pid=201) INFO @now@ [cuda.py:507] Using {backend}.\n"
         f"(Worker pid=201) INFO @now@ [gpu_worker.py:760] Available KV cache memory: "
         f"{given['kv_available_gib']} GiB\n"
     )

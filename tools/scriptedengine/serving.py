@@ -20,8 +20,8 @@ _METRICS = (
 )
 _WORDS = ["This", "is", "what", "a", "scripted", "engine", "answers", "to", "everything"]
 _BLOCK = 16
-_ASKED_FOR = ("estimated", "specDecode")
-"""Beginnings of meanings that only a flag brings."""
+_ASKED_FOR = {"estimated": "--enable-mfu-metrics", "specDecode": "--speculative-config"}
+"""Beginnings of meanings that only a flag brings, and the flag."""
 _DISTINGUISHED = {
     "admissionRejections": {"reason": "max_num_queued_reqs"},
     "engineSleepState": {"sleep_state": "awake"},
@@ -126,16 +126,23 @@ class Engine:
             "requestsRunning": self._running,
             "promptTokens": self._prompt,
             "promptTokensBySource": self._prompt,
+            "prefixCacheQueries": self._prompt,
             "generationTokens": self._generated,
+            # A draft of one token at each step, none of which is taken.
+            "specDecodeDrafts": self._steps,
+            "specDecodeDraftTokens": self._steps,
             "stepTokens": self._prompt + self._generated,
             "finishedRequests": self._finished,
         }
         lines = [] if self.load is None else self.load.metrics().splitlines()
         with _METRICS.open(newline="") as file:
             for row in csv.DictReader(file):
-                asked_for = row["meaning"].startswith(_ASKED_FOR)
+                unasked = any(
+                    row["meaning"].startswith(beginning) and flag not in flags
+                    for beginning, flag in _ASKED_FOR.items()
+                )
                 elsewhere = self.load is not None and row["meaning"] not in _OF_THE_PROCESS
-                if plays.in_span(row, self.version) and not asked_for and not elsewhere:
+                if plays.in_span(row, self.version) and not unasked and not elsewhere:
                     labels = {"engine": "0", "model_name": self.name}
                     value = known.get(row["meaning"], 0)
                     if row["meaning"] == "cacheConfig":

@@ -51,6 +51,12 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- end -}}
 
+{{/* Of milliseconds the edge of a bucket in seconds, as vLLM's client writes it: 0.5, 1.0. */}}
+{{- define "vllm-operator.edge" -}}
+{{- $seconds := divf . 1000 | toString -}}
+{{- contains "." $seconds | ternary $seconds (printf "%s.0" $seconds) -}}
+{{- end -}}
+
 {{/* The defaults of servers that are given, as JSON. */}}
 {{- define "vllm-operator.defaults" -}}
 {{- $given := dict -}}

@@ -101,15 +101,15 @@ ONE_PLACE_OF_WEIGHTS: Final = Rule(
 
 ONE_STORAGE: Final = Rule(
     cel=(
-        "[has(self.persistentVolumeClaim), has(self.emptyDir), has(self.hostPath), "
-        "has(self.image)].filter(x, x).size() <= 1"
+        "[has(self.persistentVolumeClaim), has(self.emptyDir), has(self.ephemeral), "
+        "has(self.hostPath), has(self.image)].filter(x, x).size() <= 1"
     ),
     message=(
-        "spec.model.storage takes one of persistentVolumeClaim, emptyDir, hostPath and image; "
-        "keep one"
+        "spec.model.storage takes one of persistentVolumeClaim, emptyDir, ephemeral, hostPath and "
+        "image; keep one"
     ),
     holds=lambda storage: _no_more_than_one(
-        ("persistentVolumeClaim", "emptyDir", "hostPath", "image"), storage
+        ("persistentVolumeClaim", "emptyDir", "ephemeral", "hostPath", "image"), storage
     ),
 )
 

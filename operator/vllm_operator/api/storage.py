@@ -32,6 +32,21 @@ class EmptyDirStorage(ResourceModel):
     size_limit: str | None = field("Largest size, a quantity.", max_length=32, pattern=QUANTITY)
 
 
+class EphemeralStorage(ResourceModel):
+    """A cache on a volume of each pod's own, made from a storage class and deleted with the pod."""
+
+    storage_class_name: str | None = field(
+        "Storage class that makes the volume; the cluster's default class where it is not given.",
+        max_length=253,
+        pattern=OBJECT_NAME,
+    )
+    size: str | None = field(
+        "Size of the volume, a quantity; the weights and 2 GiB by default.",
+        max_length=32,
+        pattern=QUANTITY,
+    )
+
+
 class HostPathStorage(ResourceModel):
     """A folder of the node. The operator's settings say which folders may be used."""
 
@@ -73,6 +88,10 @@ class Storage(ResourceModel):
     persistent_volume_claim: PersistentVolumeClaimStorage | None = field("A PersistentVolumeClaim.")
     empty_dir: EmptyDirStorage | None = field(
         "A node-local cache, the default: every new pod downloads the weights again."
+    )
+    ephemeral: EphemeralStorage | None = field(
+        "A cache on a volume of each pod's own, made from a storage class: every new pod downloads "
+        "the weights again, and the node's disk holds none of them."
     )
     host_path: HostPathStorage | None = field(
         "A folder of the node, only where the operator's settings allow it."

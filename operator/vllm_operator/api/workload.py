@@ -39,6 +39,12 @@ class Workload(ResourceModel):
     prompt_tokens: int | None = field(
         "Expected prompt length in tokens; 1024 by default.", ge=1, le=16_777_216
     )
+    shared_prefix_tokens: int | None = field(
+        "Tokens that all prompts begin with, of promptTokens: a system prompt, say. Where prefixes "
+        "are cached they are computed once and kept once.",
+        ge=0,
+        le=16_777_216,
+    )
     output_tokens: int | None = field(
         "Expected output length in tokens; 256 by default.", ge=1, le=16_777_216
     )
@@ -47,6 +53,13 @@ class Workload(ResourceModel):
         "them. By default, one request of the longest length is.",
         ge=1,
         le=65_536,
+    )
+    draft_acceptance: float | None = field(
+        "Share of drafted tokens that are accepted, with spec.engine.speculative: what the engine "
+        "counts as accepted over what it counts as drafted. Without it the expected performance "
+        "takes no account of drafts.",
+        ge=0,
+        le=1,
     )
     slo: ServiceLevelObjective | None = field(
         "Latencies to keep; tuning (spec.autotune) goes by them.",

@@ -119,7 +119,7 @@ def job(
     container = {
         "name": CONTAINER,
         "image": engine["image"],
-        "command": ["python3", "-c", _plain(script), _plain(_one_argument(given))],
+        "command": ["python3", "-c", plain(script), plain(_one_argument(given))],
         "env": _environment(engine),
         "resources": {"requests": dict(REQUESTS), "limits": dict(LIMITS)},
         "securityContext": {
@@ -138,7 +138,7 @@ def job(
         "securityContext": _who(pod),
         "affinity": _affinity(server, plan),
         "containers": [container],
-        "volumes": [one for one in pod.get("volumes") or [] if one["name"] in used],
+        "volumes": [_volume(one) for one in pod.get("volumes") or [] if one["name"] in used],
     }
     for field in ("serviceAccountName", "imagePullSecrets", "tolerations"):
         if pod.get(field):
@@ -172,7 +172,7 @@ def _one_argument(given: Mapping[str, Any]) -> str:
     return text
 
 
-def _plain(argument: str) -> str:
+def plain(argument: str) -> str:
     """An argument that a process gets as it is: Kubernetes makes one ``$`` of two, and puts the
     value of a variable for ``$(NAME)``."""
     return argument.replace("$", "$$")
@@ -210,6 +210,12 @@ def _mounts(pod: Mapping[str, Any], engine: Mapping[str, Any]) -> Iterator[Objec
         small = any(source in volumes.get(name, {}) for source in SMALL_SOURCES)
         if name in own or small:
             yield dict(mount)
+
+
+def _volume(given: Object) -> Object:
+    """A volume of the server's pods. Of one that each pod has of its own the Job gets none: it
+    needs a tokenizer, and no room for weights."""
+    return {"name": given["name"], "emptyDir": {}} if "ephemeral" in given else given
 
 
 def _refuse_single_pod(plan: Plan) -> None:

@@ -15,6 +15,7 @@ PROMPT_TOKENS: Final = 1024
 OUTPUT_TOKENS: Final = 256
 CONCURRENCY: Final = 16
 """Where neither the specification nor the plan says how much is expected."""
+SHARED_FIELD: Final = "spec.workload.sharedPrefixTokens"
 REPEATS: Final = 3
 """The fewest from which an interval is worth its name: with two, it is 12.7 standard errors."""
 ROUNDS: Final = 4
@@ -102,7 +103,8 @@ def load_of(server: VLLMServer, plan: Plan, wish: Wish) -> Load:
         or (workload.output_tokens if workload else None)
         or (expected.output_tokens if expected else OUTPUT_TOKENS)
     )
-    shared = wish.shared_prefix_tokens or 0
+    stated = (workload.shared_prefix_tokens if workload else None) or 0
+    shared = stated if wish.shared_prefix_tokens is None else wish.shared_prefix_tokens
     longest = plan.capacity.max_model_len
     if prompt + output > longest:
         raise InputError(
@@ -113,9 +115,10 @@ def load_of(server: VLLMServer, plan: Plan, wish: Wish) -> Load:
             f"server's longest request; --output-tokens {max(1, longest // 4)} does"
         )
     if shared >= prompt:
+        given = "--shared-prefix" if wish.shared_prefix_tokens else SHARED_FIELD
         raise InputError(
-            f"--shared-prefix {shared} leaves nothing of a prompt of {prompt} tokens that differs; "
-            f"at most {prompt - 1}"
+            f"{given} {shared} leaves nothing of a prompt of {prompt} tokens that differs; "
+            f"at most {prompt - 1} (--shared-prefix)"
         )
     return Load(prompt, output, shared)
 

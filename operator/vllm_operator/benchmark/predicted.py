@@ -21,19 +21,25 @@ def predicted(server: VLLMServer, plan: Plan, load: Load, point: Point) -> Predi
     """What all replicas together do under a load; None where the plan does not tell.
 
     The figures of ``status.plan`` where they are of this load; else the same layout is asked anew:
-    the plan's facts, GPU, division and limits, with the load as its workload. A rate of requests,
-    a shared prefix and an unknown GPU are not described.
+    the plan's facts, GPU, division and limits, with the load as its workload. A rate of requests
+    and an unknown GPU are not described.
     """
-    if point.concurrency is None or load.shared_prefix_tokens:
+    if point.concurrency is None:
         return None
     replicas = max(1, server.spec.replicas)
     each = max(1, round(point.concurrency / replicas))
     expected = plan.performance
     if expected is None:
         return None
-    asked = (load.prompt_tokens, load.output_tokens, each)
-    if (expected.prompt_tokens, expected.output_tokens, expected.concurrency) != asked:
-        expected = _asked_anew(server, plan, asked)
+    workload = server.spec.workload
+    asked = (load.prompt_tokens, load.output_tokens, each, load.shared_prefix_tokens)
+    stated = (workload.shared_prefix_tokens if workload else None) or 0
+    known = (expected.prompt_tokens, expected.output_tokens, expected.concurrency, stated)
+    if known != asked:
+        facts = ModelFacts(
+            config=plan.model.facts, weight_bytes=plan.model.weight_bytes, source=plan.model.source
+        )
+        expected = asked_anew(server, plan, asked, PlanningInputs(facts, plan.engine.image))
     return None if expected is None else _in_vllms_units(expected, replicas)
 
 
@@ -49,12 +55,22 @@ def _in_vllms_units(expected: Performance, replicas: int) -> Prediction:
     return found
 
 
-def _asked_anew(server: VLLMServer, plan: Plan, asked: tuple[int, int, int]) -> Performance | None:
-    place, room, model = plan.placement, plan.capacity, plan.model
+def asked_anew(
+    server: VLLMServer, plan: Plan, asked: tuple[int, int, int, int], inputs: PlanningInputs
+) -> Performance | None:
+    """What the plan's layout does with requests of so many prompt and output tokens, so many at
+    once, so many tokens of each prompt shared; None where the specification has no such layout any
+    more."""
+    place, room = plan.placement, plan.capacity
     body = server.to_json_object()
     spec = body["spec"]
-    prompt, output, concurrency = asked
-    workload = {"promptTokens": prompt, "outputTokens": output, "concurrency": concurrency}
+    prompt, output, concurrency, shared = asked
+    workload = {
+        "promptTokens": prompt,
+        "outputTokens": output,
+        "concurrency": concurrency,
+        "sharedPrefixTokens": shared,
+    }
     spec["workload"] = {**(spec.get("workload") or {}), **workload}
     spec["gpu"] = {
         **(spec.get("gpu") or {}),
@@ -77,10 +93,14 @@ def _asked_anew(server: VLLMServer, plan: Plan, asked: tuple[int, int, int]) -> 
         "maxNumBatchedTokens": room.max_num_batched_tokens,
         "gpuMemoryUtilization": plan.memory.utilization,
     }
-    facts = ModelFacts(config=model.facts, weight_bytes=model.weight_bytes, source=model.source)
-    inputs = PlanningInputs(model=facts, default_image=plan.engine.image, max_nodes=place.nodes)
+    given = PlanningInputs(
+        model=inputs.model,
+        default_image=plan.engine.image,
+        max_nodes=place.nodes,
+        measured_gpus=inputs.measured_gpus,
+    )
     try:
-        found = make_plan(VLLMServer.model_validate(body), inputs)
+        found = make_plan(VLLMServer.model_validate(body), given)
     except (VLLMOperatorError, ValueError):
         return None
     same = isinstance(found, Plan) and found.placement.gpus_per_replica == place.gpus_per_replica

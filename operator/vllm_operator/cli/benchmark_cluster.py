@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -26,7 +25,7 @@ from vllm_operator.lifecycle.kinds import (
 )
 from vllm_operator.lifecycle.remembered import read_server
 
-from .run import give_home
+from .cluster import answer
 
 POLL_SECONDS: Final = 1.0
 LOG_SECONDS: Final = 30.0
@@ -44,10 +43,15 @@ RIGHTS: Final = (
     "of configmaps"
 )
 
+NEEDS: Final = f"A benchmark needs {RIGHTS}: docs/measuring.md has the Role"
+
 Object = dict[str, Any]
 T = TypeVar("T")
+C = TypeVar("C")
+LogWatcher = Callable[[str, str], None]
+"""Told the whole lines of a Job's log so far, and of a pod that does not run why."""
 Watcher = Callable[[Progress, str], None]
-"""Told what the log says, and of a pod that does not run why."""
+"""Told what they say in its place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +68,10 @@ class Served:
 class Cluster:
     """A cluster that KUBECONFIG names."""
 
-    def __init__(self, client: Any, namespace: str) -> None:
+    def __init__(self, client: Any, namespace: str, needs: str = NEEDS) -> None:
         self._client = client
         self._namespace = namespace
+        self._needs = needs
 
     async def served(self, name: str) -> Served:
         """A server. Raises ``InputError`` where there is none, or it has no plan yet."""
@@ -114,6 +119,14 @@ class Cluster:
 
     async def finished(self, job: str, watcher: Watcher) -> Result:
         """The result, once the Job has ended. Raises ``InputError`` where it failed."""
+        text = await self.ended(job, lambda log, waits: watcher(read_log(log), waits))
+        progress = read_log(text)
+        if progress.done and progress.result is not None:
+            return progress.result
+        raise _ended_badly(job, COMPLETE, text)
+
+    async def ended(self, job: str, watcher: LogWatcher) -> str:
+        """The whole log of a Job that has ended well. Raises ``InputError`` where it failed."""
         failures = 0
         while True:
             try:
@@ -125,13 +138,11 @@ class Cluster:
                     raise
             else:
                 failures = 0
-                progress = read_log(text if ended else text[: text.rfind("\n") + 1])
-                if ended == COMPLETE and progress.done and progress.result is not None:
-                    return progress.result
+                if ended == COMPLETE:
+                    return text
                 if ended is not None:
-                    last = "\n".join(text.splitlines()[-LAST_LINES:])
-                    raise InputError(f"the Job {job} ended: {ended}; the end of its log:\n{last}")
-                watcher(progress, waits)
+                    raise _ended_badly(job, ended, text)
+                watcher(text[: text.rfind("\n") + 1], waits)
             await asyncio.sleep(POLL_SECONDS)
 
     async def _look(self, job: str) -> tuple[str | None, str, str]:
@@ -198,7 +209,7 @@ class Cluster:
             )
         except ApiError as error:
             if error.code == 403:
-                raise _refused(error, "get", "pods/log", self._namespace) from error
+                raise self._refused(error, "get", "pods/log") from error
             return ""  # a container that has not started has none
         return text
 
@@ -212,15 +223,19 @@ class Cluster:
             return await request
         except ApiError as error:
             if error.code == 403:
-                raise _refused(error, verb, resource.plural, self._namespace) from error
+                raise self._refused(error, verb, resource.plural) from error
             raise
 
+    def _refused(self, error: ApiError, verb: str, what: str) -> InputError:
+        return InputError(
+            f"you may not {verb} {what} in namespace {self._namespace} ({error.message}). "
+            f"{self._needs}"
+        )
 
-def _refused(error: ApiError, verb: str, what: str, namespace: str) -> InputError:
-    return InputError(
-        f"you may not {verb} {what} in namespace {namespace} ({error.message}). A benchmark needs "
-        f"{RIGHTS}: docs/measuring.md has the Role"
-    )
+
+def _ended_badly(job: str, ended: str, text: str) -> InputError:
+    last = "\n".join(text.splitlines()[-LAST_LINES:])
+    return InputError(f"the Job {job} ended: {ended}; the end of its log:\n{last}")
 
 
 def _ended(job: Mapping[str, Any]) -> str | None:
@@ -246,31 +261,6 @@ def _waits(pod: Mapping[str, Any]) -> str:
     return ""
 
 
-@asynccontextmanager
-async def _connected(namespace: str) -> AsyncIterator[Cluster]:
-    give_home()
-    # Imported here: files are compared without a Kubernetes client.
-    from vllm_operator.controller.client import connect
-    from vllm_operator.controller.metrics import Metrics
-
-    try:
-        client = await connect(Metrics())
-    except Exception as error:  # of whatever library below
-        raise InputError(f"the cluster cannot be asked ({error}); set KUBECONFIG") from error
-    try:
-        yield Cluster(client, namespace)
-    finally:
-        await client.close()
-
-
 def asked(namespace: str, question: Callable[[Cluster], Awaitable[T]]) -> T:
     """The answer to a question of the cluster. Raises ``InputError`` with what can be done."""
-
-    async def run() -> T:
-        async with _connected(namespace) as cluster:
-            return await question(cluster)
-
-    try:
-        return asyncio.run(run())
-    except (ApiError, TemporaryFailure) as error:
-        raise InputError(f"the cluster cannot be asked ({error})") from error
+    return answer(lambda client: Cluster(client, namespace), question)

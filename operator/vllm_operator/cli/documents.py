@@ -19,6 +19,9 @@ import yaml
 from vllm_operator.api.base import API_VERSION, GROUP, KIND
 from vllm_operator.api.counting import counted
 from vllm_operator.errors import InputError
+from vllm_operator.hardware.measured import MeasuredGPU
+from vllm_operator.hardware.prices import SHAPE, Prices, checked_prices
+from vllm_operator.hardware.prices import VALUE as PRICES
 from vllm_operator.sizing.asked.defaults import (
     VALUE,
     Defaults,
@@ -150,6 +153,37 @@ def read_nodes(path: str) -> list[Mapping[str, Any]]:
                 raise InputError(f"{name}: expected objects of kind Node, and found {kind}")
             nodes.append(node)
     return nodes
+
+
+def read_measured_gpus(path: str) -> tuple[MeasuredGPU, ...]:
+    """What ``vllm-operator calibrate -o json`` printed. Raises ``InputError``."""
+    name = "standard input" if path == STANDARD_INPUT else path
+    documents = list(_flattened(read_documents(path)))
+    try:
+        records = [
+            one for each in documents for one in (each if isinstance(each, list) else [each])
+        ]
+        return tuple(map(MeasuredGPU.from_json_object, records))
+    except (KeyError, TypeError, ValueError, AttributeError) as problem:
+        raise InputError(
+            f"{name}: is not what `vllm-operator calibrate -o json` prints: {problem!r:.200}"
+        ) from problem
+
+
+def read_price_list(path: str) -> Prices:
+    """What GPUs cost: the chart's value ``prices``, alone or among others.
+
+    Raises ``InputError`` with the first thing that is wrong, by its field.
+    """
+    name = "standard input" if path == STANDARD_INPUT else path
+    documents = read_documents(path)
+    if len(documents) != 1 or not isinstance(documents[0], Mapping):
+        raise InputError(f"{name}: is no file of prices: it needs one object, such as {SHAPE}")
+    values = documents[0]
+    found, problems = checked_prices(values.get(PRICES) or {} if PRICES in values else values)
+    if problems:
+        raise InputError(f"{name}: {problems[0].field}: {problems[0].message}")
+    return found
 
 
 def read_platform_defaults(path: str) -> Defaults:

@@ -1,4 +1,7 @@
-"""The command line: one group, its commands each in a module of its own."""
+"""The command line: one group, its commands each in a module of its own.
+
+It is kubectl's plugin as well: ``kubectl vllm`` runs whatever is called ``kubectl-vllm``.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,14 @@ import click
 from vllm_operator import __version__
 
 from .benchmark import benchmark_command
+from .calibrate import calibrate_command
+from .check import check_command
 from .crd import crd as crd_command
 from .explain import explain_command
 from .plan import plan_command
 from .render import render_command
 from .run import run_command
+from .top import top_command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -24,7 +30,10 @@ for command in (
     plan_command,
     render_command,
     explain_command,
+    top_command,
+    check_command,
     benchmark_command,
+    calibrate_command,
     crd_command,
     run_command,
 ):

@@ -21,6 +21,8 @@ from vllm_operator.api.v1alpha1 import GPU, Model, VLLMServer
 from vllm_operator.engine.versions import DEFAULT_IMAGE
 from vllm_operator.errors import InputError, PlanningError, TemporaryFailure, UnknownModel
 from vllm_operator.hardware import nodes as node_inventory
+from vllm_operator.hardware.measured import MeasuredGPU
+from vllm_operator.hardware.prices import NO_PRICES, Prices
 from vllm_operator.manifests.planned import Planned, planned
 from vllm_operator.models import catalogue
 from vllm_operator.models.facts import ModelFacts, facts_from_json
@@ -28,7 +30,14 @@ from vllm_operator.models.sources import facts_of
 from vllm_operator.sizing.asked.defaults import NO_DEFAULTS, Defaults
 from vllm_operator.sizing.asked.inputs import PlanningInputs
 
-from .documents import Manifests, read_manifests, read_nodes, read_platform_defaults
+from .documents import (
+    Manifests,
+    read_manifests,
+    read_measured_gpus,
+    read_nodes,
+    read_platform_defaults,
+    read_price_list,
+)
 from .table import show_plans
 
 ALL_FEASIBLE: Final = 0
@@ -54,6 +63,10 @@ class Surroundings:
     """Who says the user and the groups of pods whose server does not."""
     defaults: Defaults = NO_DEFAULTS
     """What the platform gives to servers that do not say it themselves."""
+    measured_gpus: tuple[MeasuredGPU, ...] = ()
+    """GPU products that were measured."""
+    prices: Prices = NO_PRICES
+    """What an hour of a GPU costs."""
 
 
 def plan_manifests(manifests: Manifests, around: Surroundings) -> list[Planned | Unplanned]:
@@ -69,6 +82,8 @@ def surroundings(
     max_nodes: int = 1,
     identity: Identity = "Fixed",
     defaults: str | None = None,
+    measured: str | None = None,
+    prices: str | None = None,
 ) -> Surroundings:
     """The options of the command line, read; raises ``InputError``."""
     found = read_nodes(nodes) if nodes is not None else []
@@ -83,6 +98,8 @@ def surroundings(
         max_nodes=max_nodes,
         identity=identity,
         defaults=NO_DEFAULTS if defaults is None else read_platform_defaults(defaults),
+        measured_gpus=() if measured is None else read_measured_gpus(measured),
+        prices=NO_PRICES if prices is None else read_price_list(prices),
     )
 
 
@@ -112,6 +129,8 @@ def _planned(
         max_nodes=around.max_nodes,
         identity=around.identity,
         defaults=around.defaults,
+        measured_gpus=around.measured_gpus,
+        prices=around.prices,
     )
     try:
         return planned(server, inputs)
@@ -195,10 +214,13 @@ def _refused(manifest: Mapping[str, Any], problems: Sequence[Problem]) -> Unplan
 def planned_or_exit(
     filename: str, nodes: str | None, gpu: str | None, gpus_per_node: int | None, offline: bool,
     max_nodes: int, identity: Identity = "Fixed", defaults: str | None = None,
+    measured: str | None = None, prices: str | None = None,
 ) -> list[Planned | Unplanned]:  # fmt: skip
     """What becomes of each server of a manifest; ends the process where the input is unreadable."""
     try:
-        around = surroundings(nodes, gpu, gpus_per_node, offline, max_nodes, identity, defaults)
+        around = surroundings(
+            nodes, gpu, gpus_per_node, offline, max_nodes, identity, defaults, measured, prices
+        )
         return plan_manifests(read_manifests(filename), around)
     except InputError as problem:
         click.echo(f"Error: {problem}", err=True)
@@ -252,6 +274,16 @@ def exit_status(plans: Sequence[Planned | Unplanned]) -> int:
     metavar="FILE",
     help="The chart's values, or their defaults: what servers get that do not say it.",
 )
+@click.option(
+    "--measured",
+    metavar="FILE",
+    help="GPUs that were measured, as `vllm-operator calibrate -o json` prints them.",
+)
+@click.option(
+    "--prices",
+    metavar="FILE",
+    help="What an hour of each GPU costs: the chart's values, or their prices.",
+)
 @click.option("--offline", is_flag=True, help="Do not ask the Hugging Face Hub.")
 def plan_command(
     filename: str,
@@ -261,6 +293,8 @@ def plan_command(
     gpus_per_node: int | None,
     max_nodes: int,
     defaults: str | None,
+    measured: str | None,
+    prices: str | None,
     offline: bool,
 ) -> None:
     """Show what the operator would do with a manifest, and why.
@@ -268,7 +302,15 @@ def plan_command(
     Exit status: 0 if every server can be planned, 1 if some cannot, 2 for unreadable input.
     """
     found = planned_or_exit(
-        filename, nodes, gpu, gpus_per_node, offline, max_nodes, defaults=defaults
+        filename,
+        nodes,
+        gpu,
+        gpus_per_node,
+        offline,
+        max_nodes,
+        defaults=defaults,
+        measured=measured,
+        prices=prices,
     )
     plans = [one.plan if isinstance(one, Planned) else one for one in found]
     if output == "table":

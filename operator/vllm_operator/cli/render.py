@@ -60,6 +60,16 @@ TARGETS: Final = (KUBERNETES, *get_args(Target))
     metavar="FILE",
     help="The chart's values, or their defaults: what servers get that do not say it.",
 )
+@click.option(
+    "--measured",
+    metavar="FILE",
+    help="GPUs that were measured, as `vllm-operator calibrate -o json` prints them.",
+)
+@click.option(
+    "--prices",
+    metavar="FILE",
+    help="What an hour of each GPU costs, by which the profile Cost chooses.",
+)
 @click.option("--offline", is_flag=True, help="Do not ask the Hugging Face Hub.")
 def render_command(
     filename: str,
@@ -71,6 +81,8 @@ def render_command(
     gpus_per_node: int | None,
     pod_identity: Identity | None,
     defaults: str | None,
+    measured: str | None,
+    prices: str | None,
     offline: bool,
 ) -> None:
     """Print the objects that the operator would apply, as YAML, or the same for another target.
@@ -87,7 +99,16 @@ def render_command(
         raise click.UsageError("--devices: in Kubernetes the device plugin chooses; leave it out")
     identity = pod_identity or ("Fixed" if target == KUBERNETES else "Platform")
     every = planned_or_exit(
-        filename, nodes, gpu, gpus_per_node, offline, PLANNED_NODES, identity, defaults
+        filename,
+        nodes,
+        gpu,
+        gpus_per_node,
+        offline,
+        PLANNED_NODES,
+        identity,
+        defaults,
+        measured,
+        prices,
     )
     found = _of(server, every)
     if target == KUBERNETES:

@@ -86,6 +86,7 @@ def give_home() -> None:
 @click.option(
     "--defaults", default="", help="What servers get that do not say it themselves, as JSON."
 )
+@click.option("--prices", default="", help="What an hour of each GPU costs, as JSON.")
 @click.option(
     "--calibration", type=bool, default=False, help="Ask engines what they are and measured."
 )
@@ -127,6 +128,7 @@ def run_command(
     lease_namespace: str | None,
     hub_token_file: Path | None,
     defaults: str,
+    prices: str,
     log_format: str,
     log_level: str,
     **settings: Any,
@@ -137,6 +139,7 @@ def run_command(
     # Imported here: `plan` and `render` need neither Kopf nor a Kubernetes client.
     from vllm_operator.controller.process import run_operator
     from vllm_operator.controller.settings import OperatorSettings, PrometheusSettings
+    from vllm_operator.hardware.prices import read_prices
     from vllm_operator.sizing.asked.defaults import read_defaults
 
     configure_logging(log_format, log_level)
@@ -144,6 +147,11 @@ def run_command(
     problem = _wrong_defaults(wrong)
     if problem:
         LOG.error(problem)  # told here and by each server that waits for it: running ones go on
+    paid, wrong = read_prices(prices)
+    for one in wrong:
+        LOG.error(
+            "the operator's chart value %s is wrong, no price is known: %s", one.field, one.message
+        )
     token = hub_token_file.read_text("utf-8").strip() if hub_token_file else None
     namespace = lease_namespace or os.environ.get("POD_NAMESPACE") or "default"
     prefix = "prometheus_"
@@ -155,6 +163,7 @@ def run_command(
         prometheus=prometheus if prometheus.url else None,
         defaults=given,
         defaults_problem=problem,
+        prices=paid,
         **settings,
     )
     instance = f"{os.environ.get('POD_NAME') or socket.gethostname()}_{uuid.uuid4().hex[:8]}"

@@ -13,12 +13,16 @@ from rich.table import Table
 from rich.text import Text
 
 from vllm_operator.api.plan import (
+    Cost,
+    Drafts,
     MemoryLedger,
     Performance,
     Placement,
     Plan,
     Range,
     RejectedCandidate,
+    StepBound,
+    StepBounds,
     Unplanned,
 )
 from vllm_operator.api.quantity import GIBIBYTE
@@ -56,7 +60,7 @@ def _feasible(plan: Plan, width: int) -> list[RenderableType]:
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="dim")
     facts.add_column()
-    for name, text in _facts(plan):
+    for name, text in plan_facts(plan):
         facts.add_row(name, text)
     shown: list[RenderableType] = [Padding(facts, (0, 1))]
     if plan.placement.nodes > 1:
@@ -68,25 +72,38 @@ def _feasible(plan: Plan, width: int) -> list[RenderableType]:
     return [
         *shown,
         _heading(f"Memory of one {plan.placement.gpu}"),
-        Padding(_memory(plan.memory, width), (0, 1)),
+        Padding(memory_of(plan.memory, width), (0, 1)),
         _heading("Arguments of vllm serve"),
         _flags(plan) if width >= WIDE else _stacked_flags(plan),
         *_defaults(plan),
+        *_advice(plan),
     ]
+
+
+def _advice(plan: Plan) -> Iterator[RenderableType]:
+    """What the user may want to change."""
+    if not plan.advice:
+        return
+    table = table_of("field", "what it would bring")
+    for one in plan.advice:
+        table.add_row(Text(one.field), Text(one.message))
+    yield _heading("Not done unasked")
+    yield table
 
 
 def _defaults(plan: Plan) -> Iterator[RenderableType]:
     """What the server does not say itself and the platform gave it."""
     if not plan.defaults:
         return
-    table = _table("field", "value")
+    table = table_of("field", "value")
     for one in plan.defaults:
         table.add_row(Text(one.field), Text(one.value, style="cyan"))
     yield _heading("By the platform's defaults")
     yield table
 
 
-def _facts(plan: Plan) -> Iterator[tuple[str, str]]:
+def plan_facts(plan: Plan) -> Iterator[tuple[str, str]]:
+    """What is planned, line by line."""
     capacity = plan.capacity
     billions = plan.model.parameters / 1e9
     yield "model", f"{plan.model.id}  ({billions:.2f} billion parameters, {plan.model.source})"
@@ -105,8 +122,13 @@ def _facts(plan: Plan) -> Iterator[tuple[str, str]]:
         f"at most {capacity.max_num_seqs:,} requests and "
         f"{capacity.max_num_batched_tokens:,} tokens a step{each}",
     )
+    if (prefixes := plan.prefix_caching) is not None:
+        cached = "cached" if prefixes.enabled else "not cached"
+        yield "prefixes", f"{cached}: {prefixes.reason}"
     if plan.performance is not None:
         yield from _speed(plan.performance)
+    if plan.cost is not None:
+        yield "cost", _cost(plan.cost)
     placed = "://" in plan.model.id or plan.model.id.startswith("/")
     if plan.storage.disk_bytes is not None:
         yield (
@@ -114,6 +136,13 @@ def _facts(plan: Plan) -> Iterator[tuple[str, str]]:
             f"{plan.storage.disk_bytes / GIBIBYTE:.0f} GiB of the node's: "
             + ("caches" if placed else "each pod downloads the weights"),
         )
+    if plan.storage.volume_bytes is not None:
+        made = (
+            f"from storage class {plan.storage.source}"
+            if plan.storage.source
+            else "from the default storage class"
+        )
+        yield "volume", f"{plan.storage.volume_bytes / GIBIBYTE:.0f} GiB for each pod, {made}"
     if plan.storage.buffer_bytes is not None:
         held = plan.storage.buffer_bytes / GIBIBYTE
         yield "streaming", f"{held:.0f} GiB of the node's memory besides: buffers for the weights"
@@ -143,9 +172,26 @@ def _speed(speed: Performance) -> Iterator[tuple[str, str]]:
         f"about {speed.output_tokens_per_second:,.0f} output tokens a second "
         f"({tokens}{speed.requests_per_second:g} requests/s) with {speed.concurrency:,} requests "
         f"of {speed.prompt_tokens} + {speed.output_tokens} tokens at once; "
-        f"{_seconds(speed.time_to_first_token)}{first} to the first token, "
-        f"{_seconds(speed.inter_token_latency)}{between} between tokens",
+        f"{seconds_of(speed.time_to_first_token)}{first} to the first token, "
+        f"{seconds_of(speed.inter_token_latency)}{between} between tokens"
+        f"{_per_request(speed)}"
+        + ("" if speed.gpu_measured is None else f"; of a GPU measured {speed.gpu_measured}"),
     )
+    if (by := speed.correction) is not None:
+        yield (
+            "corrected",
+            f"throughput by {by.output_tokens_per_second - 1:+.0%} and time between tokens by "
+            f"{by.inter_token_latency - 1:+.0%}: such a server was measured {by.measured_at}",
+        )
+    if speed.cached_prompt_tokens is not None:
+        yield (
+            "shared",
+            f"{speed.cached_prompt_tokens:,} tokens of each prompt are found in the prefix cache",
+        )
+    if speed.bounds is not None:
+        yield "bound", _bounds(speed.bounds)
+    if speed.drafts is not None:
+        yield "drafts", _drafts(speed.drafts)
     yield (
         "on a napkin",
         f"at most {speed.napkin_tokens_per_second:,.0f} tokens a second for a request alone: "
@@ -153,11 +199,54 @@ def _speed(speed: Performance) -> Iterator[tuple[str, str]]:
     )
 
 
+def _cost(cost: Cost) -> str:
+    hour = f"{cost.hour:g} {cost.currency} an hour ({cost.gpu_hour:g} a GPU)"
+    if cost.million_output_tokens is None:
+        return hour
+    return (
+        f"{hour}: {cost.million_output_tokens:g} for a million output tokens at that load, "
+        f"{cost.million_tokens:g} for a million of prompts and outputs together"
+    )
+
+
+def _per_request(speed: Performance) -> str:
+    each = speed.output_tokens_per_second_per_request
+    return "" if each is None else f"; {each:g} tokens a second for each request"
+
+
+def _bounds(bounds: StepBounds) -> str:
+    turn = bounds.arithmetic_from_tokens
+    return (
+        f"generating by {_by(bounds.generating)}, steps with prompts by {_by(bounds.prompts)}"
+        + ("" if turn is None else f"; matrices by arithmetic from {turn:,} tokens a step on")
+    )
+
+
+def _by(bound: StepBound) -> str:
+    what = {"Overhead": "launches, communication and the host"}.get(bound.by, bound.by.lower())
+    return f"{what} ({bound.share:.0%} of the time)"
+
+
+def _drafts(drafts: Drafts) -> str:
+    without = f"{drafts.output_tokens_per_second_without:,.0f} output tokens a second without them"
+    from_on = drafts.break_even_acceptance
+    pays = (
+        "pay with no share accepted" if from_on is None else f"pay from {from_on:.0%} accepted on"
+    )
+    if drafts.acceptance is None or drafts.tokens_per_step is None:
+        return f"{pays}; the figures above are without them (spec.workload.draftAcceptance)"
+    return (
+        f"{drafts.acceptance:.0%} accepted are {drafts.tokens_per_step:.3g} tokens of a request a "
+        f"step; {without}; they {pays}"
+    )
+
+
 def _between(known: Range) -> str:
-    return f" ({_seconds(known.low)} to {_seconds(known.high)})"
+    return f" ({seconds_of(known.low)} to {seconds_of(known.high)})"
 
 
-def _seconds(value: float) -> str:
+def seconds_of(value: float) -> str:
+    """As ``1.5 s`` or ``20 ms``."""
     return f"{value:.3g} s" if value >= 1 else f"{1000 * value:.3g} ms"
 
 
@@ -183,7 +272,8 @@ def _segments(memory: MemoryLedger) -> list[Segment]:
     return [part for part in parts if part[1] > 0]
 
 
-def _memory(memory: MemoryLedger, width: int) -> RenderableType:
+def memory_of(memory: MemoryLedger, width: int) -> RenderableType:
+    """The bytes of one GPU as a bar, with its legend."""
     segments = _segments(memory)
     bar = Text()
     widths = _widths(segments, max(len(segments), min(WIDEST_BAR, width - 2)))
@@ -221,7 +311,8 @@ def _widths(segments: Sequence[Segment], width: int) -> list[int]:
     return widths
 
 
-def _table(*columns: str) -> Table:
+def table_of(*columns: str) -> Table:
+    """A table without lines."""
     table = Table(box=None, header_style="dim", padding=(0, 2, 0, 1))
     for column in columns:
         table.add_column(column, overflow="fold")
@@ -229,7 +320,7 @@ def _table(*columns: str) -> Table:
 
 
 def _flags(plan: Plan) -> RenderableType:
-    table = _table("argument", "value", "why")
+    table = table_of("argument", "value", "why")
     for flag in plan.flags:
         table.add_row(Text(flag.name), Text(flag.value or "", style="cyan"), Text(flag.reason))
     return table
@@ -247,7 +338,7 @@ def _stacked_flags(plan: Plan) -> RenderableType:
 
 
 def _rejected(plan: Plan | Unplanned) -> RenderableType:
-    table = _table("layout", "why not")
+    table = table_of("layout", "why not")
     for candidate in plan.rejected:
         table.add_row(_layout(candidate), Text(candidate.reason))
     return table

@@ -25,10 +25,12 @@ from vllm_operator.api.status import MeasuredCache
 from vllm_operator.api.v1alpha1 import Engine
 from vllm_operator.engine.metrics import metrics as metric_names
 from vllm_operator.engine.versions import Version, version_differs
+from vllm_operator.hardware.measured import KEPT_AS as GPUS
 from vllm_operator.lifecycle.records import Key, PodRecord
 from vllm_operator.lifecycle.revisions import Pinned, pods_of_plan
 from vllm_operator.sizing.asked.inputs import PlanningInputs
 from vllm_operator.sizing.memory.calibration import Calibration, measured
+from vllm_operator.sizing.performance.learned import KEPT_AS as SPEEDS
 from vllm_operator.tuning.curve import KEPT_AS as CURVES
 
 from .client import Client
@@ -40,6 +42,9 @@ LOG: Final = logging.getLogger("vllm_operator")
 
 KEPT: Final = 500
 """Measurements that are remembered; the oldest go first. About 250 bytes each."""
+
+OTHERS: Final = (CURVES, GPUS, SPEEDS)
+"""How the keys begin of what else is kept beside them."""
 
 READ_SECONDS: Final = 5.0
 READS_AT_ONCE: Final = 4
@@ -97,7 +102,7 @@ class Calibrator:
         if not self._enabled:
             return
         for key, text in (await self._shelf.read()).items():
-            if key.startswith(CURVES):
+            if key.startswith(OTHERS):
                 continue
             try:
                 document = json.loads(text)

@@ -10,6 +10,7 @@ import json
 import os
 import time
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -20,7 +21,7 @@ from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.client.exceptions import ApiException
 
 from vllm_operator.errors import ApiError, NamespaceTerminating, TemporaryFailure
-from vllm_operator.lifecycle.kinds import EVENTS, PODS, Resource
+from vllm_operator.lifecycle.kinds import EVENTS, PODS, SERVICES, Resource
 from vllm_operator.manifests.labels import FIELD_MANAGER
 
 from .metrics import Metrics
@@ -33,6 +34,26 @@ LOG_READ_BYTES: Final = 4 * 1024 * 1024
 """Of one log's last lines: no more is waited for, and fewer bytes are kept."""
 
 Object = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceAddress:
+    """A port of a Service."""
+
+    namespace: str
+    name: str
+    port: str
+    """Name or number."""
+    scheme: str = "http"
+
+    @property
+    def path(self) -> str:
+        """Where the API server's proxy has it."""
+        named = f"{self.scheme}:{self.name}:{self.port}"
+        return f"{SERVICES.path(self.namespace, named)}/proxy"
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}:{self.port}"
 
 
 class Client:
@@ -171,6 +192,32 @@ class Client:
         )
         return data.decode(errors="replace")
 
+    async def beginning_of_log(
+        self, namespace: str, pod: str, container: str, *, limit: int, seconds: float
+    ) -> str:
+        """At most the first ``limit`` bytes of a container's log. Raises ApiError and
+        TemporaryFailure."""
+        query = {"container": container, "limitBytes": limit}
+        path = PODS.path(namespace, pod, "log")
+        data = await self._send("GET", path, query, verb="LOG", accept="*/*", seconds=seconds)
+        return data.decode(errors="replace")
+
+    async def through_service(
+        self,
+        service: ServiceAddress,
+        path: str,
+        query: Mapping[str, Any] | None = None,
+        body: Object | None = None,
+        *,
+        seconds: float = REQUEST_TIMEOUT_SECONDS,
+    ) -> bytes:
+        """What a Service of the cluster answers through the API server's proxy: GET, or POST of
+        ``body``. Takes the right to get or create ``services/proxy``, and the proxy takes away what
+        the request is authorised by. Raises ApiError and TemporaryFailure."""
+        method = "GET" if body is None else "POST"
+        where = f"{service.path}/{path.lstrip('/')}"
+        return await self._send(method, where, query, body, verb="PROXY", seconds=seconds)
+
     async def _request(
         self,
         method: str,
@@ -268,6 +315,16 @@ async def load_configuration() -> Configuration:
             os.environ.get("KUBECONFIG"), client_configuration=configuration
         )
     return configuration
+
+
+def current_namespace() -> str:
+    """The namespace of KUBECONFIG's current context; ``default`` where it names none, or there is
+    no such file."""
+    try:
+        _, context = kubernetes_config.list_kube_config_contexts(os.environ.get("KUBECONFIG"))
+    except (kubernetes_config.ConfigException, OSError, TypeError):
+        return "default"
+    return str((context.get("context") or {}).get("namespace") or "default")
 
 
 async def connect(metrics: Metrics) -> Client:

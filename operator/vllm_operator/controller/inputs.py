@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from vllm_operator.api.pod import KeyReference
 from vllm_operator.api.v1alpha1 import Model, VLLMServer
+from vllm_operator.benchmark.kept import RESULTS_LABEL, config_map_name
 from vllm_operator.engine.versions import DEFAULT_IMAGE
 from vllm_operator.errors import ApiError, PlanningError, TemporaryFailure, UnknownModel
 from vllm_operator.lifecycle.kinds import CLAIMS, CONFIG_MAPS
@@ -93,6 +94,18 @@ class InputSource:
         except PlanningError as problem:
             return self._inputs(None, problem, claim=claim)
 
+    async def benchmarks(self, server: VLLMServer) -> Mapping[str, str]:
+        """What ``vllm-operator benchmark`` keeps of a server; nothing where it cannot be read."""
+        metadata = server.metadata
+        try:
+            name = config_map_name(metadata.name)
+            found = await self._client.get(CONFIG_MAPS, metadata.namespace, name)
+        except ApiError:
+            return {}
+        labels = (found or {}).get("metadata", {}).get("labels") or {}
+        ours = labels.get(RESULTS_LABEL) == metadata.name
+        return (found or {}).get("data") or {} if ours else {}
+
     def _whole(self, server: VLLMServer) -> VLLMServer:
         """The server with the platform's defaults, as it is planned."""
         if self._settings.defaults_problem:
@@ -133,6 +146,7 @@ class InputSource:
             host_path_prefixes=self._settings.host_path_prefixes,
             identity=self._settings.pod_identity,
             defaults=self._settings.defaults,
+            prices=self._settings.prices,
         )
 
     async def _claim(self, server: VLLMServer) -> ClaimFacts | None:

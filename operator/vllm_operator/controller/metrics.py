@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
-from typing import Final
+from typing import Final, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from vllm_operator.api.ledger import Verdict
+from vllm_operator.lifecycle.gauges import FAMILIES, Sample
 
 SERVER_STATES: Final = ("Ready", "Progressing", "NotPlanned", "ScaledToZero", "Paused", "Stalled")
 
@@ -41,7 +45,7 @@ class Metrics:
         self.cache_error = gauge(
             "kv_cache_error_ratio",
             "Blocks of KV cache that an engine has over those that were expected, less 1.",
-            ["namespace", "name"],
+            ["namespace", "server"],
         )
         self.queue_depth = gauge("queue_depth", "Servers that wait for a reconcile.")
         self.queue_oldest_seconds = gauge(
@@ -57,12 +61,12 @@ class Metrics:
         )
         self.watch_events = counter("watch_events", "Watch events by kind of object.", ["kind"])
         self.server_state = gauge(
-            "server_state", "1 for the state that a server is in.", ["namespace", "name", "state"]
+            "server_state", "1 for the state that a server is in.", ["namespace", "server", "state"]
         )
         self.tuning_state = gauge(
             "tuning_state",
             "1 for the state that tuning of a server is in.",
-            ["namespace", "name", "state"],
+            ["namespace", "server", "state"],
         )
         self.tuning_trials = counter("tuning_trials", "Trials that ended by verdict.", ["verdict"])
         self.tuning_look_seconds = histogram(
@@ -75,6 +79,20 @@ class Metrics:
             "prometheus_query_duration_seconds", "Duration of queries to Prometheus."
         )
         self.leader = gauge("leader", "1 while this process acts on servers.")
+        # There from the start: of a counter that appears with its first event no rate is seen.
+        for counted, results in (
+            (self.reconciles, ("success", "requeued", "error")),
+            (self.prometheus_queries, ("success", "error")),
+            (self.calibration_reads, ("read", "failed")),
+            (self.tuning_trials, get_args(Verdict)),
+        ):
+            for result in results:
+                counted.labels(result)
+        self.servers = {
+            name: gauge(name, family.help, ["namespace", "server", *family.labels])
+            for name, family in FAMILIES.items()
+        }
+        self._samples: dict[tuple[str, str], frozenset[tuple[str, tuple[str, ...]]]] = {}
         self._states: dict[tuple[str, str], str] = {}
         self._tuning: dict[tuple[str, str], str] = {}
 
@@ -82,6 +100,22 @@ class Metrics:
         """Count one request to the API server."""
         self.api_requests.labels(verb, code).inc()
         self.api_seconds.labels(verb).observe(seconds)
+
+    def set_server(self, namespace: str, name: str, samples: Iterable[Sample] = ()) -> None:
+        """What is said of a server, in place of all that was said before; nothing forgets it."""
+        key, said = (namespace, name), set()
+        for one in samples:
+            self.servers[one.name].labels(*key, *one.labels).set(one.value)
+            said.add((one.name, one.labels))
+        for family, labels in self._samples.pop(key, frozenset()) - said:
+            self.servers[family].remove(*key, *labels)
+        if said:
+            self._samples[key] = frozenset(said)
+
+    def forget(self, namespace: str, name: str) -> None:
+        """Say nothing more of a server: neither its state nor what was said of it."""
+        self.set_server_state(namespace, name, None)
+        self.set_server(namespace, name)
 
     def set_server_state(self, namespace: str, name: str, state: str | None) -> None:
         """Move a server to a state; None forgets the server."""

@@ -7,9 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from vllm_operator.api.plan import Unplanned
+from vllm_operator.api.plan import Plan, Unplanned
 from vllm_operator.api.v1alpha1 import VLLMServer
+from vllm_operator.benchmark.kept import read as read_results
+from vllm_operator.benchmark.learned import speeds_of
 from vllm_operator.errors import LeaderWorkerSetMissing, NameConflict, TemporaryFailure
+from vllm_operator.hardware.measured import among
 from vllm_operator.lifecycle.learned import same_kind, taken_over
 from vllm_operator.lifecycle.objections import (
     Objection,
@@ -35,12 +38,14 @@ from vllm_operator.manifests.render import template_of
 from vllm_operator.sizing.asked.inputs import PlanningInputs
 from vllm_operator.sizing.asked.repairs import Repair
 from vllm_operator.sizing.asked.tuned import Tuned
+from vllm_operator.sizing.asked.workload_profiles import profile_of
 from vllm_operator.sizing.memory.calibration import Calibration
-from vllm_operator.sizing.plan.difference import is_a_tie, plan_difference
+from vllm_operator.sizing.plan.difference import is_a_tie, is_cheaper, plan_difference
 from vllm_operator.sizing.plan.planner import unplanned
 
 from .apply import Applier
 from .inputs import LARGEST_GROUP, InputSource
+from .measured import Measurements
 
 INSTALL_GROUPS: Final = "https://lws.sigs.k8s.io/docs/installation"
 
@@ -75,10 +80,15 @@ class Planner:
     """Plans servers from live inputs and compares pinned plans with what a new one would be."""
 
     def __init__(
-        self, inputs: InputSource, applier: Applier, calibrations: Calibrations = lambda _: ()
+        self,
+        inputs: InputSource,
+        applier: Applier,
+        calibrations: Calibrations = lambda _: (),
+        measurements: Measurements | None = None,
     ) -> None:
         self._inputs = inputs
         self._calibrations = calibrations
+        self._measurements = measurements or Measurements()
         self._applier = applier
         self._updates: dict[Key, tuple[str, str | None]] = {}
 
@@ -124,10 +134,9 @@ class Planner:
                 inputs = await self._inputs.resolve(server, standing)
             except TemporaryFailure as failure:
                 return unavailable(failure)
-            known = self._calibrations(server.spec.model.id)
-            inputs = replace(
-                inputs, calibrations=known, repairs=learned.repairs, tuned=learned.tuned
-            )
+            await self._learn(server, in_force)
+            inputs = self._with_measured(server, inputs)
+            inputs = replace(inputs, repairs=learned.repairs, tuned=learned.tuned)
         found = rendered(server, inputs, kept) if kept else planned(server, inputs)
         if inputs.tuned is not None and not _tuned_for(found, in_force):
             inputs = replace(inputs, tuned=None)
@@ -202,8 +211,8 @@ class Planner:
         pinned = PlanningInputs.from_json_object(in_force.inputs)
         try:
             now = await self._inputs.compare(server, pinned, live=live)
-            measured = self._calibrations(server.spec.model.id)
-            now = replace(now, repairs=pinned.repairs, calibrations=measured, tuned=pinned.tuned)
+            now = self._with_measured(server, now)
+            now = replace(now, repairs=pinned.repairs, tuned=pinned.tuned)
         except TemporaryFailure:
             return self._updates.get(key, ("", None))[1]
         mark = f"{in_force.uid}/{now.fingerprint()}"
@@ -213,6 +222,30 @@ class Planner:
         message = self._difference(server, in_force, pinned, now)
         self._updates[key] = (mark, message)
         return message
+
+    async def _learn(self, server: VLLMServer, in_force: Pinned | None) -> None:
+        """Take in what benchmarks of the plan in force have measured."""
+        if in_force is None or in_force.plan is None or self._measurements.shelf is None:
+            return
+        kept = await self._inputs.benchmarks(server)
+        if not kept:
+            return
+        measured = server.model_copy(update={"spec": in_force.spec})
+        inputs = PlanningInputs.from_json_object(in_force.inputs)
+        found = speeds_of(measured, in_force.plan, inputs, read_results(kept))
+        await self._measurements.learn(found)
+
+    def _with_measured(self, server: VLLMServer, inputs: PlanningInputs) -> PlanningInputs:
+        """With what engines measured of the model, and what was measured of its GPUs."""
+        gpu = server.spec.gpu
+        named = () if gpu is None or gpu.product is None else (gpu.product,)
+        products = {*named, *(offer.product for offer in inputs.offers)}
+        return replace(
+            inputs,
+            calibrations=self._calibrations(server.spec.model.id),
+            measured_gpus=among(self._measurements.gpus(), products),
+            measured_speeds=self._measurements.speeds(server.spec.model.id),
+        )
 
     def forget(self, key: Key) -> None:
         """Drop what is remembered of a server that is gone."""
@@ -227,12 +260,16 @@ class Planner:
         before = in_force.plan
         assert before is not None
         found = planned(server, now)
-        if isinstance(found, Planned) and is_a_tie(before, found.plan):
-            # As good on another product, of which there are more nodes today: no reason to move.
-            found = planned(server, replace(now, preferred_product=before.placement.gpu))
+        if isinstance(found, Planned):
+            found = settled(server, before, found, now)
         if isinstance(found, Unplanned):
             return plan_difference(before, found)
-        as_before = replace(now, calibrations=pinned.calibrations)
+        as_before = replace(
+            now,
+            calibrations=pinned.calibrations,
+            measured_gpus=pinned.measured_gpus,
+            measured_speeds=pinned.measured_speeds,
+        )
         # With the same inputs what differs is only known better, and nothing would run otherwise.
         if found.plan.engine != before.engine or as_before.fingerprint() != pinned.fingerprint():
             difference = plan_difference(before, found.plan)
@@ -278,3 +315,17 @@ def _tuned_for(found: Planned | Unplanned, in_force: Pinned | None) -> bool:
     """Whether a plan is of the kind that its tuned values were proven for."""
     before = in_force.plan if in_force is not None else None
     return before is not None and isinstance(found, Planned) and same_kind(before, found.plan)
+
+
+def settled(
+    server: VLLMServer, before: Plan, found: Planned, now: PlanningInputs
+) -> Planned | Unplanned:
+    """A new plan, on the product that a server runs on where that is as good: that there are more
+    nodes of another one today is no reason to move. A lower price is, where the price decides."""
+    if not is_a_tie(before, found.plan):
+        return found
+    stays = planned(server, replace(now, preferred_product=before.placement.gpu))
+    workload = server.spec.workload
+    by_money = workload is not None and profile_of(workload).cheap
+    cheaper = isinstance(stays, Planned) and is_cheaper(found.plan, stays.plan)
+    return found if by_money and cheaper else stays

@@ -22,6 +22,7 @@ from .client import Client, connect, load_configuration
 from .curves import Curves
 from .inputs import InputSource
 from .leader import lead
+from .measured import Measurements
 from .metrics import Metrics
 from .nodes import Nodes
 from .planning import Planner
@@ -72,6 +73,7 @@ class Operator:
         )
         kept = Shelf(client, settings.lease_namespace, metrics) if settings.calibration else None
         self.curves = Curves(lambda: datetime.now(UTC), kept)
+        self.measurements = Measurements(kept)
         self.autotuner = Autotuner.of(
             settings, lambda: datetime.now(UTC), self.queue.add, metrics, self.curves
         )
@@ -79,7 +81,7 @@ class Operator:
             client=client,
             store=self.store,
             nodes=self.nodes,
-            planner=Planner(self.inputs, applier, self.calibrator.of_model),
+            planner=Planner(self.inputs, applier, self.calibrator.of_model, self.measurements),
             applier=applier,
             metrics=metrics,
             calibrator=self.calibrator,
@@ -167,6 +169,7 @@ class Operator:
             await asyncio.sleep(delay)
             delay = self.settings.resync_seconds * (0.9 + 0.2 * random.random())
             try:
+                await self.measurements.load()
                 await self.resync()
             except (ApiError, TemporaryFailure) as error:
                 LOG.warning("resync postponed", extra={"error": str(error)})
@@ -302,6 +305,7 @@ class Operator:
                 await self._leave_out_refused_namespaces()
                 await self.calibrator.load()
                 await self.curves.load()
+                await self.measurements.load()
                 await self.resync()
             except (ApiError, TemporaryFailure) as error:
                 if isinstance(error, ApiError) and error.code in (401, 403, 404):

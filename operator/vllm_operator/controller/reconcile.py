@@ -15,6 +15,7 @@ from typing import Any, Final
 from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.errors import ApiError, NameConflict, NamespaceTerminating, TemporaryFailure
 from vllm_operator.lifecycle.changes import reason_to_roll
+from vllm_operator.lifecycle.gauges import gauges
 from vllm_operator.lifecycle.gpus import GPUCount, count
 from vllm_operator.lifecycle.intent import (
     BeginTrial,
@@ -185,7 +186,7 @@ class Reconciler:
 
     def _forget(self, key: Key) -> None:
         """Keep nothing of a server that is gone."""
-        self._metrics.set_server_state(*key, None)
+        self._metrics.forget(*key)
         self._planner.forget(key)
         self._boot.forget(key)
         self._calibrator.forget(key)
@@ -336,6 +337,7 @@ class Reconciler:
         key, server, remembered = visit.key, visit.server, visit.world.remembered
         folded = fold(server, remembered, self._observed(visit, update), self._clock())
         self._metrics.set_server_state(*key, server_state(folded.status))
+        self._metrics.set_server(*key, gauges(server.spec, folded.status))
         told = await self._statuses.write(key, server, visit.body, remembered, folded.status)
         waits = visit.objection.waits
         await self._events.post(server, visit.notes if waits else [*visit.notes, *told])

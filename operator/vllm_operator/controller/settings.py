@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vllm_operator.api.pod import Identity
+from vllm_operator.hardware.prices import NO_PRICES, Prices
 from vllm_operator.sizing.asked.defaults import NO_DEFAULTS, Defaults
 
 
@@ -65,6 +66,9 @@ class OperatorSettings:
 
     defaults_problem: str = ""
     """What is wrong in them: nothing new is planned until it is corrected."""
+
+    prices: Prices = NO_PRICES
+    """What an hour of a GPU costs, as far as it is said."""
 
     calibration: bool = False
     """Whether engines are asked for the KV cache that they measured, for the next plan."""

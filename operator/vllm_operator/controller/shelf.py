@@ -8,14 +8,12 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from vllm_operator.errors import ApiError, TemporaryFailure
-from vllm_operator.lifecycle.kinds import CONFIG_MAPS
+from vllm_operator.lifecycle.kinds import CALIBRATION, CONFIG_MAPS
 
 from .client import Client
 from .metrics import Metrics
 
 LOG: Final = logging.getLogger("vllm_operator")
-
-CONFIG_MAP: Final = "vllm-operator-calibration"
 
 
 class Shelf:
@@ -30,7 +28,7 @@ class Shelf:
     async def read(self) -> Mapping[str, str]:
         """Everything that is kept."""
         try:
-            found = await self._client.get(CONFIG_MAPS, self._namespace, CONFIG_MAP)
+            found = await self._client.get(CONFIG_MAPS, self._namespace, CALIBRATION)
         except (ApiError, TemporaryFailure) as error:
             LOG.warning("no calibrations", extra={"error": str(error)})
             return {}
@@ -47,12 +45,12 @@ class Shelf:
     async def _write(self, changed: Mapping[str, str | None]) -> None:
         body: dict[str, Any] = {"data": dict(changed)}
         try:
-            await self._client.merge(CONFIG_MAPS, self._namespace, CONFIG_MAP, body)
+            await self._client.merge(CONFIG_MAPS, self._namespace, CALIBRATION, body)
         except ApiError as error:
             if error.code != 404:
                 raise
             data = {key: text for key, text in changed.items() if text is not None}
-            metadata = {"name": CONFIG_MAP, "namespace": self._namespace}
+            metadata = {"name": CALIBRATION, "namespace": self._namespace}
             body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
             await self._client.create(CONFIG_MAPS, self._namespace, body)
         self._metrics.writes.labels("ConfigMap").inc()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -28,3 +29,20 @@ def metrics(version: Version) -> Mapping[str, Metric]:
         row["meaning"]: Metric(row["metric"], row["type"])
         for row in rows_for("metrics.csv", version)
     }
+
+
+@lru_cache(maxsize=256)
+def edge_above(meaning: str, seconds: float, version: Version) -> float:
+    """The least upper edge of a latency's buckets (``latency_edges.csv``) that is not below
+    ``seconds``, in seconds; infinite where none is.
+
+    ``meaning`` is ``timeToFirstToken`` or ``interTokenLatency``. What is slower than that edge is
+    surely slower than ``seconds``.
+    """
+    edges = (
+        float(edge)
+        for row in rows_for("latency_edges.csv", version)
+        if row["meaning"] == meaning
+        for edge in row["seconds"].split()
+    )
+    return min((edge for edge in edges if edge >= seconds), default=math.inf)

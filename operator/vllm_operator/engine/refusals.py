@@ -16,7 +16,7 @@ from typing import Final
 from .tables import rows_for
 from .versions import Version
 
-LINEAR: Final = frozenset({"gdn", "kda", "linear", "short_conv"})
+LINEAR: Final = frozenset({"gdn", "kda", "kda_full", "linear", "short_conv"})
 """Recurrent layers that cache prefixes in mode ``align`` alone (0.20.0 ``models/interfaces.py``,
 ``SupportsMambaPrefixCaching`` has others)."""
 

@@ -1,7 +1,8 @@
 """Nodes that GPU feature discovery does not label: the clouds' own labels name their GPUs.
 
 ``cloud_labels.csv`` maps values of such labels to products of the catalogue, ``cloud_parts.csv``
-says which nodes with such a label hold GPUs that are shared or only parts of GPUs.
+says which nodes with such a label hold GPUs that are shared or only parts of GPUs, and
+``cloud_counts.csv`` how many a machine has: a node that offers more has pods share them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import Any, Final
 from vllm_operator import datafiles
 
 INSTANCE_TYPE: Final = "node.kubernetes.io/instance-type"
+COUNTS: Final = ("karpenter.k8s.aws/instance-gpu-count", "eks.amazonaws.com/instance-gpu-count")
+"""Labels that say how many GPUs the machine has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,12 @@ class Part:
     def marks(self, labels: Mapping[str, str]) -> bool:
         """Whether a node with these labels is meant."""
         return self.label in labels and (not self.values or labels[self.label] in self.values)
+
+    def present(self) -> dict[str, Any]:
+        """The match expression of nodes that are meant."""
+        if not self.values:
+            return {"key": self.label, "operator": "Exists"}
+        return {"key": self.label, "operator": "In", "values": list(self.values)}
 
     def absent(self) -> dict[str, Any]:
         """The match expression of nodes that are not meant."""
@@ -57,7 +66,14 @@ def labels_of(products: Collection[str]) -> dict[str, tuple[str, ...]]:
 
 def is_known(label: str) -> bool:
     """Whether a label is one that names GPUs, or says that they are parts."""
-    return label in _by_label() or any(part.label == label for part in _all_parts())
+    parts_too = any(part.label == label for part in _all_parts())
+    return label in _by_label() or label in COUNTS or parts_too
+
+
+def gpus(labels: Mapping[str, str]) -> int | None:
+    """How many GPUs a machine has, as its cloud says; None where nobody has described it."""
+    said = next((labels[label] for label in COUNTS if labels.get(label, "").isdecimal()), None)
+    return _counts().get(labels.get(INSTANCE_TYPE, "")) if said is None else int(said)
 
 
 def parts(label: str) -> tuple[Part, ...]:
@@ -96,6 +112,12 @@ def _parts() -> Mapping[str, tuple[Part, ...]]:
         part = Part(row["beside"], values, row["means"] == "shared")
         found[row["label"]] = (*found.get(row["label"], ()), part)
     return found
+
+
+@lru_cache(maxsize=1)
+def _counts() -> Mapping[str, int]:
+    rows = datafiles.rows(__package__, "cloud_counts.csv")
+    return {name: int(row["gpus"]) for row in rows for name in row["types"].split(";")}
 
 
 def _all_parts() -> list[Part]:

@@ -220,11 +220,13 @@ def _of_cloud(node: Mapping[str, Any], labels: Mapping[str, str]) -> Iterator[_S
         return
     # Also by the label that feature discovery would write, so that it may be installed later.
     known = product.node_labels
+    count, there = _resource_count(node, product.resource_name, ""), clouds.gpus(labels)
+    shared = bool(marks) or (there is not None and count > there)
     yield _Sighting(
-        product=f"{name}{SHARED_SUFFIX}" if marks else name,
+        product=f"{name}{SHARED_SUFFIX}" if shared else name,
         labels={key: known[key] for key in (product.own_label, label)},
         resource_name=product.resource_name,
-        count=_resource_count(node, product.resource_name, ""),
+        count=count,
         nvml_bytes=0,
         replicas=0,
         compute_capability=None,

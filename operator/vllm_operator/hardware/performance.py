@@ -43,6 +43,8 @@ class GPUPerformance:
     link_bandwidth: float
     """Bytes per second and direction between one GPU and the others of its node."""
     source: str
+    compute_capability: tuple[int, int] | None = None
+    """Of products that the catalogue has, and the least of a family; None where it has none."""
 
     def flops(self, compute: str) -> float:
         """Operations per second of a kind of matrix multiplication (``Scheme.compute``).
@@ -75,6 +77,7 @@ def _rows() -> Mapping[str, GPUPerformance]:
             link=_LINKS[row["link"]],
             link_bandwidth=float(row["link_gbs"]) * GIGA,
             source=row["source"],
+            compute_capability=_capability(row["product"]),
         )
         for row in datafiles.rows(__package__, "performance.csv")
     }
@@ -87,6 +90,11 @@ def _named() -> Mapping[str, GPUPerformance]:
 
 def _tera(cell: str) -> float | None:
     return float(cell) * TERA if cell else None
+
+
+def _capability(product: str) -> tuple[int, int] | None:
+    known = catalogue.find(product)
+    return known.compute_capability if known else None
 
 
 def products() -> tuple[GPUPerformance, ...]:
@@ -125,7 +133,13 @@ def _least(name: str, members: list[GPUPerformance]) -> GPUPerformance:
         link=slowest.link,
         link_bandwidth=slowest.link_bandwidth,
         source="; ".join(sorted({member.source for member in members})),
+        compute_capability=_oldest([member.compute_capability for member in members]),
     )
+
+
+def _oldest(capabilities: list[tuple[int, int] | None]) -> tuple[int, int] | None:
+    known = [one for one in capabilities if one is not None]
+    return min(known) if len(known) == len(capabilities) else None
 
 
 def _smallest(figures: list[float | None]) -> float | None:

@@ -19,6 +19,10 @@ BACK_OFF: Final = "CrashLoopBackOff"
 ON_ITS_WAY: Final = frozenset({"", "ContainerCreating", "PodInitializing"})
 """Reasons of a waiting container that say nothing of a failure."""
 
+_OWN_CLAIM: Final = "waiting for ephemeral volume controller"
+"""What kube-scheduler says of a pod whose claim is yet to be made for it. It stands there for as
+long as a volume is made then, of which a scheduler says nothing."""
+
 Status = Mapping[str, Any]
 
 
@@ -43,7 +47,7 @@ def waits_for(body: Mapping[str, Any]) -> str:
     spec, status = body.get("spec") or {}, body.get("status") or {}
     conditions = {one["type"]: one.get("status") for one in status.get("conditions") or []}
     if not spec.get("nodeName"):
-        return _before_a_node(spec, conditions)
+        return _before_a_node(body)
     if not status.get("startTime"):
         return f"the kubelet of node {spec['nodeName']}"
     sandbox = conditions.get("PodReadyToStartContainers")
@@ -101,13 +105,41 @@ def failing_beside(body: Mapping[str, Any]) -> Beside | None:
     return None
 
 
-def _before_a_node(spec: Mapping[str, Any], conditions: Mapping[str, Any]) -> str:
+def awaits_its_claim(body: Mapping[str, Any]) -> bool:
+    """Whether a pod has no node as a claim of its own, or the volume of it, is yet to be made."""
+    scheduled = _scheduled(body)
+    return scheduled.get("status") == "False" and _OWN_CLAIM in (scheduled.get("message") or "")
+
+
+def _scheduled(body: Mapping[str, Any]) -> Status:
+    conditions = (body.get("status") or {}).get("conditions") or []
+    return next((one for one in conditions if one["type"] == "PodScheduled"), {})
+
+
+def _before_a_node(body: Mapping[str, Any]) -> str:
+    spec = body.get("spec") or {}
     gates = [str(gate.get("name")) for gate in spec.get("schedulingGates") or []]
     if gates:
         return f"the removal of the scheduling gates {', '.join(gates)}"
-    if "PodScheduled" not in conditions:
-        return f"the scheduler {spec.get('schedulerName') or 'default-scheduler'} to look at it"
+    claims = ", ".join(_claims(body))
+    if awaits_its_claim(body):
+        return f"claim {claims} and its volume (kubectl describe pvc)"
+    if not _scheduled(body):
+        scheduler = f"the scheduler {spec.get('schedulerName') or 'default-scheduler'}"
+        # While volumes are made for the node that it chose, a scheduler says nothing.
+        made = f", or the volume of claim {claims} (kubectl describe pvc)" if claims else ""
+        return f"{scheduler} to look at it{made}"
     return ""
+
+
+def _claims(body: Mapping[str, Any]) -> Iterator[str]:
+    """Names of the claims that a pod mounts, also of those that are made for it alone."""
+    pod = (body.get("metadata") or {}).get("name")
+    for volume in (body.get("spec") or {}).get("volumes") or []:
+        if "persistentVolumeClaim" in volume:
+            yield str(volume["persistentVolumeClaim"].get("claimName"))
+        elif "ephemeral" in volume:
+            yield f"{pod}-{volume.get('name')}"
 
 
 def _beside_a_ready_engine(

@@ -57,6 +57,8 @@ CLAIMS: Final = Resource("PersistentVolumeClaim", "v1", "persistentvolumeclaims"
 EVENTS: Final = Resource("Event", "events.k8s.io/v1", "events")
 JOBS: Final = Resource("Job", "batch/v1", "jobs")
 """Made by ``vllm-operator benchmark``, with the rights of its caller; never by the operator."""
+CALIBRATION: Final = "vllm-operator-calibration"
+"""The ConfigMap in the operator's namespace that keeps what was measured and learned."""
 LEASES: Final = Resource("Lease", "coordination.k8s.io/v1", "leases")
 
 CHILDREN: Final = (DEPLOYMENTS, LEADER_WORKER_SETS, SERVICES, BUDGETS)

@@ -79,10 +79,12 @@ def _schedule(waited: float) -> tuple[int, float]:
 
 
 def _waited(pod: PodRecord, now: datetime) -> float | None:
-    """Seconds since the kubelet took a pod that it has yet to prepare; None for any other."""
-    if not pod.unprepared or pod.deleting or pod.started_at is None:
+    """Seconds since the kubelet took a pod that it has yet to prepare, or since one was made whose
+    own claim is yet to be; None for any other."""
+    since = pod.started_at or (None if pod.scheduled else pod.created_at)
+    if not pod.unprepared or pod.deleting or not since:
         return None
-    return (now - datetime.fromisoformat(pod.started_at)).total_seconds()
+    return (now - datetime.fromisoformat(since)).total_seconds()
 
 
 def _at(event: Event) -> datetime:

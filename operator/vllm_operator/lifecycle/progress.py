@@ -13,6 +13,7 @@ from vllm_operator.api.conditions import ConditionDraft, truncate
 from vllm_operator.api.counting import counted
 from vllm_operator.api.ledger import Tuning
 from vllm_operator.api.plan import Plan, Problem
+from vllm_operator.api.quantity import GIBIBYTE
 from vllm_operator.api.status import MeasuredCache
 from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.hardware import catalogue
@@ -33,6 +34,10 @@ HINT_LIMIT: Final = 400
 
 _OF_GPUS = re.compile(r"/gpu|nvidia\.com/|resources?: GPUs?\b")
 """GPUs that are missing, as Kubernetes' scheduler and Volcano name them, and in KAI's words."""
+_TAINT = re.compile(r"\{[^}]*\}")
+"""Its key and value, which often name GPUs: no GPU is missing there."""
+_NO_NODE_MATCHES = re.compile(r"(?<!volume )(?<!PersistentVolume's )node affinity")
+"""Of the pod's own affinity and selector: a volume's is told by the same words."""
 
 
 @dataclass(frozen=True)
@@ -240,17 +245,22 @@ def _unschedulable(server: VLLMServer, observed: Observed, pod: PodRecord) -> tu
     free = seen is not None and seen.offered - seen.held >= each
     # A node that does not match is one without the planned product, unless such a one is free and
     # the user wishes for another.
-    no_match = "node affinity" in told and not (asked and free)
-    if _OF_GPUS.search(told) or no_match or not told:
+    no_match = bool(_NO_NODE_MATCHES.search(told)) and not (asked and free)
+    if _OF_GPUS.search(_TAINT.sub("", told)) or no_match or not told:
         need = f"{each} free {placement.gpu}"
         count = f" ({seen})" if seen is not None else ""
         where = "for a replica" if placement.nodes == 1 else f"for each of {placement.nodes} pods"
         label = _missing_label(placement.gpu) if no_match and seen and not seen.offered else ""
         said = f"the scheduler finds no node with {need} {where}{count}: {told}"
         return "WaitingForGPU", _with(said, label or way_out(told))
-    return "Unschedulable", _with(
-        f"the scheduler finds no node for a replica: {told}", way_out(told)
-    )
+    disk = observed.plan.storage.disk_bytes
+    way = way_out(told)
+    if disk and "ephemeral-storage" in told:
+        way = (
+            f"a pod asks for {disk // GIBIBYTE} GiB of the node's disk for what it downloads, and "
+            "for none where spec.model.storage names a volume"
+        )
+    return "Unschedulable", _with(f"the scheduler finds no node for a replica: {told}", way)
 
 
 def _with(said: str, way: str) -> str:

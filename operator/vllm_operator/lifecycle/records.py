@@ -18,7 +18,7 @@ from vllm_operator.manifests import labels as names
 from vllm_operator.manifests.fieldset import field_set_digest
 from vllm_operator.manifests.render import surroundings
 
-from .containers import Beside, failing_beside, is_unprepared, waits_for
+from .containers import Beside, awaits_its_claim, failing_beside, is_unprepared, waits_for
 from .endings import MESSAGE_LIMIT, Ending, ending_of, engine_status
 from .kinds import DEPLOYMENTS, LEADER_WORKER_SETS, PODS, REVISIONS, SERVERS
 
@@ -138,7 +138,8 @@ class PodRecord(Record):
     beside: Beside | None = None
     """Another container that fails, while it is not ready."""
     unprepared: bool = False
-    """Whether its node has yet to give it volumes and network; its events then say what fails."""
+    """Whether its node has yet to give it volumes and network, or a claim of its own is yet to be
+    made; its events then say what fails."""
     engine_ready: bool = False
     """Whether its engine answers, whatever the pod's other containers do."""
 
@@ -288,7 +289,8 @@ def pod_record(body: Mapping[str, Any]) -> PodRecord:
     labels = metadata.get("labels") or {}
     conditions = {item["type"]: item for item in status.get("conditions") or []}
     scheduled = conditions.get("PodScheduled", {})
-    unschedulable = scheduled.get("status") == "False"
+    own_claim = awaits_its_claim(body)
+    unschedulable = scheduled.get("status") == "False" and not own_claim
     container = engine_status(body)
     state = container.get("state") or {}
     waiting = state.get("waiting") or {}
@@ -323,7 +325,7 @@ def pod_record(body: Mapping[str, Any]) -> PodRecord:
         leads=labels.get(COMPONENT, ENGINE) == ENGINE,
         waits_for="" if ready else waits_for(body),
         beside=None if ready else failing_beside(body),
-        unprepared=not ready and not failed and is_unprepared(body),
+        unprepared=not ready and not failed and (own_claim or is_unprepared(body)),
         engine_ready=bool(container.get("ready")),
     )
 

@@ -17,7 +17,7 @@ from vllm_operator.sizing.asked.inputs import PlanningInputs
 from vllm_operator.sizing.asked.tuned import Tuned
 from vllm_operator.sizing.plan.planner import make_plan
 from vllm_operator.sizing.plan.speed import Described, described
-from vllm_operator.tuning.candidates import LARGEST_GRAPH, Range, Rules, has_active_seqs
+from vllm_operator.tuning.candidates import Range, Rules, has_active_seqs
 from vllm_operator.tuning.curve import key
 from vllm_operator.tuning.edges import HELD, PROMOTED
 from vllm_operator.tuning.knobs import Knobs, Objective
@@ -131,7 +131,7 @@ def _rules(server: VLLMServer, plan: Plan, found: Described) -> Rules:
         seqs=Range(seqs.min, seqs.max) if seqs else Range(),
         tokens=Range(tokens.min, tokens.max) if tokens else Range(),
         utilization=Range(utilization.min, utilization.max) if utilization else Range(),
-        largest_graph=LARGEST_GRAPH * (2 if found.blackwell else 1),
+        largest_graph=found.largest_graph,
         cold_seconds=plan.startup.seconds,
         warm_seconds=plan.startup.seconds,
     )
@@ -206,6 +206,7 @@ def scene_of(world: World, *, permit: bool, may_preempt: bool = False) -> Scene:
     priority = server.spec.pod is not None and server.spec.pod.priority_class_name is not None
     forbids = autotune is None or autotune.disruption != "Allow"
     start = surge_timeout_seconds(server.spec) + in_force.plan.startup.budget_seconds
+    displaces = bool(world.trial.mark and world.trial.mark.in_place)
     return Scene(
         desired=Desired(mode, halt),
         pods=frozenset(one.name for one in serving),
@@ -214,7 +215,8 @@ def scene_of(world: World, *, permit: bool, may_preempt: bool = False) -> Scene:
         trial_ready=ready_at(trial) if trial else None,
         candidate=candidate_of(world, pod, mine, tuning),
         change=change_of(world, tuning),
-        in_place=bool(world.trial.mark and world.trial.mark.in_place) and server.spec.replicas == 1,
+        in_place=displaces and server.spec.replicas == 1,
+        displaces=displaces,
         start_seconds=start,
         kind=kind_of(server, in_force.plan),
         revisions=[_revision(world, one) for one in world.revisions.trials],

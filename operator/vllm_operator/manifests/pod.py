@@ -15,7 +15,7 @@ from vllm_operator.api.quantity import GIBIBYTE
 from vllm_operator.api.v1alpha1 import DEFAULT_DRAIN_SECONDS, VLLMServerSpec
 from vllm_operator.errors import IllegalPin
 from vllm_operator.hardware import catalogue, clouds
-from vllm_operator.hardware.nodes import GPUOffer, own_labels
+from vllm_operator.hardware.nodes import SHARED_SUFFIX, GPUOffer, own_labels
 from vllm_operator.sizing.asked.storage import volume_of
 
 from . import labels as names
@@ -79,7 +79,7 @@ def pod_values(
         "env": _environment(spec, plan),
         "resources": _resources(pod, gpu.resource_name, gpus, plan.storage),
         "volume_mounts": volume_mounts(volume_of(spec), pod),
-        "volumes": volumes(spec, volume_of(spec), pod, gpus),
+        "volumes": volumes(spec, volume_of(spec), plan.storage, pod, gpus),
     }
 
 
@@ -119,6 +119,7 @@ def gpu_nodes(spec: VLLMServerSpec, gpu: GPUOffer) -> list[list[Expression]]:
         [{"key": key, "operator": "In", "values": sorted(values)}, *_beside(key, gpu.node_labels)]
         for key, values in labels
     ]
+    found += _shared_pools(gpu, own)
     selector = (spec.pod.node_selector if spec.pod else None) or {}
     decides = any(not key.startswith(OF_ANY_NODE) for key in selector)
     if decides and spec.gpu and spec.gpu.product and own:
@@ -128,9 +129,23 @@ def gpu_nodes(spec: VLLMServerSpec, gpu: GPUOffer) -> list[list[Expression]]:
     return found
 
 
+def _shared_pools(gpu: GPUOffer, own: Sequence[str]) -> list[list[Expression]]:
+    """Nodes that only a cloud's labels say to share the GPU, where a share of it is asked for."""
+    card = catalogue.find(gpu.product.removesuffix(SHARED_SUFFIX))
+    if card is None or not gpu.product.endswith(SHARED_SUFFIX):
+        return []
+    unsaid = [{"key": key, "operator": "DoesNotExist"} for key in own]
+    return [
+        [{"key": label, "operator": "In", "values": sorted(values)}, *unsaid, part.present()]
+        for label, values in sorted(clouds.labels_of(card.label_values).items())
+        for part in clouds.parts(label)
+        if part.is_shared
+    ]
+
+
 def _not_another(gpu: GPUOffer, own: Sequence[str]) -> list[Expression]:
     """What a node without a vendor's label must not say: that it has another product."""
-    known = catalogue.find(gpu.product)
+    known = catalogue.find(gpu.product.removesuffix(SHARED_SUFFIX))
     products = {value for key in own for value in gpu.node_labels.get(key, ())}
     others = clouds.other_values(products.union(known.label_values if known else ()))
     return [

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from vllm_operator.api.plan import PlannedStorage
 from vllm_operator.api.pod import PodSpec
+from vllm_operator.api.quantity import GIBIBYTE, MEBIBYTE
 from vllm_operator.api.v1alpha1 import VLLMServerSpec
-from vllm_operator.sizing.asked.storage import MODELS_PATH, Volume
+from vllm_operator.sizing.asked.storage import MODELS_PATH, Volume, room_gib
 
 CACHE_MOUNT: Final = "/cache"
 
@@ -38,9 +40,12 @@ def _own_mounts(volume: Volume) -> list[Object]:
     return [*mounts, model]
 
 
-def volumes(spec: VLLMServerSpec, volume: Volume, pod: PodSpec, gpus: int) -> list[Object]:
+def volumes(
+    spec: VLLMServerSpec, volume: Volume, planned: PlannedStorage, pod: PodSpec, gpus: int
+) -> list[Object]:
     """The pod's volumes; ``gpus`` of the pod decide how much memory they share."""
-    named = {"name": "model" if volume.serves else "cache", **_source(spec, volume)}
+    source = _source(spec, volume, planned)
+    named = {"name": "model" if volume.serves else "cache", **source}
     scratch: Object = {"name": "cache", "emptyDir": {}}
     memory = {"medium": "Memory", "sizeLimit": pod.shm_size or f"{max(2, 2 * gpus)}Gi"}
     return [
@@ -52,7 +57,7 @@ def volumes(spec: VLLMServerSpec, volume: Volume, pod: PodSpec, gpus: int) -> li
     ]
 
 
-def _source(spec: VLLMServerSpec, volume: Volume) -> Object:
+def _source(spec: VLLMServerSpec, volume: Volume, planned: PlannedStorage) -> Object:
     storage = spec.model.storage
     if volume.kind == "PersistentVolumeClaim":
         claim: Object = {"claimName": volume.source}
@@ -65,5 +70,23 @@ def _source(spec: VLLMServerSpec, volume: Volume) -> Object:
         assert storage.image is not None
         image: Object = {"reference": volume.source, "pullPolicy": storage.image.pull_policy}
         return {"image": image}
+    if volume.kind == "Ephemeral":
+        return {"ephemeral": {"volumeClaimTemplate": {"spec": _claim(volume, planned)}}}
     limit = storage.empty_dir.size_limit if storage and storage.empty_dir else None
     return {"emptyDir": {"sizeLimit": limit} if limit else {}}
+
+
+def _claim(volume: Volume, planned: PlannedStorage) -> Object:
+    """The claim of a volume of the pod's own: one node at a time holds it."""
+    named: Object = {"storageClassName": volume.source} if volume.source else {}
+    # No plan is made without the figure; where one says none, there is room for what is no weights.
+    size = {"storage": _quantity(planned.volume_bytes or room_gib(0) * GIBIBYTE)}
+    return {"accessModes": ["ReadWriteOnce"], **named, "resources": {"requests": size}}
+
+
+def _quantity(size: int) -> str:
+    """So many bytes in the largest of Gi, Mi and bytes that says them whole."""
+    for unit, name in ((GIBIBYTE, "Gi"), (MEBIBYTE, "Mi")):
+        if size % unit == 0:
+            return f"{size // unit}{name}"
+    return str(size)

@@ -8,6 +8,7 @@ weights in ``quantization``.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
@@ -145,7 +146,9 @@ def _read(config: Mapping[str, Any]) -> Architecture:
         quantization=quantization_from_config(config),
         outside=(*decoder.outside, *(one for tower in towers for one in tower.matrices)),
         outside_norms=sum(tower.norms for tower in towers),
+        encoder_heads=math.gcd(*(tower.heads for tower in towers)),
         indexed_tokens=decoder.indexed_tokens,
+        kept_states=decoder.kept_states,
         unbounded=decoder.unbounded,
         draft=decoder.draft,
         draft_extra=decoder.draft_extra,

@@ -145,23 +145,35 @@ def experts(
     shared_gate: bool = False,
     router_bias: bool = False,
     router_float32: bool = False,
+    latent: int = 0,
+    latent_norm: bool = False,
+    smallest: int = 0,
     prefix: str = "mlp",
 ) -> Part:
     """A mixture of ``number`` experts, ``active`` of them for a token.
 
     ``shared``: width of the experts that every token goes through; ``shared_gate``: with a gate.
+    ``latent``: width that the routed experts work in, into and out of which every rank projects
+    (``latent_norm``: with a norm before the latter); ``smallest``: width of an expert's part to
+    which ranks pad it.
     """
+    width = latent or hidden
     up = ("gate_proj", "up_proj") if gated else ("up_proj",)
-    kinds = [(name, hidden, intermediate, Split.OUTPUTS) for name in up]
-    kinds.append(("down_proj", intermediate, hidden, Split.INPUTS))
+    kinds = [(name, width, intermediate, Split.OUTPUTS) for name in up]
+    kinds.append(("down_proj", intermediate, width, Split.INPUTS))
     matrices = [
         Matrix(f"{prefix}.experts.{name}", inputs, outputs, split,
-               experts=number, active=active, bias=bias)
+               experts=number, active=active, bias=bias, smallest=smallest)
         for name, inputs, outputs, split in kinds
     ]  # fmt: skip
     matrices.append(
         Matrix(f"{prefix}.gate", hidden, number, Split.WHOLE, kind="other", float32=router_float32)
     )
+    if latent:
+        matrices += [
+            Matrix(f"{prefix}.routed_expert_down_proj", hidden, latent, Split.WHOLE, kind="other"),
+            Matrix(f"{prefix}.routed_expert_up_proj", latent, hidden, Split.WHOLE, kind="other"),
+        ]
     if shared:
         matrices.extend(
             mlp(hidden, shared, gated=gated, prefix=f"{prefix}.shared_experts").matrices
@@ -172,7 +184,7 @@ def experts(
         )
     return Part(
         tuple(matrices),
-        norms=number if router_bias else 0,
+        norms=(number if router_bias else 0) + (latent if latent_norm else 0),
         intermediate=shared,
         expert_intermediate=intermediate,
         experts_per_token=active,
@@ -191,8 +203,11 @@ def latent_attention(
     index_heads: int = 0,
     index_dim: int = 0,
     bias: bool = False,
+    output_gate: bool = False,
 ) -> Part:
     """Multi-head latent attention, with the indexer of sparse attention where it has heads.
+
+    ``output_gate``: what each head gives is gated.
 
     The down-projections and the indexer are whole on every rank (vllm ``models/deepseek_v2.py``).
     """
@@ -212,6 +227,8 @@ def latent_attention(
         Matrix(f"{name}.kv_b_proj", rank, heads * (nope_dim + value_dim), Split.OUTPUTS),
         Matrix(f"{name}.o_proj", heads * value_dim, hidden, Split.INPUTS, bias=bias),
     ]
+    if output_gate:
+        matrices.append(Matrix(f"{name}.g_proj", hidden, heads * value_dim, Split.OUTPUTS))
     if index_heads:
         matrices += [
             Matrix(f"{name}.indexer.wq_b", query_rank, index_heads * index_dim, Split.WHOLE),
@@ -259,19 +276,23 @@ def gated_delta_net(
     )  # fmt: skip
 
 
-def kimi_delta_attention(hidden: int, *, heads: int, head_dim: int, kernel: int) -> Part:
-    """The delta attention of Kimi Linear, with gates of low rank.
+def kimi_delta_attention(
+    hidden: int, *, heads: int, head_dim: int, kernel: int, full_rank: bool = False
+) -> Part:
+    """The delta attention of Kimi Linear, and of Kimi K3, whose output gate has ``full_rank``.
 
-    Source: vllm 0.33.0 ``layers/mamba/gdn/kimi_gdn_linear_attn.py``: convolutions, decays and
+    Source: vllm 0.33.0 ``layers/mamba/gdn/kimi_gdn_linear_attn.py`` and
+    ``models/kimi_k3/nvidia/kda.py``: convolutions, decays and
     their biases are kept in float32, as is the state (``mamba_utils.py``, ``kda_state_dtype``).
     """
     width = heads * head_dim
     name = "self_attn"
-    wide = [Matrix(f"{name}.{one}", hidden, width, Split.OUTPUTS)
-            for one in ("q_proj", "k_proj", "v_proj")]  # fmt: skip
-    gates = [
-        Matrix(f"{name}.{gate}_a_proj", hidden, head_dim, Split.WHOLE) for gate in ("f", "g")
-    ] + [Matrix(f"{name}.{gate}_b_proj", head_dim, width, Split.OUTPUTS) for gate in ("f", "g")]
+    full = ("q_proj", "k_proj", "v_proj", *(("g_proj",) if full_rank else ()))
+    low = ("f",) if full_rank else ("f", "g")
+    wide = [Matrix(f"{name}.{one}", hidden, width, Split.OUTPUTS) for one in full]
+    gates = [Matrix(f"{name}.{gate}_a_proj", hidden, head_dim, Split.WHOLE) for gate in low] + [
+        Matrix(f"{name}.{gate}_b_proj", head_dim, width, Split.OUTPUTS) for gate in low
+    ]
     return Part(
         (
             *wide,
@@ -284,8 +305,11 @@ def kimi_delta_attention(hidden: int, *, heads: int, head_dim: int, kernel: int)
             Matrix(f"{name}.o_proj", width, hidden, Split.INPUTS),
         ),
         norms=head_dim,
-        cache=StateCache("kda", 3 * width, kernel, width * head_dim, state_bytes=4, heads=heads),
-    )
+        cache=StateCache(
+            "kda_full" if full_rank else "kda", 3 * width, kernel, width * head_dim,
+            state_bytes=4, heads=heads,
+        ),
+    )  # fmt: skip
 
 
 def mamba1(

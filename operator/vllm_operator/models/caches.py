@@ -15,6 +15,9 @@ class AttentionCache:
     value_dim: int
     window: int | None = None
     """Tokens that are kept, where the layer attends to a sliding window."""
+    indexer_dim: int = 0
+    """Elements of the key of each token that blocks are chosen by, in 16 bits and the same on every
+    rank; 0 where all tokens are attended to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,7 @@ class StateCache:
     Element counts before tensor parallelism, which divides both.
     """
 
-    kind: Literal["mamba1", "mamba2", "gdn", "kda", "linear", "short_conv"]
+    kind: Literal["mamba1", "mamba2", "gdn", "kda", "kda_full", "linear", "short_conv"]
     convolution: int
     """Channels of the convolution's window."""
     convolution_kernel: int

@@ -6,11 +6,29 @@ import difflib
 import json
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 from vllm_operator import datafiles
 
 from .facts import ModelFacts
+
+QUANTIZED: Final = "quantization_config"
+WORDS: Final = frozenset(
+    {
+        "fp8", "awq", "gptq", "int4", "int8", "nvfp4", "mxfp4", "w4a16", "w8a8", "dynamic", "4bit",
+        "8bit", "quantized",
+    }
+)  # fmt: skip
+"""Words that are added to a model's name where its checkpoint is quantised."""
+SHAPES: Final = (
+    "architectures",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "vocab_size",
+)
+"""What a quantised checkpoint leaves as it is."""
 
 
 @lru_cache(maxsize=1)
@@ -54,6 +72,27 @@ def nearest(model_id: str) -> str | None:
     """The catalogued name most like ``model_id``, for messages."""
     close = difflib.get_close_matches(model_id.casefold(), sorted(_folded()), n=1, cutoff=0.6)
     return _folded()[close[0]] if close else None
+
+
+@lru_cache(maxsize=256)
+def quantized_of(model_id: str) -> tuple[str, ...]:
+    """Catalogued checkpoints of the same model in fewer bits, sorted.
+
+    One is of the same model where its name is the other's and words of quantisation
+    (``Llama-3.3-70B-Instruct-FP8-dynamic``), and its config has the same ``SHAPES``.
+    """
+    facts = find(model_id)
+    base = model_id.rpartition("/")[2].casefold()
+    if facts is None or QUANTIZED in facts.config:
+        return ()
+    return tuple(
+        name
+        for name in known_models()
+        if (rest := name.rpartition("/")[2].casefold().removeprefix(f"{base}-"))
+        and set(rest.split("-")) <= WORDS
+        and QUANTIZED in (other := _models()[name].config)
+        and all(other.get(fact) == facts.config.get(fact) for fact in SHAPES)
+    )
 
 
 def fingerprint() -> str:

@@ -43,7 +43,8 @@ class Matrix:
     outputs: int
     split: Split
     heads: int = 0
-    """Heads or groups that ``outputs`` consist of, where the split is HEADS or GROUPS."""
+    """Heads or groups that ``outputs`` consist of, where the split is HEADS or GROUPS. Of an
+    encoder those that decide whether ranks divide it: they do where these are divided evenly."""
     bias: bool = False
     experts: int = 0
     """Routed experts that have one such matrix each; 0 where it is no expert's."""
@@ -51,6 +52,8 @@ class Matrix:
     """Experts that one token goes through, where it is an expert's."""
     copies: int = 1
     """How often the same shape stands in the module (the equal layers of a vision tower)."""
+    smallest: int = 0
+    """Width of an expert that each rank has at least: smaller parts are padded to it."""
     kind: Literal["linear", "embedding", "other"] = "linear"
     """Only ``linear`` ones are quantised; ``other``: convolutions, routers kept in full, tables."""
     float32: bool = False
@@ -74,11 +77,13 @@ class Matrix:
         if self.experts:
             copies *= -(-self.experts // expert_ranks) if whole_experts else self.experts
             ranks = 1 if whole_experts else expert_ranks
-        if self.split is Split.OUTPUTS:
-            outputs = -(-outputs // ranks)
+        if self.split in (Split.OUTPUTS, Split.INPUTS) and self.heads and self.heads % ranks:
+            pass
+        elif self.split is Split.OUTPUTS:
+            outputs = max(-(-outputs // ranks), self.smallest)
             bias = -(-bias // ranks)
         elif self.split is Split.INPUTS:
-            inputs = -(-inputs // ranks)
+            inputs = max(-(-inputs // ranks), self.smallest)
         elif self.split in (Split.HEADS, Split.GROUPS):
             outputs = outputs // self.heads * max(1, self.heads // ranks)
             bias = outputs if self.bias else 0

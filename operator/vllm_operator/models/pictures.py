@@ -15,6 +15,9 @@ from .towers import VISION, Tower
 
 QWEN_FRAME_PAIRS: Final = 7
 """Pairs of frames in Qwen2-VL's longest video: 14 frames (``_MAX_FRAMES_PER_VIDEO``)."""
+MINIMAX_FRAME_PAIRS: Final = 250
+"""Pairs of frames in MiniMax-M3's longest video: 500 frames (``_MAX_FRAMES_PER_VIDEO`` of vllm
+0.33.0 ``models/minimax_m3/common/mm_preprocess.py``)."""
 QWEN3_VIDEO_VOXELS: Final = 25_165_824
 """``size.longest_edge`` of Qwen3-VL's video processor: pixels of all frames together."""
 QWEN3_VIDEO_TOKENS: Final = 12.5
@@ -55,7 +58,7 @@ def pictures_of(
         output=hidden_size * levels,
         patch_elements=3 * frames * patch**2,
         rotary=name in TOKENS and name not in LEARNED_POSITIONS,
-        frame_pairs=QWEN_FRAME_PAIRS if name in VIDEOS_OF_IMAGES else 0,
+        frame_pairs=FRAME_PAIRS.get(name, 0),
         expanded_tokens=video,
     )
 
@@ -95,10 +98,14 @@ def _llama4(top: Facts, vision: Facts, tower: Tower) -> int:
 LEARNED_POSITIONS: Final = frozenset({"Gemma3ForConditionalGeneration", "InternVLChatModel"})
 """Models of ``TOKENS`` whose tower (SigLIP, InternViT) adds positions to the patches instead."""
 
-VIDEOS_OF_IMAGES: Final = frozenset(
-    {"Qwen2VLForConditionalGeneration", "Qwen2_5_VLForConditionalGeneration"}
-)
-"""Models whose video frames may each be as large as an image (``qwen2_vl.py``)."""
+FRAME_PAIRS: Final[Mapping[str, int]] = {
+    "Qwen2VLForConditionalGeneration": QWEN_FRAME_PAIRS,
+    "Qwen2_5_VLForConditionalGeneration": QWEN_FRAME_PAIRS,
+    "OpenCUAForConditionalGeneration": QWEN_FRAME_PAIRS,
+    "Exaone4_5_ForConditionalGeneration": QWEN_FRAME_PAIRS,
+    "MiniMaxM3SparseForConditionalGeneration": MINIMAX_FRAME_PAIRS,
+}
+"""Models whose video frames may each be as large as an image, with the pairs of the longest."""
 
 TOKENS: Final[Mapping[str, Callable[[Facts, Facts, Tower], int]]] = {
     "Qwen2VLForConditionalGeneration": _qwen,
@@ -118,6 +125,11 @@ TOKENS: Final[Mapping[str, Callable[[Facts, Facts, Tower], int]]] = {
     "Gemma4ForConditionalGeneration": _gemma4,
     "Gemma4UnifiedForConditionalGeneration": lambda top, vision, tower: tower.max_tokens,
     "Llama4ForConditionalGeneration": _llama4,
+    "MiniMaxM3SparseForConditionalGeneration": _qwen,
+    "KimiVLForConditionalGeneration": _kimi,
+    "OpenCUAForConditionalGeneration": _qwen,
+    "Exaone4_5_ForConditionalGeneration": _qwen,
     "KimiK25ForConditionalGeneration": _kimi,
+    "KimiK3ForConditionalGeneration": _kimi,
     "InternVLChatModel": _intern,
 }

@@ -89,6 +89,8 @@ class Pictures:
     frame_pairs: int = 0
     """Pairs of frames in the longest video, each as large as the largest image and each counted
     against the longest request; 0 where a video is no larger than an image."""
+    spread: bool = False
+    """Whether each rank encodes items of its own, and all of them gather what comes out."""
     expanded_tokens: int = 0
     """Tokens that vLLM 0.11.0 to 0.12.0 took a video to be, far more than it encodes."""
 
@@ -156,8 +158,12 @@ class Architecture:
     """Matrices outside the decoder: vision and audio towers, projectors, per-layer embeddings."""
     outside_norms: int = 0
     """Replicated elements outside the decoder."""
+    encoder_heads: int = 0
+    """Heads of an encoder that tensor-parallel ranks divide, and must divide evenly; 0 without."""
     indexed_tokens: int = 0
     """Tokens that sparse attention chooses for each query (``index_topk``), 0 without."""
+    kept_states: int = 0
+    """Hidden states of earlier layers that a forward pass keeps beside the current one."""
     draft: tuple[Layer, ...] = ()
     """Multi-token-prediction layers that the checkpoint carries; loaded only to speculate."""
     draft_extra: tuple[Matrix, ...] = ()

@@ -8,15 +8,13 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from vllm_operator.engine.flags import serve_flags
+from vllm_operator.engine.graphs import LARGEST
 from vllm_operator.engine.versions import Version
 
 from .curve import Posterior
 from .knobs import Knobs
 from .load import Fingerprint
 
-LARGEST_GRAPH: Final = 512
-"""Sequences of the largest CUDA graph that vLLM captures by itself (0.32.0 ``config/vllm.py``,
-``_set_cudagraph_sizes``; 1024 on sm100)."""
 MOST_SEQS: Final = 1024
 GRAPHS: Final = 2
 """Times ``--max-num-seqs``, up to which steps have CUDA graphs."""
@@ -85,7 +83,8 @@ class Rules:
     utilization: Range = Range()
     rejected: tuple[tuple[Knobs, Fingerprint], ...] = ()
     """Settings that were taken back, and under which load."""
-    largest_graph: int = LARGEST_GRAPH
+    largest_graph: int = LARGEST
+    """Tokens of the largest CUDA graph that vLLM captures by itself."""
     cold_seconds: float = 0.0
     """Of a start whose compile cache does not fit: other sequences or tokens of a step."""
     warm_seconds: float = 0.0
@@ -174,10 +173,15 @@ def candidates(
                     yield knobs
 
 
-def has_graphs(knobs: Knobs, largest: int = LARGEST_GRAPH) -> bool:
+def has_graphs(knobs: Knobs, largest: int) -> bool:
     """Whether steps have CUDA graphs whatever they carry: vLLM captures them for up to twice
     ``--max-num-seqs`` tokens (0.32.0 ``config/vllm.py``, ``_set_cudagraph_sizes``)."""
-    return knobs.max_num_batched_tokens <= min(GRAPHS * knobs.max_num_seqs, largest)
+    return knobs.max_num_batched_tokens <= captured_tokens(knobs, largest)
+
+
+def captured_tokens(knobs: Knobs, largest: int) -> int:
+    """Tokens of the largest CUDA graph of a setting, ``largest`` being the most of any."""
+    return min(GRAPHS * knobs.max_num_seqs, largest)
 
 
 def _graphed(knobs: Knobs, rules: Rules) -> Knobs:

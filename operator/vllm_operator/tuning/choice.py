@@ -71,7 +71,15 @@ def choose(
     if lacking is not None and not diagnosis.holds(Bound.KV_CACHE):
         return Rest(Reason.NO_EVIDENCE, lacking, diagnosis)
     believed = posterior or assumed(batch=load.in_flight)
-    forecasts = Forecasts(server, believed, load, objective, now=now, kv_tokens=planned.kv_tokens)
+    forecasts = Forecasts(
+        server,
+        believed,
+        load,
+        objective,
+        now=now,
+        kv_tokens=planned.kv_tokens,
+        largest_graph=rules.largest_graph,
+    )
     day = (durations or Durations()).day
     return _Choice(forecasts, diagnosis, now, planned, plan_at, rules, lacking, day).made()
 

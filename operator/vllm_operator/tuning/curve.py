@@ -21,7 +21,7 @@ from vllm_operator.sizing.performance.server import Server
 from .blocks import Cells, excitation_of, rank_correlation, split_where_sides_hold
 from .durations import Durations
 from .intervals import Interval
-from .points import Point, lengths, point, seconds
+from .points import Clock, Point, lengths, point, seconds
 from .regression import (
     LEAST_NOISE,
     Groups,
@@ -192,14 +192,18 @@ def linearised(server: Server, multipliers: Vector, points: Sequence[Point]) -> 
         for i in range(len(multipliers) - 1)
     )
     base, *more = (
-        [math.log(seconds(here, at)) for at in points]
-        for here in (server.scaled(Multipliers(*some)) for some in (multipliers, *bumped))
+        _logarithms(server.scaled(Multipliers(*some)), points) for some in (multipliers, *bumped)
     )
     gradients = []
     for value, *others in zip(base, *more, strict=True):
         shares = [(one - value) / BUMP for one in others]
         gradients.append((*shares, 1.0 - sum(shares)))
     return base, gradients
+
+
+def _logarithms(server: Server, points: Sequence[Point]) -> list[float]:
+    clock = Clock(server)
+    return [math.log(clock.seconds(at)) for at in points]
 
 
 class Curve:
@@ -214,7 +218,7 @@ class Curve:
         """ln latency at each point and its gradient, as ``linearised``."""
         if self.at and max(abs(a - b) for a, b in zip(self.at, multipliers, strict=True)) < ALIKE:
             here = self.server.scaled(Multipliers(*multipliers))
-            return [math.log(seconds(here, at)) for at in self.points], self.gradients
+            return _logarithms(here, self.points), self.gradients
         values, self.gradients = linearised(self.server, multipliers, self.points)
         self.at = multipliers
         return values, self.gradients

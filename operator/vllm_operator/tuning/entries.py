@@ -31,7 +31,7 @@ from .ledger import setting_of, time_of
 from .load import Load
 from .proposals import Proposal
 from .scene import Facts
-from .states import State, States, Steps
+from .states import PROMPTS, State, States, Steps
 from .trial import Promise
 
 PER_MILLE = 1000
@@ -100,7 +100,7 @@ def curve_of(
     """
     gap = facts.objective and facts.objective.inter_token_latency
     share = facts.objective.share if facts.objective and gap else None
-    steps = Steps(facts.server_at(facts.knobs), posterior, load)
+    steps = Steps(facts.server(facts.knobs), posterior, load)
     states = States(steps, facts.knobs.max_num_batched_tokens)
     most = max(most, round(TRUSTED * posterior.batch))
     powers = [2**power for power in range(most.bit_length())]
@@ -125,7 +125,7 @@ def _gap_at(state: State, share: float | None, z: float) -> float:
     """Seconds, ``z`` deviations above what is expected."""
     if share is None:
         return state.latency * math.exp(z * state.deviation)
-    slowest = max(state.alone_seconds, state.mixed_seconds, state.row[-1])
+    slowest = max(state.alone_seconds, state.mixed_seconds, state.row.seconds(PROMPTS[-1]))
     low, high = math.log(state.alone_seconds) - 3.0, math.log(slowest) + 3.0
     for _ in range(HALVINGS):
         middle = (low + high) / 2

@@ -9,9 +9,10 @@ from typing import Final, NamedTuple
 
 from vllm_operator.sizing.performance.server import Server
 
-from .candidates import has_graphs
+from .candidates import captured_tokens
 from .chain import Chain, Outcome, Track
 from .curve import Posterior
+from .graphs import captured
 from .intervals import Between
 from .knobs import Knobs, Objective
 from .load import Load
@@ -94,8 +95,8 @@ class _Kind(NamedTuple):
     """Of a step at most."""
     bound: bool
     """Whether the KV cache is what limits."""
-    graphs: bool
-    """Whether each step has a CUDA graph."""
+    graphs: int
+    """Tokens of the largest step that has a CUDA graph."""
 
 
 class Forecasts:
@@ -110,8 +111,10 @@ class Forecasts:
         *,
         now: Knobs | None = None,
         kv_tokens: float | None = None,
+        largest_graph: int | None = None,
     ) -> None:
-        """``server`` is as shipped: what was learned is applied here.
+        """``server`` is as shipped: what was learned is applied here. ``largest_graph``: tokens of
+        the largest CUDA graph that any setting has, where the server has any (None: the server's).
 
         Where lateness was seen at the knobs of ``now`` that is not what is forecast for them, with
         ``kv_tokens`` in the KV cache of each rank, times are compared with an objective that is
@@ -120,6 +123,8 @@ class Forecasts:
         self.server, self.posterior, self.load = server, posterior, load
         self.objective = objective or Objective()
         self.steps = Steps(server, posterior, load)
+        largest = server.largest_graph if largest_graph is None else largest_graph
+        self.largest_graph = largest if self.steps.captured else 0
         self._moved = self.objective
         self._late_gaps = self._late_firsts = 1.0
         self._states: dict[_Kind, States] = {}
@@ -224,7 +229,8 @@ class Forecasts:
         held, places = self.held(kv_tokens), knobs.cap
         scale = 1.0 if pods is None else self.load.pods / pods
         ranks = self.steps.ranks
-        kind = _Kind(knobs.max_num_batched_tokens, bound=False, graphs=has_graphs(knobs))
+        graphs = captured_tokens(knobs, self.largest_graph)
+        kind = _Kind(knobs.max_num_batched_tokens, bound=False, graphs=graphs)
 
         def outcome(z: float, bound: bool) -> Outcome:
             here = kind._replace(bound=bound)
@@ -330,4 +336,6 @@ def forecast(
     objective: Objective | None = None,
 ) -> Forecast:
     """What ``server`` would do with ``knobs``; for more than one setting see ``Forecasts``."""
-    return Forecasts(server, posterior, load, objective).at(knobs, kv_tokens)
+    largest = max(server.largest_graph, captured(server))
+    found = Forecasts(server, posterior, load, objective, largest_graph=largest)
+    return found.at(knobs, kv_tokens)

@@ -180,14 +180,14 @@ def _trial(
                 update={
                     "revision": news.revision,
                     "parent": news.parent,
-                    "placement": news.placement,
                     "started_at": time_of(now),
                 }
             )
         case State.STARTING if trial is not None:
             return trial.model_copy(update={"pod": None, "replaced": True})
         case State.WARMING if trial is not None:
-            return trial.model_copy(update={"pod": news.pod})
+            # Only now: for want of room its pod may have taken another one's place meanwhile.
+            return trial.model_copy(update={"pod": news.pod, "placement": news.placement})
         case State.JUDGING | State.PROMOTING | State.VERIFYING | State.ROLLING_BACK:
             return trial  # a rollback's parent is the plan to restore
     return None

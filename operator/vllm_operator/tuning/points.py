@@ -7,7 +7,10 @@ from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from vllm_operator.sizing.performance.server import Server
+from vllm_operator.sizing.performance.step import Times
 
+from .distributions import gamma
+from .graphs import both, captured
 from .intervals import Interval
 
 PROMPT_VARIATION: Final = 1.0
@@ -16,6 +19,14 @@ UNSEEN_PIECES: Final = 0.15
 """Of the time of a step with a piece of a prompt, what may be for having one."""
 LITTLE: Final = 0.05
 """Of a step's prompt tokens, below which their spread changes no time."""
+LONGEST: Final = 16384.0
+"""Prompt tokens up to which a step is looked for that takes no longer without a CUDA graph."""
+HALVINGS: Final = 10
+"""Of the way there."""
+EVENS: Final = 8.0
+"""Batches in a factor of e for which it is found."""
+SELDOM: Final = 1e-6
+"""Share of steps that is none."""
 
 
 class Lengths(NamedTuple):
@@ -104,36 +115,116 @@ def point(interval: Interval, mean: Lengths, cap: float) -> Point:
 
 
 def seconds(server: Server, at: Point) -> float:
-    """Mean seconds between two tokens of a request: of steps with pieces of prompts and without.
+    """As ``Clock.seconds``, of one point."""
+    return Clock(server).seconds(at)
 
-    Requests that start come independently, x in a step, and each stays for the pieces that its
-    prompt is cut into, so 1 - exp(-x pieces) of the steps carry one. The mean of both kinds of
-    steps is not a step with the mean prompt, as the roofline bends between them; nor is that of
-    steps with more and with less of prompts, which two of them stand for.
-    """
-    times = server.times
-    in_flight = float(server.work.split.pipeline)
-    alone = times.step(at.batch, at.context, 0.0, 0.0, in_flight=in_flight)
-    if at.prompt <= 0.0 or at.starts <= 0.0:
-        return alone
-    room = max(1.0, server.limits.tokens - at.batch)
-    share = -math.expm1(-at.starts * max(1.0, at.prompt / at.starts / room))
-    # No step holds more than there is room for: where prompts queue, nearly all have a piece.
-    share = max(share, min(1.0, at.prompt / room))
-    anywhere = 1.0 - (1.0 - share) ** times.ranks
-    prompts = spread(at.prompt / share, at.starts, at.prompt / at.starts, at.variation, room)
-    mixed = [
-        times.step(
+
+class Clock:
+    """Times between two tokens of a server, for one point after another."""
+
+    def __init__(self, server: Server) -> None:
+        self.server, self.times = server, server.times
+        self.captured = captured(server)
+        self.graphed, self.eager = both(server.times)
+        self.in_flight = float(server.work.split.pipeline)
+        self._even: dict[tuple[int, float, float], float] = {}
+
+    def seconds(self, at: Point) -> float:
+        """Mean seconds between two tokens of a request: of steps with pieces of prompts and
+        without.
+
+        Requests that start come independently, x in a step, and each stays for the pieces that its
+        prompt is cut into, so 1 - exp(-x pieces) of the steps carry one. The mean of both kinds of
+        steps is not a step with the mean prompt, as the roofline bends between them; nor is that of
+        steps with more and with less of prompts, which two of them stand for. Those that have more
+        tokens than a CUDA graph holds take longer by what launching their kernels does.
+        """
+        alone = self.times.step(at.batch, at.context, 0.0, 0.0, in_flight=self.in_flight)
+        if at.prompt <= 0.0 or at.starts <= 0.0:
+            return alone
+        room = max(1.0, self.server.limits.tokens - at.batch)
+        prompt = at.prompt / at.starts
+        share = -math.expm1(-at.starts * max(1.0, prompt / room))
+        # No step holds more than there is room for: where prompts queue, nearly all have a piece.
+        share = max(share, min(1.0, at.prompt / room))
+        anywhere = 1.0 - (1.0 - share) ** self.times.ranks
+        prompting = self.times.ranks * share / anywhere
+        held = self.captured - at.batch
+        prompts = spread(at.prompt / share, at.starts, prompt, at.variation, room)
+        times = self.times if held <= 0.0 else self.graphed
+        mixed = sum(self._step(times, at, one, prompting) for one in prompts) / len(prompts)
+        if 0.0 < held < room:
+            pieces = prompt / piece(prompt, room)
+            even = self._evens(at)
+            part, tokens = beyond(held, even, room, at.starts, prompt, at.variation, pieces)
+            if part > 0.0:
+                more = self._step(self.eager, at, tokens, prompting)
+                mixed += part * (more - self._step(self.graphed, at, tokens, prompting))
+        return (1.0 - anywhere) * alone + anywhere * mixed
+
+    def _step(self, times: Times, at: Point, prompt: float, prompting: float) -> float:
+        return times.step(
             at.batch,
             at.context,
             prompt,
             at.prompt_context,
-            in_flight=in_flight,
-            prompting=times.ranks * share / anywhere,
+            in_flight=self.in_flight,
+            prompting=prompting,
         )
-        for prompt in prompts
-    ]
-    return (1.0 - anywhere) * alone + anywhere * sum(mixed) / len(mixed)
+
+    def _evens(self, at: Point) -> float:
+        """Prompt tokens from which on a step takes no longer without a CUDA graph."""
+        near = int(math.log(max(1.0, at.batch)) * EVENS)
+        key = near, at.context, at.prompt_context
+        found = self._even.get(key)
+        if found is None:
+            here = at._replace(batch=math.exp(near / EVENS))
+            floor = self._step(self.eager, here, 1.0, 1.0)
+            low, high = 1.0, LONGEST
+            for _ in range(HALVINGS):
+                middle = math.sqrt(low * high)
+                if self._step(self.graphed, here, middle, 1.0) < floor:
+                    low = middle
+                else:
+                    high = middle
+            found = self._even[key] = high
+        return found
+
+
+def beyond(
+    held: float,
+    even: float,
+    room: float,
+    starts: float,
+    prompt: float,
+    variation: float,
+    pieces: float,
+) -> tuple[float, float]:
+    """Of the steps with a piece of a prompt the share that has between ``held`` and ``even`` tokens
+    of them, and how many those have in the mean.
+
+    ``starts`` requests start in a step, their prompts of ``prompt`` tokens in ``pieces`` pieces, of
+    which all but the last fill the ``room`` of a step. The last pieces of a step are a compound
+    Poisson number of tokens, some at least, taken for gamma distributed.
+    """
+    some = -math.expm1(-starts)
+    last = max(1.0, prompt - (pieces - 1.0) * room)
+    mean = starts * last / some
+    variance = max(0.0, starts * last * last * (1.0 + variation + starts) / some - mean * mean)
+    scale = variance / mean
+    top = min(even, room)
+    if held >= top:
+        return 0.0, 0.0
+    share = gamma(top, mean, variance) - gamma(held, mean, variance)
+    # What a gamma distribution has below x of its mean is one of a shape that is larger by 1.
+    longer, wider = mean + scale, variance + scale * scale
+    tokens = mean * (gamma(top, longer, wider) - gamma(held, longer, wider))
+    if room < even:
+        cut = 1.0 - gamma(room, mean, variance) + pieces - 1.0
+        share, tokens = share + cut, tokens + cut * room
+    if share <= SELDOM:
+        return 0.0, 0.0
+    return share / pieces, tokens / share
 
 
 def piece(prompt: float, room: float) -> float:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from vllm_operator.api.ledger import Tuning
 from vllm_operator.sizing.performance.server import Server
 
-from .candidates import Rules
+from .candidates import Rules, captured_tokens
 from .diagnosis import Diagnosis
+from .graphs import with_graphs
 from .judge import Judgement
 from .knobs import Knobs, Objective
 from .ledger import TrialRevision, knobs_of
@@ -34,6 +35,12 @@ class Facts:
     pod_kv_tokens: float | None = None
     """Tokens of one pod's KV cache, all ranks together."""
 
+    def server(self, knobs: Knobs) -> Server:
+        """As ``server_at``, with the CUDA graphs that ``--max-num-seqs`` asks for, however few
+        requests ``--max-num-active-seqs`` admits."""
+        captured = captured_tokens(knobs, self.rules.largest_graph)
+        return with_graphs(self.server_at(knobs), captured)
+
 
 @dataclass(frozen=True, slots=True)
 class Scene:
@@ -49,6 +56,8 @@ class Scene:
     change: Change = Change.NONE
     in_place: bool = False
     """Whether the trial stands for the only replica."""
+    displaces: bool = False
+    """Whether the trial's pod has the place of another one, of however many replicas."""
     start_seconds: float = 0.0
     kind: str = ""
     revisions: Sequence[TrialRevision] = ()

@@ -10,17 +10,19 @@ from functools import cached_property
 from typing import Final
 
 from vllm_operator.sizing.performance.server import Server
+from vllm_operator.sizing.performance.step import Times
 
 from .curve import Posterior
 from .distributions import gamma, normal
+from .graphs import both, captured, with_graphs
 from .load import Load
-from .points import Point, piece, spread, unseen_pieces
+from .points import Point, beyond, piece, spread, unseen_pieces
 
 JITTER: Final = 0.03
 """Relative standard deviation of equal steps, and of the contexts in them."""
 GROWTH: Final = 1.25
 """Between two batches for which times are computed; between them they are interpolated."""
-PROMPTS: Final = (0, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
+PROMPTS: Final = (0, 16, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 """Prompt tokens of a step for which times are computed."""
 ROUNDS: Final = 16
 
@@ -33,6 +35,33 @@ def ladder(most: int) -> tuple[int, ...]:
     return tuple(steps)
 
 
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Seconds of a step of one batch, by the tokens of prompts in it."""
+
+    graphed: Sequence[float]
+    """For each of ``PROMPTS``, were there a CUDA graph for it."""
+    floor: float
+    """What a step without a graph takes at least."""
+    held: float
+    """Tokens of prompts up to which there is a graph."""
+
+    def seconds(self, prompt: float) -> float:
+        """Seconds with ``prompt`` tokens of prompts."""
+        graphed = seconds_of(self.graphed, prompt)
+        return graphed if prompt <= self.held else max(graphed, self.floor)
+
+    def prompt(self, seconds: float) -> float:
+        """The most prompt tokens of a step that is done in ``seconds``; negative where none is."""
+        most = prompt_of(self.graphed, seconds)
+        return most if seconds >= self.floor else min(most, self.held)
+
+    @property
+    def even(self) -> float:
+        """Prompt tokens from which on a graph would save nothing."""
+        return prompt_of(self.graphed, self.floor)
+
+
 class Steps:
     """Times of steps under a load, each computed once: tens of microseconds otherwise."""
 
@@ -41,50 +70,57 @@ class Steps:
         self.server = server
         self.posterior = posterior
         self.load = load
+        self.captured = captured(server)
         self.times = server.scaled(posterior.today).times
+        self.graphed, self.eager = both(self.times)
         self.ranks = server.work.split.data
         self.stages = server.work.split.pipeline
         self.request_seconds = server.found.request_seconds
         self.later = max(0.0, load.output - 1.0)
         self.context = load.full_prompt + load.output_square / (2.0 * load.output)
         self._batches = ladder(4096)
-        self._rows: dict[int, tuple[float, ...]] = {}
-        self._deviations: dict[int, tuple[float, float]] = {}
+        self._rows: dict[int, tuple[tuple[float, ...], float]] = {}
+        self._deviations: dict[tuple[int, int], tuple[float, float]] = {}
 
-    def _row(self, batch: int) -> tuple[float, ...]:
+    def _row(self, batch: int) -> tuple[tuple[float, ...], float]:
         row = self._rows.get(batch)
         if row is None:
             seen = self.load.cached + self.load.prompt / 2
-            row = tuple(
-                self.times.step(batch, self.context, prompt, seen, in_flight=float(self.stages))
-                for prompt in PROMPTS
-            )
-            self._rows[batch] = row
+
+            def step(times: Times, prompt: float) -> float:
+                return times.step(batch, self.context, prompt, seen, in_flight=float(self.stages))
+
+            graphed = tuple(step(self.graphed, prompt) for prompt in PROMPTS)
+            row = self._rows[batch] = graphed, step(self.eager, 0.0)
         return row
 
-    def of(self, batch: float) -> Sequence[float]:
-        """Seconds of a step of ``batch`` generated tokens, for each of ``PROMPTS``."""
+    def of(self, batch: float, captured: int) -> Row:
+        """Seconds of a step of ``batch`` generated tokens, with CUDA graphs for steps of up to
+        ``captured`` tokens."""
+        held = captured - batch
         batch = min(max(batch, 1.0), float(self._batches[-1]))
         above = bisect_right(self._batches, batch)
         low = self._batches[above - 1]
+        near, floor = self._row(low)
         if above == len(self._batches) or low == batch:
-            return self._row(low)
+            return Row(near, floor, held)
         high = self._batches[above]
         part = (batch - low) / (high - low)
-        pairs = zip(self._row(low), self._row(high), strict=True)
-        return [one + part * (other - one) for one, other in pairs]
+        far, other_floor = self._row(high)
+        between = [one + part * (other - one) for one, other in zip(near, far, strict=True)]
+        return Row(between, floor + part * (other_floor - floor), held)
 
-    def deviations(self, batch: float) -> tuple[float, float]:
+    def deviations(self, batch: float, captured: int) -> tuple[float, float]:
         """Standard deviations of the logarithm of the time of a mean step, and of one with a whole
         prompt; between powers of four in proportion to ln batch."""
         power = math.log(max(1.0, batch), 4)
         low = int(power)
-        pairs = zip(self._deviations_at(low), self._deviations_at(low + 1), strict=True)
-        mean, mixed = (near + (power - low) * (far - near) for near, far in pairs)
+        ends = (self._deviations_at(one, captured) for one in (low, low + 1))
+        mean, mixed = (near + (power - low) * (far - near) for near, far in zip(*ends, strict=True))
         return mean, mixed
 
-    def _deviations_at(self, power: int) -> tuple[float, float]:
-        found = self._deviations.get(power)
+    def _deviations_at(self, power: int, captured: int) -> tuple[float, float]:
+        found = self._deviations.get((power, captured))
         if found is None:
             batch, prompt = 4.0**power, self.load.prompt
             started = batch / max(1.0, self.later)
@@ -93,8 +129,8 @@ class Steps:
             mean = Point(batch, started * prompt, started, self.context, seen, varies)
             # So many starts that every step has a piece of a prompt, and no more tokens than one.
             mixed = Point(batch, prompt, 50.0, self.context, seen)
-            of = self.posterior.deviation
-            found = self._deviations[power] = of(self.server, mean), of(self.server, mixed)
+            of, server = self.posterior.deviation, with_graphs(self.server, captured)
+            found = self._deviations[power, captured] = of(server, mean), of(server, mixed)
         return found
 
 
@@ -138,7 +174,7 @@ class State:
     """Share of steps with a piece of a prompt on any rank that this one waits for."""
     alone_seconds: float
     mixed_seconds: float
-    row: Sequence[float]
+    row: Row
     rate: float
     """Requests that end in a second."""
     deviation: float
@@ -171,12 +207,12 @@ class State:
         if mixed <= 0.0:
             return alone
         seconds /= math.exp(z * self.mixed_deviation)
-        filled = normal(math.log(seconds / seconds_of(self.row, self.room)) / JITTER)
+        filled = normal(math.log(seconds / self.row.seconds(self.room)) / JITTER)
         last = max(1.0, self.prompt - (self.pieces - 1.0) * self.room)
         some = -math.expm1(-self.started)
         mean = self.started * last / some
         square = self.started * last * last * (1.0 + self.variation + self.started) / some
-        fits = min(prompt_of(self.row, seconds), self.room)
+        fits = min(self.row.prompt(seconds), self.room)
         within = max(filled, gamma(fits, mean, max(0.0, square - mean * mean)))
         within = (within + (self.pieces - 1.0) * filled) / self.pieces
         return (1.0 - mixed) * alone + mixed * min(within, alone)
@@ -189,8 +225,8 @@ class State:
         squares = self.mixed * self.mixed_seconds**2 + (1.0 - self.mixed) * self.alone_seconds**2
         slower = math.exp(z * self.mixed_deviation)
         left = (seconds - self.request_seconds) / slower - squares / (2.0 * self.step)
-        full = seconds_of(self.row, self.room)
-        fits = prompt_of(self.row, left) if left < full else self.room * left / full
+        full = self.row.seconds(self.room)
+        fits = self.row.prompt(left) if left < full else self.room * left / full
         ahead = self.preparing
         mean = self.prompt * (1.0 + ahead)
         each = self.variation + ahead * (1.0 + self.variation + self.busy * ahead)
@@ -201,13 +237,13 @@ class States:
     """The states of one rank under a load, at one ``--max-num-batched-tokens``."""
 
     def __init__(
-        self, steps: Steps, tokens: int, *, bound: bool = False, graphs: bool = False
+        self, steps: Steps, tokens: int, *, bound: bool = False, graphs: int | None = None
     ) -> None:
         """``bound``: the KV cache is what limits, so that prompts are computed again. ``graphs``:
-        whether each step has a CUDA graph, so that one costs nothing for having none."""
+        tokens of the largest step that has a CUDA graph, None for those of the server."""
         self.steps = steps
         self.tokens = tokens
-        self.graphs = graphs
+        self.captured = steps.captured if graphs is None else graphs
         again = steps.server.found.recompute * steps.later if bound else 0.0
         self.prompt = max(1.0, steps.load.prompt + again)
         self._found: dict[int, State] = {}
@@ -235,10 +271,15 @@ class States:
 
     def _unseen(self, decodes: float, room: float) -> float:
         """What is not known of a step with a piece of a prompt, as pieces were larger."""
-        if self.graphs:
+        if self.tokens <= self.captured:
             return 0.0
         seen = max(1.0, self.steps.server.limits.tokens - decodes)
         return unseen_pieces(piece(self.prompt, room), piece(self.prompt, seen))
+
+    @staticmethod
+    def _mixed(row: Row, prompt: float) -> float:
+        """Seconds of a step with ``prompt`` tokens of prompts, had it a graph where any has."""
+        return seconds_of(row.graphed, prompt) if row.held > 0.0 else row.seconds(prompt)
 
     def _state(self, requests: int) -> State:
         steps, later = self.steps, self.steps.later
@@ -256,15 +297,20 @@ class States:
         decodes = started * later
         pieces = self.prompt / piece(self.prompt, room)
         share = min(1.0, max(1.0 - math.exp(-started * pieces), busy))
-        row = steps.of(decodes)
+        row = steps.of(decodes, self.captured)
         mean = min(room, started * self.prompt / share)
         prompts = spread(mean, started, self.prompt, steps.load.prompt_variation, room)
-        mixed_seconds = sum(seconds_of(row, prompt) for prompt in prompts) / len(prompts)
+        mixed_seconds = sum(self._mixed(row, prompt) for prompt in prompts) / len(prompts)
+        if 0.0 < row.held < room:
+            varies = steps.load.prompt_variation
+            part, tokens = beyond(row.held, row.even, room, started, self.prompt, varies, pieces)
+            mixed_seconds += part * max(0.0, row.floor - seconds_of(row.graphed, tokens))
         ranks = steps.times.ranks
         mixed = 1.0 - (1.0 - share) ** ranks
-        step = mixed * mixed_seconds + (1.0 - mixed) * row[0]
+        alone = row.seconds(0.0)
+        step = mixed * mixed_seconds + (1.0 - mixed) * alone
         rate = min(started * steps.stages / step, 1.0 / max(steps.request_seconds, 1e-9))
-        deviation, mixed_deviation = steps.deviations(decodes)
+        deviation, mixed_deviation = steps.deviations(decodes, self.captured)
         unseen = self._unseen(started * later, room)
         return State(
             requests=requests,
@@ -277,7 +323,7 @@ class States:
             variation=steps.load.prompt_variation,
             pieces=pieces,
             mixed=mixed,
-            alone_seconds=row[0],
+            alone_seconds=alone,
             mixed_seconds=mixed_seconds,
             row=row,
             rate=rate,

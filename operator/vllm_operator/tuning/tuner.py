@@ -217,7 +217,7 @@ class Tuner:
     ) -> Proposal | Rest:
         if self._first_latency is None:
             self._first_latency = load.latency or None
-        server = facts.server_at(facts.knobs)
+        server = facts.server(facts.knobs)
         stored = kept(self.seen.of(scene.pods))
         requests = sum(one.first_tokens for one in stored)
         if requests >= REQUESTS or diagnosis.holds(Bound.KV_CACHE):
@@ -249,7 +249,7 @@ class Tuner:
         known = tuning.trial if tuning else None
         if standing.state not in HELD or known is None or scene.trial_pod is None:
             return None
-        server = facts.server_at(facts.knobs)
+        server = facts.server(facts.knobs)
         stable = self.seen.of(self._served if scene.in_place else scene.pods)
         if self.posterior is None:
             self.posterior = fit(kept(stable), server, self.prior, self.durations)
@@ -257,7 +257,7 @@ class Tuner:
             return None
         knobs = knobs_of(known.to)
         return Trial(
-            candidate=Side(facts.server_at(knobs), knobs, self.seen.of([scene.trial_pod])),
+            candidate=Side(facts.server(knobs), knobs, self.seen.of([scene.trial_pod])),
             stable=Side(server, facts.knobs, stable),
             ready=scene.trial_ready,
             posterior=self.posterior,
@@ -358,7 +358,7 @@ class Tuner:
             diagnosis=None if diagnosis is None else diagnosis_of(diagnosis),
             found="" if choice is None else choice.message,
             curve=curve,
-            placement="InPlace" if scene.in_place else "Surge",
+            placement="InPlace" if scene.displaces else "Surge",
             pod=scene.trial_pod,
             measured=measurement_of(verdict, self.durations),
             detail=verdict.reason if verdict is not None else "",

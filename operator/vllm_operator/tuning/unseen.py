@@ -32,7 +32,13 @@ def unseen(
         return None
     learned, load, rules = rating.forecasts, rating.load, rating.rules
     batch = learned.posterior.batch
-    shipped = Forecasts(learned.server, assumed(batch=batch), load, rating.objective)
+    shipped = Forecasts(
+        learned.server,
+        assumed(batch=batch),
+        load,
+        rating.objective,
+        largest_graph=learned.largest_graph,
+    )
     vain = (one.cap for one, under in rules.rejected if under.like(load.fingerprint))
     most = min([batch, *vain]) / UNLIKE
     found = candidates(rating.now, rules, ceiling=None, tokens=False, most=int(most))

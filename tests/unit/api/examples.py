@@ -81,8 +81,10 @@ FULL = server(
         "workload": {
             "profile": "Balanced",
             "promptTokens": 1024,
+            "sharedPrefixTokens": 512,
             "outputTokens": 256,
             "concurrency": 64,
+            "draftAcceptance": 0.6,
             "slo": {
                 "timeToFirstTokenMilliseconds": 500,
                 "interTokenLatencyMilliseconds": 50,
@@ -258,6 +260,12 @@ FULL_OTHERWISE = server(
 )
 """Fields that ``FULL`` cannot hold."""
 
+FULL_OF_A_CLASS: Final = server(
+    {
+        "model": {**MODEL, "storage": {"ephemeral": {"storageClassName": "fast", "size": "1Ti"}}},
+    },
+    name="class",
+)
 FULL_OF_A_NODE: Final = server(
     {"model": {**MODEL, "storage": {"hostPath": {"path": "/mnt/models", "mode": "Model"}}}},
     name="of-a-node",
@@ -277,7 +285,7 @@ FULL_OF_AN_IMAGE: Final = server(
     },
     name="of-an-image",
 )
-OTHERS: Final = (FULL_OTHERWISE, FULL_OF_A_NODE, FULL_OF_AN_IMAGE)
+OTHERS: Final = (FULL_OTHERWISE, FULL_OF_A_CLASS, FULL_OF_A_NODE, FULL_OF_AN_IMAGE)
 """Together with ``FULL``, every field that this release acts on."""
 
 
@@ -353,6 +361,13 @@ RULE_EXAMPLES = (
     ), ("spec.model.storage",)),
     Example("weights on a volume", _model(storage=_VOLUME)),
     Example("an empty storage", _model(storage={})),
+    Example("a volume of each pod's own", _model(storage={"ephemeral": {}})),
+    Example("a volume of each pod's own beside an emptyDir", _model(
+        storage={"ephemeral": {}, "emptyDir": {}}
+    ), ("spec.model.storage",)),
+    Example("a storage class that no class can be called", _model(
+        storage={"ephemeral": {"storageClassName": "Fast Disk"}}
+    ), ("spec.model.storage.ephemeral.storageClassName",)),
     Example("two storages", _model(storage={**_VOLUME, "emptyDir": {}}), ("spec.model.storage",)),
     Example("a folder of the node, which is the operator's settings' to refuse", _model(
         revision="main", storage={"hostPath": {"path": "/models"}}
@@ -405,6 +420,12 @@ RULE_EXAMPLES = (
         "workload": {"profile": "Balanced", "promptTokens": 1024, "outputTokens": 256,
                      "concurrency": 64}
     }),
+    Example("a shared prefix, and drafts that are accepted", {
+        "engine": {"speculative": {"method": "ngram"}},
+        "workload": {"sharedPrefixTokens": 0, "draftAcceptance": 1}
+    }),
+    Example("more drafts accepted than there are", {"workload": {"draftAcceptance": 1.1}},
+            ("spec.workload.draftAcceptance",)),
     Example("an objective of one latency", {
         "workload": {"profile": "Latency", "slo": {"timeToFirstTokenMilliseconds": 500}}
     }),

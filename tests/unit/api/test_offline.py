@@ -175,3 +175,15 @@ def test_a_folder_that_goes_up_or_stays_where_it_is_is_refused(path: str):
     field, message = only_problem(server({"model": {**MODEL, "storage": storage}}))
     assert field == "spec.model.storage.hostPath.path"
     assert "without '.', '..' and spaces" in message
+
+
+@pytest.mark.parametrize("value", [0, False, 0.0, [], {}], ids=repr)
+@pytest.mark.parametrize(
+    "where", [("pod", "nodeSelector"), ("pod", "labels"), ("pod", "annotations")], ids=".".join
+)
+def test_an_entry_of_a_map_that_is_as_good_as_nothing_is_still_none_of_its_type(
+    where: tuple[str, str], value: object
+):
+    part, name = where
+    manifest = server({"model": MODEL, part: {name: {"a": value}}})
+    assert only_problem(manifest)[0] == f"spec.{part}.{name}.a"

@@ -204,6 +204,11 @@ def test_it_takes_the_users_certificates_and_not_their_claims() -> None:
     assert "mine" not in names
 
 
+def test_it_makes_no_volume_of_the_weights_size_where_each_pod_has_one_of_its_own() -> None:
+    body = made(make_server(model={"id": "a/b", "storage": {"ephemeral": {}}}))
+    assert {"name": "cache", "emptyDir": {}} in pod(body)["volumes"]
+
+
 def test_it_is_pulled_and_tolerated_as_the_servers_pods() -> None:
     pod_spec = {"imagePullSecrets": [{"name": "registry"}], "serviceAccountName": "models"}
     body = pod(made(make_server(pod=pod_spec)))

@@ -68,9 +68,21 @@ def test_replicas_share_the_requests_and_add_up() -> None:
     assert two["mean_tpot_ms"] == one["mean_tpot_ms"]
 
 
-@pytest.mark.parametrize(
-    ("load", "point"),
-    [(Load(1000, 200), Point(60, request_rate=1.0)), (Load(1000, 200, 500), Point(128, 32))],
-)
-def test_what_the_model_does_not_describe_is_not_predicted(load: Load, point: Point) -> None:
+def test_a_rate_of_requests_is_not_predicted() -> None:
+    load, point = Load(1000, 200), Point(60, request_rate=1.0)
     assert predicted(*planned(workload=WORKLOAD), load, point) is None
+
+
+def test_a_shared_prefix_is_asked_anew_and_answered_sooner() -> None:
+    server, plan = planned(workload=WORKLOAD)
+    plain = predicted(server, plan, Load(1000, 200), Point(128, 32))
+    shared = predicted(server, plan, Load(1000, 200, 500), Point(128, 32))
+    assert plain is not None
+    assert shared is not None
+    assert shared["mean_ttft_ms"] < plain["mean_ttft_ms"]
+
+
+def test_a_load_without_the_specifications_prefix_is_asked_anew() -> None:
+    expected = {**WORKLOAD, "sharedPrefixTokens": 500}
+    plain = predicted(*planned(workload=WORKLOAD), Load(1000, 200), Point(128, 32))
+    assert predicted(*planned(workload=expected), Load(1000, 200), Point(128, 32)) == plain

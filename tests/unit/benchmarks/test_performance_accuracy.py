@@ -163,6 +163,22 @@ def test_first_tokens_that_came_before_the_arithmetic_was_done_tell_of_a_cache()
     ]
 
 
+def test_first_tokens_of_prompts_that_were_cached_by_the_log_are_not_read():
+    # 20 and 30 prompts at once, of which the log has 41 % and 53 % in the cache; 10 with 9 %.
+    assert [run.first for run in RUNS if run.number in (9, 10)] == [None, None]
+    assert [run.first is None for run in RUNS if run.number == 8] == [False]
+
+
+def test_those_that_begin_a_closed_loop_wait_for_one_another():
+    run = run_of("Qwen3.5-9B")
+    burst = replace(run, requests=512, concurrency=math.inf).predict()
+    alone = replace(run, requests=10**6).predict()
+    share = run.concurrency / run.requests
+    assert run.predict().time_to_first_token == pytest.approx(
+        share * burst.time_to_first_token + (1 - share) * alone.time_to_first_token, rel=0.05
+    )
+
+
 def test_no_run_whose_requests_wait_for_places_has_idle_seconds():
     assert [run.number for run in RUNS if run.waits and run.idle] == []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -103,3 +104,23 @@ def test_the_name_of_a_result_is_never_cut_in_a_list() -> None:
     told = StringIO()
     print_list(Console(width=70, file=told), [result(name="20260101-100000")])
     assert "qwen/20260101-100000" in told.getvalue()
+
+
+def test_a_result_says_how_far_its_prediction_was_off_what_was_measured(tmp_path: Path) -> None:
+    one = replace(
+        measured(1.0),
+        predicted={
+            "output_throughput": 100.0,
+            "mean_ttft_ms": 40.0,
+            "mean_tpot_ms": 10.0,
+            "mean_itl_ms": None,
+        },
+    )
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps(result(points=[one]).to_json_object()))
+    lines = [" ".join(line.split()) for line in ran("show", str(path)).output.splitlines()]
+    assert [line.split(" ")[-2:] for line in lines if line.endswith("%")] == [
+        ["100", "+25%"],
+        ["40", "-20%"],
+        ["10", "+0%"],
+    ]

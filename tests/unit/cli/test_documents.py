@@ -1,5 +1,6 @@
 """Files are read strictly, and what cannot be read is told in one line."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,23 @@ def test_what_cannot_be_read_is_told_in_one_line(write, text: str, told: str):
     message = str(refusal.value)
     assert told in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("bad", "told"),
+    [
+        ("- a\n", "is no object: it is a list"),
+        ("kind: VLLMServer\n", "has no apiVersion and kind; a server has"),
+        ("apiVersion: vllm-operator.io/v1\nkind: VLLMServer\n", "is a VLLMServer of"),
+        ("apiVersion: vllm-operator.io/v1alpha1\nkind: Server\n", "is a Server of"),
+        ("apiVersion: apps/v1\nkind: VLLMServer\n", "is a VLLMServer of apps/v1"),
+    ],
+)
+@pytest.mark.parametrize("before", [0, 2])
+def test_a_bad_document_is_told_by_its_number_from_one_on(write, bad: str, told: str, before: int):
+    path = write("---\n".join([*[SERVER] * before, bad]))
+    with pytest.raises(InputError, match=f": document {before + 1} {re.escape(told)}"):
+        read_manifests(path)
 
 
 def test_a_file_that_is_not_there_is_told_by_name(tmp_path: Path):

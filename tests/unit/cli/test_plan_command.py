@@ -393,3 +393,35 @@ def test_defaults_that_are_wrong_are_refused_by_file_and_field(
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith(f"Error: {path}: ")
     assert said in result.stderr
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"currency": "EUR", "perGPUHour": {"H100": 3}},
+        {"workers": 3, "prices": {"currency": "EUR", "perGPUHour": {"H100": 3}}},
+    ],
+    ids=["alone", "among the chart's values"],
+)
+def test_prices_of_a_file_give_what_a_replica_costs(plan, tmp_path, values):
+    path = tmp_path / "prices.yaml"
+    path.write_text(yaml.safe_dump(values))
+    (entry,) = json.loads(plan(GOOD, options=("-o", "json", "--prices", str(path))).stdout)
+    assert (entry["cost"]["currency"], entry["cost"]["hour"]) == ("EUR", 3.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("perGPUHour: {H100: -1}", "prices.perGPUHour[H100]: is -1"),
+        ("perHour: {H100: 1}", "prices.perHour: is no field; there are currency and perGPUHour"),
+        ("- 1", "is no file of prices"),
+    ],
+)
+def test_a_file_that_holds_no_prices_is_told_in_one_line(plan, tmp_path, text, told):
+    path = tmp_path / "prices.yaml"
+    path.write_text(text)
+    result = plan(GOOD, options=("--prices", str(path)))
+    assert result.exit_code == 2
+    assert told in result.stderr
+    assert result.stderr.count("\n") == 1

@@ -81,6 +81,15 @@ def test_the_disk_is_said_where_weights_are_downloaded_to_it() -> None:
     assert fact("disk", storage=storage) == said
 
 
+@pytest.mark.parametrize(
+    ("source", "made"),
+    [("fast", "from storage class fast"), (None, "from the default storage class")],
+)
+def test_a_volume_of_each_pod_s_own_is_said_with_its_class(source: str | None, made: str) -> None:
+    given = {"kind": "Ephemeral", "mode": "Cache", "surge": True, "volumeBytes": 17 * GIBIBYTE}
+    assert fact("volume", storage={**given, "source": source}) == f"17 GiB for each pod, {made}"
+
+
 def test_the_cache_is_said_from_what_is_sure_to_what_is_likely() -> None:
     assert fact("KV cache  ", capacity=capacity()) == (
         "38,000 to 40,000 tokens: 19 to 20.5 such requests at once, more of shorter ones"

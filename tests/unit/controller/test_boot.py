@@ -221,6 +221,15 @@ async def test_an_unknown_failure_is_not_looked_into_for_ever() -> None:
     assert (await look(boot, FAILED)).failure.reason == "KVCacheTooSmall"
 
 
+async def test_each_end_of_a_pod_is_looked_into_three_times_before_its_failure_stands() -> None:
+    boot, logs = reader(*["ValueError: odd", NO_PREVIOUS] * 6)
+    for end in ("containerd://1", "containerd://2"):
+        ended = replace(JUST_FAILED, ending=replace(JUST_ENDED, id=end))
+        for _ in range(5):
+            await look(boot, ended)
+    assert len(logs.asked) == 12
+
+
 async def test_a_weak_failure_stands_where_there_is_no_log_before() -> None:
     boot, _ = reader(STARTS_AGAIN, NO_PREVIOUS)
     assert (await look(boot, JUST_FAILED)).failure.reason == "HubUnreachable"

@@ -27,6 +27,7 @@ from vllm_operator.controller.calibrate import (
 from vllm_operator.controller.client import Client
 from vllm_operator.controller.metrics import Metrics
 from vllm_operator.controller.settings import OperatorSettings
+from vllm_operator.controller.shelf import Shelf
 from vllm_operator.errors import ApiError, TemporaryFailure
 from vllm_operator.lifecycle.kinds import CONFIG_MAPS
 from vllm_operator.lifecycle.records import Key, PodRecord
@@ -297,7 +298,7 @@ async def test_what_an_engine_measured_is_said_and_its_server_visited(
     assert woken == [KEY]
     value = metrics.registry.get_sample_value
     assert value("vllm_operator_calibration_reads_total", {"result": "read"}) == 1
-    labels = {"namespace": "default", "name": "qwen"}
+    labels = {"namespace": "default", "server": "qwen"}
     assert value("vllm_operator_kv_cache_error_ratio", labels) == 0.1
 
 
@@ -379,7 +380,7 @@ async def test_of_a_server_that_is_gone_nothing_is_said(monkeypatch: pytest.Monk
     asking = calibrator(ConfigMaps(), metrics)
     await said(asking, planned(100))
     asking.forget(KEY)
-    labels = {"namespace": "default", "name": "qwen"}
+    labels = {"namespace": "default", "server": "qwen"}
     assert metrics.registry.get_sample_value("vllm_operator_kv_cache_error_ratio", labels) is None
     assert asking.look(KEY, planned(100), []) == Answer()
 
@@ -419,3 +420,11 @@ async def test_an_engine_sends_the_operator_nowhere_else(monkeypatch: pytest.Mon
         lambda: web.Response(status=302, headers=elsewhere, text="moved"), monkeypatch
     )
     assert answer == "moved"
+
+
+@pytest.mark.parametrize("there", [True, False])
+async def test_what_is_kept_is_text_and_what_is_forgotten_is_gone(there: bool) -> None:
+    kept = ConfigMaps({"old": "1", "stays": "2"} if there else None)
+    shelf = Shelf(cast(Client, kept), "default", Metrics())
+    await shelf.write({"new": "3", "old": None} if there else {"new": "3", "never": None})
+    assert kept.data == ({"stays": "2", "new": "3"} if there else {"new": "3"})

@@ -16,7 +16,13 @@ from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 
 from localcluster.components import kubeconfig
-from vllm_operator.controller.client import Client, last_bytes, load_configuration
+from vllm_operator.controller.client import (
+    Client,
+    ServiceAddress,
+    current_namespace,
+    last_bytes,
+    load_configuration,
+)
 from vllm_operator.controller.metrics import Metrics
 from vllm_operator.errors import ApiError, NamespaceTerminating, TemporaryFailure
 from vllm_operator.lifecycle.kinds import DEPLOYMENTS, LEADER_WORKER_SETS, LEASES, NODES
@@ -126,6 +132,43 @@ async def test_without_a_selector_everything_is_listed(wire: Wire) -> None:
     wire.says(200, {"metadata": {}, "items": [ONE]})
     assert [page async for page in wire.client.pages(NODES, None)] == [[ONE]]
     assert wire.came[0][1:3] == ("/api/v1/nodes", {"limit": "50"})
+
+
+async def test_a_service_is_asked_through_the_proxy_and_counted(wire: Wire) -> None:
+    service = ServiceAddress("models", "qwen", "8000")
+    wire.says(200, {"data": 1})
+    assert json.loads(await wire.client.through_service(service, "/v1/models", {"a": "b c"}))
+    wire.says(200, {"data": 2})
+    await wire.client.through_service(service, "v1/completions", body={"prompt": "x"})
+    where = "/api/v1/namespaces/models/services/http:qwen:8000/proxy/v1"
+    assert wire.came[0][:3] == ("GET", f"{where}/models", {"a": "b c"})
+    assert wire.came[1][:2] == ("POST", f"{where}/completions")
+    assert json.loads(wire.came[1][4]) == {"prompt": "x"}
+    assert wire.counted("PROXY", "200") == 2
+
+
+async def test_a_log_is_read_from_its_beginning(wire: Wire) -> None:
+    wire.says(200, "the first lines")
+    found = await wire.client.beginning_of_log("default", "qwen-1", "engine", limit=9, seconds=1)
+    assert found == "the first lines"
+    path = "/api/v1/namespaces/default/pods/qwen-1/log"
+    assert wire.came[0][:3] == ("GET", path, {"container": "engine", "limitBytes": "9"})
+
+
+@pytest.mark.parametrize(
+    ("context", "namespace"), [({"namespace": "models"}, "models"), ({}, "default")]
+)
+def test_the_namespace_is_that_of_the_current_context(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, context: dict[str, str], namespace: str
+) -> None:
+    named = {"name": "here", "context": {"cluster": "c", "user": "u", **context}}
+    content = {"apiVersion": "v1", "kind": "Config", "current-context": "here", "contexts": [named]}
+    content |= {"clusters": [{"name": "c", "cluster": {}}], "users": [{"name": "u", "user": {}}]}
+    (tmp_path / "config").write_text(json.dumps(content))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+    assert current_namespace() == namespace
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "nothing"))
+    assert current_namespace() == "default"
 
 
 async def test_an_object_is_created_in_its_namespace(wire: Wire) -> None:

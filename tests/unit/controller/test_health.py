@@ -7,6 +7,7 @@ import pytest
 
 from vllm_operator.controller import health
 from vllm_operator.controller.metrics import Metrics
+from vllm_operator.lifecycle.gauges import Sample
 
 
 async def ask(path: str, *, alive: str | None = None, ready: str | None = None) -> tuple[int, str]:
@@ -49,7 +50,7 @@ def value(metrics: Metrics, sample: str, **labels: str) -> float | None:
 
 def test_tuning_of_a_server_is_in_one_state_at_a_time() -> None:
     metrics = Metrics()
-    one = {"namespace": "default", "name": "qwen"}
+    one = {"namespace": "default", "server": "qwen"}
     metrics.set_tuning_state("default", "qwen", "Observing")
     metrics.set_tuning_state("default", "qwen", "Settled")
     assert value(metrics, "tuning_state", **one, state="Observing") is None
@@ -60,7 +61,7 @@ def test_tuning_of_a_server_is_in_one_state_at_a_time() -> None:
 
 def test_a_server_is_in_one_state_at_a_time() -> None:
     metrics = Metrics()
-    one = {"namespace": "default", "name": "qwen"}
+    one = {"namespace": "default", "server": "qwen"}
     metrics.set_server_state("default", "qwen", "Progressing")
     metrics.set_server_state("default", "qwen", "Ready")
     metrics.set_server_state("default", "qwen", "Ready")
@@ -75,7 +76,7 @@ def test_a_server_is_in_one_state_at_a_time() -> None:
 
 def test_the_error_of_a_cache_is_that_of_the_last_measurement_until_it_is_forgotten() -> None:
     metrics = Metrics()
-    one = {"namespace": "default", "name": "qwen"}
+    one = {"namespace": "default", "server": "qwen"}
     metrics.set_cache_error("default", "qwen", None)
     for error in (-0.02, 0.01):
         metrics.set_cache_error("default", "qwen", error)
@@ -83,6 +84,14 @@ def test_the_error_of_a_cache_is_that_of_the_last_measurement_until_it_is_forgot
     for _ in range(2):
         metrics.set_cache_error("default", "qwen", None)
         assert value(metrics, "kv_cache_error_ratio", **one) is None
+
+
+def test_what_never_happened_is_counted_as_none() -> None:
+    metrics = Metrics()
+    assert value(metrics, "reconciles_total", result="error") == 0
+    assert value(metrics, "prometheus_queries_total", result="error") == 0
+    assert value(metrics, "calibration_reads_total", result="failed") == 0
+    assert value(metrics, "tuning_trials_total", verdict="RolledBack") == 0
 
 
 def test_a_request_is_counted_by_verb_and_code_and_timed_by_verb() -> None:
@@ -93,3 +102,33 @@ def test_a_request_is_counted_by_verb_and_code_and_timed_by_verb() -> None:
     assert value(metrics, f"{name}_sum", verb="GET") == 0.3
     assert value(metrics, f"{name}_bucket", verb="GET", le="0.25") == 0
     assert value(metrics, f"{name}_bucket", verb="GET", le="0.5") == 1
+
+
+def test_what_is_said_of_a_server_takes_the_place_of_what_was_said_before() -> None:
+    metrics = Metrics()
+    one = {"namespace": "default", "server": "qwen"}
+    metrics.set_server("default", "qwen", [Sample("replicas", 2), Sample("plan_gpus", 8)])
+    metrics.set_server("default", "qwen", [Sample("replicas", 3)])
+    assert value(metrics, "replicas", **one) == 3
+    assert value(metrics, "plan_gpus", **one) is None
+
+
+def test_another_label_of_what_is_said_is_another_series_and_the_one_before_is_gone() -> None:
+    metrics = Metrics()
+    one = {"namespace": "default", "server": "qwen"}
+    for bound in ("Load", "KVCache"):
+        metrics.set_server("default", "qwen", [Sample("tuning_bound", 1, (bound,))])
+    assert value(metrics, "tuning_bound", **one, bound="Load") is None
+    assert value(metrics, "tuning_bound", **one, bound="KVCache") == 1
+
+
+def test_of_a_server_that_is_forgotten_nothing_is_said() -> None:
+    metrics = Metrics()
+    metrics.set_server_state("default", "qwen", "Ready")
+    for name in ("qwen", "llama"):
+        metrics.set_server("default", name, [Sample("replicas", 1)])
+    for _ in range(2):
+        metrics.forget("default", "qwen")
+    text = metrics.exposition().decode()
+    assert 'server="qwen"' not in text
+    assert 'server="llama"' in text

@@ -196,7 +196,7 @@ def sample(tuned: Tuned, what: str, **labels: str) -> float | None:
 async def test_the_state_of_tuning_is_a_metric_until_the_server_is_gone() -> None:
     tuned = Tuned(Played())
     await tuned.serves()
-    labels = {"namespace": KEY[0], "name": KEY[1], "state": "Observing"}
+    labels = {"namespace": KEY[0], "server": KEY[1], "state": "Observing"}
     assert sample(tuned, "tuning_state", **labels) == 1
     looks = sample(tuned, "tuning_look_duration_seconds_count") or 0
     assert looks >= 1

@@ -22,9 +22,17 @@ from vllm_operator.controller.reconcile import Reconciler
 from vllm_operator.controller.settings import OperatorSettings
 from vllm_operator.controller.store import Store
 from vllm_operator.controller.trials import Tuner
-from vllm_operator.errors import NamespaceTerminating
-from vllm_operator.lifecycle.kinds import DEPLOYMENTS, PODS, REVISIONS, SERVERS, SERVICES
+from vllm_operator.errors import NamespaceTerminating, TemporaryFailure
+from vllm_operator.lifecycle.kinds import (
+    DEPLOYMENTS,
+    LEADER_WORKER_SETS,
+    PODS,
+    REVISIONS,
+    SERVERS,
+    SERVICES,
+)
 from vllm_operator.lifecycle.records import Key
+from vllm_operator.lifecycle.revisions import Pinned
 from vllm_operator.manifests.labels import FIELD_MANAGER, TEMPLATE_HASH
 
 from .fakes import Memory
@@ -495,6 +503,48 @@ async def test_a_release_that_renders_the_same_pods_is_no_news() -> None:
     assert world.condition("UpdateAvailable") == ("False", "UpToDate")
 
 
+@pytest.mark.parametrize(
+    "away",
+    [
+        ApiError(503, "ServiceUnavailable", "away"),
+        TemporaryFailure("the Hub is away"),
+        Stale("read too early"),
+    ],
+)
+async def test_a_comparison_that_may_pass_ends_the_visit_before_its_status_is_written(
+    away: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = await visited_with_a_comparison_that_raises(away, monkeypatch)
+    assert world.condition("Ready")[0] == "False"
+    assert KEY in world.reconciler.recheck
+
+
+async def test_a_comparison_with_a_defect_ends_the_visit_once_its_status_is_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = await visited_with_a_comparison_that_raises(ZeroDivisionError(), monkeypatch)
+    assert world.condition("Ready") == ("True", "Ready")
+    assert KEY not in world.reconciler.recheck
+
+
+async def visited_with_a_comparison_that_raises(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> World:
+    """A world whose pod has become ready, after a visit that compared the plans and failed."""
+
+    async def update(*_: Any, **__: Any) -> str | None:
+        raise error
+
+    world = World()
+    await world.visit()
+    world.serves()
+    world.reconciler.recheck.add(KEY)
+    monkeypatch.setattr(Planner, "update", update)
+    with pytest.raises(type(error)):
+        await world.visit()
+    return world
+
+
 async def test_an_edit_of_the_pod_alone_keeps_plan_inputs_and_gpus() -> None:
     world = await served()
     world.edit(pod={"labels": {"team": "a"}})
@@ -537,6 +587,49 @@ async def test_a_status_that_could_not_be_written_leaves_one_event_of_its_step()
     world.memory.refuses.clear()
     await world.visit()
     assert world.events() == ["Planned"]
+
+
+@pytest.mark.parametrize(("may_surge", "stays"), [(True, True), (False, False)])
+async def test_what_came_before_of_another_kind_goes_first_where_no_pod_starts_beside_its(
+    may_surge: bool, stays: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World()
+    await world.visit()
+    monkeypatch.setattr(Pinned, "may_surge", may_surge)
+    deployment = world.deployment(replicas=1, updatedReplicas=1, readyReplicas=0)
+    kept = {name: deployment["metadata"][name] for name in ("labels", "ownerReferences")}
+    before = world.memory.keep(
+        "leaderworkersets",
+        {
+            "apiVersion": "leaderworkerset.x-k8s.io/v1",
+            "kind": "LeaderWorkerSet",
+            "metadata": {"name": "qwen", "namespace": "default", **kept},
+            "spec": {"replicas": 1},
+        },
+    )
+    world.store.observe(LEADER_WORKER_SETS.kind, before)
+    await world.visit()
+    assert world.memory.names("leaderworkersets") == (["qwen"] if stays else [])
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "raised"),
+    [
+        (404, "NotFound", Stale),
+        (409, "Conflict", Stale),
+        (403, "Forbidden", ApiError),
+        (422, "Invalid", ApiError),
+        (500, "InternalError", ApiError),
+    ],
+)
+async def test_a_status_of_a_server_that_changed_or_went_is_stale_and_no_other_refusal_is(
+    code: int, reason: str, raised: type[Exception]
+) -> None:
+    world = World()
+    world.memory.refuses["apply status", "vllmservers"] = ApiError(code, reason, "no")
+    with pytest.raises(raised) as found:
+        await world.visit()
+    assert type(found.value) is raised
 
 
 async def test_a_visit_ends_where_nothing_can_be_made_because_the_namespace_goes() -> None:

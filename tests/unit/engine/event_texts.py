@@ -139,6 +139,21 @@ EVENTS: tuple[tuple[str, str, str, str], ...] = (
         "SandboxFailed",
     ),
     (
+        "FailedBinding",
+        'ephemeral volume cache: persistentvolumeclaims "qwen-1-cache" is forbidden: exceeded '
+        "quota: disks, requested: requests.storage=17Gi, used: requests.storage=0, limited: "
+        "requests.storage=1Gi",
+        "ResourceQuota disks has no room for the claim of the pod's volume cache: requested "
+        "requests.storage=17Gi",
+        "QuotaExceeded",
+    ),
+    (
+        "FailedBinding",
+        'ephemeral volume cache: PVC default/qwen-1-cache was not created for pod "qwen-1"',
+        "the claim of the pod's volume cache cannot be made: PVC default/qwen-1-cache was not",
+        "VolumeClaimMissing",
+    ),
+    (
         "FailedPrepareDynamicResources",
         "Failed to prepare dynamic resources: prepare: driver gpu.nvidia.com not registered",
         "driver gpu.nvidia.com not registered",

@@ -139,3 +139,37 @@ def test_kernels_take_multiples_of_16_and_those_before_v1_some_others(
 def test_accepted_block_sizes_are_those_that_also_run():
     assert accepted_block_sizes(version("0.8.5")) == "16, 32, 64, 128"
     assert accepted_block_sizes(version("0.30.0")) == "the multiples of 16"
+
+
+EXACTLY_64 = (64, 64, 64, 64, 64, 64)
+MULTIPLES_OF_64 = (64, 64, 64, 128, 192, 256)
+MULTIPLES_OF_128 = (128, 128, 128, 128, 128, 256)
+AS_PINNED = (16, 32, 64, 128, 192, 256)
+
+
+@pytest.mark.parametrize(
+    ("release", "major", "sparse", "sizes"),
+    [
+        ("0.11.0", 9, False, EXACTLY_64),
+        ("0.12.0", 9, False, MULTIPLES_OF_64),
+        ("0.17.0", 9, False, MULTIPLES_OF_64),
+        ("0.18.0", 9, False, AS_PINNED),
+        ("0.11.0", 10, False, (128,) * 6),
+        ("0.12.0", 10, False, MULTIPLES_OF_128),
+        ("0.15.0", 10, False, MULTIPLES_OF_128),
+        ("0.16.0", 10, False, MULTIPLES_OF_64),
+        ("0.17.0", 10, False, MULTIPLES_OF_64),
+        ("0.18.0", 10, False, AS_PINNED),
+        ("0.11.0", 9, True, EXACTLY_64),
+        ("0.17.0", 10, True, EXACTLY_64),
+        ("0.18.0", 10, True, AS_PINNED),
+    ],
+)
+def test_a_pinned_block_size_of_latent_attention_is_kept_where_its_kernels_take_it(
+    release: str, major: int, sparse: bool, sizes: tuple[int, ...]
+):
+    found = [
+        latent_block_size(version(release), (major, 0), pinned, sparse=sparse, small_cache=False)
+        for pinned in AS_PINNED
+    ]
+    assert tuple(found) == sizes

@@ -212,3 +212,14 @@ def test_every_refusal_says_what_to_do_and_every_row_has_a_source():
     assert {rule.verdict for rule in rules().values()} == set(
         arguments.Verdict.__args__  # type: ignore[attr-defined]
     )
+
+
+@pytest.mark.parametrize("text", VERSIONS)
+def test_a_flag_spelled_with_underscores_is_told_the_same(text: str):
+    version = Version.parse(text)
+    for flag in {*rules(), *(row["flag"] for row in rows("replaced_flags.csv"))}:
+        if not flag.startswith("--"):
+            continue
+        spelled = "--" + flag.removeprefix("--").replace("-", "_")
+        told, again = ([what for _, what in read([word], version)[1]] for word in (flag, spelled))
+        assert [what.replace(spelled, flag) for what in again] == told

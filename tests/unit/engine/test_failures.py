@@ -653,6 +653,37 @@ TEXTS = [
     Said(
         "waiting",
         "0.20.0",
+        'ImagePullBackOff: Back-off pulling image "vllm/vllm-openai:v9": ErrImagePull: '
+        "toomanyrequests: You have reached your unauthenticated pull rate limit",
+        "ImagePullFailed",
+        "no more for now (toomanyrequests); name an account of the registry",
+    ),
+    Said(
+        "waiting",
+        "0.20.0",
+        "ErrImagePull: failed to pull and unpack image: failed to extract layer: write "
+        "/var/lib/containerd/a: no space left on device",
+        "ImagePullFailed",
+        "the node's disk has no room for the image",
+    ),
+    Said(
+        "waiting",
+        "0.20.0",
+        "ErrImagePull: tls: failed to verify certificate: x509: certificate signed by unknown "
+        "authority",
+        "ImagePullFailed",
+        "does not trust the registry's certificate (x509: certificate signed by unknown authority)",
+    ),
+    Said(
+        "waiting",
+        "0.20.0",
+        "ErrImagePull: no match for platform in manifest sha256:ab: not found",
+        "ImagePullFailed",
+        "the image has no variant for the node's processor",
+    ),
+    Said(
+        "waiting",
+        "0.20.0",
         "ErrImagePull: dial tcp: i/o timeout",
         "ImagePullFailed",
         "dial tcp: i/o timeout",
@@ -799,6 +830,39 @@ TEXTS = [
         "storage.objects.list access to the Google Cloud Storage bucket.",
         "ModelAccessDenied",
         "no right storage.objects.list on the bucket",
+    ),
+    Said(
+        "log",
+        "0.30.0",
+        f"{TRACEBACK}ValueError: Could not send runai_request to libstreamer due to: b'File access "
+        "error'",
+        "ModelAccessDenied",
+        "cannot read the weights of spec.model.id: File access error",
+    ),
+    Said(
+        "log",
+        "0.30.0",
+        f"{TRACEBACK}Exception: Could not send runai_request to libstreamer due to: b'S3 not "
+        "supported'",
+        "EngineRefused",
+        "the image has no library that reads the bucket",
+    ),
+    Said(
+        "log",
+        "0.30.0",
+        f"{TRACEBACK}botocore.exceptions.EndpointConnectionError: Could not connect to the "
+        'endpoint URL: "https://models.s3.eu-west-1.amazonaws.com/"',
+        "HubUnreachable",
+        "does not reach https://models.s3.eu-west-1.amazonaws.com/, where the bucket",
+    ),
+    Said(
+        "log",
+        "0.30.0",
+        f"{TRACEBACK}botocore.exceptions.ClientError: An error occurred (PermanentRedirect) when "
+        "calling the ListObjectsV2 operation: The bucket you are attempting to access must be "
+        "addressed using the specified endpoint.",
+        "ModelNotFound",
+        "another region than the pod asks (PermanentRedirect); set AWS_REGION in spec.engine.env",
     ),
     Said(
         "log",

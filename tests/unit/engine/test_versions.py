@@ -262,3 +262,19 @@ def test_some_models_keep_the_first_model_runner_on_rocm(
     release = Version.parse(version)
     assert defaults.model_runner(architecture, release, rocm=True, **facts) == runner
     assert defaults.model_runner(architecture, release, **facts) == 2
+
+
+@pytest.mark.parametrize(
+    ("image", "given", "field"),
+    [
+        ("vllm/vllm-openai:latest", None, "spec.engine.version"),
+        ("vllm/vllm-openai:v0.7.3", None, "spec.engine.image"),
+        ("vllm/vllm-openai:v0.30.0", "0.7.3", "spec.engine.version"),
+        ("vllm/vllm-openai:v0.30.0", "newest", "spec.engine.version"),
+        ("vllm/vllm-openai:v0.7.3", "0.7.2", "spec.engine.version"),
+    ],
+)
+def test_a_version_is_refused_by_the_field_that_says_it(image: str, given: str | None, field: str):
+    with pytest.raises(UnsupportedEngineVersion) as refusal:
+        engine_version(image, given)
+    assert refusal.value.field == field

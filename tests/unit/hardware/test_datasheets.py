@@ -105,3 +105,22 @@ def test_a_name_that_says_the_memory_says_what_is_seen(product: catalogue.GPUPro
         gigabytes = 96e9  # its name counts the processor's memory
     assert gigabytes <= product.nvml_bytes * 1.02
     assert product.nvml_bytes <= gigabytes * 1.08
+
+
+KINDS = ("16bit", "32bit", "fp8", "int8", "fp4", "a kind of tomorrow")
+
+
+@pytest.mark.parametrize(
+    ("narrower", "expected"),
+    [
+        ((200.0, 300.0, 400.0), (100.0, 50.0, 200.0, 300.0, 400.0, 100.0)),
+        ((None, 300.0, None), (100.0, 50.0, 100.0, 300.0, 100.0, 100.0)),
+        ((None, None, None), (100.0, 50.0, 100.0, 100.0, 100.0, 100.0)),
+    ],
+)
+def test_a_multiplication_that_the_hardware_lacks_runs_at_16_bits_and_one_of_32_at_half_of_that(
+    narrower: tuple[float | None, ...], expected: tuple[float, ...]
+):
+    fp8, int8, fp4 = narrower
+    gpu = GPUPerformance("a", "hopper", 1.0, 100.0, fp8, int8, fp4, "pcie", 1.0, "made up")
+    assert tuple(gpu.flops(kind) for kind in KINDS) == expected

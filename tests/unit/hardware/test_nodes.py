@@ -7,7 +7,13 @@ import pytest
 
 from vllm_operator import datafiles
 from vllm_operator.hardware import catalogue
-from vllm_operator.hardware.nodes import GPUOffer, fingerprint, inventory, shared_products
+from vllm_operator.hardware.nodes import (
+    GPUOffer,
+    fingerprint,
+    inventory,
+    own_labels,
+    shared_products,
+)
 
 GIBIBYTE = 1024**3
 H100_BYTES = int(79.18 * GIBIBYTE)
@@ -173,6 +179,59 @@ def test_a_pool_that_gke_shares_is_shared_and_one_that_holds_parts_offers_nothin
     assert shared_products(nodes) == ("NVIDIA-L4-SHARED",)
 
 
+@pytest.mark.parametrize(
+    ("labels", "offered"),
+    [
+        ({EKS: "a10g", "karpenter.k8s.aws/instance-gpu-count": "1"}, 4),
+        ({EKS: "h100", "karpenter.k8s.aws/instance-gpu-count": "8"}, 16),
+        ({"node.kubernetes.io/instance-type": "g4dn.xlarge"}, 10),
+    ],
+    ids=["Karpenter's count", "of several GPUs", "a type that is known"],
+)
+def test_a_machine_that_offers_more_gpus_than_it_has_shares_them(
+    labels: dict[str, str], offered: int
+):
+    nodes = [node("a", labels, **{"nvidia.com_gpu": str(offered)})]
+    assert inventory(nodes) == ()
+    assert len(shared_products(nodes)) == 1
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {EKS: "a10g", "karpenter.k8s.aws/instance-gpu-count": "4"},
+        {EKS: "a10g", "karpenter.k8s.aws/instance-gpu-count": "four"},
+        {"node.kubernetes.io/instance-type": "g5.12xlarge"},
+        {GKE: "nvidia-l4"},
+    ],
+)
+def test_a_machine_that_offers_what_it_has_or_says_no_number_offers_whole_gpus(
+    labels: dict[str, str],
+):
+    (offer,) = inventory([node("a", labels, **{"nvidia.com_gpu": "4"})])
+    assert offer.per_node == 4
+
+
+@pytest.mark.parametrize(
+    ("instance", "product"),
+    [
+        ("p4d.24xlarge", "NVIDIA-A100-SXM4-40GB"),
+        ("p4de.24xlarge", "NVIDIA-A100-SXM4-80GB"),
+        ("p3.2xlarge", "Tesla-V100-SXM2-16GB"),
+        ("p3dn.24xlarge", "Tesla-V100-SXM2-32GB"),
+    ],
+)
+def test_a_name_that_karpenter_gives_two_products_is_told_apart_by_the_instance_type(
+    instance: str, product: str
+):
+    labels = {
+        EKS: "v100" if instance.startswith("p3") else "a100",
+        "node.kubernetes.io/instance-type": instance,
+    }
+    (offer,) = inventory([node("a", labels, **{"nvidia.com_gpu": "1"})])
+    assert offer.product == product
+
+
 def test_a_value_that_nobody_has_described_offers_nothing():
     assert inventory([node("a", {GKE: "nvidia-x100"}, **{"nvidia.com_gpu": "1"})]) == ()
 
@@ -314,3 +373,25 @@ def test_what_matters_for_gpus_changes_the_fingerprint(change: Any):
 def test_offers_survive_a_round_trip_through_json():
     for offer in inventory([h100(), nvidia("b", "NVIDIA-X100", 1)]):
         assert GPUOffer.from_json_object(offer.to_json_object()) == offer
+
+
+NVIDIA = ("nvidia.com/gpu.product",)
+AMD = ("amd.com/gpu.product-name", "beta.amd.com/gpu.product-name")
+
+
+@pytest.mark.parametrize(
+    ("labels", "own"),
+    [
+        (NVIDIA, NVIDIA),
+        (AMD[:1], AMD),
+        (AMD[1:], AMD),
+        ((*NVIDIA, "pool"), NVIDIA),
+        (("pool", *AMD), AMD),
+        (("pool",), ()),
+        ((), ()),
+    ],
+)
+def test_labels_of_a_vendor_s_discovery_stand_for_all_of_its_own(
+    labels: tuple[str, ...], own: tuple[str, ...]
+):
+    assert own_labels(labels) == own

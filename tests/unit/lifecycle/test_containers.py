@@ -34,6 +34,15 @@ def pod(
     return {"spec": spec, "status": status}
 
 
+NO_CLAIM = {
+    "type": "PodScheduled",
+    "status": "False",
+    "reason": "Unschedulable",
+    "message": "0/2 nodes are available: waiting for ephemeral volume controller to create the "
+    'persistentvolumeclaim "qwen-1-cache". not found',
+}
+
+
 @pytest.mark.parametrize(
     ("body", "what"),
     [
@@ -42,10 +51,33 @@ def pod(
             "the scheduler volcano to look at it",
         ),
         (
+            {
+                "metadata": {"name": "qwen-1"},
+                "spec": {
+                    "volumes": [
+                        {"name": "cache", "ephemeral": {}},
+                        {"name": "a", "persistentVolumeClaim": {"claimName": "files"}},
+                        {"name": "tmp", "emptyDir": {}},
+                    ]
+                },
+                "status": {},
+            },
+            "the scheduler default-scheduler to look at it, or the volume of claim qwen-1-cache, "
+            "files (kubectl describe pvc)",
+        ),
+        (
             pod(spec={"schedulingGates": [{"name": "kueue.x-k8s.io/admission"}]}),
             "the removal of the scheduling gates kueue.x-k8s.io/admission",
         ),
         (pod(spec={}, PodScheduled="False"), ""),
+        (
+            {
+                "metadata": {"name": "qwen-1"},
+                "spec": {"volumes": [{"name": "cache", "ephemeral": {}}]},
+                "status": {"conditions": [NO_CLAIM]},
+            },
+            "claim qwen-1-cache and its volume (kubectl describe pvc)",
+        ),
         ({"spec": ON_A_NODE, "status": {}}, "the kubelet of node gpu-1"),
         (
             pod(container(state=CREATING), PodReadyToStartContainers="False"),

@@ -38,8 +38,11 @@ NO_NODE = [
     "1 node(s) had untolerated taint {a: b}, 2 node(s) were unschedulable",
     "3 node(s) had untolerated taint(s)",
     "3 node(s) had taints that the pod didn't tolerate",
+    "3 node(s) had untolerated taint {node.kubernetes.io/disk-pressure: }",
     "3 node(s) had volume node affinity conflict",
+    "3 node(s) didn't match PersistentVolume's node affinity",
     "3 node(s) had no available volume zone",
+    "3 node(s) had untolerated taint {example.com/gpu: true}",
     "3 node(s) didn't find available persistent volumes to bind",
     "3 node(s) did not have enough free storage",
     "3 node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)",
@@ -48,6 +51,7 @@ NO_NODE = [
     "device class gpu.example.com does not exist",
 ]
 NOT_THERE = [
+    'running PreBind plugin "VolumeBinding": binding volumes: context deadline exceeded',
     "no nodes available to schedule pods",
     'persistentvolumeclaim "typo" not found',
     'persistentvolumeclaim "gone" is being deleted',
@@ -104,6 +108,40 @@ def test_what_no_pod_s_end_helps_has_another_way_out(reason: str) -> None:
 @pytest.mark.parametrize("reason", HELD_BY_PODS)
 def test_what_the_end_of_a_pod_frees_needs_no_other_way_out(reason: str) -> None:
     assert way_out(SCHEDULER.format(reason, VICTIMS)) == ""
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "3 node(s) had volume node affinity conflict",
+        "3 node(s) didn't match PersistentVolume's node affinity",
+        "3 node(s) had no available volume zone",
+    ],
+)
+def test_a_volume_out_of_the_nodes_reach_is_told_as_one_and_not_as_the_pod_s_selector(
+    reason: str,
+) -> None:
+    told = way_out(SCHEDULER.format(reason, "3 Preemption is not helpful."))
+    assert "a volume that the nodes reach" in told
+    assert "nodeSelector" not in told
+
+
+@pytest.mark.parametrize(
+    "taint",
+    [
+        "node.kubernetes.io/not-ready: ",
+        "node.kubernetes.io/disk-pressure: ",
+        "node.cloudprovider.kubernetes.io/uninitialized: true",
+        "karpenter.sh/disrupted: ",
+        "ToBeDeletedByClusterAutoscaler: 1764547200",
+    ],
+)
+def test_a_taint_of_a_node_that_is_not_ready_or_about_to_go_is_not_to_be_tolerated(
+    taint: str,
+) -> None:
+    told = way_out(SCHEDULER.format(f"3 node(s) had untolerated taint {{{taint}}}", ""))
+    assert "a node that is ready and stays" in told
+    assert "spec.pod.tolerations" not in told
 
 
 def test_of_nodes_that_lack_several_things_each_way_out_is_named_once() -> None:

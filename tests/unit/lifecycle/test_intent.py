@@ -229,6 +229,31 @@ def test_no_intent_is_repeated_for_ever() -> None:
             now = after(now, intent)
 
 
+OF_ANOTHER_TEMPLATE = {
+    "waits for a node": replace(
+        POD,
+        template="1-other",
+        scheduled=False,
+        unschedulable_since=LONG_AGO,
+        unschedulable_message="0/2 nodes are available: 2 Insufficient nvidia.com/gpu.",
+    ),
+    "crashes": replace(MINE, uid="c", template="1-other"),
+    "loads": replace(POD, uid="l", template="1-other"),
+}
+
+
+@pytest.mark.parametrize("seen", OF_ANOTHER_TEMPLATE)
+def test_a_pod_that_serves_nobody_and_is_of_no_plan_s_template_decides_nothing(seen: str) -> None:
+    elsewhere = replace(BEFORE, spec=make_server(pod={"nodeSelector": {"pool": "a"}}).spec)
+    for related, world in WORLDS:
+        if related is Relation.CURRENT and not world.server.spec.paused and not world.unreadable:
+            good = elsewhere if world.revisions.last_ready == BEFORE else None
+            kept = cast(Revisions, Kept(world.in_force, good or world.revisions.last_ready))
+            alone = replace(world, revisions=kept)
+            beside = replace(alone, pods=(*world.pods, OF_ANOTHER_TEMPLATE[seen]))
+            assert intend(beside) == intend(alone)
+
+
 def test_a_repair_that_cannot_be_is_not_intended_again() -> None:
     for _, world in WORLDS:
         if isinstance(intend(world).intent, RepairPlan):

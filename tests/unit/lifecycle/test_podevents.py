@@ -53,6 +53,11 @@ def test_events_are_read_ever_more_seldom_and_at_last_every_five_minutes(
     assert reads_due(WAITS, after(seconds)) == reads
 
 
+def test_of_a_pod_whose_own_claim_is_yet_to_be_made_events_are_read_since_it_was_made() -> None:
+    pod = replace(WAITS, scheduled=False, started_at=None, created_at="2026-01-01T12:00:00Z")
+    assert [reads_due(pod, after(seconds)) for seconds in (19, 20, 40)] == [0, 1, 2]
+
+
 @pytest.mark.parametrize(("seconds", "left"), [(0, 20), (20, 20), (50, 30), (330, 290)])
 def test_the_next_visit_is_made_when_the_next_read_is_due(seconds: float, left: float) -> None:
     assert next_read([WAITS], after(seconds)) == left
@@ -63,7 +68,7 @@ def test_the_next_visit_is_made_when_the_next_read_is_due(seconds: float, left: 
     [
         replace(WAITS, unprepared=False),
         replace(WAITS, deleting=True),
-        replace(WAITS, started_at=None),
+        replace(WAITS, started_at=None, scheduled=True),
     ],
     ids=["prepared", "being deleted", "not yet its kubelet's"],
 )

@@ -90,6 +90,15 @@ def test_a_rollout_of_another_plan_begins_by_surging_again() -> None:
     assert (chosen.rolling_update, chosen.marks) == (SURGE, {})
 
 
+@pytest.mark.parametrize("seconds", [-1, 0])
+def test_a_rollout_that_went_in_place_in_or_after_the_second_of_its_plan_is_that_plan_s(
+    seconds: int,
+) -> None:
+    planned_at = (NOW + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    chosen = choose_strategy(SPEC, replaced(1, 1), [OLD], NOW, planned_at=planned_at)
+    assert chosen.rolling_update == IN_PLACE
+
+
 def test_the_strategy_returns_to_surging_when_nothing_rolls() -> None:
     settled = replace(DEPLOYMENT, in_place=True)
     assert choose_strategy(SPEC, settled, [OLD], NOW).rolling_update == SURGE

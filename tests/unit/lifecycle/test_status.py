@@ -526,6 +526,41 @@ def test_a_pod_that_no_node_matches_by_the_user_s_own_selector_does_not_wait_for
     assert conditions(folded(taken, pod=own).status)["Progressing"] == ("True", "WaitingForGPU")
 
 
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "had volume node affinity conflict",
+        "didn't match PersistentVolume's node affinity",
+        "had untolerated taint {example.com/gpu: true}",
+        "had untolerated taint(s) {nvidia.com/gpu: shared}",
+    ],
+)
+def test_a_pod_whose_volume_or_taint_no_node_takes_does_not_wait_for_a_gpu(reason: str) -> None:
+    waiting = replace(
+        POD,
+        scheduled=False,
+        unschedulable_since=NOW.isoformat(),
+        unschedulable_message=f"0/1 nodes are available: 1 node(s) {reason}.",
+    )
+    observed = replace(STARTING, pods=(waiting,), gpus=GPUCount(offered=16, nodes=2, held=0))
+    assert conditions(folded(observed).status)["Progressing"] == ("True", "Unschedulable")
+
+
+def test_a_node_s_disk_that_is_too_small_for_the_weights_is_told_with_what_takes_none_of_it() -> (
+    None
+):
+    told = "0/1 nodes are available: 1 Insufficient ephemeral-storage."
+    waiting = replace(
+        POD, scheduled=False, unschedulable_since=NOW.isoformat(), unschedulable_message=told
+    )
+    disk = {"kind": "EmptyDir", "mode": "Cache", "surge": True, "diskBytes": 133 << 30}
+    observed = replace(STARTING, pods=(waiting,), plan=make_plan(storage=disk))
+    assert said(folded(observed).status).endswith(
+        "a pod asks for 133 GiB of the node's disk for what it downloads, and for none where "
+        "spec.model.storage names a volume"
+    )
+
+
 def test_the_plan_that_served_last_is_remembered_until_another_serves() -> None:
     first = folded(replace(READY, ready_revision="qwen-1")).status
     assert folded(STARTING, first).status["latestReadyRevision"] == "qwen-1"
@@ -682,3 +717,27 @@ def test_the_columns_count_pods_and_show_the_model_that_is_served_beside_a_refus
 
 def test_ready_is_the_first_condition() -> None:
     assert next(iter(conditions(folded(SERVING).status))) == "Ready"
+
+
+@pytest.mark.parametrize(
+    ("split", "parallelism", "gpus"),
+    [
+        ({"tensor": 1}, "TP1", "1 x H100-80GB-HBM3"),
+        ({"tensor": 8}, "TP8", "8 x H100-80GB-HBM3"),
+        ({"tensor": 1, "pipeline": 2}, "TP1 PP2", "2 x H100-80GB-HBM3"),
+        ({"tensor": 1, "data": 2}, "TP1 DP2", "2 x H100-80GB-HBM3"),
+        ({"tensor": 2, "data": 4, "expert": True}, "TP2 DP4 EP", "8 x H100-80GB-HBM3"),
+        (
+            {"tensor": 8, "pipeline": 2, "data": 2, "nodes": 4},
+            "TP8 PP2 DP2",
+            "32 x H100-80GB-HBM3 on 4 nodes",
+        ),
+    ],
+)
+def test_a_layout_is_shown_by_what_divides_the_model(
+    split: dict[str, Any], parallelism: str, gpus: str
+) -> None:
+    ranks = split["tensor"] * split.get("pipeline", 1) * split.get("data", 1)
+    placement = make_plan().placement.to_json_object() | {"gpusPerReplica": ranks, **split}
+    shown = summary(make_plan(placement=placement))
+    assert (shown.parallelism, shown.gpus) == (parallelism, gpus)

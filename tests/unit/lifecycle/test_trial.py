@@ -29,6 +29,7 @@ from vllm_operator.lifecycle.trial import (
     begun,
     ending,
     holding,
+    is_beside,
     obstacle,
     see,
     stays_through,
@@ -241,6 +242,25 @@ def test_a_held_trial_that_was_deleted_had_found_no_room() -> None:
 
 def test_another_plan_in_force_ends_it() -> None:
     assert seen(held(replace(MARK, parent="qwen-0")), *STABLE, TRIED).end is End.REPLANNED
+
+
+@pytest.mark.parametrize(
+    ("parent", "let_go", "beside"),
+    [
+        ("the plan in force", False, True),
+        ("the plan in force", True, True),
+        ("another plan", False, False),
+        ("another plan", True, False),
+        ("none", False, False),
+    ],
+)
+def test_a_trial_stands_beside_the_plan_that_it_began_over_alone(
+    parent: str, let_go: bool, beside: bool
+) -> None:
+    mark = MARK if parent == "the plan in force" else replace(MARK, parent="qwen-0")
+    facts = {"min_ready_seconds": 0} if let_go else {}
+    deployment = CALM if parent == "none" else held(mark, **facts)
+    assert is_beside(IN_FORCE, deployment) is beside
 
 
 @pytest.mark.parametrize(

@@ -325,6 +325,16 @@ def test_in_place_is_only_told_of_the_trial_of_a_single_replica() -> None:
     assert not scene(*STABLE[:1], TRIED, server=tuned_server(1), deployment=held()).in_place
 
 
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_a_trial_in_another_pod_s_place_displaces_it_however_many_replicas_there_are(
+    replicas: int,
+) -> None:
+    server = tuned_server(replicas, disruption="Allow")
+    mark = replace(MARK, in_place=MARK.began)
+    assert scene(*STABLE[:1], TRIED, server=server, deployment=held(mark)).displaces
+    assert not scene(*STABLE[:1], TRIED, server=server, deployment=held()).displaces
+
+
 # The pods of the plan in force
 
 
@@ -639,6 +649,17 @@ def facts(**spec: Any) -> Facts:
     found = facts_of(*planned(**spec))
     assert found is not None
     return found
+
+
+@pytest.mark.parametrize(
+    ("product", "version", "largest"),
+    [("B200", "0.33.0", 1024), ("B200", "0.27.1", 512), ("RTX-5090", "0.33.0", 512)],
+)
+def test_the_largest_graph_is_that_of_the_gpu_and_the_release(
+    product: str, version: str, largest: int
+) -> None:
+    found = facts(gpu={"product": product}, engine={"version": version})
+    assert found.rules.largest_graph == largest
 
 
 def test_a_plan_that_takes_several_nodes_or_cannot_be_read_is_not_described() -> None:

@@ -73,6 +73,7 @@ def test_what_is_planned_and_what_is_not_have_the_same_names_and_lists_in_json()
         "memory",
         "capacity",
         "performance",
+        "prefixCaching",
         "storage",
         "startup",
     }

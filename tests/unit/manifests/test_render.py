@@ -289,6 +289,31 @@ def test_a_folder_of_the_node_as_cache_takes_the_place_of_the_pod_s_own() -> Non
     assert cache["hostPath"]["path"] == "/mnt/cache"
 
 
+@pytest.mark.parametrize(
+    ("size", "quantity"), [(17 << 30, "17Gi"), (1536 << 20, "1536Mi"), (10**10, "10000000000")]
+)
+def test_a_volume_of_each_pod_s_own_is_made_of_the_class_and_in_the_size_of_the_plan(
+    size: int, quantity: str
+) -> None:
+    planned = {"kind": "Ephemeral", "mode": "Cache", "surge": True, "volumeBytes": size}
+    server = make_server(model={"id": "a/b", "storage": {"ephemeral": {"storageClassName": "x"}}})
+    deployment, _ = render.render(server, make_plan(storage=planned), OFFER)
+    spec = deployment["spec"]["template"]["spec"]
+    (cache,) = [volume for volume in spec["volumes"] if volume["name"] == "cache"]
+    assert cache["ephemeral"]["volumeClaimTemplate"]["spec"] == {
+        "accessModes": ["ReadWriteOnce"],
+        "storageClassName": "x",
+        "resources": {"requests": {"storage": quantity}},
+    }
+    assert "ephemeral-storage" not in spec["containers"][0]["resources"]["requests"]
+
+
+def test_a_volume_of_the_cluster_s_default_class_names_none() -> None:
+    spec = pod(model={"id": "a/b", "storage": {"ephemeral": {}}})
+    (cache,) = [volume for volume in spec["volumes"] if volume["name"] == "cache"]
+    assert "storageClassName" not in cache["ephemeral"]["volumeClaimTemplate"]["spec"]
+
+
 def test_an_image_with_the_checkpoint_is_mounted_whole() -> None:
     storage = {"image": {"reference": "a/b:1", "path": "/qwen", "pullPolicy": "Never"}}
     spec = pod(model={"id": "a/b", "storage": storage})
@@ -364,6 +389,27 @@ def test_nodes_are_selected_by_feature_discovery_or_by_their_cloud_where_that_is
             ]
         },
     ]
+
+
+SHARED = "NVIDIA-L4-SHARED"
+SHARE = replace(OFFER, product=SHARED, node_labels={"nvidia.com/gpu.product": (SHARED,)})
+
+
+def test_a_share_of_a_gpu_is_taken_on_pools_that_their_cloud_says_are_shared() -> None:
+    _, gke = node_terms(SHARE)
+    sharing = {"key": "cloud.google.com/gke-gpu-sharing-strategy", "operator": "Exists"}
+    assert gke["matchExpressions"] == [
+        {"key": GKE, "operator": "In", "values": ["nvidia-l4"]},
+        *absent("nvidia.com/gpu.product"),
+        sharing,
+    ]
+
+
+def test_a_share_of_a_gpu_is_taken_on_the_nodes_that_the_user_selects_by_the_card_s_name() -> None:
+    named = {"gpu": {"product": SHARED}, "pod": {"nodeSelector": {GKE: "nvidia-l4"}}}
+    (*_, last) = node_terms(SHARE, **named)
+    (gke,) = [one for one in last["matchExpressions"] if one["key"] == GKE]
+    assert "nvidia-l4" not in gke["values"]
 
 
 def test_a_selection_of_the_user_s_own_is_enough_on_nodes_that_name_no_gpu() -> None:

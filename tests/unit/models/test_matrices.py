@@ -40,7 +40,9 @@ SPLITS = {
     **dict.fromkeys(("c_fc_0", "c_fc_1", "dense_h_to_4h", "fc1"), OUTPUTS),
     **dict.fromkeys(("o_proj", "out_proj", "wo_b", "down_proj", "x_proj"), INPUTS),
     **dict.fromkeys(("dense", "dense_4h_to_h", "fc2", "w2", "wo"), INPUTS),
-    **dict.fromkeys(("c_attn", "query_key_value", "wqkv"), OUTPUTS | HEADS),
+    **dict.fromkeys(("c_attn", "wqkv"), OUTPUTS | HEADS),
+    # Param-2 has no copies of key/value heads.
+    "query_key_value": OUTPUTS | HEADS | {Split.GROUPS},
     # GPT-2's feed-forward is divided, GPTBigCode's is not.
     "c_fc": OUTPUTS | WHOLE,
     "c_proj": INPUTS | WHOLE,
@@ -57,8 +59,13 @@ SPLITS = {
 
 def hidden_size(config: dict[str, Any]) -> int:
     text = config.get("text_config") or config.get("llm_config") or config
-    own = text.get("hidden_size", text.get("n_embd", config.get("hidden_size")))
+    named = ("hidden_size", "n_embd", "d_model")
+    own = next((text[name] for name in named if name in text), config.get("hidden_size"))
     return int(own or 4096)
+
+
+def latent_size(config: dict[str, Any]) -> int | None:
+    return (config.get("text_config") or config).get("routed_expert_hidden_size")
 
 
 def matrices(model: Architecture) -> list[tuple[str, Matrix]]:
@@ -78,7 +85,8 @@ def test_what_reads_the_hidden_state_and_what_writes_it_has_its_width(family: st
         *(matrix.inputs for name, matrix in found if name in READ),
         *(matrix.outputs for name, matrix in found if name in WRITE),
     }
-    assert widths == {hidden_size(config)}
+    # Routed experts of a latent width read and write that.
+    assert widths - {latent_size(config)} == {hidden_size(config)}
 
 
 @pytest.mark.parametrize("family", sorted(CONFIGS))

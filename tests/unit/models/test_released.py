@@ -13,7 +13,10 @@ from vllm_operator.models.architecture import architecture_from_config
 from vllm_operator.models.families import FAMILIES
 from vllm_operator.models.shapes import AttentionCache, LatentCache, StateCache
 from vllm_operator.models.towers import towers_of
+from vllm_operator.sizing.asked.features import with_whole_encoder
 from vllm_operator.sizing.memory.kvcache import CacheSettings, cache_layout, state_bytes
+from vllm_operator.sizing.memory.load import Load
+from vllm_operator.sizing.memory.peak import forward_bytes
 from vllm_operator.sizing.memory.weights import bytes_per_rank
 from vllm_operator.sizing.split.parallelism import Parallelism, illegal_because
 
@@ -53,6 +56,119 @@ def test_a_rank_holds_what_vllm_builds_or_the_size_is_refused_as_vllm_does(
         assert held * 0.9999 <= found <= held * 1.0005
 
 
+@pytest.mark.parametrize(
+    ("config", "size", "held"),
+    [
+        pytest.param(one.config, size, held, id=f"{one}-{size}")
+        for one in RELEASED
+        for size, held in (one.spread or {}).items()
+    ],
+)
+def test_a_rank_holds_the_whole_encoder_that_vllm_builds_where_it_is_told_so(
+    config: dict[str, Any], size: int, held: int
+):
+    architecture = with_whole_encoder(architecture_from_config(config), Version((0, 32, 0)))
+    rotary = architecture.rotary_elements * ELEMENT
+    found = bytes_per_rank(architecture, Parallelism(tensor=size), ELEMENT) - rotary
+    assert found == pytest.approx(held, rel=1e-6)
+
+
+def test_kimi_k3_keeps_a_latent_state_a_token_in_a_quarter_of_its_layers():
+    architecture = architecture_from_config(CONFIGS["moonshotai/Kimi-K3 (16 bits)"])
+    kept = [architecture.kinds[kind].cache for kind in architecture.pattern]
+    latent = [one for one in kept if isinstance(one, LatentCache)]
+    assert [len(kept), len(latent)] == [93, 24]
+    assert {(one.rank, one.rope_dim) for one in latent} == {(512, 64)}
+    assert architecture.state_kinds == {"kda_full"}
+
+
+def test_kimi_k3_attends_to_what_every_twelfth_layer_gave():
+    architecture = architecture_from_config(CONFIGS["moonshotai/Kimi-K3 (16 bits)"])
+    load = Load(1, 8192, 2)
+    less = replace(architecture, kept_states=0)
+    more, before = (
+        forward_bytes(one, Version((0, 33, 0)), Parallelism(8), load)
+        for one in (architecture, less)
+    )
+    assert architecture.kept_states == 8
+    assert more - before == 8 * 8192 * 7168 * 2
+
+
+@pytest.mark.parametrize(("ranks", "width"), [(8, 384), (12, 256), (16, 256)])
+def test_parts_of_an_expert_of_kimi_k3_are_at_least_256_wide(ranks: int, width: int):
+    architecture = architecture_from_config(CONFIGS["moonshotai/Kimi-K3 (16 bits)"])
+    (up,) = {
+        one
+        for kind in architecture.kinds
+        for one in kind.matrices
+        if one.name.endswith("experts.up_proj") and one.experts
+    }
+    assert up.on_rank(ranks, ranks).outputs == width
+    assert up.inputs == 3584
+
+
+def test_the_encoder_of_kimi_k3_is_whole_where_its_12_heads_are_not_divided_evenly():
+    (tower,) = towers_of(CONFIGS["moonshotai/Kimi-K3 (16 bits)"])
+    (one,) = (matrix for matrix in tower.matrices if matrix.name.endswith("wqkv"))
+    assert [one.on_rank(ranks).outputs for ranks in (1, 4, 8)] == [4608, 1152, 4608]
+
+
+@pytest.mark.parametrize(
+    ("model", "heads", "legal"),
+    [
+        ("zai-org/GLM-4.5V", 12, [1, 2, 4]),
+        ("zai-org/GLM-4.1V-9B-Thinking", 12, [1, 2, 4]),
+        ("OpenGVLab/InternVL3-8B", 0, [1, 2, 4]),
+    ],
+)
+def test_ranks_divide_the_heads_of_an_encoder_evenly(model: str, heads: int, legal: list[int]):
+    architecture = architecture_from_config(CONFIGS[model])
+    assert architecture.encoder_heads == heads
+    sizes = (1, 2, 4, 8)
+    assert legal == [
+        size for size in sizes if illegal_because(architecture, Parallelism(size)) is None
+    ]
+
+
+def test_ranks_divide_the_layers_of_an_encoder_evenly():
+    # Qwen2.5-VL-3B and 7B have encoders of 3,420.
+    facts = catalogue.find("Qwen/Qwen2.5-VL-72B-Instruct")
+    assert facts is not None
+    vision = {**facts.config["vision_config"], "intermediate_size": 3420}
+    architecture = architecture_from_config({**facts.config, "vision_config": vision})
+    assert illegal_because(architecture, Parallelism(4)) is None
+    assert "width 3420 is not divisible by 8, unless" in str(
+        illegal_because(architecture, Parallelism(8))
+    )
+    whole = with_whole_encoder(architecture, Version((0, 33, 0)))
+    assert illegal_because(whole, Parallelism(8)) is None
+
+
+def test_an_encoder_that_is_whole_on_each_rank_has_any_number_of_them():
+    architecture = architecture_from_config(CONFIGS["zai-org/GLM-4.5V"])
+    why = illegal_because(architecture, Parallelism(8))
+    assert why == (
+        "12 heads of the encoder are not divisible by 8, unless --mm-encoder-tp-mode data is added"
+    )
+    whole = with_whole_encoder(architecture, Version((0, 33, 0)))
+    assert illegal_because(whole, Parallelism(8)) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "until"),
+    [
+        ("BaichuanForCausalLM", "was served by vLLM up to 0.23.0 only"),
+        ("ArcticForCausalLM", "was served by vLLM up to 0.28.0 only"),
+        ("MllamaForConditionalGeneration", "vLLM 0.11.0 and newer have it no more"),
+    ],
+)
+def test_an_architecture_that_vllm_has_no_more_is_refused_with_the_last_release(
+    name: str, until: str
+):
+    with pytest.raises(UnknownModel, match=until):
+        architecture_from_config({"architectures": [name]})
+
+
 def test_every_family_but_five_has_a_model_that_it_is_held_against():
     held = {catalogue.find(one).config["architectures"][0] for one in catalogue.known_models()}
     held |= {one.config["architectures"][0] for one in RELEASED}
@@ -62,6 +178,8 @@ def test_every_family_but_five_has_a_model_that_it_is_held_against():
         "ExaoneMoEForCausalLM",
         "IQuestCoderForCausalLM",
         "LLaMAForCausalLM",
+        "MiniMaxM3SparseForCausalLM",
+        "OpenCUAForConditionalGeneration",
         "TeleChat3ForCausalLM",
     }
     assert set(FAMILIES) - held == {
@@ -272,9 +390,14 @@ def test_the_common_word_is_understood_where_the_familys_own_is_missing():
         ),
         ("inclusionAI/Ling-lite", {"use_bias": True}, "use_bias"),
         (
-            "moonshotai/Kimi-Linear-48B-A3B-Instruct",
-            {"attn_res_block_size": 4},
-            "attn_res_block_size",
+            "moonshotai/Kimi-K3 (16 bits)",
+            {"vision_config": {"norm_type": "layernorm"}},
+            "vision_config.norm_type",
+        ),
+        (
+            "moonshotai/Kimi-K3 (16 bits)",
+            {"vision_config": {"attn_bias": True}},
+            "vision_config.attn_bias",
         ),
         ("moonshotai/Kimi-Linear-48B-A3B-Instruct", {"mla_use_nope": False}, "mla_use_nope"),
         ("deepseek-ai/deepseek-moe-16b-base", {"rswa_window": 128}, "rswa_window"),

@@ -40,7 +40,8 @@ def config_of(model: str) -> dict[str, Any]:
 def cache_told(cache: Cache) -> str:
     if isinstance(cache, AttentionCache):
         window = f" of {cache.window}" if cache.window else ""
-        return f"{cache.heads} x {cache.key_dim}+{cache.value_dim}{window}"
+        index = f" index {cache.indexer_dim}" if cache.indexer_dim else ""
+        return f"{cache.heads} x {cache.key_dim}+{cache.value_dim}{window}{index}"
     if isinstance(cache, LatentCache):
         return f"latent {cache.rank}+{cache.rope_dim} index {cache.indexer_dim}"
     if isinstance(cache, CompressedCache):

@@ -119,3 +119,11 @@ def test_pinned_inputs_keep_their_calibrations():
     inputs = PlanningInputs(model=None, default_image="x", calibrations=(learned(1),))
     document = json.loads(json.dumps(inputs.to_json_object()))
     assert PlanningInputs.from_json_object(document) == inputs
+
+
+@pytest.mark.parametrize("other", ["max_num_seqs", "max_num_batched_tokens", "engine"])
+def test_of_an_engine_that_differs_in_one_thing_the_errors_stay_in_the_bound(other: str):
+    same = learned(0)
+    value = "another" if other == "engine" else getattr(same, other) + 1
+    differs = replace(same, **{other: value})
+    assert replanned(differs).memory.margin > replanned(same).memory.margin

@@ -106,6 +106,15 @@ def test_a_server_s_own_field_replaces_the_default(part: str, own: Any) -> None:
     assert f"spec.pod.{part}" not in given(ALL, wanted)
 
 
+def test_a_storage_class_of_the_platform_s_is_that_of_each_pod_s_own_volume() -> None:
+    document = {"model": {"storage": {"ephemeral": {"storageClassName": "fast"}}}}
+    wanted = server({"id": QWEN_7B})
+    assert whole(document, wanted)["model"]["storage"] == document["model"]["storage"]
+    assert given(document, wanted) == {
+        "spec.model.storage": '{"ephemeral":{"storageClassName":"fast"}}'
+    }
+
+
 def test_a_server_s_own_storage_replaces_the_default() -> None:
     own = {"emptyDir": {"sizeLimit": "40Gi"}}
     wanted = server({"id": QWEN_7B, "storage": own})

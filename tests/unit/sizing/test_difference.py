@@ -8,7 +8,7 @@ import pytest
 
 from support.builders import make_plan
 from vllm_operator.api.plan import Plan
-from vllm_operator.sizing.plan.difference import is_a_tie, plan_difference
+from vllm_operator.sizing.plan.difference import is_a_tie, is_cheaper, plan_difference
 
 BEFORE = make_plan()
 
@@ -51,3 +51,37 @@ def test_defaults_of_the_platform_are_told_by_their_fields() -> None:
         "the platform's default of spec.engine.env[C] gone -> unset; "
         "the platform's default of spec.engine.env[D] unset -> added"
     )
+
+
+def paid(hour: float | None, million: float | None = None) -> Plan:
+    if hour is None:
+        return make_plan()
+    cost = {"currency": "USD", "gpuHour": hour, "hour": hour, "millionOutputTokens": million}
+    return make_plan(cost={name: value for name, value in cost.items() if value is not None})
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "cheaper"),
+    [
+        (paid(1.0), paid(2.0), True),
+        (paid(2.0), paid(2.0), False),
+        (paid(3.0, 0.2), paid(1.0, 0.5), True),
+        (paid(1.0, 0.5), paid(3.0, 0.2), False),
+        (paid(1.0), paid(3.0, 0.2), True),
+        (paid(1.0), paid(None), False),
+        (paid(None), paid(1.0), False),
+    ],
+    ids=[
+        "by the hour",
+        "as dear",
+        "by tokens",
+        "dearer by tokens",
+        "where one says no tokens",
+        "than an unknown price",
+        "an unknown price",
+    ],
+)
+def test_a_plan_is_cheaper_for_its_tokens_else_for_its_hour(
+    one: Plan, other: Plan, cheaper: bool
+) -> None:
+    assert is_cheaper(one, other) is cheaper

@@ -19,6 +19,7 @@ from vllm_operator.models import catalogue
 from vllm_operator.models.facts import facts_from_inline
 from vllm_operator.sizing.plan.planner import make_plan
 
+GIBIBYTE = 1024**3
 PICTURES = "Qwen/Qwen2-VL-7B-Instruct"
 
 
@@ -281,6 +282,44 @@ def test_a_server_without_pictures_profiles_none(words: list[str]):
     assert blind.memory.weights == seeing.memory.weights
 
 
+def test_an_encoder_that_is_whole_on_each_rank_takes_more_weights_there():
+    engine = {"maxModelLen": 8192, "version": "0.33.0"}
+    split = {"parallelism": {"tensor": 2}, "engine": engine}
+    divided = plan_of(PICTURES, **split)
+    engine["extraArgs"] = ["--mm-encoder-tp-mode", "data"]
+    whole = plan_of(PICTURES, **split)
+    # Half of the tower's 675,759,104 elements but for norms and the patches' convolution.
+    assert 0.6 < (whole.memory.weights - divided.memory.weights) / GIBIBYTE < 0.65
+    assert whole.engine.command[-2:] == ["--mm-encoder-tp-mode", "data"]
+
+
+def test_an_encoder_that_is_divided_as_ever_changes_nothing():
+    engine = {"extraArgs": ["--mm-encoder-tp-mode", "weights"]}
+    split = {"tensor": 2}
+    plain = plan_of(PICTURES, parallelism=split)
+    told = plan_of(PICTURES, parallelism=split, engine=engine)
+    assert told.memory == plain.memory
+
+
+@pytest.mark.parametrize(
+    ("model", "version", "works"),
+    [
+        (PICTURES, "0.11.0", "use vLLM 0.12.0 or newer, or remove it"),
+        ("gaunernst/gemma-3-12b-it-qat-autoawq", "0.33.0", "remove it"),
+    ],
+)
+def test_a_whole_encoder_that_no_release_is_known_to_have_is_refused(
+    model: str, version: str, works: str
+):
+    words = ["--mm-encoder-tp-mode", "data"]
+    field, _, message = only_problem(
+        plan_of(model, engine={"extraArgs": words, "version": version})
+    )
+    assert field == "spec.engine.extraArgs"
+    assert f"is not known of vLLM {version} for " in message
+    assert message.endswith(works)
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
@@ -465,3 +504,20 @@ def test_the_speed_is_that_of_the_scheduling_that_is_asked_for(version, flag, fa
     )
     assert (asked.inter_token_latency < plain.inter_token_latency) is faster
     assert asked.inter_token_latency != plain.inter_token_latency
+
+
+@pytest.mark.parametrize(
+    ("key", "version", "hint"),
+    [
+        ("level", "0.30.0", "use mode"),
+        ("mode", "0.11.0", "use level"),
+        ("use_cudagraph", "0.11.1", "use cudagraph_mode"),
+        ("use_inductor", "0.12.0", "remove it"),
+        ("full_cuda_graph", "0.11.1", "remove it"),
+    ],
+)
+def test_a_key_that_the_version_does_not_have_names_the_one_that_took_its_place(
+    key: str, version: str, hint: str
+):
+    _, message = refused("--compilation-config", f'{{"{key}": 3}}', version=version)
+    assert f"has no key {key} in vLLM {version}; {hint}" in message

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -371,3 +372,22 @@ def test_a_parser_that_the_version_lacks_is_refused_by_its_field():
     field, _, message = only_problem(plan_of(LLAMA_8B, engine=engine))
     assert field == "spec.engine.reasoningParser"
     assert "came with 0.9.1" in message
+
+
+@pytest.mark.parametrize(
+    ("model", "speculative", "refused"),
+    [
+        (LLAMA_8B, {"method": "ngram"}, False),
+        (QWEN_32B, {"method": "draft_model", "model": QWEN_0_6B}, True),
+        (LLAMA_8B, {"method": "eagle3", "model": "a/b", "config": EAGLE3}, True),
+        (DEEPSEEK, {"method": "mtp"}, True),
+    ],
+)
+def test_whatever_is_loaded_to_draft_stands_on_one_stage(
+    model: str, speculative: dict[str, Any], refused: bool
+):
+    plan = plan_of(
+        model, engine={"speculative": speculative}, parallelism={"pipeline": 2, "tensor": 4}
+    )
+    told = [one.message for one in plan.problems or () if "planned on one stage" in one.message]
+    assert bool(told) is refused

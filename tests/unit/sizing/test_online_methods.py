@@ -7,7 +7,11 @@ import pytest
 from vllm_operator.engine.versions import Version
 from vllm_operator.models import catalogue
 from vllm_operator.models.architecture import Architecture, architecture_from_config
-from vllm_operator.sizing.memory.online_quantization import quantized_online
+from vllm_operator.sizing.memory.online_quantization import (
+    method_of,
+    methods_of,
+    quantized_online,
+)
 
 EXPERTS = "Qwen/Qwen3-30B-A3B"
 # Scheme of linear layers and of experts, and the least compute capability.
@@ -48,3 +52,12 @@ def test_head_and_embedding_stay_as_they_are(given: tuple[str, str]) -> None:
     quantization = stored(*given).quantization
     assert quantization.scheme("lm_head", None, expert=False) is None
     assert quantization.scheme("model.embed_tokens", None, expert=False) is None
+
+
+@pytest.mark.parametrize(
+    ("version", "padded"), [("0.20.0", set()), ("0.27.0", set()), ("0.28.0", {"mxfp4"})]
+)
+def test_experts_are_padded_by_one_method_alone(version: str, padded: set[str]) -> None:
+    release = Version.parse(version)
+    known = [method_of(name, release) for name in methods_of(release)]
+    assert {one.name for one in known if one.padded_experts} == padded

@@ -11,9 +11,10 @@ from vllm_operator.hardware import performance as gpus
 from vllm_operator.models.matrices import Matrix, Split
 from vllm_operator.models.quantization import Quantization, Scheme
 from vllm_operator.models.shapes import Architecture, AttentionCache, Layer
+from vllm_operator.sizing.performance.batch import PerformanceEstimate
 from vllm_operator.sizing.performance.coefficients import Coefficients, coefficients
 from vllm_operator.sizing.performance.estimate import estimate
-from vllm_operator.sizing.performance.server import PerformanceEstimate, Server, server
+from vllm_operator.sizing.performance.server import Server, server
 from vllm_operator.sizing.performance.work import experts_touched, work_of
 
 GENERATIONS = ("volta", "turing", "ampere", "ada", "hopper", "blackwell", "cdna", "rdna")

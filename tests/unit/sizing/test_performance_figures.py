@@ -11,8 +11,9 @@ from vllm_operator.engine.versions import Version
 from vllm_operator.hardware import performance as gpus
 from vllm_operator.models import catalogue
 from vllm_operator.models.architecture import architecture_from_config
+from vllm_operator.sizing.performance.batch import PerformanceEstimate
 from vllm_operator.sizing.performance.coefficients import Coefficients
-from vllm_operator.sizing.performance.server import PerformanceEstimate, Server, server
+from vllm_operator.sizing.performance.server import Server, server
 from vllm_operator.sizing.performance.work import work_of
 
 FROZEN = Coefficients(

@@ -8,10 +8,10 @@ from vllm_operator.engine.versions import NEWEST_KNOWN, Version
 from vllm_operator.hardware import performance as gpus
 from vllm_operator.models import catalogue
 from vllm_operator.models.architecture import architecture_from_config
+from vllm_operator.sizing.performance.batch import PerformanceEstimate
 from vllm_operator.sizing.performance.coefficients import coefficients
 from vllm_operator.sizing.performance.estimate import estimate
 from vllm_operator.sizing.performance.links import Links
-from vllm_operator.sizing.performance.server import PerformanceEstimate
 from vllm_operator.sizing.performance.step import ExpertTimes, times_of
 from vllm_operator.sizing.performance.work import work_of
 from vllm_operator.sizing.split.parallelism import Parallelism

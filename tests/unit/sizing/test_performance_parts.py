@@ -1,13 +1,19 @@
 """What attention, experts and launches of each family ask of a GPU."""
 
+from dataclasses import replace
+
 import pytest
 
+from vllm_operator.engine.versions import Version
+from vllm_operator.hardware import performance as gpus
 from vllm_operator.models import catalogue
 from vllm_operator.models.architecture import architecture_from_config
 from vllm_operator.models.shapes import Architecture
 from vllm_operator.sizing.performance.attention import Attention
 from vllm_operator.sizing.performance.kernels import kernels_of, launches_of, reductions_of
+from vllm_operator.sizing.performance.server import Server, pads_sparse_attention, server
 from vllm_operator.sizing.performance.work import work_of
+from vllm_operator.sizing.split.parallelism import Parallelism
 
 R1, V32, V4 = (
     "deepseek-ai/DeepSeek-R1-0528",
@@ -58,6 +64,46 @@ def test_a_long_prompt_costs_sparse_attention_less_than_the_same_in_the_latent_s
     assert flops(V32, 32_000, prompt=True) < 0.4 * flops(R1, 32_000, prompt=False)
 
 
+def serving(name: str, version: str, gpu: str = "NVIDIA-H200") -> Server:
+    on = gpus.find(gpu)
+    assert on is not None
+    return server(
+        work_of(model(name), tensor=8),
+        on,
+        version=Version.parse(version),
+        max_num_batched_tokens=8192,
+        max_num_seqs=64,
+    )
+
+
+@pytest.mark.parametrize(
+    ("version", "gpu", "padded"),
+    [
+        ("0.23.0", "NVIDIA-H200", True),
+        ("0.24.0", "NVIDIA-H200", False),
+        ("0.23.0", "NVIDIA-B200", False),
+        ("0.23.0", "AMD_Instinct_MI300X_OAM", False),
+    ],
+)
+def test_sparse_attention_was_padded_on_hopper_before_0_24(version: str, gpu: str, padded: bool):
+    on = gpus.find(gpu)
+    assert on is not None
+    assert pads_sparse_attention(Version.parse(version), on) is padded
+
+
+def test_a_short_prompt_took_padded_sparse_attention_as_long_as_one_of_2048():
+    old, new = (serving(V32, version).times.step for version in ("0.23.0", "0.24.0"))
+    assert old(0, 0, 8192, 100) - new(0, 0, 8192, 100) == pytest.approx(
+        new(0, 0, 8192, 2048) - new(0, 0, 8192, 100), rel=0.1
+    )
+    assert old(0, 0, 8192, 2048) == pytest.approx(new(0, 0, 8192, 2048))
+
+
+def test_attention_without_an_index_was_never_padded():
+    old, new = (serving(R1, version).times.step for version in ("0.23.0", "0.24.0"))
+    assert old(0, 0, 8192, 100) == new(0, 0, 8192, 100)
+
+
 def test_compressed_states_are_read_for_a_window_and_for_every_so_many_tokens():
     kept = [one.kept(100_000) for one in attention(V4, 1)]
     assert all(bytes_read > 0 for bytes_read in kept)
@@ -92,3 +138,31 @@ def test_a_layer_launches_what_it_is_made_of(name, kernels, reductions):
 )
 def test_what_python_launches_one_by_one_counts_more(name, launches):
     assert {launches_of(one) for one in model(name).kinds} == launches
+
+
+KEPT = Attention(0, 0, 10, None)
+WINDOW = Attention(0, 0, 10, 300)
+STATE = Attention(0, 0, 0, None, state_bytes=5000)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "context", "read", "held"),
+    [
+        ((KEPT,), 1000, 10_000, 10_000),
+        ((WINDOW,), 1000, 3000, 3000),
+        ((WINDOW,), 200, 2000, 2000),
+        # A state is read and written again, and held once.
+        ((STATE,), 1000, 5000, 2500),
+        ((STATE,), 0, 5000, 2500),
+        ((KEPT, WINDOW, STATE), 1000, 18_000, 15_500),
+    ],
+)
+@pytest.mark.parametrize("stages", [1, 2])
+def test_a_token_reads_what_its_request_keeps_and_its_states_twice(
+    kinds: tuple[Attention, ...], context: float, read: float, held: float, stages: int
+):
+    work = work_of(model(NANO), tensor=1)
+    stage = replace(work.stages[0][0], attention=kinds, multiplications=(), head=None)
+    alone = replace(work, stages=((stage, stages),), split=Parallelism(1, stages))
+    assert alone.napkin_bytes(context) == stages * read
+    assert alone.cache_bytes(context) == held

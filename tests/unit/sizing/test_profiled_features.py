@@ -94,6 +94,33 @@ def test_as_many_sizes_are_captured_as_logs_say(
     assert captured_sizes(Version.parse(version), load) == sizes
 
 
+@pytest.mark.parametrize(
+    ("version", "capability", "sizes"),
+    [
+        ("0.33.0", (9, 0), 51),
+        ("0.27.1", (10, 0), 51),
+        ("0.28.0", (10, 0), 83),
+        ("0.33.0", (10, 3), 83),
+        ("0.33.0", (12, 0), 51),
+        ("0.33.0", None, 51),
+    ],
+)
+def test_graphs_of_1024_tokens_are_captured_on_data_centre_blackwell_from_0_28_on(
+    version: str, capability: tuple[int, int] | None, sizes: int
+):
+    load = Load(1024, 8192, 2)
+    assert captured_sizes(Version.parse(version), load, capability) == sizes
+
+
+def test_larger_graphs_of_a_device_are_in_its_footprint():
+    load = Load(1024, 8192, 2)
+    hopper, blackwell = (
+        footprint(LLAMA, "0.33.0", load, Device(capability=one)).cuda_graphs.expected
+        for one in ((9, 0), (10, 0))
+    )
+    assert blackwell > 1.3 * hopper
+
+
 def test_graphs_of_few_sequences_take_less_than_those_of_many():
     few, many = (
         footprint(LLAMA, "0.26.0", Load(seqs, 8192, 2)).cuda_graphs_outside.expected

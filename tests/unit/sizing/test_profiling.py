@@ -1,10 +1,13 @@
 """The profiling run's peak: what the code of each vLLM version makes, against what logs print."""
 
+from dataclasses import replace
+
 import pytest
 
 from vllm_operator.engine.versions import Version
 from vllm_operator.models import catalogue
 from vllm_operator.models.architecture import Architecture, architecture_from_config
+from vllm_operator.sizing.asked.features import with_whole_encoder
 from vllm_operator.sizing.memory import accounting, peak
 from vllm_operator.sizing.memory.device import ANY_DEVICE, Device
 from vllm_operator.sizing.memory.load import Load
@@ -125,6 +128,26 @@ def test_a_long_context_makes_long_videos():
     pictures = architecture("Qwen/Qwen2-VL-2B-Instruct").pictures
     frames = [peak.frames_of(pictures, Load(1, 2048, 2, length)) for length in (4096, 65536)]
     assert frames == [1, 4]
+
+
+def test_ranks_that_encode_items_of_their_own_gather_as_many_as_the_fullest_of_them_has():
+    model = with_whole_encoder(architecture(VISION), Version((0, 33, 0)))
+    pictures = model.pictures
+    load = Load(64, 5 * pictures.tokens, 2, 4096)
+    assert peak.encoded_at_once(pictures, Version((0, 33, 0)), load, 1) == (5, 5)
+    assert peak.encoded_at_once(pictures, Version((0, 33, 0)), load, 4) == (2, 8)
+    divided = peak.encoded_at_once(replace(pictures, spread=False), Version((0, 33, 0)), load, 4)
+    assert divided == (5, 5)
+
+
+def test_one_picture_of_ranks_that_encode_their_own_is_kept_once_for_each_rank():
+    model = with_whole_encoder(architecture(VISION), Version((0, 33, 0)))
+    one, four = (
+        peak.kept_pictures(model, Version((0, 33, 0)), Load(64, 8192, 2, 4096), ranks)
+        for ranks in (1, 4)
+    )
+    gathered = 2 * model.pictures.tokens * model.pictures.output
+    assert four - one == 3 * gathered
 
 
 def test_a_text_model_keeps_no_pictures():

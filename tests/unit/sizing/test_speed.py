@@ -17,8 +17,8 @@ from vllm_operator.sizing.asked.specification import read_specification
 from vllm_operator.sizing.layout.choice import choose
 from vllm_operator.sizing.layout.search import Layout
 from vllm_operator.sizing.layout.speed import seconds_of_answer
+from vllm_operator.sizing.performance.batch import PerformanceEstimate
 from vllm_operator.sizing.performance.estimate import estimate
-from vllm_operator.sizing.performance.server import PerformanceEstimate
 from vllm_operator.sizing.plan.planner import make_plan
 
 SPEC: dict[str, Any] = {

@@ -118,7 +118,7 @@ def variables(**values: str) -> dict[str, Any]:
     return {"env": [{"name": name, "value": value} for name, value in values.items()]}
 
 
-@pytest.mark.parametrize("storage", [None, {"emptyDir": {}}])
+@pytest.mark.parametrize("storage", [None, {"emptyDir": {}}, {"ephemeral": {}}])
 @pytest.mark.parametrize("name", ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"])
 def test_an_empty_cache_that_may_not_be_filled_is_refused(storage: Any, name: str) -> None:
     field, reason, message = only_problem(plan_with(storage, engine=variables(**{name: "true"})))
@@ -162,6 +162,7 @@ def disk(size: str) -> dict[str, Any]:
     [
         (limited("1Gi"), None, "spec.model.storage.emptyDir.sizeLimit"),
         (None, disk("8Gi"), "spec.pod.resources.limits[ephemeral-storage]"),
+        ({"ephemeral": {"size": "10Gi"}}, None, "spec.model.storage.ephemeral.size"),
     ],
 )
 def test_a_cache_that_is_smaller_than_the_weights_is_refused(
@@ -179,6 +180,7 @@ def test_a_cache_that_is_smaller_than_the_weights_is_refused(
         (limited("17Gi"), {"pod": disk("17Gi")}),
         (limited("1Gi"), {"engine": {"extraArgs": ["--load-format", "dummy"]}}),
         ({"persistentVolumeClaim": {"claimName": "models"}}, {"pod": disk("1Gi")}),
+        ({"ephemeral": {"size": "15Gi"}}, {"pod": disk("1Gi")}),
     ],
 )
 def test_a_cache_that_holds_what_is_downloaded_is_taken(storage: Any, given: Any) -> None:
@@ -193,7 +195,26 @@ def test_the_plan_says_how_much_of_the_node_s_disk_downloaded_weights_take() -> 
 
 
 @pytest.mark.parametrize(
-    "storage", [CLAIM, {"hostPath": {"path": "/mnt/a"}}, {"image": {"reference": "a/b"}}]
+    ("given", "size"),
+    [({}, 17 * 1024**3), ({"storageClassName": "fast", "size": "40G"}, 40 * 1000**3)],
+    ids=["as large as the weights", "as large as it is told"],
+)
+def test_a_volume_of_each_pod_s_own_is_in_the_plan_with_its_class_and_size(
+    given: dict[str, str], size: int
+) -> None:
+    storage = plan_with({"ephemeral": given}).storage
+    assert (storage.kind, storage.mode, storage.surge) == ("Ephemeral", "Cache", True)
+    assert (storage.source, storage.volume_bytes) == (given.get("storageClassName"), size)
+
+
+@pytest.mark.parametrize(
+    "storage",
+    [
+        CLAIM,
+        {"hostPath": {"path": "/mnt/a"}},
+        {"image": {"reference": "a/b"}},
+        {"ephemeral": {"storageClassName": "fast"}},
+    ],
 )
 def test_weights_on_a_volume_take_none_of_the_pod_s_disk(storage: Any) -> None:
     assert planned_storage(spec(storage), None, 10**11).disk_bytes is None

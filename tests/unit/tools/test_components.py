@@ -50,7 +50,7 @@ def test_every_component_listens_on_the_loopback_address_only(layout: Layout) ->
     # The others do not listen at all.
     path = Path("x")
     assert "--secure-port=0" in components.controller_manager(path, layout, path)
-    assert "--secure-port=0" in components.scheduler(path, path)
+    assert "--secure-port=0" in components.scheduler(path, layout, path)
 
 
 def test_requests_are_audited_only_where_that_is_asked_for(layout: Layout) -> None:
@@ -60,6 +60,19 @@ def test_requests_are_audited_only_where_that_is_asked_for(layout: Layout) -> No
     audited = Layout(**{**vars(layout), "audit_log": Path("/log")})
     command = components.api_server(Path("kube-apiserver"), audited, policy)
     assert "--audit-log-path=/log" in command
+
+
+def test_gates_are_opened_in_the_api_server_and_the_scheduler_where_that_is_asked_for(
+    layout: Layout,
+) -> None:
+    path = Path("x")
+    assert not any("gates" in one for one in components.scheduler(path, layout, path))
+    opened = Layout(**{**vars(layout), "feature_gates": ("A", "B")})
+    for command in (
+        components.api_server(path, opened, path),
+        components.scheduler(path, opened, path),
+    ):
+        assert "--feature-gates=A=true,B=true" in command
 
 
 def test_a_kubeconfig_carries_all_that_it_needs() -> None:

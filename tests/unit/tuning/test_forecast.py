@@ -143,9 +143,12 @@ def test_clients_that_all_find_a_place_do_not_wait():
     assert found.time_to_first_share > 0.99
 
 
-def test_an_active_cap_does_what_fewer_sequences_do():
+def test_an_active_cap_does_what_fewer_sequences_do_but_for_the_cuda_graphs_that_it_leaves():
     some = forecast(llama(), learned(), CHAT, knobs(256, active=24))
-    assert replace(some, knobs=knobs(24)) == forecast(llama(), learned(), CHAT, knobs(24))
+    fewer = forecast(llama(), learned(), CHAT, knobs(24))
+    assert (some.places, some.batch) == (fewer.places, fewer.batch) == (24, fewer.batch)
+    assert some.capacity == pytest.approx(fewer.capacity, rel=0.03)
+    assert some.capacity > fewer.capacity
 
 
 def test_the_kv_cache_holds_as_many_as_its_tokens():
@@ -253,3 +256,11 @@ def test_a_cache_that_is_never_full_costs_nothing():
     some = forecast(llama(), learned(), CHAT, knobs(), 98_500)
     assert not some.bound_by_cache
     assert some.latency == forecast(llama(), learned(), CHAT, knobs()).latency
+
+
+def test_steps_of_1024_tokens_are_surer_where_the_gpu_has_a_graph_of_as_many():
+    unsure, surer = (
+        forecast(one, learned(), CHAT, knobs(seqs=512, tokens=1024)).deviation
+        for one in (llama(), replace(llama(), largest_graph=1024))
+    )
+    assert surer < 0.9 * unsure

@@ -398,6 +398,65 @@ def test_after_every_edge_the_condition_tells_its_reason_and_a_sentence(edge: An
     assert draft.status in ("True", "False", "Unknown")
 
 
+BETTER = "a better setting was found"
+WAITED = "a trial waits until all replicas are ready for a while"
+SAID: dict[tuple[str, str], tuple[str, ...]] = {
+    ("Observing", "Observing"): ("evidence is gathered",),
+    ("Observing", "NoEvidence"): ("evidence is gathered",),
+    ("Observing", "Promoted"): ("evidence is gathered", "LAST"),
+    ("Settled", "Settled"): ("FOUND", "DIAGNOSIS"),
+    ("Settled", "CapNotBinding"): ("FOUND", "DIAGNOSIS"),
+    ("Settled", "ScaleOut"): ("FOUND", "DIAGNOSIS"),
+    ("Settled", "Pinned"): ("every flag that could be tuned is pinned", "DIAGNOSIS"),
+    ("Proposed", "Inconclusive"): (
+        "the last two trials told nothing; none is begun",
+        "TRIAL",
+    ),
+    ("Proposed", "BudgetSpent"): ("spec.autotune.maxTrialsPerDay was reached", "TRIAL"),
+    ("Proposed", "OutsideWindow"): ("trials wait for spec.autotune.window", "TRIAL"),
+    ("Proposed", "OthersFirst"): ("a trial waits for those of other servers", "TRIAL"),
+    ("Proposed", "Proposed"): (BETTER, "TRIAL"),
+    ("Starting", "InCanary"): ("a pod with another setting starts", "TRIAL"),
+    ("Warming", "InCanary"): ("a pod with another setting serves and warms up", "TRIAL"),
+    ("Judging", "InCanary"): (
+        "a pod with another setting is compared with the others",
+        "TRIAL",
+    ),
+    ("Promoting", "Promoted"): (
+        "the other replicas get the setting that proved better",
+        "TRIAL",
+    ),
+    ("Verifying", "Promoted"): (
+        "all replicas have the setting that proved better, and are watched",
+        "TRIAL",
+    ),
+    ("RollingBack", "RolledBack"): ("the plan before the trial is restored", "LAST"),
+    ("CoolingDown", "RolledBack"): ("nothing is tried until 2026-05-28T20:27:40Z", "LAST"),
+    ("Suspended", "Suspended"): ("three of the last five trials were taken back", "LAST"),
+}
+
+
+@pytest.mark.parametrize(("state", "reason"), SAID)
+def test_a_state_is_told_by_its_own_parts_and_by_nothing_that_is_left_of_before(
+    state: TuningState, reason: str
+) -> None:
+    left = {"found": "FOUND", "diagnosis": {"bound": "Sequences", "message": "DIAGNOSIS"}}
+    tuning = Tuning.model_validate(
+        {
+            "state": state,
+            "since": time_of(NOW),
+            "until": time_of(NOW + 60),
+            "reason": reason,
+            "trial": TRIAL.to_json_object(),
+            "history": [one.to_json_object() for one in entries(R)],
+            **left,
+        }
+    )
+    told_of = {"TRIAL": proposed(TRIAL), "LAST": told(entries(R)[0])}
+    expected = "; ".join(told_of.get(part, part) for part in SAID[state, reason])
+    assert tuned(tuning).message == expected
+
+
 def test_every_state_waits_for_something_and_every_reason_has_its_advice() -> None:
     tuned_states = set(get_args(TuningState)) - {"Disabled"}
     assert set(WAITS_FOR) == tuned_states

@@ -90,8 +90,8 @@ def test_a_cache_that_holds_just_the_places_binds_nothing() -> None:
 
 def test_steps_of_more_requests_than_any_server_takes_are_those_of_the_most() -> None:
     steps = Steps(llama(), learned(), CHAT)
-    assert list(steps.of(1e6)) == list(steps.of(4096))
-    assert list(steps.of(0.0)) == list(steps.of(1.0))
+    assert steps.of(1e6, 512).graphed == steps.of(4096, 512).graphed
+    assert steps.of(0.0, 512).graphed == steps.of(1.0, 512).graphed
 
 
 @pytest.mark.parametrize(
@@ -124,5 +124,5 @@ def test_what_is_assumed_knows_nothing_but_the_prior() -> None:
 def test_a_step_without_a_prompt_takes_what_its_requests_take(requests: int) -> None:
     steps = Steps(llama(), learned(), CHAT)
     state = States(steps, 8192).at(requests)
-    assert state.alone_seconds == steps.of(state.decodes)[0] == state.row[0]
-    assert state.alone_seconds < state.row[1] < state.mixed_seconds or state.mixed == 0.0
+    assert state.alone_seconds == steps.of(state.decodes, 512).seconds(0.0)
+    assert state.alone_seconds < state.row.seconds(64) < state.mixed_seconds or state.mixed == 0.0

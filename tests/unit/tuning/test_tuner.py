@@ -88,6 +88,7 @@ class Server:
             trial_ready=self.ready if self.trial else None,
             candidate=candidate,
             in_place=self.alone and self.tried is not None,
+            displaces=self.alone and self.tried is not None,
             start_seconds=600.0,
             revisions=self.revisions,
             replicas=2 if self.replicas is None else self.replicas(self.now - BEGINNING),
@@ -270,6 +271,15 @@ def test_a_trial_in_the_place_of_the_only_replica_is_compared_with_what_that_did
     server = Server(alone=True)
     server.run(300, until=lambda: "Promoting" in server.states or "RollingBack" in server.states)
     assert server.states[-1] == "Promoting"
+
+
+@pytest.mark.parametrize(("alone", "placement"), [(True, "InPlace"), (False, "Surge")])
+def test_a_trial_says_whether_it_has_another_pod_s_place(alone: bool, placement: str) -> None:
+    server = Server(alone=alone)
+    server.run(90, until=lambda: server.is_in(State.JUDGING))
+    assert server.tuning is not None
+    assert server.tuning.trial is not None
+    assert server.tuning.trial.placement == placement
 
 
 def test_a_trial_in_the_place_of_the_only_replica_is_not_compared_with_itself() -> None:

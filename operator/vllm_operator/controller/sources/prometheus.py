@@ -72,9 +72,13 @@ class Prometheus:
         settings: PrometheusSettings,
         timeout: float = TIMEOUT_SECONDS,
         observe: Callable[[str, float], None] = lambda result, seconds: None,
+        ask: Callable[[str], Any] | None = None,
     ) -> None:
-        """``observe`` is told of each query: ``success`` or ``error``, and seconds."""
+        """``observe`` is told of each query: ``success`` or ``error``, and seconds. ``ask`` is how
+        a query is sent and its ``result`` had, in a thread of its own, where that is not by the
+        address in ``settings``; it raises ``Unanswered``."""
         self.settings = settings
+        self._ask = ask or self._ask_directly
         self._observe = observe
         self._timeout = timeout
         self._thread = ThreadPoolExecutor(1, "prometheus")
@@ -147,7 +151,7 @@ class Prometheus:
             for one in chunk
         }
 
-    def _ask(self, text: str) -> Any:
+    def _ask_directly(self, text: str) -> Any:
         try:
             with _Session(self._timeout) as session:
                 certificate = self.settings.secrets and self.settings.secrets / "ca.crt"

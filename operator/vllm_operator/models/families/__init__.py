@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
+from vllm_operator import datafiles
 from vllm_operator.models.reader import Facts, shown
 
 from . import (
@@ -17,6 +18,9 @@ from . import (
     gemma,
     glm,
     gpt,
+    indexed,
+    kin,
+    kin_routed,
     latent,
     mixed,
     plain,
@@ -72,13 +76,18 @@ def _mistral3(facts: Facts) -> Decoder:
 
 
 def _decoder(facts: Facts) -> Decoder:
-    """The decoder of the architecture that the part itself names, as InternVL's configs do."""
+    """The decoder of the architecture that the part itself names, as InternVL's configs do, or
+    whose ``model_type`` it has."""
     names = facts.config.get("architectures")
     name = names[0] if isinstance(names, (list, tuple)) and names else None
+    if names is None:
+        kind = facts.config.get("model_type")
+        name = next((one for one, it in FAMILIES.items() if it.model_type == kind), None)
+        names = [f"model_type {shown(kind)}"]
     family = FAMILIES.get(name) if isinstance(name, str) else None
     if family is None or family.multimodal:
         raise facts.refusal("architectures", f"{shown(names)} is no text model that is known")
-    if family.text_defaults or family.spellings or family.positions:
+    if family.text_defaults or family.spellings:
         raise facts.refusal("architectures", f"{name} is not known inside another model")
     return family.read(facts)
 
@@ -106,6 +115,18 @@ _CHATGLM: Final = {
     "num_hidden_layers": "num_layers",
     "vocab_size": "padded_vocab_size",
     "max_position_embeddings": "seq_length",
+}
+_TELECHAT: Final = {
+    "num_hidden_layers": "n_layer",
+    "num_attention_heads": "n_head",
+    "intermediate_size": "ffn_hidden_size",
+    "max_position_embeddings": "seq_length",
+}
+_DBRX: Final = {
+    "hidden_size": "d_model",
+    "num_hidden_layers": "n_layers",
+    "num_attention_heads": "n_heads",
+    "max_position_embeddings": "max_seq_len",
 }
 _KIMI_LINEAR: Final = {"max_position_embeddings": "model_max_length"}
 _COHERE: Final = {"max_position_embeddings": "model_max_length"}
@@ -135,6 +156,12 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "Qwen3MoeForCausalLM": Family("qwen3_moe", experts.qwen3_moe, "Qwen3 MoE"),
     "MixtralForCausalLM": Family("mixtral", experts.mixtral, "Mixtral"),
     "MiniMaxM2ForCausalLM": Family("minimax_m2", experts.minimax_m2, "MiniMax-M2"),
+    "MiniMaxM3SparseForCausalLM": Family(
+        "minimax_m3_text", indexed.minimax_m3, "MiniMax-M3"
+    ),
+    "MiniMaxM3SparseForConditionalGeneration": Family(
+        "minimax_m3_vl", indexed.minimax_m3, "MiniMax-M3", multimodal=True
+    ),
     "Glm4MoeForCausalLM": Family("glm4_moe", experts.glm4_moe, "GLM-4 MoE"),
     "HYV3ForCausalLM": Family("hy_v3", experts.hunyuan_v3, "Hy3"),
     "GptOssForCausalLM": Family("gpt_oss", experts.gpt_oss, "gpt-oss"),
@@ -245,6 +272,35 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "KimiK25ForConditionalGeneration": Family(
         "kimi_k25", latent.deepseek, "Kimi", multimodal=True
     ),
+    "KimiK3ForConditionalGeneration": Family(
+        "kimi_k3", latent.kimi_linear, "Kimi", multimodal=True
+    ),
+    "KimiVLForConditionalGeneration": Family(
+        "kimi_vl", latent.deepseek, "Kimi", multimodal=True
+    ),
+    "PaliGemmaForConditionalGeneration": Family(
+        "paligemma", _decoder, "PaliGemma", multimodal=True,
+        text_defaults={"max_position_embeddings": 8192}
+    ),
+    "Idefics3ForConditionalGeneration": Family(
+        "idefics3", llama, "Idefics 3", multimodal=True, text_defaults=_LLAMA_DEFAULTS
+    ),
+    "SmolVLMForConditionalGeneration": Family(
+        "smolvlm", llama, "SmolVLM", multimodal=True, text_defaults=_LLAMA_DEFAULTS
+    ),
+    "LlavaOnevisionForConditionalGeneration": Family(
+        "llava_onevision", _decoder, "LLaVA", multimodal=True
+    ),
+    "Cohere2VisionForConditionalGeneration": Family(
+        "cohere2_vision", windows.cohere2, "Command A", multimodal=True, spellings=_COHERE
+    ),
+    "OpenCUAForConditionalGeneration": Family("opencua", _qwen2, "OpenCUA", multimodal=True),
+    "Exaone4_5_ForConditionalGeneration": Family(
+        "exaone4_5", windows.exaone4, "EXAONE", multimodal=True
+    ),
+    "InternVLForConditionalGeneration": Family(
+        "internvl", _decoder, "InternVL", multimodal=True
+    ),
     "KimiLinearForCausalLM": Family(
         "kimi_linear", latent.kimi_linear, "Kimi", spellings=_KIMI_LINEAR
     ),
@@ -273,6 +329,34 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "LLaMAForCausalLM": Family("llama", llama, "Llama"),
     "IQuestCoderForCausalLM": Family("iquestcoder", llama, "IQuest-Coder"),
     "TeleChat3ForCausalLM": Family("telechat3", llama, "TeleChat 3"),
+    "SolarForCausalLM": Family("solar", kin.solar, "SOLAR Pro"),
+    "OrionForCausalLM": Family("orion", kin.orion, "Orion"),
+    "Step1ForCausalLM": Family("step1", kin.step1, "Step-1"),
+    "TeleChat2ForCausalLM": Family("telechat", kin.telechat2, "TeleChat 2", spellings=_TELECHAT),
+    "TeleFLMForCausalLM": Family("teleflm", llama, "Tele-FLM"),
+    "HyperCLOVAXForCausalLM": Family("hyperclovax", kin.hyperclovax, "HyperCLOVA X"),
+    "GraniteSWAForCausalLM": Family("granite_swa", kin.granite_swa, "Granite"),
+    "GraniteMoeSWAForCausalLM": Family(
+        "granitemoe_swa", kin_routed.granite_moe_swa, "Granite 3 MoE"
+    ),
+    "Plamo3ForCausalLM": Family("plamo3", kin.plamo3, "PLaMo 3"),
+    "Jais2ForCausalLM": Family("jais2", kin.jais2, "Jais 2", positions=8192),
+    "VaultGemmaForCausalLM": Family(
+        "vaultgemma", kin.vaultgemma, "VaultGemma", positions=8192
+    ),
+    "CwmForCausalLM": Family("cwm", llama, "CWM"),
+    "PanguEmbeddedForCausalLM": Family("pangu", kin.pangu_embedded, "openPangu"),
+    "Param2MoEForCausalLM": Family("param2moe", kin_routed.param2_moe, "Param-2"),
+    "SarvamMoEForCausalLM": Family("sarvam_moe", routed.bailing_moe, "Sarvam"),
+    "SarvamMLAForCausalLM": Family("sarvam_mla", kin_routed.sarvam_mla, "Sarvam"),
+    "AXK1ForCausalLM": Family("axk1", kin_routed.axk1, "A.X K1"),
+    "FlexOlmoForCausalLM": Family("flex_olmo", kin_routed.flex_olmo, "FlexOlmo"),
+    "MellumForCausalLM": Family("mellum", kin_routed.mellum, "Mellum"),
+    "OlmoHybridForCausalLM": Family("olmo_hybrid", kin_routed.olmo_hybrid, "OLMo Hybrid"),
+    "Cohere2MoeForCausalLM": Family(
+        "cohere2_moe", kin_routed.cohere2_moe, "Command", spellings=_COHERE
+    ),
+    "DbrxForCausalLM": Family("dbrx", kin_routed.dbrx, "DBRX", spellings=_DBRX),
     "GPTJForCausalLM": Family("gptj", gpt.gpt_j, "GPT-J", spellings=_GPT2),
     "BloomForCausalLM": Family(
         "bloom", gpt.bloom, "BLOOM", positions=2048,
@@ -293,13 +377,14 @@ FAMILIES: Final[Mapping[str, Family]] = {
 }  # fmt: skip
 
 REFUSED: Final[Mapping[str, str]] = {
+    **{
+        row["architecture"]: f"was served by vLLM up to {row['until']} only"
+        for row in datafiles.rows(__package__, "gone.csv")
+    },
     "MllamaForConditionalGeneration": (
         "has layers that attend to a picture's own cache; vLLM served it with its first engine "
-        "alone, up to 0.10.2"
+        "alone, up to 0.10.2; vLLM 0.11.0 and newer have it no more"
     ),
-    "BaichuanForCausalLM": "was served by vLLM up to 0.24.0 only",
-    "BambaForCausalLM": "was served by vLLM up to 0.23.0 only",
-    "Dots1ForCausalLM": "was served by vLLM up to 0.23.0 only",
     "Glm5NextForConditionalGeneration": (
         "keeps pooled keys of its indexer and a ring of those not yet pooled beside latent and "
         "recurrent states: index_kpool is not known to sizing"
@@ -318,14 +403,6 @@ REFUSED: Final[Mapping[str, str]] = {
         "keeps summaries of its sparse attention and a ring of the last tokens: its caches are "
         "not known to sizing",
     ),
-    **dict.fromkeys(
-        ("MiniMaxM3SparseForCausalLM", "MiniMaxM3SparseForConditionalGeneration"),
-        "keeps the keys of its sparse attention's index beside whole ones: not known to sizing",
-    ),
-    "KimiK3ForConditionalGeneration": (
-        "has delta attention with gates of full rank, and experts of a latent width: not known to "
-        "sizing, which reads Kimi Linear"
-    ),
     "DeepseekV4ForConditionalGeneration": "the tower of vision_n_layers is not known to sizing",
     "DeepseekV41ForCausalLM": "keeps states in layouts of its own: it is not known to sizing",
 }
@@ -333,5 +410,5 @@ REFUSED: Final[Mapping[str, str]] = {
 
 Source: vllm 0.33.0 ``models/registry.py``, ``_PREVIOUSLY_SUPPORTED_MODELS``; ``models/glm5next``,
 ``models/deepseek_v4/common/vl_model.py``, ``models/deepseek_v41``, ``models/qwen4_exp``,
-``models/step5``, ``models/minimax_m3``, ``models/kimi_k3``.
+``models/step5``.
 """

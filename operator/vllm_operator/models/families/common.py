@@ -32,6 +32,8 @@ class Decoder:
     rotary_bytes: int = 2
     indexed_tokens: int = 0
     """Tokens that sparse attention chooses for each query."""
+    kept_states: int = 0
+    """Hidden states of earlier layers that each later one attends to."""
     unbounded: bool = False
     """Whether it has no positions that would bound a request."""
 

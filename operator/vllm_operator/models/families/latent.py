@@ -1,4 +1,4 @@
-"""DeepSeek V2 to V3.2, Kimi K2, Mistral 4, GLM-5 and Kimi Linear: latent attention, experts."""
+"""DeepSeek V2 to V3.2, Kimi K2 and K3, Mistral 4, GLM-5, Kimi Linear: latent attention, experts."""
 
 from __future__ import annotations
 
@@ -56,13 +56,11 @@ def deepseek(facts: Facts, *, sparse: bool = False, own_router: bool = False) ->
 def kimi_linear(facts: Facts) -> Decoder:
     """Kimi Linear: latent attention without rotation, and delta attention in the other layers.
 
-    Source: vllm 0.33.0 ``models/kimi_k3/nvidia/model.py``, which serves it and Kimi K3, and
-    ``transformers_utils/configs/kimi_linear.py``. What K3 alone has is refused by its name.
+    Kimi K3 besides has experts of a latent width, gates of full rank, and layers that attend to
+    what those before gave, a state for each ``attn_res_block_size`` layers. Source: vllm 0.33.0
+    ``models/kimi_k3/nvidia/model.py``, which serves both, and
+    ``transformers_utils/configs/kimi_linear.py``.
     """
-    for fact in ("attn_res_block_size", "routed_expert_hidden_size"):
-        if facts.has(fact):
-            raise facts.refusal(fact, "is Kimi K3's, which is not known to sizing")
-    refuse_where(facts, "mla_use_output_gate", "which only Kimi K3 has")
     refuse_where(facts, "mla_use_nope", "vLLM's model does not rotate", says=False)
     hidden, heads = facts.count("hidden_size"), facts.count("num_attention_heads")
     attends = latent_attention(
@@ -73,19 +71,20 @@ def kimi_linear(facts: Facts) -> Decoder:
         nope_dim=facts.count("qk_nope_head_dim"),
         rope_dim=facts.count("qk_rope_head_dim"),
         value_dim=facts.count("v_head_dim"),
+        output_gate=facts.flag("mla_use_output_gate"),
     )
     number = facts.count("num_hidden_layers")
     linear = facts.part("linear_attn_config")
     recurring: frozenset[int] = frozenset()
     recurs = attends
     if linear is not None:
-        refuse_where(linear, "use_full_rank_gate", "which only Kimi K3 has")
         recurring = frozenset(linear.numbers("kda_layers"))  # the first layer is number 1
         recurs = kimi_delta_attention(
             hidden,
             heads=linear.count("num_heads"),
             head_dim=linear.count("head_dim"),
             kernel=linear.count("short_conv_kernel_size"),
+            full_rank=linear.flag("use_full_rank_gate"),
         )
     wide = facts.count("moe_intermediate_size")
     routed = experts(
@@ -94,8 +93,14 @@ def kimi_linear(facts: Facts) -> Decoder:
         *routing(facts, active="num_experts_per_token"),
         shared=facts.count("num_shared_experts", 0, least=0) * wide,
         router_bias=True,
+        latent=facts.count("routed_expert_hidden_size", 0, least=0),
+        latent_norm=facts.flag("latent_moe_use_norm"),
+        smallest=facts.count("min_moe_intermediate_per_partition", 256),
         prefix="block_sparse_moe",
     )
+    # A norm and a weight for each element in front of attention and of experts, and behind all.
+    block = facts.count("attn_res_block_size", 0, least=0)
+    residual = 2 * hidden if block else 0
     dense = mlp(hidden, facts.count("intermediate_size"))
     first = facts.count("first_k_dense_replace", 0, least=0)
     every = facts.count("moe_layer_freq", 1)
@@ -103,8 +108,9 @@ def kimi_linear(facts: Facts) -> Decoder:
         layer(
             recurs if index + 1 in recurring else attends,
             routed if index >= first and index % every == 0 else dense,
-            norms=2 * hidden,
+            norms=2 * hidden + 2 * residual,
         )
         for index in range(number)
     ]
-    return Decoder(layers, heads, heads, ())
+    states = -(-number // block) if block else 0
+    return Decoder(layers, heads, heads, (), extra_norms=residual, kept_states=states)

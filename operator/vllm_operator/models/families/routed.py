@@ -127,15 +127,15 @@ def ernie45_moe(facts: Facts) -> Decoder:
     return Decoder(layers, heads, groups, (rotary_dim(facts, size),), tied_by_default=True)
 
 
-def granite_moe(facts: Facts) -> Decoder:
+def granite_moe(facts: Facts, *, windows: bool = False) -> Decoder:
     """Granite 3 with experts, and with a shared MLP beside them.
 
     Source: vllm 0.33.0 ``models/granitemoe.py`` and ``granitemoeshared.py``. Layers with windows
-    have sinks there, which no released model has: refused.
+    have sinks there: refused by name unless the caller reads ``windows``.
     """
     hidden, heads, groups, size = attention_facts(facts)
     refuse_where(facts, "attention_bias", "vLLM's model has no such biases")
-    for fact in ("layer_types", "attention_sinks", "layer_rope_theta"):
+    for fact in () if windows else ("layer_types", "attention_sinks", "layer_rope_theta"):
         if facts.config.get(fact):
             raise facts.refusal(fact, "is not known to sizing for this family")
     feeds = [

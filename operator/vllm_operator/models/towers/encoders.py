@@ -34,6 +34,7 @@ def clip(vision: Facts, layers: int | None, top: Facts, *, default: int) -> Towe
         intermediate_size=inner,
         layers=layers,
         max_tokens=tokens,
+        heads=vision.count("num_attention_heads", 12),
     )
 
 
@@ -63,6 +64,7 @@ def siglip(vision: Facts, layers: int | None, top: Facts, *, default: int) -> To
         intermediate_size=inner,
         layers=layers,
         max_tokens=tokens,
+        heads=vision.count("num_attention_heads", 12),
     )
 
 
@@ -90,6 +92,7 @@ def pixtral(vision: Facts, layers: int | None, top: Facts, *, default: int) -> T
         intermediate_size=inner,
         layers=layers,
         max_tokens=tokens,
+        heads=vision.count("num_attention_heads", 16),
     )  # fmt: skip
 
 
@@ -105,5 +108,6 @@ def with_projector(
             tower.intermediate_size,
             tower.layers,
             tower.max_tokens if max_tokens is None else max_tokens,
+            tower.heads,
         ),
     )

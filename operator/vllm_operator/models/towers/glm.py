@@ -50,7 +50,8 @@ def glm5_next(top: Facts) -> tuple[Tower, ...]:
     )
     # Two norms a layer and those of its queries and keys, one after all, one in the merger.
     norms = layers * (2 * width + 2 * (width // heads)) + width + 2 * text
-    return (Tower(matrices, norms, width, inner, layers, GLM_IMAGE_TOKENS * merge**2),)
+    tokens = GLM_IMAGE_TOKENS * merge**2
+    return (Tower(matrices, norms, width, inner, layers, tokens, heads),)
 
 
 def glm4v(top: Facts) -> tuple[Tower, ...]:
@@ -75,4 +76,5 @@ def glm4v(top: Facts) -> tuple[Tower, ...]:
     # Positions, two norms a layer, one before and one after all of them, one in the merger.
     norms = side(vision, 336, 14) ** 2 * width + layers * 2 * width + 2 * width + 2 * text
     tokens = patches_of_pixels(GLM4V_PIXELS, patch, merge)
-    return (Tower(matrices, norms, width, text, layers, tokens),)
+    heads = vision.count("num_heads", 12)
+    return (Tower(matrices, norms, width, text, layers, tokens, heads),)

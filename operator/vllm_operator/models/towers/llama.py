@@ -77,4 +77,5 @@ def llama4(top: Facts) -> tuple[Tower, ...]:
         Matrix("multi_modal_projector.linear_1", outputs, text, Split.OUTPUTS),
     )  # fmt: skip
     norms = width + tokens * width + 4 * width + layers * 4 * width
-    return (Tower(matrices, norms, width, inner, layers, (LLAMA4_TILES + 1) * tokens),)
+    heads = vision.count("num_attention_heads", 16)
+    return (Tower(matrices, norms, width, inner, layers, (LLAMA4_TILES + 1) * tokens, heads),)

@@ -28,18 +28,22 @@ LLAVA_VISION: Final[Mapping[str, Any]] = {
 (transformers ``models/llava/configuration_llava.py``)."""
 
 
-def _llava_tower(top: Facts) -> Tower:
+def llava_tower(top: Facts, *, default: int = -2) -> Tower:
+    """The encoder that the config names, up to the layer that features are taken from.
+
+    ``default``: that layer where the config is silent.
+    """
     vision = top.part(VISION) or Facts(LLAVA_VISION, f"{FIELD}.{VISION}")
     kind = vision.config.get("model_type", "clip_vision_model")
     encoder = ENCODERS.get(kind) if isinstance(kind, str) else None
     if encoder is None:
         raise vision.refusal("model_type", f"is {shown(kind)}; known: {', '.join(ENCODERS)}")
-    return encoder(vision, None, top, default=-2)
+    return encoder(vision, None, top, default=default)
 
 
 def llava(top: Facts) -> tuple[Tower, ...]:
     """``llava.py``."""
-    tower = _llava_tower(top)
+    tower = llava_tower(top)
     text = text_width(top, 4096)
     bias = top.flag("multimodal_projector_bias", True)
     return with_projector(tower, *_projector(tower.hidden_size, text, bias=bias))
@@ -58,7 +62,7 @@ def llava_next_video(top: Facts) -> tuple[Tower, ...]:
     vLLM gives it videos only, of as many frames as fit ``--max-model-len``: not in the config. The
     checkpoint's ``image_newline`` is not loaded.
     """
-    tower = _llava_tower(top)
+    tower = llava_tower(top)
     text = text_width(top, 4096)
     bias = top.flag("multimodal_projector_bias", True)
     name = "multi_modal_projector"
@@ -76,15 +80,13 @@ def llava_next(top: Facts) -> tuple[Tower, ...]:
     An image is cut into the tiles of one of ``image_grid_pinpoints``, beside itself whole
     (``get_image_size_with_most_features``). Defaults: transformers ``models/llava_next``.
     """
-    tower = _llava_tower(top)
+    tower = llava_tower(top)
     text = text_width(top, 4096)
     bias = top.flag("multimodal_projector_bias", True)
     vision = top.part(VISION) or Facts(LLAVA_VISION, f"{FIELD}.{VISION}")
     tile = vision.count("image_size", 336)
     given = top.config.get("image_grid_pinpoints", LLAVA_NEXT_GRIDS)
-    tiles = 0
-    for height, width in _pairs(top, given):
-        tiles = max(tiles, -(-height // tile) * -(-width // tile))
+    tiles = tiles_of(top, given, tile)
     return with_projector(
         tower,
         *_projector(tower.hidden_size, text, bias=bias),
@@ -95,6 +97,12 @@ def llava_next(top: Facts) -> tuple[Tower, ...]:
 
 LLAVA_NEXT_GRIDS: Final = ((336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008))
 """Sizes in pixels that images are fitted into where the config is silent."""
+
+
+def tiles_of(top: Facts, given: object, tile: int) -> int:
+    """Tiles of ``tile`` pixels in the largest of the sizes that images are fitted into."""
+    sizes = _pairs(top, given)
+    return max((-(-height // tile) * -(-width // tile) for height, width in sizes), default=0)
 
 
 def _pairs(top: Facts, given: object) -> list[tuple[int, int]]:

@@ -31,6 +31,9 @@ class Tower:
     max_tokens: int
     """Patches (before they are merged) of the largest image that the model's processor makes;
     0 where the config does not bound it."""
+    heads: int = 0
+    """Heads of its attention, which tensor-parallel ranks must divide evenly; 0 where any number of
+    ranks is taken."""
 
     @property
     def parameters(self) -> int:

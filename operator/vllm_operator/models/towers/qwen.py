@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from vllm_operator.models.reader import Facts, shown
@@ -54,6 +55,7 @@ def qwen2_vl(top: Facts) -> tuple[Tower, ...]:
             intermediate_size=inner,
             layers=layers,
             max_tokens=patches_of_pixels(QWEN2_PIXELS, patch, merge),
+            heads=vision.count("num_heads", 16),
         ),
     )  # fmt: skip
 
@@ -82,8 +84,30 @@ def qwen2_5_vl(top: Facts) -> tuple[Tower, ...]:
             intermediate_size=inner,
             layers=layers,
             max_tokens=patches_of_pixels(QWEN2_PIXELS, patch, merge),
+            heads=vision.count("num_heads", 16),
         ),
     )  # fmt: skip
+
+
+def exaone4_5(top: Facts) -> tuple[Tower, ...]:
+    """``exaone4_5.py``: Qwen2.5-VL's tower with fewer heads of keys and values.
+
+    Defaults: transformers 5.24 ``models/exaone4_5/configuration_exaone4_5.py``.
+    """
+    vision = vision_facts(top)
+    (tower,) = qwen2_5_vl(top)
+    width, heads = tower.hidden_size, vision.count("num_heads", 16)
+    groups = vision.count("num_key_value_heads", 8)
+    less = 2 * (width - width // heads * groups)
+    return (
+        replace(
+            tower,
+            matrices=tuple(
+                replace(one, outputs=one.outputs - less) if one.name.endswith("attn.qkv") else one
+                for one in tower.matrices
+            ),
+        ),
+    )
 
 
 def qwen3_vl(top: Facts) -> tuple[Tower, ...]:
@@ -134,6 +158,7 @@ def _qwen3_tower(vision: Facts, *, deepstack: int) -> Tower:
         intermediate_size=inner,
         layers=layers,
         max_tokens=patches_of_pixels(QWEN3_PIXELS, patch, merge),
+        heads=vision.count("num_heads", 16),
     )
 
 
@@ -161,4 +186,5 @@ def dots_ocr(top: Facts) -> tuple[Tower, ...]:
     if vision.flag("post_norm", True):
         norms += width
     tokens = patches_of_pixels(DOTS_PIXELS, patch, merge)
-    return (Tower(matrices, norms, width, inner, layers, tokens),)
+    heads = vision.count("num_attention_heads", 12)
+    return (Tower(matrices, norms, width, inner, layers, tokens, heads),)

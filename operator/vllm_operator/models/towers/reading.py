@@ -9,12 +9,14 @@ from vllm_operator.models.reader import Facts, shown
 
 from .gemma import gemma4, gemma4_unified
 from .glm import glm4v, glm5_next
-from .intern import internvl
+from .intern import interns1, internvl
 from .llama import llama4, mllama
 from .llava import gemma3, llava, llava_llama, llava_next, llava_next_video, mistral3
-from .moonvit import kimi_k25
+from .minimax import minimax_m3
+from .moonvit import kimi_k3, kimi_k25, kimi_vl
 from .parts import AUDIO, MOST_PARAMETERS, VISION, Tower
-from .qwen import dots_ocr, qwen2_5_vl, qwen2_vl, qwen3_5, qwen3_vl
+from .projected import cohere2_vision, idefics3, llava_onevision, paligemma
+from .qwen import dots_ocr, exaone4_5, qwen2_5_vl, qwen2_vl, qwen3_5, qwen3_vl
 from .step import step3p7
 
 
@@ -58,6 +60,17 @@ FAMILIES: Final[Mapping[str, Callable[[Facts], tuple[Tower, ...]]]] = {
     "LlavaNextForConditionalGeneration": llava_next,
     "LlavaNextVideoForConditionalGeneration": llava_next_video,
     "KimiK25ForConditionalGeneration": kimi_k25,
+    "KimiK3ForConditionalGeneration": kimi_k3,
+    "KimiVLForConditionalGeneration": kimi_vl,
+    "PaliGemmaForConditionalGeneration": paligemma,
+    "Idefics3ForConditionalGeneration": idefics3,
+    "SmolVLMForConditionalGeneration": idefics3,
+    "LlavaOnevisionForConditionalGeneration": llava_onevision,
+    "Cohere2VisionForConditionalGeneration": cohere2_vision,
+    "OpenCUAForConditionalGeneration": qwen2_5_vl,
+    "Exaone4_5_ForConditionalGeneration": exaone4_5,
+    "InternVLForConditionalGeneration": interns1,
+    "MiniMaxM3SparseForConditionalGeneration": minimax_m3,
     "Step3p7ForConditionalGeneration": step3p7,
     "MllamaForConditionalGeneration": mllama,
     "Llama4ForConditionalGeneration": llama4,

@@ -43,4 +43,5 @@ def step3p7(top: Facts) -> tuple[Tower, ...]:
     norms += 2 * width if vision.flag("use_ln_post") else 0
     if vision.flag("use_abs_posemb", True):
         norms += (tokens + token) * width
-    return (Tower(matrices, norms, width, inner, layers, 0),)
+    heads = vision.count("heads", 16)
+    return (Tower(matrices, norms, width, inner, layers, 0, heads),)

@@ -43,6 +43,7 @@ TAKEN: Final = (
     "model.storage.persistentVolumeClaim.path",
     "model.storage.hostPath.path",
     "model.storage.emptyDir",
+    "model.storage.ephemeral",
     "engine.env",
     *(f"pod.{PodSpec.model_fields[name].alias}" for name in POD_FIELDS),
 )

@@ -23,6 +23,7 @@ from vllm_operator.engine.arguments import (
     unmeasured_shares,
 )
 from vllm_operator.engine.flags import VALUES
+from vllm_operator.engine.graphs import LARGEST as LARGEST_DEFAULT
 from vllm_operator.engine.settings import setting_problems
 from vllm_operator.engine.tables import does, rows, rows_for
 from vllm_operator.engine.versions import Version
@@ -34,11 +35,9 @@ PICTURES: Final = "--limit-mm-per-prompt"
 APPENDED: Final = ("--middleware", "--ignore-patterns")
 """Flags whose values add up where they are given several times."""
 
-LARGEST_GRAPH: Final = 512
-"""Requests of vLLM's largest default graph (0.33.0 ``config/vllm.py``, ``_set_cudagraph_sizes``;
-1,024 on Blackwell from 0.28 on). What graphs take was fitted to the default sizes."""
 MOST_GRAPHS: Final = 51
-"""Default sizes up to it: 1, 2, 4, every 8th to 248, every 16th to 512."""
+"""Default sizes up to ``LARGEST_DEFAULT``: 1, 2, 4, every 8th to 248, every 16th to 512. What
+graphs take was fitted to them."""
 MODES: Final = ("NONE", "PIECEWISE", "FULL", "FULL_DECODE_ONLY", "FULL_AND_PIECEWISE")
 LEVELS: Final = ("0", "1", "2", "3")
 
@@ -236,8 +235,8 @@ def _count(value: object) -> bool:
 
 
 def _too_large(largest: int, number: int) -> str | None:
-    if largest > LARGEST_GRAPH:
-        return f"asks for graphs of {largest} requests; the plan counts at most {LARGEST_GRAPH}"
+    if largest > LARGEST_DEFAULT:
+        return f"asks for graphs of {largest} requests; the plan counts at most {LARGEST_DEFAULT}"
     if number > MOST_GRAPHS:
         return f"asks for {number} graphs; the plan counts at most {MOST_GRAPHS}"
     return None

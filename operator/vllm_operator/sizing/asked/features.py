@@ -12,12 +12,13 @@ from typing import Final
 
 from vllm_operator.api.plan import Flag
 from vllm_operator.api.v1alpha1 import Engine, VLLMServerSpec
-from vllm_operator.engine import parsers
+from vllm_operator.engine import encoders, parsers
 from vllm_operator.engine.tables import does
 from vllm_operator.engine.versions import Version
 from vllm_operator.errors import IllegalPin, PlanningError
 from vllm_operator.models.architecture import Architecture
 from vllm_operator.models.drafts import MODEL_FIELD
+from vllm_operator.models.matrices import Split
 
 from . import adapters as lora
 from . import speculation as drafts
@@ -75,6 +76,11 @@ def read_features(
     adapters = None
     if architecture is not None and not extra_arguments.pictures:
         architecture = without_pictures(architecture)
+    if architecture is not None and extra_arguments.value(encoders.FLAG) == encoders.DATA:
+        try:
+            architecture = with_whole_encoder(architecture, version)
+        except PlanningError as problem:
+            problems.append(problem)
     if engine.lora is not None and architecture is not None:
         offline = is_served_from_disk(spec)
         adapters, found = lora.read_adapters(
@@ -101,15 +107,40 @@ def read_features(
 
 @lru_cache(maxsize=256)
 def without_pictures(architecture: Architecture) -> Architecture:
-    """The model as it is profiled where no request may carry a picture.
+    """The model as it is profiled where no request may carry a picture, nor its encoder be made.
 
-    One with deepstack features stays as it is: their buffer is taken all the same (0.33.0
+    One with deepstack features is profiled as it is: their buffer is taken all the same (0.33.0
     ``models/qwen3_vl.py``).
     """
     pictures = architecture.pictures
-    if pictures is None or pictures.output != architecture.hidden_size:
+    if pictures is not None and pictures.output == architecture.hidden_size:
+        pictures = None
+    elif not architecture.encoder_heads:
         return architecture
-    return replace(architecture, pictures=None)
+    return replace(architecture, pictures=pictures, encoder_heads=0)
+
+
+@lru_cache(maxsize=256)
+def with_whole_encoder(architecture: Architecture, version: Version) -> Architecture:
+    """The model whose encoder is whole on every rank (``--mm-encoder-tp-mode data``).
+
+    Raises ``IllegalPin`` where the version is not known to lay it out so.
+    """
+    divided = encoders.divided_with_data(architecture.name, version)
+    if divided is None:
+        since = encoders.data_since(architecture.name)
+        works = f"use vLLM {since} or newer, or remove it" if since else "remove it"
+        raise IllegalPin(
+            EXTRA_FIELD,
+            f"{encoders.FLAG} {encoders.DATA} is not known of vLLM {version} for "
+            f"{architecture.name}; {works}",
+        )
+    outside = tuple(
+        one if one.name.partition(".")[0] in divided else replace(one, split=Split.WHOLE)
+        for one in architecture.outside
+    )
+    pictures = architecture.pictures and replace(architecture.pictures, spread=True)
+    return replace(architecture, outside=outside, pictures=pictures, encoder_heads=0)
 
 
 def _parser_problems(engine: Engine, version: Version) -> Iterator[PlanningError]:

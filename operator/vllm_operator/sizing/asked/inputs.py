@@ -10,9 +10,12 @@ from typing import Any, Final
 from vllm_operator import errors
 from vllm_operator.api.canonical import canonical_json
 from vllm_operator.api.pod import Identity
+from vllm_operator.hardware.measured import MeasuredGPU
 from vllm_operator.hardware.nodes import GPUOffer
+from vllm_operator.hardware.prices import NO_PRICES, Prices
 from vllm_operator.models.facts import ModelFacts
 from vllm_operator.sizing.memory.calibration import Calibration
+from vllm_operator.sizing.performance.learned import MeasuredSpeed
 
 from .defaults import NO_DEFAULTS, Defaults
 from .repairs import Repair
@@ -67,11 +70,19 @@ class PlanningInputs:
     """What running engines of this model have measured."""
     tuned: Tuned | None = None
     """What a trial on this server has proven."""
+    measured_gpus: tuple[MeasuredGPU, ...] = ()
+    """GPU products that were measured here, in place of their datasheets."""
+    measured_speeds: tuple[MeasuredSpeed, ...] = ()
+    """How fast servers of this model were measured to be."""
+    prices: Prices = NO_PRICES
+    """What an hour of a GPU costs, as far as it is said."""
 
     def to_json_object(self) -> dict[str, Any]:
         """The inputs as plain JSON, for pinning."""
         tuned = {} if self.tuned is None else {"tuned": self.tuned.to_json_object()}
         identity = {} if self.identity == "Fixed" else {"identity": self.identity}
+        gpus = [one.to_json_object() for one in self.measured_gpus]
+        speeds = [one.to_json_object() for one in self.measured_speeds]
         given = self.defaults.to_json_object() if self.defaults != NO_DEFAULTS else None
         return {
             "model": self.model.to_json_object() if self.model else None,
@@ -90,6 +101,9 @@ class PlanningInputs:
             **identity,
             **({} if given is None else {"defaults": given}),
             **tuned,
+            **({"measuredGPUs": gpus} if gpus else {}),
+            **({"measuredSpeeds": speeds} if speeds else {}),
+            **({} if self.prices == NO_PRICES else {"prices": self.prices.to_json_object()}),
         }
 
     @classmethod
@@ -116,6 +130,15 @@ class PlanningInputs:
                 map(Calibration.from_json_object, document.get("calibrations") or ())
             ),
             tuned=Tuned.from_json_object(tuned) if tuned else None,
+            measured_gpus=tuple(
+                map(MeasuredGPU.from_json_object, document.get("measuredGPUs") or ())
+            ),
+            measured_speeds=tuple(
+                map(MeasuredSpeed.from_json_object, document.get("measuredSpeeds") or ())
+            ),
+            prices=Prices.from_json_object(document["prices"])
+            if document.get("prices")
+            else NO_PRICES,
         )
 
     def fingerprint(self) -> str:

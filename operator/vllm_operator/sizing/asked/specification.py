@@ -15,12 +15,15 @@ from vllm_operator.engine.refusals import refused
 from vllm_operator.engine.tables import does
 from vllm_operator.engine.versions import Version, engine_image, engine_version
 from vllm_operator.errors import IllegalPin, PlanningError, UnknownModel
+from vllm_operator.hardware.measured import MeasuredGPU
+from vllm_operator.hardware.prices import NO_PRICES, Prices
 from vllm_operator.models import catalogue
 from vllm_operator.models.architecture import Architecture, architecture_from_config
 from vllm_operator.models.facts import ModelFacts
 from vllm_operator.sizing.memory.calibration import Calibration
 from vllm_operator.sizing.memory.online_quantization import quantized_online
 from vllm_operator.sizing.memory.weights import checkpoint_bytes
+from vllm_operator.sizing.performance.learned import MeasuredSpeed
 from vllm_operator.sizing.split.divisions import Pins
 from vllm_operator.sizing.split.stages import illegal_stages_because
 
@@ -80,6 +83,12 @@ class Asked:
     """Bounds of what is not pinned, from engines that did not start."""
     calibrations: tuple[Calibration, ...] = ()
     """What running engines of this model have measured."""
+    measured_gpus: tuple[MeasuredGPU, ...] = ()
+    """GPU products that were measured, in place of their datasheets."""
+    measured_speeds: tuple[MeasuredSpeed, ...] = ()
+    """How fast servers of this model were measured to be."""
+    prices: Prices = NO_PRICES
+    """What an hour of a GPU costs, as far as it is said."""
     tuned: Tuned = UNTUNED
     """What a trial has proven of what is not pinned."""
     features: Features = dataclasses.field(default_factory=Features)
@@ -182,6 +191,9 @@ def read_specification(
         features=features,
         repairs=inputs.repairs,
         calibrations=inputs.calibrations,
+        measured_gpus=inputs.measured_gpus,
+        measured_speeds=inputs.measured_speeds,
+        prices=inputs.prices,
         tuned=inputs.tuned or UNTUNED,
     )
     return asked, []
@@ -230,12 +242,13 @@ def _environment_problems(spec: VLLMServerSpec) -> Iterator[PlanningError]:
     variables, volume = (spec.engine or Engine()).env or [], volume_of(spec)
     seen: set[str] = set()
     offline = offline_variable(variables)
-    if offline is not None and volume.kind == "EmptyDir" and spec.model.is_repository:
+    begins_empty = {"EmptyDir": "emptyDir", "Ephemeral": "volume of the pod's own"}
+    if offline is not None and volume.kind in begins_empty and spec.model.is_repository:
         yield IllegalPin(
             f"spec.engine.env[{offline.name}]",
-            f"is {offline.value}, and the emptyDir in which the engine looks for the model is "
-            "empty at the start of every pod; remove it, or name in spec.model.storage a "
-            "persistentVolumeClaim or hostPath that holds the model",
+            f"is {offline.value}, and the {begins_empty[volume.kind]} in which the engine looks "
+            "for the model is empty at the start of every pod; remove it, or name in "
+            "spec.model.storage a persistentVolumeClaim or hostPath that holds the model",
         )
     for variable in variables:
         field = f"spec.engine.env[{variable.name}]"

@@ -20,6 +20,7 @@ MODELS_PATH: Final = "/models"
 CLAIM_FIELD: Final = "spec.model.storage.persistentVolumeClaim"
 HOST_PATH_FIELD: Final = "spec.model.storage.hostPath"
 SIZE_LIMIT_FIELD: Final = "spec.model.storage.emptyDir.sizeLimit"
+VOLUME_SIZE_FIELD: Final = "spec.model.storage.ephemeral.size"
 EPHEMERAL_FIELD: Final = "spec.pod.resources.limits[ephemeral-storage]"
 CACHE_ROOM_GIB: Final = 2
 """For the tokenizer, logs and vLLM's compile cache beside the weights."""
@@ -31,7 +32,7 @@ SHARED_MODES: Final = frozenset({"ReadWriteMany", "ReadOnlyMany"})
 
 ONE_POD: Final = "ReadWriteOncePod"
 
-Kind = Literal["EmptyDir", "PersistentVolumeClaim", "HostPath", "Image"]
+Kind = Literal["EmptyDir", "PersistentVolumeClaim", "HostPath", "Image", "Ephemeral"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,8 @@ class Volume:
 
     kind: Kind
     source: str
-    """Name of the claim, folder of the node or reference of the image; empty for an emptyDir."""
+    """Name of the claim or of the storage class, folder of the node or reference of the image;
+    empty for an emptyDir, and for the cluster's default class."""
     path: str
     """Folder on the volume, absolute from its root."""
     serves: bool
@@ -88,6 +90,7 @@ WORDS: Final[Mapping[Kind, str]] = {
     "PersistentVolumeClaim": "PersistentVolumeClaim",
     "HostPath": "node folder",
     "Image": "image",
+    "Ephemeral": "volume of storage class",
 }
 
 
@@ -103,6 +106,8 @@ def volume_of(spec: VLLMServerSpec) -> Volume:
         return Volume("HostPath", folder.path, "", folder.mode == "Model")
     if storage is not None and storage.image is not None:
         return Volume("Image", storage.image.reference, storage.image.path or "", serves=True)
+    if storage is not None and storage.ephemeral is not None:
+        return Volume("Ephemeral", storage.ephemeral.storage_class_name or "", "", serves=False)
     return Volume("EmptyDir", "", "", serves=False)
 
 
@@ -146,22 +151,30 @@ def room_gib(download: int) -> int:
 
 
 def room_problems(spec: VLLMServerSpec, download: int) -> Iterator[PlanningError]:
-    """Limits of an emptyDir that are smaller than the ``download`` bytes of the checkpoint.
+    """Bounds of a pod's cache that are smaller than the ``download`` bytes of the checkpoint.
 
-    The kubelet evicts a pod that goes beyond either of them, and the next pod begins anew.
+    The kubelet evicts a pod that goes beyond those of an emptyDir, and the next pod begins anew; a
+    volume would be full.
     """
     storage = spec.model.storage
     folder = storage.empty_dir if storage is not None else None
-    for field, limit in (
-        (SIZE_LIMIT_FIELD, folder.size_limit if folder is not None else None),
-        (EPHEMERAL_FIELD, ephemeral_limit(spec)),
+    own = storage.ephemeral if storage is not None else None
+    evicted = "the emptyDir: the pod would be evicted"
+    for field, limit, so in (
+        (SIZE_LIMIT_FIELD, folder.size_limit if folder is not None else None, evicted),
+        (EPHEMERAL_FIELD, ephemeral_limit(spec), evicted),
+        (
+            VOLUME_SIZE_FIELD,
+            own.size if own is not None else None,
+            "the volume, which is full then",
+        ),
     ):
         if limit is not None and parse_quantity(limit) < download:
             works = room_gib(download)
             yield IllegalPin(
                 field,
-                f"is {limit}, and {download / GIBIBYTE:.2f} GiB of weights are downloaded into the "
-                f"emptyDir: the pod would be evicted; set it to {works}Gi or more, or remove it",
+                f"is {limit}, and {download / GIBIBYTE:.2f} GiB of weights are downloaded into "
+                f"{so}; set it to {works}Gi or more, or remove it",
             )
 
 
@@ -195,8 +208,18 @@ def planned_storage(
         surge=not single,
         note=_single(known) if known is not None and single else None,
         disk_bytes=room_gib(download) * GIBIBYTE if volume.kind == "EmptyDir" else None,
+        volume_bytes=_volume_bytes(spec, download),
         buffer_bytes=streamed,
     )
+
+
+def _volume_bytes(spec: VLLMServerSpec, download: int) -> int | None:
+    """Of the volume of its own that each pod gets; None where it gets none."""
+    storage = spec.model.storage
+    if storage is None or storage.ephemeral is None:
+        return None
+    size = storage.ephemeral.size
+    return room_gib(download) * GIBIBYTE if size is None else int(parse_quantity(size))
 
 
 def _single(claim: ClaimFacts) -> str:

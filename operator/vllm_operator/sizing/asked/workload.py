@@ -25,6 +25,10 @@ class ExpectedLoad:
     """Requests at once on one engine (one data-parallel rank); None where nobody asks for any."""
     stated: bool
     """Whether ``spec.workload`` says any of this."""
+    shared_tokens: int = 0
+    """Tokens that all prompts begin with."""
+    draft_acceptance: float | None = None
+    """Share of drafted tokens that are accepted; None where nobody says it."""
 
     @property
     def tokens(self) -> int:
@@ -34,7 +38,8 @@ class ExpectedLoad:
     @property
     def request(self) -> str:
         """One request for a message: ``1024 + 256 tokens``."""
-        return f"{self.prompt_tokens} + {self.output_tokens} tokens"
+        text = f"{self.prompt_tokens} + {self.output_tokens} tokens"
+        return f"{text} ({self.shared_tokens} shared by all)" if self.shared_tokens else text
 
     @property
     def source(self) -> str:
@@ -52,12 +57,15 @@ def expected_load(workload: Workload | None, limit: int, data: int) -> ExpectedL
         output = min(OUTPUT_TOKENS, max(1, room))
     if prompt is None:
         prompt = min(PROMPT_TOKENS, max(1, limit - output))
-    given = (workload.prompt_tokens, workload.output_tokens, asked) if workload else ()
+    shared = workload.shared_prefix_tokens if workload else None
+    given = (workload.prompt_tokens, workload.output_tokens, asked, shared) if workload else ()
     return ExpectedLoad(
         prompt_tokens=prompt,
         output_tokens=output,
         concurrency=None if asked is None else -(-asked // data),
         stated=any(figure is not None for figure in given),
+        shared_tokens=shared or 0,
+        draft_acceptance=workload.draft_acceptance if workload else None,
     )
 
 
@@ -65,8 +73,24 @@ def load_problems(
     load: ExpectedLoad, workload: Workload | None, engine: Engine, context_length: int, data: int
 ) -> Iterator[IllegalPin]:
     """Why a stated load contradicts the model or a pin, with the figure that would not."""
-    if workload is None or not load.stated:
+    if workload is None:
         return
+    if load.draft_acceptance is not None and engine.speculative is None:
+        yield IllegalPin(
+            "spec.workload.draftAcceptance",
+            f"is {load.draft_acceptance:g}, and nothing is drafted; set spec.engine.speculative, "
+            "or remove it",
+        )
+    if not load.stated:
+        return
+    if load.shared_tokens >= load.prompt_tokens:
+        yield IllegalPin(
+            "spec.workload.sharedPrefixTokens",
+            f"is {load.shared_tokens}, and a prompt of {load.prompt_tokens} tokens "
+            f"({'promptTokens' if workload.prompt_tokens else 'assumed'}) has more than what it "
+            f"shares; set it to at most {load.prompt_tokens - 1}, or promptTokens to at least "
+            f"{load.shared_tokens + 1}",
+        )
     length, tokens = engine.max_model_len, engine.max_num_batched_tokens
     if load.tokens > context_length:
         longer = load.prompt_tokens >= load.output_tokens

@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 
 from vllm_operator.api.plan import RejectedCandidate
 from vllm_operator.errors import IllegalPin, Infeasible, PlanningError
+from vllm_operator.hardware.prices import PRODUCTS_FIELD
 from vllm_operator.sizing.asked.gpu_candidates import GPUCandidate
 from vllm_operator.sizing.asked.specification import Asked
 from vllm_operator.sizing.asked.workload_profiles import ENOUGH_CONTEXT, WORTH_SECONDS
 from vllm_operator.sizing.split.divisions import Division, divisions
 
+from .money import Priced, pricing
 from .remedies import nodes_looked_at, problem_of
 from .search import Layout, Rejection, find_suited_layout
 from .speed import seconds_of_answer
@@ -60,9 +62,15 @@ def choose(
         problem = problem_of(asked, candidates, rejections, max_nodes)
         return Choice(problem, _listed(rejections, REJECTED_LIMIT))
     kept = [layout for layout in fitting if layout.gpu.offer.product == preferred]
-    best = min(kept or fitting, key=_ranking(asked))
+    money = pricing(asked, fitting)
+    best = min(kept or fitting, key=_ranking(asked, money))
     others = [
-        _candidate(layout.gpu, layout.division, _not_taken(asked, layout, best, kept=bool(kept)))
+        _candidate(
+            layout.gpu,
+            layout.division,
+            _dearer(layout, best, money, kept=bool(kept))
+            or _not_taken(asked, layout, best, kept=bool(kept)),
+        )
         for layout in fitting
         if layout is not best
     ]
@@ -211,12 +219,18 @@ def _slower(layout: Layout, seconds: float, faster: float) -> Rejection:
     return Rejection(layout.gpu, layout.division, Infeasible("spec.workload.profile", text))
 
 
-def _ranking(asked: Asked) -> Callable[[Layout], tuple[float | str, ...]]:
+def _ranking(
+    asked: Asked, money: tuple[Priced, str] | None = None
+) -> Callable[[Layout], tuple[float | str, ...]]:
     """Which layouts go first: the smallest key."""
     profile = asked.features.profile
 
     def rank(layout: Layout) -> tuple[float | str, ...]:
         nodes, whole, length, gpus, name = _rank(layout)
+        if money is not None:
+            price = money[0](layout)
+            paid = math.inf if price is None else price
+            return nodes, paid, gpus, gpus * layout.gpu.offer.memory_bytes, whole, length, name
         if profile.cheap:
             return nodes, gpus, gpus * layout.gpu.offer.memory_bytes, whole, length, name
         if profile.whole:
@@ -240,6 +254,21 @@ def _rank(layout: Layout) -> tuple[bool, int, int, int, str]:
         layout.division.gpus,
         f"{10**9 - offer.nodes * offer.per_node:012}{offer.product}",
     )
+
+
+def _dearer(
+    layout: Layout, best: Layout, money: tuple[Priced, str] | None, *, kept: bool
+) -> str | None:
+    """That a layout was not taken for its price; None where that is not why."""
+    if money is None or kept or (layout.division.nodes > 1) is not (best.division.nodes > 1):
+        return None
+    prices, unit = money
+    price, least = prices(layout), prices(best)
+    if least is None or price == least:
+        return None
+    if price is None:
+        return f"fits, and no price of it is given ({PRODUCTS_FIELD})"
+    return f"fits at {price:.3g} {unit}; the one taken at {least:.3g}"
 
 
 def _not_taken(asked: Asked, layout: Layout, best: Layout, *, kept: bool) -> str:

@@ -30,6 +30,7 @@ from vllm_operator.sizing.split.divisions import Division
 from vllm_operator.sizing.split.parallelism import Parallelism
 
 from .batch_limits import BatchLimits
+from .prefixes import prefixes_of, shared_blocks
 from .suitability import FP8_BITS, block_size, kv_element_bits
 from .utilization import Utilization, gib, utilization, wanted_utilization
 
@@ -43,6 +44,8 @@ class Fit:
     cache: CacheLayout
     low: int
     """KV-cache bytes of one rank that are sure; below zero where the rest alone is too much."""
+    shared: int = 0
+    """Blocks of a prefix that all expected requests begin with."""
 
     @property
     def blocks(self) -> int:
@@ -59,12 +62,13 @@ class Fit:
 
     def bytes_of(self, tokens: int, requests: int) -> int:
         """KV-cache bytes of so many requests of so many tokens, and of the null block."""
-        return (self.cache.blocks_for(tokens) * requests + NULL_BLOCKS) * self.cache.bytes_per_block
+        own = self.cache.blocks_for(tokens) - self.shared
+        return (self.shared + own * requests + NULL_BLOCKS) * self.cache.bytes_per_block
 
     def held(self, tokens: int) -> int:
         """Requests of so many tokens that surely fit at once."""
-        blocks = self.cache.blocks_in(self.low) - NULL_BLOCKS
-        return max(0, blocks // self.cache.blocks_for(tokens))
+        blocks = self.cache.blocks_in(self.low) - NULL_BLOCKS - self.shared
+        return max(0, blocks // (self.cache.blocks_for(tokens) - self.shared))
 
     def what_is_left(self) -> str:
         """How the KV cache comes to its size, for a message."""
@@ -189,7 +193,11 @@ class Fits:
         fraction = utilization(asked, taken, self.total, limits, self.wanted, room=room)
         _, low = taken.kv_cache(self.total, fraction.value or 0.0)
         settings = self._settings(limits)
-        return Fit(taken, fraction, cache_layout(asked.architecture, settings), low)
+        cache = cache_layout(asked.architecture, settings)
+        prefixes = prefixes_of(asked, first_engine=settings.first_engine)
+        return Fit(
+            taken, fraction, cache, low, shared_blocks(prefixes, cache, asked.load.shared_tokens)
+        )
 
 
 def _with_graphs(footprint: Footprint, times: int) -> Footprint:

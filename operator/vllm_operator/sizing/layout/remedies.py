@@ -13,6 +13,7 @@ from vllm_operator.api.v1alpha1 import Engine
 from vllm_operator.errors import IllegalPin, Infeasible, PlanningError
 from vllm_operator.sizing.asked.gpu_candidates import GPUCandidate
 from vllm_operator.sizing.asked.specification import Asked
+from vllm_operator.sizing.memory.online_quantization import advised_method, quantized_online
 from vllm_operator.sizing.split.divisions import Division, Divisions, Pins, divisions
 from vllm_operator.sizing.split.parallelism import Parallelism, illegal_because, legal_sizes
 
@@ -229,6 +230,12 @@ def _remedy(asked: Asked, nearest: Rejection, max_nodes: int) -> str:
     larger = _larger_node(asked, nearest.gpu)
     if larger is not None:
         choices.append(f"{larger} {nearest.gpu.offer.product} in one node")
+    method = _quantizing(asked, nearest)
+    if method is not None:
+        choices.append(
+            f"spec.engine.quantization {method} on {nearest.division.gpus}, which rounds the "
+            "weights to 8 bits"
+        )
     looked = nodes_looked_at(asked, nearest.gpu, max_nodes)
     several = _more_nodes(asked, nearest.gpu, looked)
     if not choices and several is None:
@@ -242,6 +249,21 @@ def _remedy(asked: Asked, nearest: Rejection, max_nodes: int) -> str:
         also = f"{several} of {nearest.gpu.largest_world} {gpu} would fit, and {limit}"
         text = f"{text}; {also}" if text else f"{also}"
     return text
+
+
+def _quantizing(asked: Asked, nearest: Rejection) -> str | None:
+    """A quantisation while loading with which the nearest layout fits; None where none does."""
+    method = advised_method(asked.version)
+    if method is None or asked.architecture.quantization.method is not None:
+        return None
+    engine = asked.engine.model_copy(update={"quantization": method})
+    try:
+        architecture = quantized_online(asked.architecture, method, asked.version)
+    except PlanningError:
+        return None
+    other = replace(asked, engine=engine, architecture=architecture)
+    found = find_layout(other, nearest.gpu, nearest.division)
+    return method if isinstance(found, Layout) else None
 
 
 def _asking_for(division: Division) -> str:

@@ -4,24 +4,57 @@ from __future__ import annotations
 
 from vllm_operator.engine.tables import does
 from vllm_operator.hardware import performance as gpu_performance
+from vllm_operator.hardware.measured import MeasuredGPU, of_product
+from vllm_operator.hardware.performance import GPUPerformance
 from vllm_operator.sizing.asked.extra_arguments import ASYNC
 from vllm_operator.sizing.asked.specification import Asked
-from vllm_operator.sizing.performance.estimate import estimate
-from vllm_operator.sizing.performance.server import PerformanceEstimate
+from vllm_operator.sizing.asked.speculation import goes_asynchronously
+from vllm_operator.sizing.performance.batch import PerformanceEstimate
+from vllm_operator.sizing.performance.drafting import Drafted, draft_work
+from vllm_operator.sizing.performance.estimate import server_of
+from vllm_operator.sizing.performance.measured import as_measured
+from vllm_operator.sizing.performance.server import Server
 
+from .prefixes import cached_tokens, prefixes_of
 from .search import Layout
 
 
 def estimated(
     asked: Asked,
     layout: Layout,
-    gpu: gpu_performance.GPUPerformance,
+    gpu: GPUPerformance,
     prompt: int,
     output: int,
     concurrency: int,
 ) -> PerformanceEstimate:
-    """What a layout does with so many requests of so many tokens at once."""
-    return estimate(
+    """What a layout does with so many requests of so many tokens at once.
+
+    With the prefix that is expected to be shared, and with drafts where ``spec.workload`` says how
+    many of them are accepted.
+    """
+    found = served(asked, layout, gpu, asked.load.draft_acceptance)
+    return found.steady(prompt, output, concurrency, cached_of(asked, layout, prompt))
+
+
+def cached_of(asked: Asked, layout: Layout, prompt: int) -> int:
+    """Tokens of an expected prompt of ``prompt`` tokens that are found in the prefix cache."""
+    prefixes = prefixes_of(asked, first_engine=layout.cache.settings.first_engine)
+    return cached_tokens(prefixes, layout.cache, min(asked.load.shared_tokens, prompt - 1))
+
+
+def served(
+    asked: Asked,
+    layout: Layout,
+    gpu: GPUPerformance,
+    acceptance: float | None,
+) -> Server:
+    """A layout, ready to be asked for times; without drafts where ``acceptance`` is None, else
+    with that share of them accepted."""
+    drafts = None if acceptance is None else _drafted(asked, layout, acceptance)
+    ahead = _schedules_ahead(asked, layout)
+    if drafts is not None and ahead is None and not _drafts_ahead(asked):
+        ahead = False
+    return server_of(
         asked.architecture,
         gpu,
         layout.parallelism,
@@ -32,11 +65,41 @@ def estimated(
         max_num_batched_tokens=layout.max_num_batched_tokens.value,
         max_num_seqs=layout.admitted,
         enforce_eager=not asked.captures_graphs,
-        async_scheduling=_schedules_ahead(asked, layout),
-        prompt_tokens=prompt,
-        output_tokens=output,
-        concurrency=concurrency,
+        async_scheduling=ahead,
+        drafted=drafts,
     )
+
+
+def _drafted(asked: Asked, layout: Layout, acceptance: float) -> Drafted | None:
+    speculation = asked.features.speculation
+    if speculation is None:
+        return None
+    work = draft_work(
+        asked.architecture,
+        layout.parallelism,
+        one_by_one=speculation.loads == "own",
+        element_bytes=layout.element_bytes,
+        kv_element_bytes=layout.kv_element_bits / 8,
+    )
+    return Drafted(speculation.tokens, acceptance * speculation.tokens, work)
+
+
+def _drafts_ahead(asked: Asked) -> bool:
+    speculation = asked.features.speculation
+    return speculation is None or goes_asynchronously(speculation.method, asked.version)
+
+
+def measured_gpu(asked: Asked, layout: Layout) -> MeasuredGPU | None:
+    """What was measured of the layout's GPU, where its speed is known at all."""
+    return of_product(asked.measured_gpus, layout.gpu.offer.product)
+
+
+def performance_of(asked: Asked, layout: Layout) -> GPUPerformance | None:
+    """What the layout's GPU can do: as it was measured, else by its datasheet; None if unknown."""
+    gpu = gpu_performance.find(layout.gpu.offer.product)
+    if gpu is None:
+        return None
+    return as_measured(gpu, measured_gpu(asked, layout), asked.version)
 
 
 def asks_to_schedule_ahead(asked: Asked, layout: Layout) -> bool:
@@ -64,7 +127,7 @@ def seconds_of_answer(asked: Asked, layout: Layout) -> float | None:
 
     None where nothing is known of the GPU.
     """
-    gpu = gpu_performance.find(layout.gpu.offer.product)
+    gpu = performance_of(asked, layout)
     if gpu is None or asked.architecture.pooling:
         return None
     load = asked.load

@@ -105,7 +105,9 @@ def footprint(
     runner = runner_of(architecture, version, rocm=device.rocm)
     counted = counts_cuda_graphs(version, runner)
     ranks = parallelism.tensor * parallelism.pipeline
-    graphs = NOTHING if enforce_eager else graph_bytes(architecture, version, load, parallelism)
+    graphs = NOTHING
+    if not enforce_eager:
+        graphs = graph_bytes(architecture, version, load, parallelism, device.capability)
     kept = as_loaded(architecture, version, device.capability)
     exact = bytes_per_rank(kept, parallelism, load.element_bytes, version=version)
     exact += input_buffer_bytes(architecture, load.max_num_batched_tokens, load.element_bytes)

@@ -44,6 +44,10 @@ SPARSE_LATENT_BYTES: Final = 656
 """A token of sparse latent attention at fp8 (``fp8_ds_mla``: 512 fp8, 4 scales, 64 x 2 bytes)."""
 
 
+INDEX_KEY_BYTES: Final = 2
+"""An element of the keys that MiniMax-M3 chooses blocks by (0.33.0 ``models/minimax_m3``)."""
+
+
 @dataclass(frozen=True, slots=True)
 class CacheSettings:
     """What the cache's layout depends on beside the model."""
@@ -344,7 +348,8 @@ def bytes_per_token(cache: Cache, settings: CacheSettings) -> int:
     bits = settings.element_bits
     if isinstance(cache, AttentionCache):
         heads = max(1, cache.heads // settings.parallelism.tensor)
-        return math.ceil(heads * (cache.key_dim + cache.value_dim) * bits / 8)
+        index = INDEX_KEY_BYTES * cache.indexer_dim
+        return math.ceil(heads * (cache.key_dim + cache.value_dim) * bits / 8) + index
     if isinstance(cache, LatentCache):
         index = cache.indexer_dim + INDEXER_SCALE_BYTES if cache.indexer_dim else 0
         if cache.indexer_dim and bits == 8:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final
 
 from vllm_operator.engine.quantization import dtypes_in
@@ -36,6 +37,8 @@ from .weights import bytes_per_rank, largest_matrix_bytes
 
 FIELD: Final = "spec.engine.quantization"
 TABLE: Final = "online_quantization.csv"
+ADVISED: Final = ("fp8_per_tensor", "fp8")
+"""Spellings of fp8 weights while loading, the newest first."""
 
 SCHEMES: Final[Mapping[str, Scheme]] = {
     "fp8": FP8_TENSOR,
@@ -113,6 +116,13 @@ def method_of(name: str, version: Version) -> Method:
     )
 
 
+def advised_method(version: Version) -> str | None:
+    """What to advise where fewer bits would help: fp8 of all linear layers, as the version spells
+    it; None where it has none."""
+    known = methods_of(version)
+    return next((method for method in ADVISED if method in known), None)
+
+
 def quantized_online(architecture: Architecture, name: str, version: Version) -> Architecture:
     """The model as ``--quantization name`` keeps it.
 
@@ -142,6 +152,12 @@ def quantized_online(architecture: Architecture, name: str, version: Version) ->
             f"vLLM {version} does not quantise experts with {name!r}; "
             f"take vLLM 0.10.0 or newer, or {_suiting(architecture, version)}",
         )
+    return _quantized(architecture, method)
+
+
+@lru_cache(maxsize=256)
+def _quantized(architecture: Architecture, method: Method) -> Architecture:
+    """Once for each model and method: what is computed of a model is kept by its identity."""
     return replace(architecture, quantization=_quantization(method))
 
 

@@ -126,7 +126,8 @@ def forward_bytes(
             queries = kind.query_heads // parallelism.tensor * (kind.query_dim + kind.value_dim)
             made = load.element_bytes * load.max_num_batched_tokens * queries
             sizes.append(held + made + context)
-    return max(sizes)
+    kept = architecture.kept_states * load.element_bytes * load.max_num_batched_tokens * hidden
+    return max(sizes) + kept
 
 
 def encoded_items(pictures: Pictures, version: Version, load: Load) -> int:
@@ -149,8 +150,24 @@ def frames_of(pictures: Pictures, load: Load) -> int:
     return min(max(1, load.max_model_len // pictures.tokens), pictures.frame_pairs)
 
 
+def encoded_at_once(
+    pictures: Pictures, version: Version, load: Load, ranks: int
+) -> tuple[int, int]:
+    """Largest items that one of the ranks encodes in the profiling run, and those kept of all.
+
+    Where each rank encodes items of its own, what comes out is padded to the fullest rank's before
+    all of them gather it, and slices of that are kept (0.33.0 ``models/vision.py``,
+    ``run_dp_sharded_mrope_vision_model``).
+    """
+    items, frames = encoded_items(pictures, version, load), frames_of(pictures, load)
+    if not pictures.spread:
+        return (max(items, frames),) * 2
+    fullest = max(-(-items // ranks), frames)
+    return fullest, ranks * fullest
+
+
 def tower_bytes(
-    architecture: Architecture, version: Version, load: Load, units: Coefficient
+    architecture: Architecture, version: Version, load: Load, units: Coefficient, ranks: int = 1
 ) -> tuple[int, int]:
     """Transient of encoding the items (expected, high): the tower's attention or its MLP.
 
@@ -162,18 +179,19 @@ def tower_bytes(
     if pictures is None:
         return 0, 0
     mlp = 2 * pictures.hidden_size + 2 * pictures.intermediate_size
-    patches = pictures.patches * max(
-        encoded_items(pictures, version, load), frames_of(pictures, load)
-    )
+    items, gathered = encoded_at_once(pictures, version, load, ranks)
+    patches = pictures.patches * items
     each = load.element_bytes * patches
     attention = pictures.hidden_size if pictures.rotary else 0
+    # What a rank made lies beside what all of them gather.
+    own = (items + gathered) * pictures.tokens * pictures.output if pictures.spread else 0
     return (
-        math.ceil(each * max(mlp, units.expected * attention)),
-        math.ceil(each * max(mlp, units.high * attention)),
+        math.ceil(max(each * max(mlp, units.expected * attention), load.element_bytes * own)),
+        math.ceil(max(each * max(mlp, units.high * attention), load.element_bytes * own)),
     )
 
 
-def kept_pictures(architecture: Architecture, version: Version, load: Load) -> int:
+def kept_pictures(architecture: Architecture, version: Version, load: Load, ranks: int = 1) -> int:
     """Bytes of the encoded items and of their pixels, kept until the profiling run ends.
 
     vLLM 0.11 and 0.12 pad each item to the encoder's budget. Source: ``profile_run`` of
@@ -183,7 +201,8 @@ def kept_pictures(architecture: Architecture, version: Version, load: Load) -> i
     if pictures is None:
         return 0
     items = max(encoded_items(pictures, version, load), frames_of(pictures, load))
-    kept = items * pictures.tokens
+    _, gathered = encoded_at_once(pictures, version, load, ranks)
+    kept = gathered * pictures.tokens
     if does("pads-pictures", version):
         longest = max(pictures.tokens * frames_of(pictures, load), pictures.expanded_tokens)
         budget = max(load.max_num_batched_tokens, longest)
@@ -236,11 +255,14 @@ def activation_peak(
     """
     sampler = _sampler(architecture, version, load, device)
     logits = sampler_logits(architecture, load)
-    kept = kept_pictures(architecture, version, load)
+    ranks = parallelism.tensor
+    kept = kept_pictures(architecture, version, load, ranks)
     tokens = load.max_num_batched_tokens
     last = load.element_bytes * tokens * architecture.hidden_size if logits else 0
     forward = forward_bytes(architecture, version, parallelism, load)
-    tower, tower_high = tower_bytes(architecture, version, load, coefficient("tower", version))
+    tower, tower_high = tower_bytes(
+        architecture, version, load, coefficient("tower", version), ranks
+    )
     factor, rows = coefficient("forward", version), coefficient(sampler, version)
     fixed = gibibytes("transient_fixed", version)
     streams, beside, workspace = sparse_bytes(architecture, version, parallelism, load, device.rocm)

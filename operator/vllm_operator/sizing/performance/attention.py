@@ -34,6 +34,9 @@ class Attention:
     state_bytes: float = 0.0
     """Bytes read and written for one token whatever the context."""
     compute: str = "16bit"
+    chosen: bool = False
+    """Whether an index chooses the tokens of the window, so that older kernels computed all of it
+    whatever the context (``Times``)."""
 
     def kept(self, context: float) -> float:
         """Bytes of the cache that a request of ``context`` tokens has to be read."""
@@ -61,8 +64,10 @@ def attention_of(
         absorbed = 2.0 * max(LATENT_ROWS, heads) * (2 * kept.rank + kept.rope_dim) * count
         read = (kept.rank + kept.rope_dim) * kv_bytes * count
         sparse = bool(kept.indexer_dim)
-        yield Attention(absorbed if sparse else flops, absorbed, read, indexed if sparse else None)
-        if sparse:
+        if not sparse:
+            yield Attention(flops, absorbed, read, None)
+        else:
+            yield Attention(absorbed, absorbed, read, indexed, chosen=True)
             yield _indexer(layer, kept.indexer_dim, count)
     elif isinstance(kept, CompressedCache):
         yield from _compressed(layer, kept, count, heads, kv_bytes, indexed)

@@ -7,8 +7,49 @@ from vllm_operator.hardware.performance import GPUPerformance
 from vllm_operator.models.shapes import Architecture
 from vllm_operator.sizing.split.parallelism import Parallelism
 
-from .server import PerformanceEstimate, server
+from .batch import PerformanceEstimate
+from .drafting import Drafted
+from .server import Server, server
 from .work import work_of
+
+
+def server_of(
+    architecture: Architecture,
+    gpu: GPUPerformance,
+    split: Parallelism,
+    *,
+    nodes: int = 1,
+    element_bytes: float = 2,
+    kv_element_bytes: float = 2,
+    version: Version,
+    max_num_batched_tokens: int,
+    max_num_seqs: int,
+    enforce_eager: bool = False,
+    async_scheduling: bool | None = None,
+    kv_concurrency: float | None = None,
+    drafted: Drafted | None = None,
+) -> Server:
+    """A server that is divided by ``split`` over ``nodes`` nodes, ready to be asked.
+
+    ``max_num_batched_tokens``, ``max_num_seqs`` and ``kv_concurrency`` (how many requests the KV
+    cache holds, None for all) are those of one data-parallel rank. ``element_bytes`` are those of
+    matrices that no quantisation covers.
+    """
+    work = work_of(
+        architecture, split, element_bytes=element_bytes, kv_element_bytes=kv_element_bytes
+    )
+    return server(
+        work,
+        gpu,
+        version=version,
+        max_num_batched_tokens=max_num_batched_tokens,
+        max_num_seqs=max_num_seqs,
+        kv_concurrency=kv_concurrency,
+        enforce_eager=enforce_eager,
+        async_scheduling=async_scheduling,
+        nodes=nodes,
+        drafted=drafted,
+    )
 
 
 def estimate(
@@ -33,26 +74,20 @@ def estimate(
 ) -> PerformanceEstimate:
     """The performance of a server under ``concurrency`` requests that are always in flight.
 
-    ``split`` is how it is divided over ``nodes`` nodes; without it ``tensor`` and ``pipeline`` are.
-    ``concurrency`` and the figures are those of the whole server; ``max_num_batched_tokens``,
-    ``max_num_seqs`` and ``kv_concurrency`` (how many such requests the KV cache holds, None for
-    all) those of one data-parallel rank. ``element_bytes`` are those of matrices that no
-    quantisation covers.
+    As ``server_of``; without ``split`` it is divided by ``tensor`` and ``pipeline``.
+    ``concurrency`` and the figures are those of the whole server.
     """
-    work = work_of(
+    return server_of(
         architecture,
+        gpu,
         split or Parallelism(tensor, pipeline),
+        nodes=nodes,
         element_bytes=element_bytes,
         kv_element_bytes=kv_element_bytes,
-    )
-    return server(
-        work,
-        gpu,
         version=version,
         max_num_batched_tokens=max_num_batched_tokens,
         max_num_seqs=max_num_seqs,
-        kv_concurrency=kv_concurrency,
         enforce_eager=enforce_eager,
         async_scheduling=async_scheduling,
-        nodes=nodes,
+        kv_concurrency=kv_concurrency,
     ).steady(prompt_tokens, output_tokens, concurrency)

@@ -11,14 +11,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
+from vllm_operator.engine.graphs import largest_graph
 from vllm_operator.engine.tables import does
 from vllm_operator.engine.versions import Version
 from vllm_operator.hardware.performance import GPUPerformance
 
+from .batch import Limits, Load, Mixture, PerformanceEstimate
 from .coefficients import Coefficients, coefficients
+from .drafting import Drafted, Drafting
 from .lengths import running_out_alone, share_among_prompts, waiting_in_waves
 from .multipliers import Multipliers, scaled
-from .step import Times, largest_graph, times_of
+from .step import Times, times_of
 from .work import Work
 
 ENDING: Final = 0.5
@@ -26,85 +29,6 @@ ENDING: Final = 0.5
 
 INTAKE_ROUNDS: Final = 14
 """Bisections: to a thousandth of what was started from."""
-
-
-@dataclass(frozen=True, slots=True)
-class PerformanceEstimate:
-    """What a server does under a load."""
-
-    time_to_first_token: float
-    """Seconds until the first token of a request that finds a place in the batch at once; of a
-    burst, the mean over all requests, with their waiting."""
-    inter_token_latency: float
-    """Mean seconds between a request's tokens, the prompts of others included (TPOT)."""
-    output_tokens_per_second: float
-    """Of the whole server."""
-    requests_per_second: float
-    batch: float
-    """Mean number of requests that generate at once."""
-    napkin_tokens_per_second: float
-    """Upper bound for one request alone: bandwidth over the bytes read for a token."""
-
-    def of_ranks(self, number: float) -> PerformanceEstimate:
-        """Of ``number`` such engines behind one address."""
-        return replace(
-            self,
-            output_tokens_per_second=number * self.output_tokens_per_second,
-            requests_per_second=number * self.requests_per_second,
-            batch=number * self.batch,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What bounds a batch of one engine (one data-parallel rank)."""
-
-    tokens: int
-    """``--max-num-batched-tokens``."""
-    sequences: float
-    """``--max-num-seqs``, or what the KV cache holds where that is less."""
-    cache_bound: bool = False
-    """Whether the KV cache is what limits, so that requests are preempted."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Load:
-    """What a step carries on average."""
-
-    decodes: float
-    """Generated tokens."""
-    context: float
-    """Tokens that each of them attends to."""
-    prompts: float
-    """Tokens of prompts."""
-    prompt_context: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Mixture:
-    """Steps of a load: some carry pieces of prompts, the others do not."""
-
-    mixed: float
-    """Seconds of a step with a piece of a prompt on this rank or on one that it waits for."""
-    alone: float
-    share: float
-    """Share of this rank's steps that carry a piece of a prompt."""
-    elsewhere: float
-    """Share of steps in which a rank that steps together with this one has such a piece."""
-    chunk: float
-    """Tokens of such a piece."""
-
-    @property
-    def step(self) -> float:
-        """Mean seconds of a step."""
-        return self.among_others(1.0)
-
-    def among_others(self, others: float) -> float:
-        """Mean seconds of a step that a generating request sees, which shares its rank's prompts
-        with a share ``others`` of all requests: its own prompt is computed before it generates."""
-        share = self.share * others
-        share += (1.0 - share) * self.elsewhere
-        return share * self.mixed + (1.0 - share) * self.alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +40,15 @@ class Server:
     found: Coefficients
     limits: Limits
     bandwidth: float
+    largest_graph: int
+    """Tokens of the largest CUDA graph, where ``--max-num-seqs`` asks for as many."""
+    drafting: Drafting | None = None
+    """How tokens are drafted; None where each step makes one token of a request."""
+
+    @property
+    def width(self) -> float:
+        """Tokens that a generating request has in a step."""
+        return 1.0 if self.drafting is None else self.drafting.width
 
     def scaled(self, multipliers: Multipliers) -> Server:
         """This server with steps whose parts take as much longer."""
@@ -139,52 +72,80 @@ class Server:
         """
         return self.found.request_seconds * in_flight
 
-    def _mixture(self, load: _Load, *, chunk: float, alone: float, in_flight: float) -> _Mixture:
+    def _mixture(self, load: Load, *, chunk: float, alone: float, in_flight: float) -> Mixture:
         """Steps with ``load`` on average, prompts in pieces of ``chunk``; those without a piece
         have ``alone`` generating requests."""
         share = min(1.0, load.prompts / chunk)
         ranks = self.times.ranks
         elsewhere = 1.0 - (1.0 - share) ** (ranks - 1)
         any_rank = share + (1.0 - share) * elsewhere
-        return _Mixture(
-            mixed=self.times.step(
-                load.decodes,
-                load.context,
-                max(chunk, load.prompts),
-                load.prompt_context,
-                in_flight=in_flight,
-                prompting=ranks * share / any_rank if share else 1.0,
+        piece = max(chunk, load.prompts)
+        prompting = ranks * share / any_rank if share else 1.0
+        return Mixture(
+            mixed=self._among(
+                load.decodes, load.context, piece, load.prompt_context, in_flight, prompting
             ),
-            alone=self.times.step(alone, load.context, 0.0, 0.0, in_flight=in_flight),
+            alone=self._among(alone, load.context, 0.0, 0.0, in_flight),
             share=share,
             elsewhere=elsewhere,
             chunk=chunk,
         )
 
-    def steady(self, prompt: float, output: float, concurrency: float) -> PerformanceEstimate:
+    def _among(
+        self,
+        decodes: float,
+        context: float,
+        prompt: float,
+        prompt_context: float,
+        in_flight: float,
+        prompting: float = 1.0,
+    ) -> float:
+        """Seconds of a step (``Times.step``) and of the drafts for the next."""
+        seconds = self.times.step(
+            decodes,
+            context,
+            prompt,
+            prompt_context,
+            in_flight=in_flight,
+            prompting=prompting,
+            width=self.width,
+        )
+        if self.drafting is None:
+            return seconds
+        return seconds + self.drafting.seconds(decodes, context, prompt, prompt_context)
+
+    def steady(
+        self, prompt: float, output: float, concurrency: float, cached: float = 0.0
+    ) -> PerformanceEstimate:
         """A load that keeps ``concurrency`` requests in flight, shared by data-parallel ranks.
 
         A request is in the batch for its prompt's steps and ``output - 1`` more. With x requests
         starting in a step, x (output - 1) generate and x prompt tokens are computed; x is bounded
         by the places in the batch, by the tokens of a step and by what the API server takes in.
         Pieces of one prompt follow one another through the stages of a pipeline.
+
+        The first ``cached`` tokens of each prompt lie in the prefix cache: they are attended to and
+        not computed. With drafts a request generates in (output - 1) / (1 + a) steps, where a
+        drafted tokens are accepted in each on average, and has all drafts in each of them.
         """
         ranks = min(float(self.work.split.data), max(1.0, concurrency))
         concurrency /= ranks
         in_flight, batch = self._placed(concurrency)
         budget = float(self.limits.tokens)
-        later = max(output - 1.0, 0.0)
+        made = 1.0 if self.drafting is None else self.drafting.made
+        later = max(output - 1.0, 0.0) / made
         bound = self.limits.cache_bound and concurrency > self.limits.sequences
-        computed = prompt + (self.found.recompute * later if bound else 0.0)
-        context = prompt + output / 2
-        most = budget / (computed + later)
+        computed = prompt - cached + (self.found.recompute * later if bound else 0.0)
+        context, seen = prompt + output / 2, (cached + prompt) / 2
+        most = budget / (computed + later * self.width)
         started = min(most, self._starting(batch, computed, later))
 
-        def mixture(started: float) -> _Mixture:
+        def mixture(started: float) -> Mixture:
             decodes = started * later
+            taken = min(decodes * self.width, budget - 1.0)
             return self._mixture(
-                _Load(decodes, context, started * computed, prompt / 2),
-                chunk=max(1.0, min(computed, budget - min(decodes, budget - 1.0))),
+                Load(decodes, context, started * computed, seen),
+                chunk=max(1.0, min(computed, budget - taken)),
                 alone=max(decodes, min(1.0, batch)),
                 in_flight=in_flight,
             )
@@ -195,7 +156,7 @@ class Server:
             steps = mixture(started)
         others = max(0.0, 1.0 - 1.0 / (batch * in_flight))
         latency = steps.among_others(others)
-        first = self._prompt_seconds(steps.mixed, computed, steps.chunk, prompt)
+        first = self._prompt_seconds(steps.mixed, computed, steps.chunk, seen)
         # Until the step that it arrives in is over, and the next where that is scheduled already.
         first += others * latency * (1.5 if self.times.asynchronous else 0.5)
         first += self.found.request_seconds
@@ -210,7 +171,7 @@ class Server:
             latency *= 1.0 + self.found.preempted * output / (prompt + output)
         return PerformanceEstimate(
             time_to_first_token=first,
-            inter_token_latency=latency,
+            inter_token_latency=latency / made,
             output_tokens_per_second=requests * output,
             requests_per_second=requests,
             batch=started * later * in_flight,
@@ -221,27 +182,29 @@ class Server:
         """Requests x that start in a step, so that ``batch`` of them are in it.
 
         Each stays for ``later`` steps and those of its prompt's pieces. A piece is what ``later``
-        x of generated tokens leave of a step's tokens b, and the next piece goes into the next of
-        s micro-batches (vllm 0.33.0 ``v1/core/sched/scheduler.py``: tokens count as computed once
-        they are scheduled). So x (later + 1 - 1/s + computed / (s (b - later x))) = batch, of which
-        the smaller root is taken; x (later + 1) = batch where a whole prompt is a piece.
+        x of generated tokens (each with its drafts) leave of a step's tokens b, and the next piece
+        goes into the next of s micro-batches (vllm 0.33.0 ``v1/core/sched/scheduler.py``: tokens
+        count as computed once they are scheduled). So, without drafts,
+        x (later + 1 - 1/s + computed / (s (b - later x))) = batch, of which the smaller root is
+        taken; x (later + 1) = batch where a whole prompt is a piece.
         """
-        budget = float(self.limits.tokens)
+        budget, wide = float(self.limits.tokens), later * self.width
         started = batch / (later + 1.0)
-        if started * later + computed <= budget:
+        if started * wide + computed <= budget:
             return started
         stages = self.work.split.pipeline
         stays = later + 1.0 - 1.0 / stages
-        linear = stays * budget + computed / stages + batch * later
-        root = math.sqrt(max(0.0, linear * linear - 4.0 * stays * later * batch * budget))
+        linear = stays * budget + computed / stages + batch * wide
+        root = math.sqrt(max(0.0, linear * linear - 4.0 * stays * wide * batch * budget))
         return 2.0 * batch * budget / (linear + root)
 
-    def _prompt_seconds(self, step: float, computed: float, chunk: float, prompt: float) -> float:
-        """Seconds of a prompt's steps, ``step`` being those of its first piece."""
+    def _prompt_seconds(self, step: float, computed: float, chunk: float, seen: float) -> float:
+        """Seconds of a prompt's steps, ``step`` being those of its first piece, whose tokens attend
+        to ``seen`` tokens on average."""
         stages, pieces = self.work.split.pipeline, computed / chunk
         if stages == 1:
             return max(1.0, pieces) * step
-        following = max(step / stages, self.times.chunk(chunk, prompt / 2))
+        following = max(step / stages, self.times.chunk(chunk, seen))
         return step + max(0.0, pieces - 1.0) * following
 
     def burst(
@@ -354,6 +317,12 @@ def _intake(step: Callable[[float], float], most: float, taking: float) -> float
     return math.exp(low)
 
 
+def pads_sparse_attention(version: Version, gpu: GPUPerformance) -> bool:
+    """Whether a kernel of sparse attention computes all tokens that its index may choose. Known of
+    FlashMLA's on Hopper: Blackwell has several kernels, and which of them do so is not known."""
+    return gpu.generation == "hopper" and not does("skips-what-is-not-chosen", version)
+
+
 def server(
     work: Work,
     gpu: GPUPerformance,
@@ -366,21 +335,27 @@ def server(
     async_scheduling: bool | None = None,
     nodes: int = 1,
     found: Coefficients | None = None,
+    drafted: Drafted | None = None,
 ) -> Server:
     """A server ready to be asked.
 
     Limits are those of one engine (one data-parallel rank), and so is ``kv_concurrency``, how many
     requests its KV cache holds. ``nodes`` are the nodes that its ranks fill evenly. ``found``
-    replaces the fitted coefficients (for fitting them).
+    replaces the fitted coefficients (for fitting them). ``drafted`` says how tokens are drafted.
     """
     found = found or coefficients(version, gpu.generation, gpu.link)
     alone = work.split.pipeline == 1
     ahead = does("schedules-ahead" if alone else "schedules-ahead-in-pipelines", version)
     ahead = ahead if async_scheduling is None else async_scheduling
+    largest = largest_graph(version, gpu.compute_capability)
     sequences = float(max_num_seqs)
     bound = kv_concurrency is not None and kv_concurrency < sequences
     if kv_concurrency is not None:
         sequences = max(1.0, min(sequences, kv_concurrency))
+    drafting = None if drafted is None else drafted.on(gpu, found, eager=enforce_eager)
+    captured = 2 * max_num_seqs
+    if drafting is not None and does("captures-drafts", version):
+        captured *= int(drafting.width)
     return Server(
         work=work,
         times=times_of(
@@ -390,9 +365,12 @@ def server(
             nodes=nodes,
             eager=enforce_eager,
             ahead=ahead,
-            captured=min(largest_graph(gpu), 2 * max_num_seqs),
+            captured=min(largest, captured),
+            padded=pads_sparse_attention(version, gpu),
         ),
         found=found,
         limits=Limits(max_num_batched_tokens, sequences, bound),
         bandwidth=gpu.memory_bandwidth,
+        largest_graph=largest,
+        drafting=drafting,
     )

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
+from vllm_operator.engine.graphs import LARGEST
 from vllm_operator.hardware.performance import GPUPerformance
 
 from .attention import Attention
@@ -18,9 +19,6 @@ from .coefficients import Coefficients
 from .links import Links
 from .work import ACTIVATION_BYTES, Multiplication, Stage, Work
 
-LARGEST_GRAPH: Final = 512
-"""Tokens of the largest CUDA graph, where ``--max-num-seqs`` asks for as many (vllm 0.33.0
-``config/vllm.py``, ``_set_cudagraph_sizes``)."""
 HANDED_OVER: Final = 2
 """Tensors of the hidden size that a stage hands to the next: hidden states and residual
 (``make_empty_intermediate_tensors_factory`` of vllm 0.33.0 ``model_executor/models``)."""
@@ -101,9 +99,10 @@ class StageTimes:
         prompt: float,
         prompt_context: float,
         everyone: float,
+        width: float = 1.0,
     ) -> float:
         """Seconds of a step on this stage; as ``Times.step``."""
-        tokens = decodes + prompt
+        tokens = decodes * width + prompt
         gpu = self.fixed_seconds + tokens * self.token_seconds + everyone * self.shared_seconds
         for arithmetic, weights, activations in self.linears:
             gpu += max(arithmetic * tokens, weights + activations * tokens)
@@ -112,12 +111,13 @@ class StageTimes:
         for first, later, cache, window, state in self.attention:
             seen = context if window is None else min(context, window)
             prompt_seen = prompt_context if window is None else min(prompt_context, window)
-            gpu += prompt * prompt_seen * first + decodes * (state + seen * max(later, cache))
+            generated = state + seen * max(width * later, cache)
+            gpu += prompt * prompt_seen * first + decodes * generated
         if tokens > self.captured:
             gpu = max(gpu, self.launch_seconds)
         if self.head is None:
             return gpu
-        sampled = decodes + min(1.0, prompt)
+        sampled = decodes * width + min(1.0, prompt)
         arithmetic, weights, activations = self.head
         gpu += max(arithmetic * sampled, weights + activations * sampled)
         return gpu + sampled * self.sample_seconds
@@ -149,12 +149,14 @@ class Times:
         *,
         in_flight: float = 1.0,
         prompting: float = 1.0,
+        width: float = 1.0,
     ) -> float:
         """Seconds from a micro-batch's start until its tokens can go into the next.
 
         ``decodes`` generated tokens attend to ``context`` tokens each, ``prompt`` tokens of prompts
         to ``prompt_context`` each; ``prompting`` is how many of the ranks that step together have
-        such prompts.
+        such prompts. With drafts to verify, each generating request has ``width`` tokens in the
+        step, for which its cache is read once.
 
         With ``in_flight`` equal micro-batches in a pipeline the longer of two times: of one passing
         through all stages, and of the slowest stage serving each of them (the asymptotic bounds of
@@ -163,10 +165,10 @@ class Times:
         which hides the host's work, where it schedules ahead; a request generates in every
         ``pipeline``-th of them (``v1/core/sched/async_scheduler.py``, ``decode_stagger``).
         """
-        everyone = decodes * self.ranks + prompt * prompting
+        everyone = decodes * width * self.ranks + prompt * prompting
         through = slowest = 0.0
         for stage, count in self.stages:
-            seconds = stage.seconds(decodes, context, prompt, prompt_context, everyone)
+            seconds = stage.seconds(decodes, context, prompt, prompt_context, everyone, width)
             through += seconds * count
             slowest = max(slowest, seconds)
         sequences = decodes + min(1.0, prompt)
@@ -191,12 +193,14 @@ def times_of(
     nodes: int = 1,
     eager: bool = False,
     ahead: bool = True,
-    captured: int = LARGEST_GRAPH,
+    captured: int = LARGEST,
+    padded: bool = False,
 ) -> Times:
     """The times of a step's parts on ``gpu``, for a server that is spread over ``nodes`` nodes.
 
     ``ahead``: whether the next step is scheduled while the GPU computes; ``captured``: tokens of
-    the largest CUDA graph.
+    the largest CUDA graph; ``padded``: whether sparse attention computes as many tokens as its
+    index may choose where the context has fewer.
     """
     largest = 0 if eager else captured
     launch = found.eager_launch_seconds if eager else found.launch_seconds
@@ -208,7 +212,7 @@ def times_of(
         # Equal stages may have borders of both kinds before them, and the first has none.
         borders = [links.between_nodes(number + one) for one in range(count) if number + one]
         handed = _handed_over(work, links, found, borders, count)
-        times = _stage_times(work, stage, gpu, found, links, handed)
+        times = _stage_times(work, stage, gpu, found, links, handed, padded=padded)
         times = replace(
             times,
             fixed_seconds=times.fixed_seconds + shown,
@@ -225,12 +229,6 @@ def times_of(
         asynchronous=ahead,
         ranks=work.split.data if work.lockstep else 1,
     )
-
-
-def largest_graph(gpu: GPUPerformance) -> int:
-    """Tokens of the largest CUDA graph that vLLM captures on a GPU: twice as many on data-centre
-    Blackwell (vllm 0.33.0 ``config/vllm.py``, ``_set_cudagraph_sizes``)."""
-    return LARGEST_GRAPH * (2 if gpu.generation == "blackwell" and gpu.link == "nvlink" else 1)
 
 
 def _host_seconds(work: Work, found: Coefficients) -> float:
@@ -256,6 +254,8 @@ def _stage_times(
     found: Coefficients,
     links: Links,
     handed: tuple[float, float],
+    *,
+    padded: bool,
 ) -> StageTimes:
     memory = gpu.memory_bandwidth * found.bandwidth
     linears = []
@@ -266,6 +266,13 @@ def _stage_times(
             experts.append(_expert_times(work, one, timed(one), found))
         else:
             linears.append(timed(one))
+    attention = []
+    for kind in stage.attention:
+        first, later, cache, window, state = _attention_times(kind, gpu, found)
+        if padded and kind.chosen and window:
+            linears.append((first * window, 0.0, 0.0))
+            first = later = 0.0
+        attention.append((first, later, cache, window, state))
     hidden = work.hidden_size * ACTIVATION_BYTES
     token = stage.layers * found.elementwise_passes * hidden / memory
     fixed = stage.kernels * found.kernel_seconds
@@ -280,7 +287,7 @@ def _stage_times(
     return StageTimes(
         linears=tuple(linears),
         experts=tuple(experts),
-        attention=tuple(_attention_times(kind, gpu, found) for kind in stage.attention),
+        attention=tuple(attention),
         head=timed(stage.head) if stage.head else None,
         token_seconds=token,
         shared_seconds=shared,

@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Final
 
 from vllm_operator.models.matrices import Matrix, padded_vocabulary
+from vllm_operator.models.quantization import Quantization
 from vllm_operator.models.shapes import Architecture
 from vllm_operator.sizing.split.parallelism import Parallelism
 from vllm_operator.sizing.split.stages import stage_ranges
@@ -166,7 +167,7 @@ def _stage(
         layer = architecture.kinds[number]
         place = _middle(architecture.pattern, number)
         multiplications += [
-            _multiplication(architecture, matrix, split, count, element_bytes, place)
+            multiplication(architecture.quantization, matrix, split, count, element_bytes, place)
             for matrix in layer.matrices
             if matrix.kind != "embedding"
         ]
@@ -181,7 +182,9 @@ def _stage(
     return Stage(
         multiplications=tuple(multiplications),
         attention=tuple(attention),
-        head=_multiplication(architecture, head, split, 1, element_bytes, None) if last else None,
+        head=multiplication(architecture.quantization, head, split, 1, element_bytes, None)
+        if last
+        else None,
         layers=sum(count for _, count in counts),
         expert_layers=expert_layers,
         kernels=kernels,
@@ -201,18 +204,19 @@ def _middle(pattern: tuple[int, ...], number: int) -> int:
     return place
 
 
-def _multiplication(
-    architecture: Architecture,
+def multiplication(
+    quantization: Quantization,
     matrix: Matrix,
     split: Parallelism,
     count: int,
     element_bytes: float,
     layer: int | None,
 ) -> Multiplication:
+    """``count`` equal matrices on one rank, stored as layer ``layer`` stores them."""
     shard = matrix.on_rank(split.tensor, split.expert_ranks, whole_experts=split.expert)
     scheme = None
     if matrix.kind == "linear":
-        scheme = architecture.quantization.scheme(matrix.name, layer, expert=bool(matrix.experts))
+        scheme = quantization.scheme(matrix.name, layer, expert=bool(matrix.experts))
     elements = shard.inputs * shard.outputs
     one = elements * element_bytes if scheme is None else scheme.bytes(shard.inputs, shard.outputs)
     times = count * shard.copies

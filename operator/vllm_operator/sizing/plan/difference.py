@@ -41,6 +41,19 @@ def is_a_tie(old: Plan, new: Plan) -> bool:
     )
 
 
+def is_cheaper(one: Plan, other: Plan) -> bool:
+    """Whether a plan costs less: for a million output tokens where both say that, else an hour.
+
+    Less than one without a price is nothing.
+    """
+    mine, theirs = one.cost, other.cost
+    if mine is None or theirs is None:
+        return False
+    if mine.million_output_tokens is not None and theirs.million_output_tokens is not None:
+        return mine.million_output_tokens < theirs.million_output_tokens
+    return mine.hour < theirs.hour
+
+
 def _differences(old: Plan, new: Plan) -> Iterator[str]:
     yield from _placement(old, new)
     yield from _engine(old, new)

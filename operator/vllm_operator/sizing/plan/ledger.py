@@ -5,23 +5,18 @@ from __future__ import annotations
 from vllm_operator.api.plan import (
     Capacity,
     MemoryLedger,
-    Performance,
-    PerformanceRanges,
     Placement,
     PlannedModel,
-    Range,
+    PrefixCaching,
     RatioEstimate,
     TokenEstimate,
 )
-from vllm_operator.hardware import performance as gpu_performance
 from vllm_operator.models.architecture import relevant_facts
 from vllm_operator.sizing.asked.specification import Asked
+from vllm_operator.sizing.layout.prefixes import prefixes_of
 from vllm_operator.sizing.layout.search import Layout
-from vllm_operator.sizing.layout.speed import estimated
 from vllm_operator.sizing.memory.accounting import budget_of
 from vllm_operator.sizing.memory.weights import draft_bytes
-from vllm_operator.sizing.performance.intervals import Figure, interval, kind_of, was_measured
-from vllm_operator.sizing.performance.server import PerformanceEstimate
 
 
 def memory_ledger(layout: Layout) -> MemoryLedger:
@@ -72,59 +67,10 @@ def capacity(asked: Asked, layout: Layout, ledger: MemoryLedger) -> Capacity:
     )
 
 
-def expected_performance(asked: Asked, layout: Layout, ledger: MemoryLedger) -> Performance | None:
-    """One replica under the expected load, or as many such requests as it surely holds.
-
-    None where nothing is known of the GPU. What is taken of pipelines, data-parallel ranks and the
-    links between nodes stands in ``performance``.
-    """
-    gpu = gpu_performance.find(layout.gpu.offer.product)
-    if gpu is None or asked.architecture.pooling:
-        return None
-    load, length, ranks = asked.load, layout.max_model_len.value, asked.pins.ranks
-    output = min(load.output_tokens, max(1, length // 2)) if not load.stated else load.output_tokens
-    prompt = max(1, min(load.prompt_tokens, length - output))
-    _, held = layout.cache.printed(ledger.kv_cache.low, prompt + output)
-    held_at_once = max(1, min(layout.admitted, int(held)))
-    workload = asked.spec.workload
-    concurrency = (workload.concurrency if workload else None) or held_at_once * ranks
-    found = estimated(asked, layout, gpu, prompt, output, concurrency)
-    return Performance(
-        prompt_tokens=prompt,
-        output_tokens=output,
-        concurrency=concurrency,
-        time_to_first_token=_rounded(found.time_to_first_token),
-        inter_token_latency=_rounded(found.inter_token_latency),
-        output_tokens_per_second=_rounded(found.output_tokens_per_second),
-        requests_per_second=_rounded(found.requests_per_second),
-        napkin_tokens_per_second=_rounded(found.napkin_tokens_per_second),
-        ranges=_ranges(asked, layout, gpu, found),
-    )
-
-
-def _ranges(
-    asked: Asked,
-    layout: Layout,
-    gpu: gpu_performance.GPUPerformance,
-    found: PerformanceEstimate,
-) -> PerformanceRanges:
-    measured = was_measured(gpu, layout.parallelism, layout.division.nodes)
-    kind = kind_of(asked.architecture)
-
-    def around(figure: Figure, value: float) -> Range:
-        known = interval(figure, value, kind, measured=measured)
-        return Range(low=_rounded(known.low), high=_rounded(known.high))
-
-    return PerformanceRanges(
-        time_to_first_token=around("first", found.time_to_first_token),
-        inter_token_latency=around("between", found.inter_token_latency),
-        output_tokens_per_second=around("throughput", found.output_tokens_per_second),
-    )
-
-
-def _rounded(value: float) -> float:
-    """Three digits: nobody knows more."""
-    return float(f"{value:.3g}")
+def prefix_caching(asked: Asked, layout: Layout) -> PrefixCaching | None:
+    """Whether prefixes are cached, and why."""
+    found = prefixes_of(asked, first_engine=layout.cache.settings.first_engine)
+    return None if found is None else PrefixCaching(enabled=found.cached, reason=found.reason)
 
 
 def placement(layout: Layout) -> Placement:

@@ -31,8 +31,11 @@ from vllm_operator.sizing.layout.search import Layout
 from vllm_operator.sizing.memory.coefficients import fingerprint as memory_fingerprint
 from vllm_operator.sizing.performance.coefficients import fingerprint as performance_fingerprint
 from vllm_operator.sizing.performance.intervals import fingerprint as intervals_fingerprint
+from vllm_operator.sizing.performance.measured import fingerprint as measured_fingerprint
 
 from . import command, ledger
+from .advice import advice_on
+from .expected import expected_cost, expected_performance
 from .node_flags import ranks_problem
 from .startup import fingerprint as startup_fingerprint
 from .startup import startup
@@ -111,6 +114,8 @@ def inputs_hash(server: VLLMServer, inputs: PlanningInputs) -> str:
         intervals_fingerprint(),
         startup_fingerprint(),
     ]
+    if inputs.measured_gpus:
+        document.append(measured_fingerprint())
     draft = draft_fingerprint(server.spec.engine)
     if draft is not None:
         document.append(draft)
@@ -126,6 +131,7 @@ def _plan(
     start = startup(asked, layout)
     arguments = command.flags(asked, layout)
     bytes_of_gpu = ledger.memory_ledger(layout)
+    performance = expected_performance(asked, layout, bytes_of_gpu)
     return Plan(
         schema_version=SCHEMA_VERSION,
         inputs_hash=inputs_hash(asked.server, inputs),
@@ -137,12 +143,15 @@ def _plan(
         placement=ledger.placement(layout),
         memory=bytes_of_gpu,
         capacity=ledger.capacity(asked, layout, bytes_of_gpu),
-        performance=ledger.expected_performance(asked, layout, bytes_of_gpu),
+        performance=performance,
+        cost=expected_cost(asked, layout, performance),
+        prefix_caching=ledger.prefix_caching(asked, layout),
         storage=planned_storage(
             asked.spec, inputs.claim, asked.download_bytes, command.buffer_bytes(asked, layout)
         ),
         startup=start,
         flags=arguments,
+        advice=advice_on(asked, layout, inputs, performance),
         rejected=rejected,
     )
 

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from vllm_operator.api.v1alpha1 import VLLMServer
-from vllm_operator.hardware import performance as gpu_performance
+from vllm_operator.engine.graphs import largest_graph
 from vllm_operator.sizing.asked.gpu_candidates import gpu_candidates
 from vllm_operator.sizing.asked.inputs import PlanningInputs
 from vllm_operator.sizing.asked.specification import read_specification
 from vllm_operator.sizing.layout.choice import choose
 from vllm_operator.sizing.layout.search import Layout
+from vllm_operator.sizing.layout.speed import performance_of
 from vllm_operator.sizing.performance.server import Server, server
 from vllm_operator.sizing.performance.work import work_of
 
@@ -22,8 +23,8 @@ class Described:
 
     at: Callable[[int, int], Server]
     """With so many sequences at once and so many tokens in a step, of one engine."""
-    blackwell: bool
-    """Whether vLLM captures graphs of twice as many sequences there."""
+    largest_graph: int
+    """Tokens of the largest CUDA graph that vLLM captures there by itself."""
     safe_utilization: float
     """The largest that leaves room for what the profiling run does not count."""
 
@@ -41,7 +42,7 @@ def described(spec: VLLMServer, inputs: PlanningInputs) -> Described | None:
     layout = choose(asked, gpu_candidates(spec.spec.gpu, inputs), preferred, inputs.max_nodes).taken
     if not isinstance(layout, Layout):
         return None
-    gpu = gpu_performance.find(layout.gpu.offer.product)
+    gpu = performance_of(asked, layout)
     split = layout.parallelism
     engine = spec.spec.engine
     plain = split.pipeline == split.data == 1 and layout.division.nodes == 1
@@ -66,4 +67,5 @@ def described(spec: VLLMServer, inputs: PlanningInputs) -> Described | None:
             enforce_eager=not asked.captures_graphs,
         )
 
-    return Described(at, gpu.generation == "blackwell", layout.safe_utilization)
+    largest = largest_graph(asked.version, gpu.compute_capability)
+    return Described(at, largest, layout.safe_utilization)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
+from vllm_operator.engine import encoders
 from vllm_operator.models.architecture import Architecture
 from vllm_operator.models.matrices import Matrix, Split, padded_vocabulary
 from vllm_operator.models.quantization import Scheme
@@ -41,8 +42,9 @@ SINGLE = Parallelism()
 def illegal_because(architecture: Architecture, parallelism: Parallelism) -> str | None:
     """Why vLLM refuses this division, or None where it accepts it.
 
-    Source: vllm 0.33.0 ``config/model.py`` (heads), ``model_executor/layers/linear.py`` (key/value
-    heads, intermediate size), ``layers/vocab_parallel_embedding.py`` (vocabulary) and
+    Source: vllm 0.33.0 ``config/model.py`` (heads), each encoder's attention (``divide`` of its
+    heads, 0.8.5 to 0.33.0), ``model_executor/layers/linear.py`` (key/value heads, intermediate
+    size), ``layers/vocab_parallel_embedding.py`` (vocabulary) and
     ``quantization/utils/fp8_utils.py`` (blocks).
     """
     a, size = architecture, parallelism.tensor
@@ -56,6 +58,9 @@ def illegal_because(architecture: Architecture, parallelism: Parallelism) -> str
         return None
     if a.attention_heads % size:
         return f"{a.attention_heads} attention heads are not divisible by {size}"
+    if (why := _illegal_encoder(a, size)) is not None:
+        whole = encoders.data_since(a.name) is not None
+        return f"{why}, unless {encoders.FLAG} {encoders.DATA} is added" if whole else why
     stored, _ = a.stored_layers
     for layer, schemes in stored:
         if layer.query_heads % size:
@@ -70,6 +75,18 @@ def illegal_because(architecture: Architecture, parallelism: Parallelism) -> str
             f"is not divisible by {size}"
         )
     return None if a.speculator is None else _illegal_draft(a.speculator, parallelism)
+
+
+def _illegal_encoder(a: Architecture, size: int) -> str | None:
+    """Why an encoder's heads or layers cannot be divided; those that ranks have whole aside."""
+    if a.encoder_heads % size:
+        return f"{a.encoder_heads} heads of the encoder are not divisible by {size}"
+    for one in a.outside:
+        divided = one.split in (Split.OUTPUTS, Split.INPUTS) and not (one.heads % size)
+        width = one.outputs if one.split is Split.OUTPUTS else one.inputs
+        if divided and width % size:
+            return f"{one.name}'s width {width} is not divisible by {size}"
+    return None
 
 
 def _illegal_draft(draft: Draft, parallelism: Parallelism) -> str | None:
@@ -104,7 +121,9 @@ def _illegal_matrix(
         return None
     if matrix.split is Split.GROUPS:
         if matrix.heads > 1 and matrix.heads % size:
-            return f"{matrix.heads} groups of the recurrent state are not divisible by {size}"
+            recurs = matrix.name.endswith(("in_proj", "conv1d"))
+            what = "groups of the recurrent state" if recurs else "key/value heads"
+            return f"{matrix.heads} {what} are not divisible by {size}"
         return None
     width = matrix.outputs if matrix.split is Split.OUTPUTS else matrix.inputs
     what = matrix.name.rpartition(".")[2]

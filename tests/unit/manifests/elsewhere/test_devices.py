@@ -114,3 +114,13 @@ def test_hardware_that_nobody_can_hand_on_is_refused(target: Target) -> None:
     field, why = refused(target, gpu=gpu)
     assert field == "spec.gpu.resourceName"
     assert "acme.example/x1" in why
+
+
+def test_the_group_of_amd_s_devices_stands_beside_those_that_are_asked_for() -> None:
+    asked = {**AMD, "pod": {"securityContext": {"supplementalGroups": [44, 107]}}}
+    expected = ["video", "44", "107"]
+    assert service(rendered("compose", **asked))["group_add"] == expected
+    arguments = values(rendered("podman-quadlet", **asked), "Container", "PodmanArgs")
+    assert [one for one in arguments if "group" in one] == [
+        f"--group-add={group}" for group in expected
+    ]

@@ -1,0 +1,34 @@
+"""People with some rights and no others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from .world import World
+
+GROUP: Final = "rbac.authorization.k8s.io"
+ROOT: Final = f"/apis/{GROUP}/v1"
+
+
+def user(world: World, folder: Path, rules: Sequence[Any], everywhere: Sequence[Any] = ()) -> Path:
+    """The kubeconfig of somebody with ``rules`` in the namespace and ``everywhere`` in all."""
+    namespace, cluster = world.namespace, world.cluster
+    accounts = f"/api/v1/namespaces/{namespace}/serviceaccounts"
+    cluster.api("POST", accounts, {"metadata": {"name": "somebody"}})
+    subjects = [{"kind": "ServiceAccount", "name": "somebody", "namespace": namespace}]
+    scopes = (("Role", f"{ROOT}/namespaces/{namespace}", rules), ("ClusterRole", ROOT, everywhere))
+    for kind, where, allowed in scopes:
+        if not allowed:
+            continue
+        name = {"name": f"some-{namespace}"}
+        plural = f"{kind.lower()}s"
+        cluster.api("POST", f"{where}/{plural}", {"metadata": name, "rules": list(allowed)})
+        binding = {
+            "metadata": name,
+            "roleRef": {"apiGroup": GROUP, "kind": kind, **name},
+            "subjects": subjects,
+        }
+        cluster.api("POST", f"{where}/{kind.lower()}bindings", binding)
+    return cluster.service_account_kubeconfig(namespace, "somebody", folder / "somebody")
