@@ -23,14 +23,14 @@ from vllm_operator.benchmark.comparison import Comparison, compare
 from vllm_operator.benchmark.job import about
 from vllm_operator.benchmark.load import Load, Point
 from vllm_operator.benchmark.results import OUTPUT, REQUESTS, TTFT, Measured, Result, read_log
-from vllm_operator.benchmark.statistics import change
+from vllm_operator.tuning.comparison import FLOOR
 
 pytestmark = pytest.mark.timeout(1200)
 
 LOAD = Load(prompt_tokens=64, output_tokens=32)
 POINT = Point(prompts=16, concurrency=8)
 REPEATS = 5
-BY_HAND = 3
+BY_HAND = 2
 
 
 def measure(environment: Environment, plan: Plan, server: Server, model: Path, name: str) -> Result:
@@ -118,13 +118,21 @@ def told(
             open_ones.callback(server.close)
         with ThreadPoolExecutor() as both:
             list(both.map(lambda server: server.start(timeout=600), servers.values()))
-        results = [
-            measure(environment, with_seqs(planned, seqs), server, model, f"seqs-{seqs}")
-            for seqs, server in servers.items()
-        ]
         folder = tmp_path_factory.mktemp("by-hand")
-        hand = [by_hand(environment, servers[8], model, folder) for _ in range(BY_HAND)]
-    return Told(compare(*results), hand)
+
+        def measured(seqs: int) -> Result:
+            plan = with_seqs(planned, seqs)
+            return measure(environment, plan, servers[seqs], model, f"seqs-{seqs}")
+
+        def hand() -> list[float]:
+            return [by_hand(environment, servers[8], model, folder) for _ in range(BY_HAND)]
+
+        # By hand before and after what it is compared with: a machine's speed drifts.
+        results = [measured(1)]
+        before = hand()
+        results.append(measured(8))
+        after = hand()
+    return Told(compare(*results), [*before, *after])
 
 
 @pytest.fixture(scope="module")
@@ -165,8 +173,9 @@ def test_the_figures_agree_with_each_other(compared: Comparison) -> None:
         assert run[OUTPUT.name] == pytest.approx((run[REQUESTS.name] or 0) * LOAD.output_tokens)
 
 
-def test_the_figures_are_within_noise_of_vllms_own_command_run_by_hand(told: Told) -> None:
+def test_the_figures_are_within_those_of_vllms_own_command_run_by_hand(told: Told) -> None:
+    """Runs by hand before and after it span what the machine's own speed does meanwhile."""
     (measured,) = told.compared.after.points
-    found = change(told.by_hand, measured.values(OUTPUT.name))
-    assert found is not None
-    assert not found.is_beyond_noise, (told.by_hand, measured.values(OUTPUT.name), found)
+    found = measured.values(OUTPUT.name)
+    assert min(found) <= max(told.by_hand) * (1 + FLOOR), (told.by_hand, found)
+    assert max(found) >= min(told.by_hand) * (1 - FLOOR), (told.by_hand, found)
