@@ -94,7 +94,7 @@ def learned_table(pairs: Iterable[Pair]) -> Table:
 def _kind(run: Run) -> Kind:
     split = run.split
     version = f"{run.version} in {run.file}"
-    return Kind(run.model, version, run.gpu_name, "", split.tensor, split.pipeline, split.data)
+    return Kind(run.model, version, run.gpu_name, "", split.tensor, split.pipeline, split.data, "")
 
 
 def _load(run: Run) -> Load:

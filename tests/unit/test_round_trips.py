@@ -73,7 +73,7 @@ MEASURED = MeasuredGPU(
     software="PyTorch 2.9.1, image",
 )
 SPEED = MeasuredSpeed(
-    kind=Kind("abc", "0.30.0", "NVIDIA-L4", "def", 2, 3, 4),
+    kind=Kind("abc", "0.30.0", "NVIDIA-L4", "def", 2, 3, 4, "ghi"),
     load=Load(100, 20, 8),
     between=1.1,
     throughput=0.9,

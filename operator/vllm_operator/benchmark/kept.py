@@ -75,6 +75,6 @@ def read(data: Mapping[str, str]) -> list[Result]:
     for name in sorted(data, reverse=True):
         try:
             found.append(Result.from_json_object(json.loads(data[name])))
-        except (ValueError, InputError):
-            continue  # of another release
+        except (ValueError, InputError, RecursionError):
+            continue  # of another release, or of nobody
     return found

@@ -8,9 +8,10 @@ from dataclasses import replace
 
 from vllm_operator.api.plan import Plan
 from vllm_operator.api.v1alpha1 import Engine, VLLMServer
+from vllm_operator.sizing.asked.defaults import overlaid
 from vllm_operator.sizing.asked.inputs import PlanningInputs
 from vllm_operator.sizing.memory.calibration import engine_digest
-from vllm_operator.sizing.performance import learned
+from vllm_operator.sizing.performance import coefficients, learned
 from vllm_operator.sizing.performance.learned import Kind, MeasuredSpeed
 
 from .predicted import asked_anew
@@ -28,6 +29,7 @@ def kind_of(server: VLLMServer, plan: Plan) -> Kind:
         tensor=place.tensor,
         pipeline=place.pipeline,
         data=place.data,
+        estimate=coefficients.fingerprint(),
     )
 
 
@@ -39,10 +41,18 @@ def speeds_of(
     ``server`` and ``inputs`` are those that the plan was made of. A rate of requests, a shared
     prefix, failed requests and a GPU of which nothing is known teach nothing.
     """
+    server = overlaid(server, inputs.defaults).server
+    if server.spec.engine is not None and server.spec.engine.speculative is not None:
+        return  # how many drafts were accepted is not known
     plain = replace(inputs, measured_speeds=())
     for result in results:
-        same = result.plan.engine.command == plan.engine.command
-        if not same or result.plan.placement != plan.placement or result.load.shared_prefix_tokens:
+        measured = result.plan
+        same = (measured.model.id, measured.engine, measured.placement) == (
+            plan.model.id,
+            plan.engine,
+            plan.placement,
+        )
+        if not same or result.load.shared_prefix_tokens:
             continue
         for point in result.points:
             found = _speed(server, plan, plain, result, point)
@@ -66,9 +76,11 @@ def _speed(
         between / 1000 / expected.inter_token_latency,
         made / replicas / expected.output_tokens_per_second,
     )
-    if any(not 1 / learned.LARGEST < ratio < learned.LARGEST for ratio in ratios):
-        return None
-    return MeasuredSpeed(kind_of(server, plan), load, *ratios, at=result.at)
+    found = MeasuredSpeed(kind_of(server, plan), load, *ratios, at=result.at)
+    try:
+        return MeasuredSpeed.from_json_object(found.to_json_object())
+    except ValueError:
+        return None  # no measurement of such a server
 
 
 def _mean(point: Measured, name: str) -> float | None:

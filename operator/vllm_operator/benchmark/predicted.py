@@ -21,7 +21,8 @@ def predicted(server: VLLMServer, plan: Plan, load: Load, point: Point) -> Predi
     """What all replicas together do under a load; None where the plan does not tell.
 
     The figures of ``status.plan`` where they are of this load; else the same layout is asked anew:
-    the plan's facts, GPU, division and limits, with the load as its workload. A rate of requests
+    the plan's facts, GPU, division and limits, with the load as its workload, and without what was
+    measured before: every load is compared with the same estimate. A rate of requests
     and an unknown GPU are not described.
     """
     if point.concurrency is None:
@@ -35,7 +36,8 @@ def predicted(server: VLLMServer, plan: Plan, load: Load, point: Point) -> Predi
     asked = (load.prompt_tokens, load.output_tokens, each, load.shared_prefix_tokens)
     stated = (workload.shared_prefix_tokens if workload else None) or 0
     known = (expected.prompt_tokens, expected.output_tokens, expected.concurrency, stated)
-    if known != asked:
+    measured = expected.correction is not None or expected.gpu_measured is not None
+    if known != asked or measured:
         facts = ModelFacts(
             config=plan.model.facts, weight_bytes=plan.model.weight_bytes, source=plan.model.source
         )

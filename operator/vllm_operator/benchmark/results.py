@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
@@ -127,8 +128,12 @@ class Result:
                 namespace=str(found["namespace"]),
                 server=str(found["server"]),
                 at=str(found["at"]),
-                replicas=int(found["replicas"]),
-                load=Load(load["promptTokens"], load["outputTokens"], load["sharedPrefixTokens"]),
+                replicas=_whole(found["replicas"]),
+                load=Load(
+                    _whole(load["promptTokens"]),
+                    _whole(load["outputTokens"]),
+                    _whole(load["sharedPrefixTokens"]),
+                ),
                 plan=Plan.model_validate(found["plan"]),
                 points=tuple(map(_measured, found["points"])),
             )
@@ -137,8 +142,31 @@ class Result:
 
 
 def _measured(found: Mapping[str, Any]) -> Measured:
-    point = Point(found["prompts"], found["concurrency"], found["requestRate"])
-    return Measured(point, tuple(map(dict, found["runs"])), found["predicted"])
+    at_once, rate, predicted = found["concurrency"], found["requestRate"], found["predicted"]
+    point = Point(
+        _whole(found["prompts"]),
+        None if at_once is None else _whole(at_once),
+        None if rate is None else _number(rate),
+    )
+    runs = tuple(
+        {str(name): None if value is None else _number(value) for name, value in run.items()}
+        for run in found["runs"]
+    )
+    told = None if predicted is None else {str(k): _number(v) for k, v in predicted.items()}
+    return Measured(point, runs, told)
+
+
+def _whole(value: Any) -> int:
+    """A whole number that is one; anything that can write a ConfigMap has written this."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError(f"{value!r:.40} is no whole number")
+    return value
+
+
+def _number(value: Any) -> float:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
+        raise ValueError(f"{value!r:.40} is no number")
+    return value
 
 
 def lean(plan: Plan) -> Plan:

@@ -101,7 +101,7 @@ class Calibrator:
         """Take in what was remembered. What cannot be read is left out."""
         if not self._enabled:
             return
-        for key, text in (await self._shelf.read()).items():
+        for key, text in (await self._shelf.read() or {}).items():
             if key.startswith(OTHERS):
                 continue
             try:

@@ -39,7 +39,7 @@ class Curves:
         """Take in what was remembered. What cannot be read is left out."""
         if self.shelf is None:
             return
-        for key, text in (await self.shelf.read()).items():
+        for key, text in (await self.shelf.read() or {}).items():
             if not key.startswith(KEPT_AS):
                 continue
             try:

@@ -41,6 +41,8 @@ class Measurements:
         if self.shelf is None:
             return
         kept = await self.shelf.read()
+        if kept is None:
+            return  # what was known is known still
         self._gpus = tuple(_read(kept, gpus.KEPT_AS, MeasuredGPU.from_json_object))
         speeds = _read(kept, learned.KEPT_AS, MeasuredSpeed.from_json_object)
         self._speeds = {one.key: one for one in speeds}
@@ -60,7 +62,7 @@ class Measurements:
         changed: dict[str, str | None] = {}
         for one in found:
             before = self._speeds.get(one.key)
-            if before is None or before.at < one.at:
+            if before is None or (before.at <= one.at and before != one):
                 self._speeds[one.key] = one
                 changed[one.key] = json.dumps(one.to_json_object(), sort_keys=True)
         if not changed:

@@ -231,7 +231,12 @@ class Planner:
         if not kept:
             return
         measured = server.model_copy(update={"spec": in_force.spec})
-        inputs = PlanningInputs.from_json_object(in_force.inputs)
+        product = in_force.plan.placement.gpu
+        inputs = replace(
+            PlanningInputs.from_json_object(in_force.inputs),
+            # An error of the estimate is what is left where the GPU is known as well as now.
+            measured_gpus=among(self._measurements.gpus(), [product]),
+        )
         found = speeds_of(measured, in_force.plan, inputs, read_results(kept))
         await self._measurements.learn(found)
 
@@ -244,7 +249,11 @@ class Planner:
             inputs,
             calibrations=self._calibrations(server.spec.model.id),
             measured_gpus=among(self._measurements.gpus(), products),
-            measured_speeds=self._measurements.speeds(server.spec.model.id),
+            measured_speeds=tuple(
+                one
+                for one in self._measurements.speeds(server.spec.model.id)
+                if one.kind.gpu in products
+            ),
         )
 
     def forget(self, key: Key) -> None:
@@ -269,9 +278,11 @@ class Planner:
             calibrations=pinned.calibrations,
             measured_gpus=pinned.measured_gpus,
             measured_speeds=pinned.measured_speeds,
+            prices=pinned.prices,
         )
         # With the same inputs what differs is only known better, and nothing would run otherwise.
-        if found.plan.engine != before.engine or as_before.fingerprint() != pinned.fingerprint():
+        moves = (found.plan.engine, found.plan.placement) != (before.engine, before.placement)
+        if moves or as_before.fingerprint() != pinned.fingerprint():
             difference = plan_difference(before, found.plan)
             if difference is not None:
                 return difference
@@ -327,5 +338,6 @@ def settled(
     stays = planned(server, replace(now, preferred_product=before.placement.gpu))
     workload = server.spec.workload
     by_money = workload is not None and profile_of(workload).cheap
-    cheaper = isinstance(stays, Planned) and is_cheaper(found.plan, stays.plan)
+    by_tokens = workload is not None and workload.concurrency is not None
+    cheaper = isinstance(stays, Planned) and is_cheaper(found.plan, stays.plan, by_tokens=by_tokens)
     return found if by_money and cheaper else stays

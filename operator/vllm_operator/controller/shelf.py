@@ -25,13 +25,13 @@ class Shelf:
         self._metrics = metrics
         self._writes = asyncio.Lock()
 
-    async def read(self) -> Mapping[str, str]:
-        """Everything that is kept."""
+    async def read(self) -> Mapping[str, str] | None:
+        """Everything that is kept; None where it cannot be read."""
         try:
             found = await self._client.get(CONFIG_MAPS, self._namespace, CALIBRATION)
         except (ApiError, TemporaryFailure) as error:
             LOG.warning("no calibrations", extra={"error": str(error)})
-            return {}
+            return None
         return (found or {}).get("data") or {}
 
     async def write(self, changed: Mapping[str, str | None]) -> None:

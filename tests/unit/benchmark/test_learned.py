@@ -14,6 +14,7 @@ from vllm_operator.benchmark.learned import kind_of, speeds_of
 from vllm_operator.benchmark.load import Load, Point
 from vllm_operator.benchmark.results import Measured, Result
 from vllm_operator.models import catalogue
+from vllm_operator.sizing.asked.defaults import Defaults, overlaid
 from vllm_operator.sizing.asked.inputs import PlanningInputs
 from vllm_operator.sizing.performance.learned import MeasuredSpeed
 
@@ -46,7 +47,7 @@ def test_a_load_is_learned_as_measured_over_estimated() -> None:
     (found,) = learned(server, plan, (Measured(Point(128, 32), runs(plan, 0.8, 1.25)),))
     assert found.kind == kind_of(server, plan)
     assert found.kind[:3] == (MODEL, "0.32.0", "NVIDIA-H100-80GB-HBM3")
-    assert found.kind[4:] == (1, 1, 1)
+    assert found.kind[4:7] == (1, 1, 1)
     assert found.load == (1000, 200, 32)
     assert found.throughput == pytest.approx(0.8, rel=0.01)
     assert found.between == pytest.approx(1.25, rel=0.01)
@@ -103,6 +104,33 @@ def test_a_result_of_another_plan_teaches_nothing_of_this_one() -> None:
     points = (Measured(Point(128, 32), runs(plan, 0.8, 1.25)),)
     result = Result("20260101-000000", "default", "qwen", AT, 1, Load(1000, 200), other, points)
     assert list(speeds_of(server, plan, INPUTS, [result])) == []
+
+
+def test_a_result_of_another_version_teaches_nothing_of_this_one() -> None:
+    server, plan = planned(workload=WORKLOAD)
+    engine = plan.engine.model_copy(update={"version": "0.31.0", "image": "vllm:v0.31.0"})
+    points = (Measured(Point(128, 32), runs(plan, 0.8, 1.25)),)
+    old = plan.model_copy(update={"engine": engine})
+    result = Result("20260101-000000", "default", "qwen", AT, 1, Load(1000, 200), old, points)
+    assert list(speeds_of(server, plan, INPUTS, [result])) == []
+
+
+def test_a_time_that_is_none_teaches_nothing() -> None:
+    server, plan = planned(workload=WORKLOAD)
+    points = (Measured(Point(128, 32), runs(plan, 0.8, 1.25)),)
+    assert learned(server, plan, points, at="2" * 41) == []
+
+
+def test_what_the_platform_gives_is_of_the_kind() -> None:
+    """As a plan is of the server with the platform's defaults."""
+    server, plan = planned(workload=WORKLOAD)
+    points = (Measured(Point(128, 32), runs(plan, 0.8, 1.25)),)
+    env = {"engine": {"env": [{"name": "A", "value": "1"}]}}
+    defaults = Defaults.model_validate(env)
+    inputs = replace(INPUTS, defaults=defaults)
+    result = Result("20260101-000000", "default", "qwen", AT, 1, Load(1000, 200), plan, points)
+    (found,) = speeds_of(server, plan, inputs, [result])
+    assert found.kind == kind_of(overlaid(server, defaults).server, plan)
 
 
 def test_what_was_learned_before_is_not_learned_again() -> None:

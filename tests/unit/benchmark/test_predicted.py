@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from support.builders import make_server
-from vllm_operator.api.plan import Plan
+from vllm_operator.api.plan import Plan, SpeedCorrection
 from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.benchmark.load import Load, Point
 from vllm_operator.benchmark.predicted import predicted
@@ -35,6 +35,24 @@ def test_the_plans_own_load_has_the_plans_own_figures() -> None:
     assert found is not None
     assert found["output_throughput"] == plan.performance.output_tokens_per_second
     assert found["mean_ttft_ms"] == pytest.approx(1000 * plan.performance.time_to_first_token)
+
+
+def test_what_was_measured_before_corrects_no_prediction_beside_which_is_measured_again() -> None:
+    server, plan = planned(workload=WORKLOAD)
+    assert plan.performance is not None
+    corrected = plan.performance.model_copy(
+        update={
+            "output_tokens_per_second": 1.0,
+            "correction": SpeedCorrection(
+                measured_at="2026-01-01", inter_token_latency=2.0, output_tokens_per_second=0.5
+            ),
+        }
+    )
+    found = predicted(
+        server, plan.model_copy(update={"performance": corrected}), Load(1000, 200), Point(128, 32)
+    )
+    assert found is not None
+    assert found["output_throughput"] == plan.performance.output_tokens_per_second
 
 
 def test_another_load_is_asked_of_the_same_layout() -> None:

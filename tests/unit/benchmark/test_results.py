@@ -121,3 +121,33 @@ def test_the_results_go_with_their_server() -> None:
     assert (owner["kind"], owner["name"], owner["uid"]) == ("VLLMServer", "qwen", "uid-1")
     assert owner["controller"] is False
     assert owner["blockOwnerDeletion"] is False
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("replicas",), "1"),
+        (("load", "promptTokens"), "1000"),
+        (("load", "outputTokens"), 2.5),
+        (("points", 0, "concurrency"), "32"),
+        (("points", 0, "prompts"), True),
+        (("points", 0, "runs", 0, "completed"), "all"),
+        (("points", 0, "runs"), "text"),
+        (("points", 0, "runs", 0, "output_throughput"), float("inf")),
+    ],
+)
+def test_a_figure_that_is_none_makes_no_result(path: tuple[Any, ...], value: Any) -> None:
+    """Whoever may write the ConfigMap may write anything; the operator reads it."""
+    document: Any = result(points=[measured(1.0)]).to_json_object()
+    *way, last = path
+    inside = document
+    for step in way:
+        inside = inside[step]
+    inside[last] = value
+    with pytest.raises(InputError, match="no result of a benchmark"):
+        Result.from_json_object(document)
+    assert kept.read({"a": json.dumps(document)}) == []
+
+
+def test_a_text_of_endless_depth_is_left_out() -> None:
+    assert kept.read({"a": "[" * 100_000}) == []

@@ -14,7 +14,7 @@ from vllm_operator.hardware.measured import MeasuredGPU
 from vllm_operator.sizing.performance.learned import Kind, Load, MeasuredSpeed
 
 L4 = MeasuredGPU("NVIDIA-L4", "2026-01-01T00:00:00Z", 1e14, 2.5e11)
-KIND = Kind("abc", "0.30.0", "NVIDIA-L4", "def", 1, 1, 1)
+KIND = Kind("abc", "0.30.0", "NVIDIA-L4", "def", 1, 1, 1, "ghi")
 SPEED = MeasuredSpeed(KIND, Load(100, 20, 8), 1.1, 0.9, "2026-01-01T00:00:00Z")
 
 
@@ -25,8 +25,8 @@ class Kept:
         self.data = dict(data or {})
         self.writes = 0
 
-    async def read(self) -> Mapping[str, str]:
-        return dict(self.data)
+    async def read(self) -> Mapping[str, str] | None:
+        return None if self.data is None else dict(self.data)
 
     async def write(self, changed: Mapping[str, str | None]) -> None:
         self.writes += 1
@@ -104,3 +104,11 @@ def test_without_a_place_to_keep_it_nothing_is_learned() -> None:
     asyncio.run(found.load())
     asyncio.run(found.learn([SPEED]))
     assert found.speeds("abc") == found.gpus() == ()
+
+
+def test_what_was_known_is_known_still_where_it_cannot_be_read() -> None:
+    kept = Kept({L4.key: text(L4)})
+    found = loaded(kept)
+    kept.data = None  # type: ignore[assignment]
+    asyncio.run(found.load())
+    assert found.gpus() == (L4,)

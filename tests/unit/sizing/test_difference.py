@@ -84,4 +84,8 @@ def paid(hour: float | None, million: float | None = None) -> Plan:
 def test_a_plan_is_cheaper_for_its_tokens_else_for_its_hour(
     one: Plan, other: Plan, cheaper: bool
 ) -> None:
-    assert is_cheaper(one, other) is cheaper
+    assert is_cheaper(one, other, by_tokens=True) is cheaper
+
+
+def test_tokens_of_unlike_loads_are_not_compared() -> None:
+    assert is_cheaper(paid(1.0, 0.5), paid(3.0, 0.2), by_tokens=False)

@@ -11,6 +11,7 @@ from unit.sizing.examples import LLAMA_8B, inputs_for, server
 from vllm_operator.api.plan import Performance, Plan
 from vllm_operator.api.v1alpha1 import Engine
 from vllm_operator.sizing.memory.calibration import engine_digest
+from vllm_operator.sizing.performance.coefficients import fingerprint
 from vllm_operator.sizing.performance.learned import (
     Kind,
     Load,
@@ -20,7 +21,8 @@ from vllm_operator.sizing.performance.learned import (
 )
 from vllm_operator.sizing.plan.planner import make_plan
 
-KIND = Kind(LLAMA_8B, "0.32.0", "NVIDIA-H100-80GB-HBM3", engine_digest(Engine()), 1, 1, 1)
+H100 = "NVIDIA-H100-80GB-HBM3"
+KIND = Kind(LLAMA_8B, "0.32.0", H100, engine_digest(Engine()), 1, 1, 1, fingerprint())
 LOAD = Load(1000, 200, 32)
 AT = "2026-01-01T00:00:00Z"
 MEASURED = MeasuredSpeed(KIND, LOAD, between=1.25, throughput=0.8, at=AT)
@@ -77,6 +79,7 @@ def test_a_load_that_is_like_none_is_not_corrected() -> None:
         {"tensor": 2},
         {"pipeline": 2},
         {"data": 2},
+        {"estimate": "of other coefficients"},
     ],
 )
 def test_a_server_of_another_kind_is_not_corrected(other: dict[str, Any]) -> None:
@@ -109,6 +112,7 @@ def test_each_kind_and_load_has_a_key_of_its_own() -> None:
         {"load": [1000, 0, 32]},
         {"load": [1000, 200]},
         {"kind": ["a", "b"]},
+        {"at": 41 * "0"},
         {"unit": "s"},
     ],
 )
@@ -149,3 +153,15 @@ def test_its_ranges_move_with_its_figures() -> None:
 def test_a_plan_without_measurements_is_hashed_as_before() -> None:
     asked = server(LLAMA_8B)
     assert "measuredSpeeds" not in inputs_for(asked).to_json_object()
+
+
+def test_a_server_that_drafts_is_not_corrected_as_nobody_knows_what_was_accepted() -> None:
+    drafts = {"method": "ngram", "numSpeculativeTokens": 3}
+    gpu = {"product": H100}
+    asked = server(LLAMA_8B, gpu=gpu, workload=WORKLOAD, engine={"speculative": drafts})
+    engine = engine_digest(asked.spec.engine or Engine())
+    measured = replace(MEASURED, kind=KIND._replace(engine=engine))
+    plan = make_plan(asked, inputs_for(asked, measured_speeds=(measured,)))
+    assert isinstance(plan, Plan)
+    assert plan.performance is not None
+    assert plan.performance.correction is None

@@ -19,6 +19,8 @@ KEPT_AS: Final = "speed."
 """How the keys begin under which measurements are kept."""
 FURTHEST: Final = 3.0
 """Distance beyond which a measurement says nothing: its weight is below a thousandth."""
+LONGEST_TIME: Final = 40
+"""Characters of a time."""
 LARGEST: Final = 100.0
 """A factor beyond it, or below its inverse, is no error of an estimate but another server."""
 
@@ -46,6 +48,8 @@ class Kind(NamedTuple):
     tensor: int
     pipeline: int
     data: int
+    estimate: str
+    """Fingerprint of the coefficients: errors of other ones say nothing of these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,18 +81,21 @@ class MeasuredSpeed:
         unknown = document.keys() - {one.name for one in fields(cls)}
         if unknown:
             raise ValueError(f"unknown: {', '.join(sorted(unknown))}")
-        model, version, gpu, engine, *sizes = document["kind"]
+        model, version, gpu, engine, tensor, pipeline, data, estimate = document["kind"]
+        words = (str(model), str(version), str(gpu), str(engine))
+        sizes = (int(tensor), int(pipeline), int(data))
         load = Load(*(int(one) for one in document["load"]))
+        at = str(document["at"])
+        if len(at) > LONGEST_TIME:
+            raise ValueError(f"{at!r:.40} is no time")
         if min(load) < 1:
             raise ValueError(f"{load} is no load")
         return cls(
-            kind=Kind(
-                str(model), str(version), str(gpu), str(engine), *(int(one) for one in sizes)
-            ),
+            kind=Kind(*words, *sizes, str(estimate)),
             load=load,
             between=_factor(document["between"]),
             throughput=_factor(document["throughput"]),
-            at=str(document["at"]),
+            at=at,
         )
 
 

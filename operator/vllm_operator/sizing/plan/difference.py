@@ -41,16 +41,18 @@ def is_a_tie(old: Plan, new: Plan) -> bool:
     )
 
 
-def is_cheaper(one: Plan, other: Plan) -> bool:
-    """Whether a plan costs less: for a million output tokens where both say that, else an hour.
+def is_cheaper(one: Plan, other: Plan, *, by_tokens: bool) -> bool:
+    """Whether a plan costs less: an hour, or for a million output tokens (``by_tokens``: the
+    figures are of one load) where both say that.
 
     Less than one without a price is nothing.
     """
     mine, theirs = one.cost, other.cost
     if mine is None or theirs is None:
         return False
-    if mine.million_output_tokens is not None and theirs.million_output_tokens is not None:
-        return mine.million_output_tokens < theirs.million_output_tokens
+    tokens = (mine.million_output_tokens, theirs.million_output_tokens)
+    if by_tokens and tokens[0] is not None and tokens[1] is not None:
+        return tokens[0] < tokens[1]
     return mine.hour < theirs.hour
 
 

@@ -23,6 +23,7 @@ from vllm_operator.sizing.layout.prefixes import prefixes_of, shared_blocks
 from vllm_operator.sizing.layout.search import Layout
 from vllm_operator.sizing.layout.speed import cached_of, measured_gpu, performance_of, served
 from vllm_operator.sizing.memory.calibration import engine_digest
+from vllm_operator.sizing.performance import coefficients
 from vllm_operator.sizing.performance.batch import PerformanceEstimate
 from vllm_operator.sizing.performance.bounds import Bound, bounds_of
 from vllm_operator.sizing.performance.intervals import Figure, interval, kind_of, was_measured
@@ -97,7 +98,7 @@ def expected_performance(asked: Asked, layout: Layout, ledger: MemoryLedger) -> 
 
 
 def _correction(asked: Asked, layout: Layout, load: Load) -> SpeedCorrection | None:
-    """What a measured server of the kind corrects the figures by; none shared a prefix."""
+    """What a measured server of the kind corrects by; none shared a prefix, none drafted."""
     split = layout.parallelism
     kind = Kind(
         model=asked.spec.model.id,
@@ -107,8 +108,10 @@ def _correction(asked: Asked, layout: Layout, load: Load) -> SpeedCorrection | N
         tensor=split.tensor,
         pipeline=split.pipeline,
         data=split.data,
+        estimate=coefficients.fingerprint(),
     )
-    found = None if asked.load.shared_tokens else correction(asked.measured_speeds, kind, load)
+    unlike = asked.load.shared_tokens or asked.features.speculation is not None
+    found = None if unlike else correction(asked.measured_speeds, kind, load)
     if found is None:
         return None
     return SpeedCorrection(
