@@ -20,7 +20,7 @@ from support.loaded import (
     states,
     versions,
 )
-from support.trials import uids
+from support.trials import limits, uids
 from support.world import World
 from vllm_operator.cli.main import main
 
@@ -106,7 +106,8 @@ def test_a_server_that_is_short_of_sequences_gets_more_by_a_trial_and_stays_read
     assert ready_in_trials(told)
     assert len(before) == 2
     assert uids(world, "14") == []
-    assert len(uids(world, "24")) == 2
+    one, other = limits(world)
+    assert one == other > 14  # how many more is a matter of what was measured
     engines.stop_prometheus(kill=True)
 
 

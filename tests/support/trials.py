@@ -77,6 +77,15 @@ def uids(world: World, seqs: str = STABLE) -> list[str]:
     return sorted(pod["metadata"]["uid"] for pod in pods(world, seqs))
 
 
+def limits(world: World) -> list[int]:
+    """``--max-num-seqs`` of each of its pods that is to stay."""
+    return [
+        int(flag(pod["spec"]["containers"][0]["command"], "--max-num-seqs") or 0)
+        for pod in world.list("Pod")
+        if "deletionTimestamp" not in pod["metadata"]
+    ]
+
+
 def trials(world: World) -> list[Object]:
     """Trials that are pinned."""
     return [
