@@ -14,6 +14,7 @@ import yaml
 from chart.alerts import CHAT, SCENARIOS, Scenario, cache, ended, engine, looked_for, slow
 from localcluster import binaries
 from localcluster.chart import CHART, render
+from watching import server
 
 # Its binary may have to be built first.
 pytestmark = pytest.mark.timeout(1800)
@@ -116,6 +117,38 @@ def test_servers_that_are_scaled_to_zero_are_not_down(holds: Callable[..., None]
     holds(series, 35, asked("VLLMServerDown"), [])
 
 
+def test_a_server_that_loads_after_it_was_scaled_to_zero_is_not_down(
+    holds: Callable[..., None],
+) -> None:
+    series = {
+        f"vllm_operator_replicas{{{CHAT}}}": "1x29 0x9 1x90",
+        f"vllm_operator_ready_replicas{{{CHAT}}}": "1x29 0x100",
+    }
+    for minutes in (45, 120):
+        holds(series, minutes, asked("VLLMServerDown"), [])
+
+
+def test_a_server_that_breaks_soon_after_it_was_scaled_to_zero_is_down(
+    holds: Callable[..., None],
+) -> None:
+    series = {
+        f"vllm_operator_replicas{{{CHAT}}}": "1x29 0x9 1x90",
+        f"vllm_operator_ready_replicas{{{CHAT}}}": "1x29 0x14 1x4 0x90",
+    }
+    labels = {"namespace": "ai", "server": "chat"}
+    holds(series, 55, asked("VLLMServerDown"), firing("VLLMServerDown", labels))
+
+
+def test_an_outage_of_hours_is_told_to_its_end(holds: Callable[..., None]) -> None:
+    series = {
+        f"vllm_operator_replicas{{{CHAT}}}": "1x400",
+        f"vllm_operator_ready_replicas{{{CHAT}}}": "1x29 0x400",
+    }
+    labels = {"namespace": "ai", "server": "chat"}
+    for minutes in (100, 390):
+        holds(series, minutes, asked("VLLMServerDown"), firing("VLLMServerDown", labels))
+
+
 def test_a_server_with_an_objective_of_its_own_is_held_to_that(holds: Callable[..., None]) -> None:
     own = f'vllm_operator_objective_ratio{{{CHAT},latency="timeToFirstToken",le="1.0"}}'
     bucket = engine("vllm:time_to_first_token_seconds_bucket", ',le="1.0"')
@@ -175,6 +208,35 @@ def test_a_metric_under_both_of_its_names_is_counted_once(holds: Callable[..., N
     both = told | {name.replace(*names): values for name, values in told.items()}
     expression = "namespace_server:vllm_prefix_cache_hits:ratio_rate1h"
     holds(both, 130, expression, [{"labels": f"{expression}{{{CHAT}}}", "value": 0.3}])
+
+
+def drawn(title: str, called: str, **constants: str) -> str:
+    """A query of the board of one server, as Grafana asks it."""
+    (panel,) = (one for one in server.BOARD.panels if one.title == title)
+    (query,) = (one.expr for one in panel.queries if one.called == called)
+    for name, value in {"namespace": "ai", "server": "chat", **constants}.items():
+        query = query.replace(f"${name}", value)
+    return query
+
+
+def test_requests_at_once_of_a_replica_are_those_of_all_its_engines(
+    holds: Callable[..., None],
+) -> None:
+    series = {
+        engine("vllm:num_requests_running", f',engine="{number}"'): f"{requests}x9"
+        for number, requests in enumerate((6, 8))
+    }
+    measured = drawn("Requests at once of a replica", "measured")
+    holds(series, 5, measured, [{"labels": "{}", "value": 14}])
+
+
+@pytest.mark.parametrize(
+    "title", ["Time between two tokens", "Speed of one request"], ids=["seconds", "speed"]
+)
+def test_an_objective_of_0_is_not_drawn(title: str, holds: Callable[..., None]) -> None:
+    none, some = (drawn(title, "objective", between_tokens=one) for one in ("0", "1"))
+    holds({"other": "1x9"}, 5, none, [])
+    holds({"other": "1x9"}, 5, some, [{"labels": "{}", "value": 1}])
 
 
 def test_a_target_of_the_chart_moves_its_alert(holds: Callable[..., None], tmp_path: Path) -> None:

@@ -107,13 +107,15 @@ SHARE = "{{ $value | humanizePercentage }}"
 def _server_alerts() -> Iterator[Rule]:
     asked = total("vllm_operator_replicas", BY_SERVER, "max")
     ready = total("vllm_operator_ready_replicas", BY_SERVER, "max")
-    before = total("max_over_time(vllm_operator_ready_replicas[1h])", BY_SERVER, "max")
+    served = f"max_over_time(timestamp({ready} > 0)[1d:1m])"
+    idle = f"max_over_time(timestamp({asked} == 0)[1d:1m])"
+    broken = f"{served} unless {ON} ({idle} >= {ON} {served})"
     yield _alert(
         "VLLMServerDown",
         "critical",
         f"{NAMED} does not serve any more",
-        "No replica is ready, and one was within the last hour.",
-        f"({ready} == 0) and {ON} ({asked} > 0) and {ON} ({before} > 0)",
+        "No replica is ready, and one was within the last day; it was not scaled to zero since.",
+        f"({ready} == 0) and {ON} ({asked} > 0) and {ON} ({broken})",
         "2m",
     )
     yield _alert(

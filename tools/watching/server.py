@@ -15,8 +15,9 @@ def said(gauge: str, more: str = "") -> str:
 
 
 def objective(latency: str, variable: str) -> str:
-    """Seconds of the server's own objective, else the chart's."""
-    return either([said("objective_seconds", f'latency="{latency}"'), f"vector(${variable})"])
+    """Seconds of the server's own objective, else the chart's, of which 0 is none."""
+    own = said("objective_seconds", f'latency="{latency}"')
+    return either([own, f"vector(${variable}) > 0"])
 
 
 def kept(latency: str, variable: str) -> str:
@@ -371,7 +372,7 @@ PLAN = Row(
             "little where what is measured is far from it.",
             "none",
             [
-                Query(f"avg({ENGINES.now('requestsRunning')})", "measured"),
+                Query(f"avg({total(ENGINES.now('requestsRunning'), PODS)})", "measured"),
                 Query(said("predicted_concurrency"), "predicted for"),
             ],
             width=6,
@@ -454,7 +455,8 @@ PROCESSES = Row(
         ),
         Panel(
             "Restarts",
-            "Of each pod's engine, within the hour before.",
+            "Of each pod's engine, within the hour before; nothing where several API servers "
+            "answer in a pod, whose metrics have no time of a start.",
             "none",
             [
                 Query(
