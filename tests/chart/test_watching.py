@@ -64,6 +64,12 @@ def constant(board: dict[str, Any], name: str) -> str:
     return found
 
 
+def test_values_of_a_release_that_had_no_prices_and_no_watching_are_rendered() -> None:
+    kinds = {one["kind"] for one in render({"prices": None, "watching": None})}
+    assert "Deployment" in kinds
+    assert "PrometheusRule" not in kinds
+
+
 def test_neither_rules_nor_dashboards_are_there_unless_they_are_asked_for() -> None:
     kinds = {one["kind"] for one in render()}
     assert kinds.isdisjoint({"PrometheusRule", "PodMonitor", "ConfigMap"})

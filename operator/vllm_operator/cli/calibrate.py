@@ -17,12 +17,14 @@ from rich.table import Table
 from vllm_operator.api.conditions import timestamp
 from vllm_operator.benchmark.calibration import Calibrated, calibration_job, read_log
 from vllm_operator.benchmark.job import name_at
-from vllm_operator.engine.versions import DEFAULT_IMAGE
-from vllm_operator.errors import ApiError, InputError
+from vllm_operator.engine.images import built_for, official_image
+from vllm_operator.engine.versions import DEFAULT_IMAGE, Version
+from vllm_operator.errors import ApiError, InputError, TemporaryFailure
 from vllm_operator.hardware import performance
 from vllm_operator.hardware.catalogue import find, normalised
 from vllm_operator.hardware.measured import MeasuredGPU
 from vllm_operator.hardware.nodes import GPUOffer, inventory
+from vllm_operator.hardware.vendors import hardware_of
 from vllm_operator.lifecycle.kinds import CALIBRATION, CONFIG_MAPS, NODES
 
 from .benchmark_cluster import Cluster
@@ -35,6 +37,8 @@ NEEDS: Final = (
     "Measuring GPUs needs list of nodes; create, get and delete of jobs.batch; list of pods and "
     "get of pods/log; get, create and patch of configmaps: docs/calibrating.md has the roles"
 )
+TROUBLE: Final = (InputError, ApiError, TemporaryFailure)
+"""What may go wrong with one product and leaves the others' figures."""
 
 Object = dict[str, Any]
 
@@ -85,7 +89,12 @@ class GPUCluster(Cluster):
     show_default=True,
     help="GPUs of a node to take; several also tell how fast they are joined.",
 )
-@click.option("--image", default=DEFAULT_IMAGE, show_default=True, help="An image of vLLM.")
+@click.option(
+    "--image",
+    default=DEFAULT_IMAGE,
+    show_default=True,
+    help="An image of vLLM; products of hardware that it is not built for are left out.",
+)
 @click.option(
     "--deadline-minutes",
     type=click.IntRange(1, 240),
@@ -118,7 +127,11 @@ def calibrate_command(
 
     async def question(cluster: GPUCluster) -> None:
         now = datetime.now(UTC)
-        offers = named(await cluster.offers(), products)
+        offers, left_out = runnable(named(await cluster.offers(), products), image)
+        if left_out and (products or not offers):
+            raise InputError("; ".join(left_out))
+        for note in left_out:
+            click.echo(note, err=True)
         jobs = [
             calibration_job(
                 one,
@@ -134,12 +147,11 @@ def calibrate_command(
             click.echo(yaml.safe_dump_all(jobs, sort_keys=False, width=100), nl=False)
             return
         found, failures = await _measured(cluster, offers, jobs, timestamp(now), image)
-        for one in found:
-            await cluster.keep_gpu(one)
         if output == "json":
             click.echo(json.dumps([one.to_json_object() for one in found], indent=2))
         elif found:
             Console(highlight=False).print(table(found))
+        failures += await kept(cluster, found)
         if failures:
             raise InputError("; ".join(failures))
 
@@ -167,6 +179,37 @@ def named(offers: Sequence[GPUOffer], products: Sequence[str]) -> list[GPUOffer]
             raise InputError(f"no node offers a whole {product}; the nodes offer {there}")
         found += [one for one in matching if one not in found]
     return found
+
+
+def runnable(offers: Sequence[GPUOffer], image: str) -> tuple[list[GPUOffer], list[str]]:
+    """The offers that an image can run on, and of each other one why not. Of an image, or of
+    hardware, that nobody knows nothing is said: it is tried."""
+    of, fitting, left_out = built_for(image), [], []
+    for one in offers:
+        hardware = hardware_of(one.resource_name)
+        if of is None or hardware in (None, of):
+            fitting.append(one)
+            continue
+        other = official_image(str(hardware), Version.parse(DEFAULT_IMAGE.rpartition(":v")[2]))
+        remedy = f"vllm-operator calibrate {one.product} --image {other or 'IMAGE'}"
+        left_out.append(
+            f"{one.product} is not measured: {image} is built for {of}, and these are {hardware}; "
+            f"{remedy} measures them"
+        )
+    return fitting, left_out
+
+
+async def kept(cluster: GPUCluster, found: Sequence[MeasuredGPU]) -> list[str]:
+    """What went wrong with keeping each measurement; the others are kept."""
+    failures = []
+    for one in found:
+        try:
+            await cluster.keep_gpu(one)
+        except TROUBLE as problem:
+            failures.append(
+                f"{one.product} was measured, and the cluster does not keep it: {problem}"
+            )
+    return failures
 
 
 async def _measured(
@@ -198,10 +241,15 @@ async def _measured(
     pairs = zip(offers, jobs, strict=True)
     ended = await asyncio.gather(*(one(*pair) for pair in pairs), return_exceptions=True)
     for problem in ended:
-        if isinstance(problem, BaseException) and not isinstance(problem, InputError):
+        if isinstance(problem, BaseException) and not isinstance(problem, TROUBLE):
             raise problem
     found = [one for one in ended if isinstance(one, MeasuredGPU)]
-    return found, [str(one) for one in ended if isinstance(one, InputError)]
+    failures = [
+        str(problem) if offer.product in str(problem) else f"{offer.product}: {problem}"
+        for offer, problem in zip(offers, ended, strict=True)
+        if isinstance(problem, TROUBLE)
+    ]
+    return found, failures
 
 
 def table(found: Sequence[MeasuredGPU]) -> Table:

@@ -117,7 +117,7 @@ def check_command(
             )
             found = _of_file(name, around)
         else:
-            key = api_key_file.read_text("utf-8").strip() if api_key_file else None
+            key = _key_of(api_key_file) if api_key_file else None
             question = Asked(options_of(**metrics), endpoint, key, not no_completion)
             found = [_of_cluster(here(namespace), name, question)]
     except InputError as problem:
@@ -129,6 +129,13 @@ def check_command(
         _show(Console(highlight=False), found)
     if any(any_failed(one.checks, strict=strict) for one in found):
         sys.exit(FAILED)
+
+
+def _key_of(path: Path) -> str:
+    try:
+        return path.read_text("utf-8").strip()
+    except (OSError, ValueError) as problem:
+        raise InputError(f"--api-key-file {path}: {problem}") from problem
 
 
 def _is_file(subject: str) -> bool:
@@ -161,7 +168,8 @@ def _of_cluster(namespace: str, name: str, question: Asked) -> Checked:
         seen = None
         if plan is not None:
             live, seen = await seen_of(reader, live, plan, question)
-        checks = checklist(live.server, plan, live.remembered.status.problems, seen=seen)
+        problems = live.remembered.status.problems
+        checks = checklist(live.server, plan, problems, no_plan=live.no_plan, seen=seen)
         return Checked(live.name, checks)
 
     return asked(looked)

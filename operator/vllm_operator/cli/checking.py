@@ -70,7 +70,7 @@ async def seen_of(reader: Reader, live: Live, plan: Plan, asked: Asked) -> tuple
         no_log=no_log,
         budget=budget,
         no_budget=no_budget,
-        answered=await _completion(reader, live, plan, asked),
+        answered=await completion_of(reader, live, plan, asked),
     )
 
 
@@ -125,14 +125,16 @@ async def _budget(reader: Reader, live: Live) -> tuple[Object | None, str]:
         return None, str(problem)
 
 
-async def _completion(reader: Reader, live: Live, plan: Plan, asked: Asked) -> Answered:
+async def completion_of(reader: Reader, live: Live, plan: Plan, asked: Asked) -> Answered:
     """A few tokens, as a client would have them."""
     if not asked.completion:
         return Answered(missing="none was asked for (--no-completion)")
     if _pools(plan):
         return Answered(missing="the model generates nothing")
     if not live.serving and not asked.endpoint:
-        return Answered(problem=live.no_pods or "no pod serves")
+        if live.no_pods:  # a right is missing: nothing is said of the server
+            return Answered(missing=live.no_pods)
+        return Answered(problem="no pod serves")
     engine = live.server.spec.engine
     key_is_asked = engine is not None and engine.api_key_secret_ref is not None
     if asked.endpoint is None and key_is_asked:
@@ -168,7 +170,8 @@ def completion_at(endpoint: str, model: str, key: str | None = None) -> Answered
     if answer.status_code != requests.codes.ok:
         said = f"{answer.status_code} {answer.reason}: {answer.text[:200]}"
         return Answered(problem=f"no completion came: {said}")
-    return read_answer(answer.content, time.monotonic() - began)
+    found = read_answer(answer.content, time.monotonic() - began)
+    return replace(found, way=f"from {endpoint}")
 
 
 def _request(model: str) -> dict[str, Any]:

@@ -107,7 +107,8 @@ def asked(question: Callable[[Reader], Awaitable[T]], remedy: str = REMEDY) -> T
 
 
 def here(namespace: str | None) -> str:
-    """The namespace that was named, else that of KUBECONFIG's current context."""
+    """The namespace that was named, else that of KUBECONFIG's current context. Raises
+    ``InputError`` where KUBECONFIG cannot be read."""
     if namespace is not None:
         return namespace
     give_home()

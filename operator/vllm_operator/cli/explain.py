@@ -89,7 +89,9 @@ def _of_file(name: str | None, namespace: str | None, filename: str) -> Sequence
         and namespace in (None, metadata_of(body).get("namespace", "default"))
     ]
     if not bodies:
-        raise InputError(f"{filename} holds no server {namespace or 'default'}/{name}")
+        named = f"server {name}" if name else "server"
+        where = f" in namespace {namespace}" if namespace else ""
+        raise InputError(f"{filename} holds no {named}{where}")
     return bodies
 
 

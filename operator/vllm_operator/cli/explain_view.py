@@ -100,6 +100,8 @@ def _standing(live: Live) -> Iterator[tuple[str, str]]:
         yield "clients ask", status.endpoint
     for problem in status.problems:
         yield "problem", f"{problem.field}: {problem.message}"
+    if live.no_plan:
+        yield "its plan", live.no_plan
     if live.no_pods:
         yield "its pods", live.no_pods
 

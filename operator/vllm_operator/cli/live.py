@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -42,7 +41,9 @@ class Live:
     server: VLLMServer
     remembered: Remembered
     plan: Plan | None
-    """In force; None where nothing is planned."""
+    """In force; None where nothing is planned, or another release's is."""
+    no_plan: str = ""
+    """Why a plan that there is cannot be read."""
     pods: tuple[PodRecord, ...] = ()
     no_pods: str = ""
     """Why its pods could not be read."""
@@ -76,10 +77,13 @@ def read(body: Mapping[str, Any]) -> Live:
         raise InputError(f"{problems[0].field}: {problems[0].message}")
     status = body.get("status")
     status = status if isinstance(status, Mapping) else {}
-    plan = None
-    with suppress(ValueError):  # of another release
+    remembered = Remembered.from_status(status)
+    try:
         plan = Plan.model_validate(status["plan"]) if status.get("plan") else None
-    return Live(server, Remembered.from_status(status), plan)
+    except ValueError as problem:
+        said = " ".join(str(problem).split())
+        return Live(server, remembered, None, no_plan=f"it is of another release: {said:.200}")
+    return Live(server, remembered, plan)
 
 
 async def with_pods(reader: Reader, found: Sequence[Live], namespace: str | None) -> list[Live]:
@@ -151,6 +155,8 @@ def _looked_at(
     *,
     learn: bool,
 ) -> Live:
+    if live.no_plan:
+        return replace(live, no_look=f"its plan cannot be read: {live.no_plan}")
     if live.plan is None or not live.serving:
         return replace(live, no_look=live.no_pods or "no pod serves")
     namespace = live.server.metadata.namespace

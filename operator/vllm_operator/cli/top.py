@@ -84,8 +84,8 @@ def top_command(
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = max(console.width, WIDE)
-    glance = _Glance(None if all_namespaces else here(namespace), name, options_of(**metrics))
     try:
+        glance = _Glance(None if all_namespaces else here(namespace), name, options_of(**metrics))
         if output == "json":
             seen = asked(glance.once)
             click.echo(json.dumps(_json(seen), indent=2, ensure_ascii=False))

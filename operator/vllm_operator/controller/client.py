@@ -15,12 +15,13 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 import aiohttp
+import yaml
 from kubernetes.aio import config as kubernetes_config
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.client.exceptions import ApiException
 
-from vllm_operator.errors import ApiError, NamespaceTerminating, TemporaryFailure
+from vllm_operator.errors import ApiError, InputError, NamespaceTerminating, TemporaryFailure
 from vllm_operator.lifecycle.kinds import EVENTS, PODS, SERVICES, Resource
 from vllm_operator.manifests.labels import FIELD_MANAGER
 
@@ -322,9 +323,13 @@ def current_namespace() -> str:
     no such file."""
     try:
         _, context = kubernetes_config.list_kube_config_contexts(os.environ.get("KUBECONFIG"))
+        return str((context.get("context") or {}).get("namespace") or "default")
     except (kubernetes_config.ConfigException, OSError, TypeError):
         return "default"
-    return str((context.get("context") or {}).get("namespace") or "default")
+    except (yaml.YAMLError, ValueError, AttributeError) as problem:
+        where = os.environ.get("KUBECONFIG", "~/.kube/config")
+        said = " ".join(str(problem).split())
+        raise InputError(f"KUBECONFIG {where} cannot be read: {said:.300}") from problem
 
 
 async def connect(metrics: Metrics) -> Client:

@@ -49,14 +49,18 @@ def checklist(
     plan: Plan | None,
     problems: Sequence[Problem] = (),
     *,
+    no_plan: str = "",
     budget: Mapping[str, Any] | None = None,
     seen: Running | None = None,
 ) -> list[Check]:
-    """Every check. Without a plan only that there is none.
+    """Every check. Without a plan only that there is none, or with ``no_plan`` why it cannot be
+    read.
 
     ``budget`` is the PodDisruptionBudget that the operator would make, of a server in a file;
     ``seen`` what is seen of one in a cluster.
     """
+    if no_plan:
+        return [failed("plan", no_plan, "")]
     if plan is None:
         first = problems[0] if problems else None
         why = f"{first.reason}: {first.message}" if first else "the operator has not planned it yet"

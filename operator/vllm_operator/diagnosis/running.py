@@ -213,7 +213,7 @@ def attention(found: Attention | None, gpu: str, missing: str = "") -> Check:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """What a short completion through the Service came to."""
+    """What a short completion came to."""
 
     tokens: int = 0
     seconds: float = 0.0
@@ -221,6 +221,8 @@ class Answered:
     """What came instead; empty where tokens came."""
     missing: str = ""
     """Why none was asked for."""
+    way: str = "through the Service"
+    """How it was asked for."""
 
 
 def completion(found: Answered) -> Check:
@@ -231,7 +233,7 @@ def completion(found: Answered) -> Check:
     if found.problem:
         return failed(name, found.problem, "")
     tokens = counted(found.tokens, "token")
-    return passed(name, f"{tokens} came through the Service within {found.seconds:.2f} s")
+    return passed(name, f"{tokens} came {found.way} within {found.seconds:.2f} s")
 
 
 def disruption_budget(says: str | None, free: int | None, replicas: int) -> Check:

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from rich.console import Console
 
 from unit.sizing.examples import offer
-from vllm_operator.cli.calibrate import named, table
+from vllm_operator.cli import cluster
+from vllm_operator.cli.calibrate import GPUCluster, named, runnable, table
 from vllm_operator.cli.documents import read_measured_gpus
 from vllm_operator.cli.main import main
-from vllm_operator.errors import InputError
+from vllm_operator.errors import ApiError, InputError, TemporaryFailure
 from vllm_operator.hardware.measured import MeasuredGPU
 
 H100 = offer("NVIDIA-H100-80GB-HBM3", 79)
 L4 = offer("NVIDIA-L4", 22)
 SLICE = offer("NVIDIA-A100-SXM4-80GB-MIG-1g.10gb", 9)
+MI300X = replace(offer("AMD_Instinct_MI300X_OAM", 191), resource_name="amd.com/gpu")
 MEASURED = MeasuredGPU("NVIDIA-H100-80GB-HBM3", "2026-01-01T00:00:00Z", 791.2e12, 2.68e12)
 SERVER = """
 apiVersion: vllm-operator.io/v1alpha1
@@ -78,3 +84,100 @@ def test_a_file_of_something_else_is_refused_by_its_name(tmp_path: Path, text: s
     path.write_text(text)
     with pytest.raises(InputError, match=r"measured\.json: is not what .* prints"):
         read_measured_gpus(str(path))
+
+
+FIGURES = {"flops_16bit": 1e14, "copy_bandwidth": 2e11, "software": "PyTorch"}
+LOG = f"vllm-operator-hardware {json.dumps({'measured': FIGURES})}"
+
+
+def calibrate(
+    monkeypatch: pytest.MonkeyPatch,
+    ends: Mapping[str, Exception | str],
+    *arguments: str,
+    keeps: Exception | None = None,
+) -> Result:
+    """Of a cluster whose nodes offer H100, L4 and MI300X, and whose Jobs end so by product."""
+
+    class Played(GPUCluster):
+        async def offers(self) -> tuple[Any, ...]:
+            return (H100, L4, MI300X)
+
+        async def create(self, job: dict[str, Any]) -> None:
+            (term, *_) = job["spec"]["template"]["spec"]["affinity"]["nodeAffinity"][
+                "requiredDuringSchedulingIgnoredDuringExecution"
+            ]["nodeSelectorTerms"]
+            jobs[job["metadata"]["name"]] = term["matchExpressions"][0]["values"][0]
+
+        async def ended(self, job: str, _watcher: Any) -> str:
+            end = ends.get(jobs[job], LOG)
+            if isinstance(end, Exception):
+                raise end
+            return end
+
+        async def keep_gpu(self, _found: MeasuredGPU) -> None:
+            if keeps is not None:
+                raise keeps
+
+    @asynccontextmanager
+    async def connected(_kind: Any, _remedy: str) -> AsyncIterator[Any]:
+        yield Played(None, "vllm-operator")
+
+    jobs: dict[str, str] = {}
+    monkeypatch.setattr(cluster, "connected", connected)
+    return CliRunner().invoke(main, ["calibrate", *arguments], env={"COLUMNS": "140"})
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        InputError("you may not patch configmaps"),
+        ApiError(500, "InternalError", "etcd is away"),
+        TemporaryFailure("the API server is away"),
+    ],
+)
+def test_figures_that_cannot_be_kept_are_printed(
+    monkeypatch: pytest.MonkeyPatch, problem: Exception
+) -> None:
+    found = calibrate(monkeypatch, {}, "L4", keeps=problem)
+    assert found.exit_code == 2
+    assert "NVIDIA-L4" in found.stdout
+    assert f"NVIDIA-L4 was measured, and the cluster does not keep it: {problem}" in found.stderr
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        InputError("the Job failed"),
+        ApiError(500, "InternalError", "etcd is away"),
+        TemporaryFailure("the API server is away"),
+    ],
+)
+def test_one_product_that_fails_leaves_the_figures_of_the_others(
+    monkeypatch: pytest.MonkeyPatch, problem: Exception
+) -> None:
+    found = calibrate(monkeypatch, {H100.product: problem}, "L4", "H100", "-o", "json")
+    assert found.exit_code == 2
+    assert [one["product"] for one in json.loads(found.stdout)] == ["NVIDIA-L4"]
+    assert f"{H100.product}: {problem}" in found.stderr
+
+
+def test_gpus_that_the_image_is_not_built_for_are_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = calibrate(monkeypatch, {}, "-o", "json")
+    assert found.exit_code == 0, found.output
+    assert {one["product"] for one in json.loads(found.stdout)} == {H100.product, L4.product}
+    assert f"{MI300X.product} is not measured" in found.stderr
+
+
+def test_gpus_that_the_image_is_not_built_for_are_refused_where_they_are_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = calibrate(monkeypatch, {}, MI300X.product, "L4")
+    assert found.exit_code == 2
+    assert f"calibrate {MI300X.product} --image vllm/vllm-openai-rocm:v" in found.stderr
+
+
+def test_an_image_is_tried_on_what_it_is_built_for_or_where_nobody_knows() -> None:
+    assert runnable([L4, MI300X], "vllm/vllm-openai-rocm:v0.32.0")[0] == [MI300X]
+    assert runnable([L4, MI300X], "example.com/ours:1")[0] == [L4, MI300X]

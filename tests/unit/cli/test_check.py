@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,12 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from support.builders import server_manifest
-from vllm_operator.cli.checking import completion_at, read_answer
+from support.builders import make_plan, server_manifest
+from vllm_operator.cli.checking import Asked, completion_at, completion_of, read_answer
+from vllm_operator.cli.cluster import Reader
+from vllm_operator.cli.live import read
 from vllm_operator.cli.main import main
+from vllm_operator.cli.sources import MetricsOptions
 
 
 def check(*arguments: str, body: dict[str, Any] | None = None) -> Result:
@@ -67,6 +71,32 @@ def test_what_cannot_be_read_ends_with_2(tmp_path: Path) -> None:
     assert "set KUBECONFIG" in nowhere.output
 
 
+@pytest.mark.parametrize("command", [["check", "qwen"], ["top"], ["explain", "qwen"]])
+@pytest.mark.parametrize("content", [b"contexts: [", b"\xff\xfe"], ids=["YAML", "UTF-8"])
+def test_a_kubeconfig_that_cannot_be_read_is_told_by_its_name(
+    tmp_path: Path, command: list[str], content: bytes
+) -> None:
+    path = tmp_path / "config"
+    path.write_bytes(content)
+    found = CliRunner().invoke(main, command, env={"KUBECONFIG": str(path)})
+    assert found.exit_code == 2
+    assert f"Error: KUBECONFIG {path} cannot be read" in found.output
+
+
+def test_a_key_file_that_is_no_text_is_told_by_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    path.write_bytes(b"\xff\xfe")
+    found = CliRunner().invoke(main, ["check", "qwen", "--api-key-file", str(path)])
+    assert found.exit_code == 2
+    assert f"Error: --api-key-file {path}" in found.output
+
+
+async def test_a_completion_is_skipped_where_pods_may_not_be_listed() -> None:
+    live = replace(read(server_manifest()), no_pods="you may not list pods")
+    found = await completion_of(Reader(None), live, make_plan(), Asked(MetricsOptions()))
+    assert (found.missing, found.problem) == ("you may not list pods", "")
+
+
 class Engine(BaseHTTPRequestHandler):
     """Answers whoever has the key, and asks for the model that it serves."""
 
@@ -102,6 +132,7 @@ def test_an_address_is_asked_with_the_key_and_with_or_without_its_path(engine: s
     for address in (engine, f"{engine}/v1", f"{engine}/v1/"):
         found = completion_at(address, "qwen", "key")
         assert (found.tokens, found.problem) == (5, "")
+        assert found.way == f"from {address}"
 
 
 @pytest.mark.parametrize(("model", "key", "said"), [("qwen", None, "401"), ("other", "key", "404")])

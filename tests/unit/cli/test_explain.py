@@ -149,8 +149,8 @@ def test_every_server_of_a_file_is_explained_or_the_one_that_is_named() -> None:
     ("arguments", "said"),
     [
         (["explain"], "give the NAME of a server, or a file with -f"),
-        (["explain", "-f", "-", "mistral"], "holds no server default/mistral"),
-        (["explain", "-f", "-", "-n", "team"], "holds no server team/"),
+        (["explain", "-f", "-", "mistral"], "holds no server mistral"),
+        (["explain", "-f", "-", "-n", "team"], "holds no server in namespace team"),
         (["explain", "qwen"], "set KUBECONFIG, or give the server with -f"),
     ],
 )
@@ -239,3 +239,25 @@ def test_an_svg_of_several_servers_is_refused(tmp_path: Path) -> None:
     found = explain(manifest(PROPOSED), manifest(PROPOSED), options=options)
     assert found.exit_code == 2
     assert "give its NAME" in found.stderr
+
+
+def test_a_plan_of_another_release_is_told_as_such() -> None:
+    body = manifest(None)
+    body["status"] = {"plan": {"from": "another release"}}
+    assert "its plan it is of another release" in told(body)
+
+
+@pytest.mark.parametrize(
+    ("options", "missing"),
+    [
+        (("other",), "holds no server other"),
+        (("-n", "there"), "holds no server in namespace there"),
+        (("other", "-n", "there"), "holds no server other in namespace there"),
+    ],
+)
+def test_a_file_without_the_server_says_what_was_looked_for(
+    options: tuple[str, ...], missing: str
+) -> None:
+    found = explain(manifest(None), options=options)
+    assert found.exit_code == 2
+    assert found.output.endswith(f"{missing}\n")

@@ -164,3 +164,10 @@ def test_a_terminal_is_shown_look_after_look_until_somebody_ends_it(
 def test_a_namespace_without_servers_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     found = show(monkeypatch, Client(), "-n", "default", source=Source())
     assert "There are no servers in default." in found.output
+
+
+def test_a_plan_of_another_release_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    body = server("qwen")
+    body["status"]["plan"] = {"from": "another release"}
+    found = show(monkeypatch, Client(body), "-n", "default", source=Source())
+    assert "its plan cannot be read: it is of another release" in found.output

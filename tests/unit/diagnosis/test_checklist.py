@@ -47,6 +47,8 @@ def test_a_server_without_a_plan_gets_only_why() -> None:
     (check,) = checklist(make_server(), None, [problem])
     assert (check.outcome, check.field) == ("fail", "spec.gpu.product")
     assert check.why == "UnknownGPU: no such GPU"
+    (other,) = checklist(make_server(), None, no_plan="it is of another release")
+    assert (other.outcome, other.why) == ("fail", "it is of another release")
     (waits,) = checklist(make_server(), None)
     assert waits.why == "the operator has not planned it yet"
 

@@ -217,6 +217,7 @@ def test_what_is_a_fallback_on_one_makers_gpus_is_none_on_anothers() -> None:
     ("answered", "outcome", "why"),
     [
         (Answered(5, 0.123), "pass", "5 tokens came through the Service within 0.12 s"),
+        (Answered(5, 0.1, way="from http://a:8000"), "pass", "5 tokens came from http://a:8000"),
         (Answered(problem="no completion came: 503"), "fail", "503"),
         (Answered(missing="none was asked for"), "skip", "none was asked for"),
     ],
