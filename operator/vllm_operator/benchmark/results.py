@@ -152,7 +152,10 @@ def _measured(found: Mapping[str, Any]) -> Measured:
         {str(name): None if value is None else _number(value) for name, value in run.items()}
         for run in found["runs"]
     )
-    told = None if predicted is None else {str(k): _number(v) for k, v in predicted.items()}
+    told = None
+    if predicted is not None:
+        known = {name: value for name, value in predicted.items() if value is not None}
+        told = {str(name): _number(value) for name, value in known.items()}
     return Measured(point, runs, told)
 
 
