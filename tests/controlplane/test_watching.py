@@ -25,6 +25,7 @@ from vllm_operator.engine.versions import NEWEST_KNOWN, OLDEST
 pytestmark = pytest.mark.timeout(1800)
 
 SERVERS = {"oldest": OLDEST, "newest": NEWEST_KNOWN, "drafts": NEWEST_KNOWN}
+OPERATORS_OWN = "the-operators-own"
 OF_ONE = {"drafts": {"speculative": {"method": "ngram", "tokens": 3}}}
 """A server with drafts is not tuned, and only it has acceptance."""
 NOT_HERE = {
@@ -75,7 +76,7 @@ def scrape(prometheus: Prometheus, cluster: Cluster, operator: OperatorProcess) 
         "PodMonitor",
         "vllm-operator-engines",
     )
-    own = {"namespace": "the-operators-own", "pod": "operator-1"}
+    own = {"namespace": OPERATORS_OWN, "pod": "operator-1"}
     address = f"127.0.0.1:{operator.port}"
     jobs = [
         job_of(monitor, cluster.kubeconfig),
@@ -121,6 +122,9 @@ def test_every_query_of_dashboards_and_rules_is_answered_for_the_oldest_and_the_
     except TimeoutError:
         assert not left, "\n".join(left)
     assert prometheus.broken_rules() == []
-    labels = 'group by (namespace, server) ({__name__=~"up|vllm_operator_replicas",server!=""})'
-    told = {(one["metric"]["namespace"], one["metric"]["server"]) for one in prometheus.ask(labels)}
+    # Servers of other tests may be in the cluster: theirs are other namespaces.
+    places = f"{engine_world.namespace}|{OPERATORS_OWN}"
+    series = f'{{__name__=~"up|vllm_operator_replicas",server!="",namespace=~"{places}"}}'
+    labels = prometheus.ask(f"group by (namespace, server) ({series})")
+    told = {(one["metric"]["namespace"], one["metric"]["server"]) for one in labels}
     assert told == {(engine_world.namespace, name) for name in SERVERS}

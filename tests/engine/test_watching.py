@@ -18,8 +18,7 @@ from typing import Any
 import pytest
 
 from localcluster.tuning_bed import IN_ONE_PROCESS
-from realengine import environments
-from realengine.environments import SERVING, Environment, Lock
+from realengine.environments import Environment
 from realengine.server import Server
 from support.builders import make_server
 from support.watched import Asked, Prometheus, job_at, of_dashboards, of_rules, of_variables
@@ -41,10 +40,8 @@ PROMPT = [5, 6, 7, 8] * 450
 
 
 @contextmanager
-def started(lock: Lock, models: Path, folder: Path) -> Iterator[Server]:
+def started(environment: Environment, models: Path, folder: Path) -> Iterator[Server]:
     """A server of this version; the tokenizer has the class that transformers 4 and 5 both have."""
-    environment = environments.installed(lock)
-    assert environment is not None, f"vLLM {lock.version} is not installed: `make test-engine`"
     model = folder / "llama"
     shutil.copytree(models / "llama", model)
     told = model / "tokenizer_config.json"
@@ -119,20 +116,16 @@ def everything() -> list[Asked]:
     return [one for one in asked if OF_DRAFTS not in one.expr]
 
 
-@pytest.mark.parametrize("lock", [SERVING], ids=lambda lock: lock.version)
 def test_every_query_of_dashboards_and_rules_is_answered_with_numbers(
-    lock: Lock,
     environment: Environment,
     models: Path,
     operator: str,
     prometheus: Prometheus,
     tmp_path: Path,
 ) -> None:
-    if not lock.supports_this_python:
-        pytest.skip(f"vLLM {lock.version} does not run on this Python")
     own = {"namespace": "the-operators-own", "pod": "operator-1"}
     asked, left = everything(), []
-    with started(lock, models, tmp_path) as server:
+    with started(environment, models, tmp_path) as server:
         engine = job_at("engines", server.url.removeprefix("http://"), POD, honoured=False)
         prometheus.start([engine, job_at("operator", operator, own, honoured=True)])
 
