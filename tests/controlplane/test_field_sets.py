@@ -9,7 +9,7 @@ import pytest
 from support.builders import OFFER, make_plan, make_server
 from support.world import World
 from vllm_operator.controller.apply import with_applied_hash
-from vllm_operator.lifecycle.records import owned_fields
+from vllm_operator.lifecycle.reading import owned_fields
 from vllm_operator.manifests.fieldset import field_set, field_set_digest
 from vllm_operator.manifests.render import live_objects, render
 

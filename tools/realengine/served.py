@@ -12,7 +12,8 @@ from pathlib import Path
 from vllm_operator.engine.tables import holds
 from vllm_operator.engine.versions import NEWEST_KNOWN
 from vllm_operator.models.architecture import decoder_of
-from vllm_operator.models.families import FAMILIES, REFUSED
+from vllm_operator.models.families import FAMILIES
+from vllm_operator.models.families.refused import REFUSED
 
 TABLE = Path(__file__).with_name("architectures.csv")
 KINDS = {

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from vllm_operator.api.plan import Performance, Plan
+from vllm_operator.api.performance import Performance
+from vllm_operator.api.plan import Plan
 from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.errors import VLLMOperatorError
 from vllm_operator.models.facts import ModelFacts

@@ -15,7 +15,8 @@ from vllm_operator.engine.versions import Version
 from vllm_operator.errors import InputError, PlanningError
 from vllm_operator.lifecycle.kept import Revisions
 from vllm_operator.lifecycle.kinds import PODS, REVISIONS
-from vllm_operator.lifecycle.records import PodRecord, pod_record, revision_record
+from vllm_operator.lifecycle.reading import pod_record, revision_record
+from vllm_operator.lifecycle.records import PodRecord
 from vllm_operator.lifecycle.remembered import Remembered, read_server
 from vllm_operator.lifecycle.revisions import Pinned
 from vllm_operator.lifecycle.tuned import facts_of, knobs_in_force, objective_of

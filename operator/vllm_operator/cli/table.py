@@ -12,19 +12,8 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from vllm_operator.api.plan import (
-    Cost,
-    Drafts,
-    MemoryLedger,
-    Performance,
-    Placement,
-    Plan,
-    Range,
-    RejectedCandidate,
-    StepBound,
-    StepBounds,
-    Unplanned,
-)
+from vllm_operator.api.performance import Cost, Drafts, Performance, Range, StepBound, StepBounds
+from vllm_operator.api.plan import MemoryLedger, Placement, Plan, RejectedCandidate, Unplanned
 from vllm_operator.api.quantity import GIBIBYTE
 
 WIDEST_BAR: Final = 96

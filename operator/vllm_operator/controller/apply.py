@@ -11,7 +11,8 @@ from vllm_operator.api.base import KIND
 from vllm_operator.api.canonical import digest
 from vllm_operator.errors import ApiError, NameConflict, NamespaceTerminating, PredecessorRemains
 from vllm_operator.lifecycle.kinds import BY_KIND
-from vllm_operator.lifecycle.records import ChildRecord, Key, child_record
+from vllm_operator.lifecycle.reading import child_record
+from vllm_operator.lifecycle.records import ChildRecord, Key
 from vllm_operator.manifests import labels as names
 from vllm_operator.manifests.fieldset import field_set, field_set_digest
 

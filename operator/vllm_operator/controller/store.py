@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from vllm_operator.lifecycle.kinds import PODS, REVISIONS, SERVERS, STORED
+from vllm_operator.lifecycle.reading import record_of, server_key
 from vllm_operator.lifecycle.records import (
     ChildRecord,
     Key,
@@ -20,9 +21,7 @@ from vllm_operator.lifecycle.records import (
     RevisionRecord,
     ServerRecord,
     is_older,
-    record_of,
     same_facts,
-    server_key,
 )
 
 GRAVES_LIMIT: Final = 20_000

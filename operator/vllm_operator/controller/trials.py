@@ -16,7 +16,8 @@ from vllm_operator.lifecycle.kept import Revisions
 from vllm_operator.lifecycle.kinds import DEPLOYMENTS
 from vllm_operator.lifecycle.notes import Note
 from vllm_operator.lifecycle.objections import Objection
-from vllm_operator.lifecycle.records import Key, child_record
+from vllm_operator.lifecycle.reading import child_record
+from vllm_operator.lifecycle.records import Key
 from vllm_operator.lifecycle.revisions import Pinned
 from vllm_operator.lifecycle.trial import (
     End,

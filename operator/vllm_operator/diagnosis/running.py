@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from vllm_operator.api.conditions import Condition
 from vllm_operator.api.counting import counted
-from vllm_operator.api.plan import Performance
+from vllm_operator.api.performance import Performance
 from vllm_operator.engine.attention import Attention, standing
 from vllm_operator.hardware import catalogue
 from vllm_operator.lifecycle.records import PodRecord

@@ -16,7 +16,8 @@ from typing import Any, Final
 
 from vllm_operator.errors import UnknownModel
 
-from .families import FAMILIES, REFUSED, Family
+from .families import FAMILIES, Family
+from .families.refused import REFUSED
 from .matrices import Matrix, Split
 from .pictures import pictures_of
 from .quantization import quantization_from_config, relevant_quantization

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from support.builders import make_plan, make_server
-from vllm_operator.api.plan import Performance
+from vllm_operator.api.performance import Performance
 from vllm_operator.benchmark.load import Load, Point, Wish, load_of, points_of, seed_of
 from vllm_operator.errors import InputError
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from support.builders import make_server
-from vllm_operator.api.plan import Plan, SpeedCorrection
+from vllm_operator.api.performance import SpeedCorrection
+from vllm_operator.api.plan import Plan
 from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.benchmark.load import Load, Point
 from vllm_operator.benchmark.predicted import predicted

@@ -19,7 +19,8 @@ from vllm_operator.controller.apply import (
 )
 from vllm_operator.controller.store import Store
 from vllm_operator.errors import ApiError, NameConflict, PredecessorRemains
-from vllm_operator.lifecycle.records import ChildRecord, child_record
+from vllm_operator.lifecycle.reading import child_record
+from vllm_operator.lifecycle.records import ChildRecord
 
 from .fakes import Memory
 

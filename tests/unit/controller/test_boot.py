@@ -19,7 +19,7 @@ from vllm_operator.controller.client import Client, last_bytes
 from vllm_operator.controller.metrics import Metrics
 from vllm_operator.controller.store import ChildRecord, PodRecord
 from vllm_operator.errors import ApiError
-from vllm_operator.lifecycle.records import pod_record
+from vllm_operator.lifecycle.reading import pod_record
 from vllm_operator.lifecycle.recovery import Diagnosis
 from vllm_operator.lifecycle.revisions import Pinned
 

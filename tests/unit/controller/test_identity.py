@@ -14,7 +14,8 @@ from unit.sizing.examples import inputs_for
 from vllm_operator.controller.boot import BootReader
 from vllm_operator.controller.client import Client
 from vllm_operator.engine.failures import Failure
-from vllm_operator.lifecycle.records import PodRecord, child_record, pod_record, revision_record
+from vllm_operator.lifecycle.reading import child_record, pod_record, revision_record
+from vllm_operator.lifecycle.records import PodRecord
 from vllm_operator.lifecycle.recovery import Diagnosis, Past, decide, patience
 from vllm_operator.lifecycle.revisions import Pinned, controller_revision, pinned, pods_of_plan
 from vllm_operator.manifests.render import render

@@ -15,7 +15,7 @@ from vllm_operator.controller.planning import Planner, settled, without_groups
 from vllm_operator.errors import TemporaryFailure
 from vllm_operator.hardware.prices import Prices
 from vllm_operator.lifecycle.kept import Revisions
-from vllm_operator.lifecycle.records import revision_record
+from vllm_operator.lifecycle.reading import revision_record
 from vllm_operator.lifecycle.revisions import Pinned, controller_revision
 from vllm_operator.manifests.planned import Planned, planned
 from vllm_operator.sizing.asked.inputs import PlanningInputs

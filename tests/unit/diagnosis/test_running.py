@@ -9,12 +9,13 @@ import pytest
 
 from support.intervals import intervals
 from vllm_operator.api.conditions import Condition
-from vllm_operator.api.plan import Performance
+from vllm_operator.api.performance import Performance
 from vllm_operator.diagnosis import running
 from vllm_operator.diagnosis.figures import figures_of
 from vllm_operator.diagnosis.running import Answered, Scraped, selects
 from vllm_operator.engine.attention import Attention
-from vllm_operator.lifecycle.records import PodRecord, pod_record
+from vllm_operator.lifecycle.reading import pod_record
+from vllm_operator.lifecycle.records import PodRecord
 from vllm_operator.tuning.intervals import Between
 from vllm_operator.tuning.knobs import Objective
 from vllm_operator.tuning.load import Load, measured

@@ -9,7 +9,7 @@ import pytest
 from support.builders import make_plan, make_server
 from support.observed import DEPLOYMENT, NOW
 from vllm_operator.api.ledger import Tuning, TuningDiagnosis
-from vllm_operator.api.plan import Performance
+from vllm_operator.api.performance import Performance
 from vllm_operator.api.status import VLLMServerStatus
 from vllm_operator.lifecycle.gauges import FAMILIES, Sample, gauges
 from vllm_operator.lifecycle.progress import Observed

@@ -7,7 +7,8 @@ from typing import Any
 from vllm_operator.controller.nodes import Nodes
 from vllm_operator.hardware.nodes import GPUOffer
 from vllm_operator.lifecycle.gpus import count
-from vllm_operator.lifecycle.records import PodRecord, pod_record
+from vllm_operator.lifecycle.reading import pod_record
+from vllm_operator.lifecycle.records import PodRecord
 
 H100 = "NVIDIA-H100-80GB-HBM3"
 

@@ -10,7 +10,7 @@ from unit.sizing.examples import inputs_for, server
 from vllm_operator.api.plan import Problem
 from vllm_operator.cli.plan import _refused
 from vllm_operator.errors import IllegalPin
-from vllm_operator.lifecycle.records import pod_record
+from vllm_operator.lifecycle.reading import pod_record
 from vllm_operator.sizing.plan.planner import unplanned
 
 LONG = "z" * 5000

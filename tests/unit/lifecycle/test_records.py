@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from vllm_operator.lifecycle.records import (
+from vllm_operator.lifecycle.reading import (
     child_record,
-    is_older,
     owned_fields,
     pod_record,
     revision_record,
     server_key,
     server_record,
 )
+from vllm_operator.lifecycle.records import is_older
 
 METADATA: dict[str, Any] = {
     "namespace": "team",

@@ -10,7 +10,8 @@ import pytest
 from support.builders import make_plan, make_planned, make_server, make_sized
 from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.lifecycle.kept import Revisions
-from vllm_operator.lifecycle.records import RevisionRecord, pack, revision_record
+from vllm_operator.lifecycle.reading import revision_record
+from vllm_operator.lifecycle.records import RevisionRecord, pack
 from vllm_operator.lifecycle.revisions import (
     Abandoned,
     Relation,

@@ -17,7 +17,8 @@ from vllm_operator.api.plan import Problem
 from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.lifecycle.intent import BeginTrial, Hold, Promote, World, intend
 from vllm_operator.lifecycle.kept import Revisions
-from vllm_operator.lifecycle.records import ChildRecord, PodRecord, revision_record
+from vllm_operator.lifecycle.reading import revision_record
+from vllm_operator.lifecycle.records import ChildRecord, PodRecord
 from vllm_operator.lifecycle.remembered import Remembered
 from vllm_operator.lifecycle.revisions import controller_revision
 from vllm_operator.lifecycle.trial import (

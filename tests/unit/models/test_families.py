@@ -5,7 +5,7 @@ import pytest
 from vllm_operator.errors import UnknownModel
 from vllm_operator.models import catalogue
 from vllm_operator.models.architecture import Architecture, architecture_from_config
-from vllm_operator.models.families import REFUSED
+from vllm_operator.models.families.refused import REFUSED
 from vllm_operator.models.shapes import AttentionCache, CompressedCache, StateCache
 
 GRANITE = {

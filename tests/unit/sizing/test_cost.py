@@ -14,7 +14,8 @@ from unit.sizing.examples import (
     plan_of,
     server,
 )
-from vllm_operator.api.plan import Cost, Plan
+from vllm_operator.api.performance import Cost
+from vllm_operator.api.plan import Plan
 from vllm_operator.hardware.prices import Prices
 from vllm_operator.sizing.plan.difference import plan_difference
 from vllm_operator.sizing.plan.planner import make_plan

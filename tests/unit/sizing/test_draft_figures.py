@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from unit.sizing.examples import EAGLE3, LLAMA_8B, QWEN_0_6B, only_problem, plan_of
-from vllm_operator.api.plan import Drafts, Performance, Plan
+from vllm_operator.api.performance import Drafts, Performance
+from vllm_operator.api.plan import Plan
 
 QWEN_32B = "Qwen/Qwen3-32B"
 NGRAM = {"method": "ngram", "tokens": 3}

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from unit.sizing.examples import LLAMA_8B, inputs_for, server
-from vllm_operator.api.plan import Performance, Plan
+from vllm_operator.api.performance import Performance
+from vllm_operator.api.plan import Plan
 from vllm_operator.engine.versions import Version
 from vllm_operator.hardware import performance
 from vllm_operator.hardware.measured import MeasuredGPU

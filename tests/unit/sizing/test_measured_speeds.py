@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from unit.sizing.examples import LLAMA_8B, inputs_for, server
-from vllm_operator.api.plan import Performance, Plan
+from vllm_operator.api.performance import Performance
+from vllm_operator.api.plan import Plan
 from vllm_operator.api.v1alpha1 import Engine
 from vllm_operator.sizing.memory.calibration import engine_digest
 from vllm_operator.sizing.performance.coefficients import fingerprint

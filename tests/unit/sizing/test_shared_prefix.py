@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from unit.sizing.examples import LLAMA_8B, QWEN_7B, only_problem, plan_of, reason_of
-from vllm_operator.api.plan import Performance, Plan
+from vllm_operator.api.performance import Performance
+from vllm_operator.api.plan import Plan
 
 L4 = {"product": "L4", "perNode": 1}
 LOAD = {"promptTokens": 600, "outputTokens": 100, "concurrency": 32}

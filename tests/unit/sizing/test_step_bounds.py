@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from unit.sizing.examples import LLAMA_8B, LLAMA_70B, QWEN_0_6B, plan_of
-from vllm_operator.api.plan import Performance, StepBounds
+from vllm_operator.api.performance import Performance, StepBounds
 
 
 def performance(

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
-from vllm_operator.api.plan import Advice, Drafts, Performance
+from vllm_operator.api.performance import Drafts, Performance
+from vllm_operator.api.plan import Advice
 from vllm_operator.api.v1alpha1 import Engine, Model, VLLMServer
 from vllm_operator.hardware.prices import NO_PRICES, PRODUCTS_FIELD
 from vllm_operator.models import catalogue

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
-from vllm_operator.api.plan import (
+from vllm_operator.api.performance import (
     Cost,
     Drafts,
-    MemoryLedger,
     Performance,
     PerformanceRanges,
     Range,
@@ -16,6 +15,7 @@ from vllm_operator.api.plan import (
     StepBound,
     StepBounds,
 )
+from vllm_operator.api.plan import MemoryLedger
 from vllm_operator.hardware.performance import GPUPerformance
 from vllm_operator.sizing.asked.specification import Asked
 from vllm_operator.sizing.layout.money import per_hour, per_million_tokens
