@@ -23,7 +23,7 @@ from localcluster.cluster import Cluster
 from scriptedengine.images import scripted
 from support.fixtures import StartOperator
 from support.pods import pod_place
-from support.rights import user
+from support.rights import is_restricted, user
 from support.world import World
 from vllm_operator.cli.main import main
 
@@ -187,14 +187,7 @@ def test_the_job_as_a_manifest_is_accepted_under_restricted_pod_security(
     serve(served)
     shown = vllm_operator(served, "benchmark", "qwen", "-o", "yaml")
     assert shown.exit_code == 0, shown.output
-    manifest = tmp_path / "job.yaml"
-    manifest.write_text(shown.output)
-    label = "pod-security.kubernetes.io/warn=restricted"
-    served.cluster.kubectl("label", "namespace", served.namespace, label)
-    where = ("--namespace", served.namespace, "--dry-run=server")
-    applied = served.cluster.kubectl("apply", *where, "-f", str(manifest))
-    assert "created" in applied.stdout
-    assert "Warning" not in applied.stderr
+    assert is_restricted(served, tmp_path, shown.output)
 
 
 def test_a_server_that_does_not_serve_is_not_measured(served: World) -> None:

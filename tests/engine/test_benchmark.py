@@ -15,7 +15,7 @@ import pytest
 from realengine.environments import Environment
 from realengine.server import Server
 from support.builders import server_manifest
-from vllm_operator import benchmark, datafiles
+from support.scripts import log_of
 from vllm_operator.api.plan import Plan
 from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.benchmark.arguments import runs_of, shared
@@ -45,16 +45,7 @@ def measure(environment: Environment, plan: Plan, server: Server, model: Path, n
         "arguments": arguments,
         "runs": runs,
     }
-    script = datafiles.text(benchmark.__name__, "scripts/measure.py")
-    ended = subprocess.run(
-        [str(environment.python), "-c", script, json.dumps(given)],
-        env=environment.variables(),
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert ended.returncode == 0, f"{ended.stdout}\n{ended.stderr}"
-    progress = read_log(ended.stdout)
+    progress = read_log(log_of(environment, "measure.py", given))
     assert progress.done
     assert progress.result is not None
     return progress.result

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import socket
-import subprocess
 
 import pytest
 
 from realengine.environments import Environment
+from support.scripts import log_of
 from vllm_operator import benchmark, datafiles
 from vllm_operator.benchmark.calibration import Calibrated, read_log
 from vllm_operator.hardware.measured import MeasuredGPU
@@ -33,16 +32,7 @@ def told(environment: Environment) -> Calibrated:
         "s": 0.02,
         "port": port,
     }
-    script = datafiles.text(benchmark.__name__, "scripts/hardware.py")
-    ended = subprocess.run(
-        [str(environment.python), "-c", script, json.dumps(given)],
-        env=environment.variables(),
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert ended.returncode == 0, f"{ended.stdout}\n{ended.stderr}"
-    return read_log(ended.stdout)
+    return read_log(log_of(environment, "hardware.py", given))
 
 
 @pytest.fixture(scope="module")
@@ -69,16 +59,8 @@ def test_a_product_that_pytorch_lacks_is_noted_and_the_rest_is_measured(
     environment: Environment,
 ) -> None:
     given = {"device": "cpu", "gpus": 1, "sizes": [[64, 64, 3]], "copies": [1 << 20], "s": 0.01}
-    script = datafiles.text(benchmark.__name__, "scripts/hardware.py")
-    script = script.replace("torch._scaled_mm(", "torch._no_such_product(")
-    ended = subprocess.run(
-        [str(environment.python), "-c", script, json.dumps(given)],
-        env=environment.variables(),
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert ended.returncode == 0, f"{ended.stdout}\n{ended.stderr}"
-    told = read_log(ended.stdout)
+    text = datafiles.text(benchmark.__name__, "scripts/hardware.py")
+    lacking = text.replace("torch._scaled_mm(", "torch._no_such_product(")
+    told = read_log(log_of(environment, "hardware.py", given, script=lacking))
     assert told.of("a-cpu", AT, "image").flops_fp8 is None
     assert any("_no_such_product" in note for note in told.notes)

@@ -32,3 +32,14 @@ def user(world: World, folder: Path, rules: Sequence[Any], everywhere: Sequence[
         }
         cluster.api("POST", f"{where}/{kind.lower()}bindings", binding)
     return cluster.service_account_kubeconfig(namespace, "somebody", folder / "somebody")
+
+
+def is_restricted(world: World, folder: Path, manifest: str) -> bool:
+    """Whether the API server takes a manifest without a word of the restricted standard."""
+    path = folder / "manifest.yaml"
+    path.write_text(manifest)
+    label = "pod-security.kubernetes.io/warn=restricted"
+    world.cluster.kubectl("label", "namespace", world.namespace, label)
+    where = ("--namespace", world.namespace, "--dry-run=server")
+    applied = world.cluster.kubectl("apply", *where, "-f", str(path))
+    return "created" in applied.stdout and "Warning" not in applied.stderr

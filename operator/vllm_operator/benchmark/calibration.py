@@ -17,7 +17,7 @@ from vllm_operator.manifests import labels as names
 from vllm_operator.manifests.pod import with_gpu_nodes
 from vllm_operator.manifests.security import container_security_context, pod_security_context
 
-from .job import CONTAINER, LASTS_SECONDS, plain
+from .jobs import CONTAINER, as_job, marked, plain
 
 COMPONENT: Final = "calibration"
 MARK: Final = "vllm-operator-hardware "
@@ -71,10 +71,6 @@ def calibration_job(
     script = datafiles.text(__package__, "scripts/hardware.py")
     resource = {offer.resource_name: gpus}
     spec: Object = {
-        "restartPolicy": "Never",
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": 5,
         "securityContext": who,
         "affinity": with_gpu_nodes(None, alternatives),
         "tolerations": [{"key": offer.resource_name, "operator": "Exists", "effect": "NoSchedule"}],
@@ -103,21 +99,8 @@ def calibration_job(
             {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": SHARED_MEMORY}},
         ],
     }
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {
-            "name": f"calibrate-{digest([offer.product], 8)}-{name}",
-            "namespace": namespace,
-            "labels": labels,
-        },
-        "spec": {
-            "backoffLimit": 0,
-            "activeDeadlineSeconds": deadline_seconds,
-            "ttlSecondsAfterFinished": LASTS_SECONDS,
-            "template": {"metadata": {"labels": labels}, "spec": spec},
-        },
-    }
+    name = f"calibrate-{digest([offer.product], 8)}-{name}"
+    return as_job(name, namespace, labels, spec, deadline_seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,14 +130,7 @@ def read_log(text: str) -> Calibrated:
     """What the marked lines of a Job's log say. Raises ``InputError`` where one cannot be read."""
     found = Calibrated()
     state, notes, device, figures = found.state, [], found.device, found.figures
-    for line in text.splitlines():
-        _, mark, told = line.partition(MARK)
-        if not mark:
-            continue
-        try:
-            record = json.loads(told)
-        except ValueError as problem:
-            raise InputError(f"a line of the log is cut off: {told[:80]!r}") from problem
+    for record in marked(text, MARK):
         state = record.get("state", state)
         notes += [str(record["note"])] if "note" in record else []
         if "measured" in record:

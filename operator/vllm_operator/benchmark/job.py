@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
 from typing import Any, Final
 
 from vllm_operator import datafiles
@@ -17,19 +16,17 @@ from vllm_operator.manifests import labels as names
 from vllm_operator.sizing.asked.storage import ONE_POD, SHARED_MODES
 
 from .arguments import refuse_pooling, runs_of, shared, tokenizer_of
+from .jobs import CONTAINER, as_job, plain
 from .kept import owner_of
 from .load import Load, Point
 from .results import Measured, Result, lean
 
 BENCHMARK_LABEL: Final = "vllm-operator.io/benchmark"
 """On the Job and its pod, with the server's name: never the label that makes a pod the server's."""
-CONTAINER: Final = "benchmark"
 LONGEST_NAME: Final = 63
 LONGEST_ARGUMENT: Final = 131_071
 """Bytes of one argument of a process: 32 pages of 4 KiB, with the NUL at its end (Linux 2.6.23 and
 newer, execve(2))."""
-LASTS_SECONDS: Final = 3600
-"""After its end: for pipelines that read its log."""
 REQUESTS: Final = {"cpu": "1", "memory": "3Gi"}
 LIMITS: Final = {"memory": "12Gi"}
 """The process is one; torch's import alone takes 1 GiB. No limit of processors: it would be in
@@ -45,11 +42,6 @@ NO_GPU: Final = (
 HOSTNAME: Final = "kubernetes.io/hostname"
 
 Object = dict[str, Any]
-
-
-def name_at(now: datetime) -> str:
-    """A benchmark's name: by its second, so that names sort as they came."""
-    return f"{now:%Y%m%d-%H%M%S}"
 
 
 def job_name(server: str, name: str) -> str:
@@ -131,10 +123,6 @@ def job(
     }
     used = {mount["name"] for mount in mounts}
     spec: Object = {
-        "restartPolicy": "Never",
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": 5,
         "securityContext": _who(pod),
         "affinity": _affinity(server, plan),
         "containers": [container],
@@ -144,22 +132,8 @@ def job(
         if pod.get(field):
             spec[field] = pod[field]
     owner = [owner_of(metadata.name, metadata.uid)] if metadata.uid else None
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {
-            "name": job_name(metadata.name, result.name),
-            "namespace": metadata.namespace,
-            "labels": labels,
-            **({} if owner is None else {"ownerReferences": owner}),
-        },
-        "spec": {
-            "backoffLimit": 0,
-            "activeDeadlineSeconds": deadline_seconds,
-            "ttlSecondsAfterFinished": LASTS_SECONDS,
-            "template": {"metadata": {"labels": labels}, "spec": spec},
-        },
-    }
+    name = job_name(metadata.name, result.name)
+    return as_job(name, metadata.namespace, labels, spec, deadline_seconds, owner)
 
 
 def _one_argument(given: Mapping[str, Any]) -> str:
@@ -170,12 +144,6 @@ def _one_argument(given: Mapping[str, Any]) -> str:
             "to a process; name fewer loads (--sweep), or measure them less often (--repeats)"
         )
     return text
-
-
-def plain(argument: str) -> str:
-    """An argument that a process gets as it is: Kubernetes makes one ``$`` of two, and puts the
-    value of a variable for ``$(NAME)``."""
-    return argument.replace("$", "$$")
 
 
 def _engine(template: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from pydantic import ValidationError
 from vllm_operator.api.plan import Plan
 from vllm_operator.errors import InputError
 
+from .jobs import marked
 from .load import Load, Point
 
 MARK: Final = "vllm-operator-benchmark "
@@ -201,14 +201,7 @@ def read_log(text: str) -> Progress:
     about: Mapping[str, Any] | None = None
     runs: list[Mapping[str, Any]] = []
     state, number, of, done = "starts", 0, 0, False
-    for line in text.splitlines():
-        _, mark, told = line.partition(MARK)
-        if not mark:
-            continue
-        try:
-            record = json.loads(told)
-        except ValueError as problem:
-            raise InputError(f"a line of the log is cut off: {told[:80]!r}") from problem
+    for record in marked(text, MARK):
         about = record.get("begin", about)
         runs += [record["run"]] if "run" in record else []
         state = record.get("state", state)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,17 +18,18 @@ from rich.progress import Progress as Bar
 
 from vllm_operator.api.conditions import timestamp
 from vllm_operator.benchmark.comparison import compare
-from vllm_operator.benchmark.job import about, job, name_at
+from vllm_operator.benchmark.job import about, job
+from vllm_operator.benchmark.jobs import name_at
 from vllm_operator.benchmark.load import REPEATS, Wish, load_of, points_of
 from vllm_operator.benchmark.predicted import predicted
 from vllm_operator.benchmark.results import Measured, Progress, Result, read_log
-from vllm_operator.errors import InputError, PlanningError
+from vllm_operator.errors import InputError
 from vllm_operator.sizing.plan.difference import plan_difference
 
 from .benchmark_cluster import Cluster, Served, asked
 from .benchmark_view import print_comparison, print_list, print_result, svg
+from .options import deadline_option, output_option, told
 
-UNREADABLE: Final = 2
 DEADLINE_MINUTES: Final = 60
 NAMESPACE: Final = click.option(
     "-n", "--namespace", default="default", show_default=True, help="Namespace of the server."
@@ -64,15 +64,6 @@ def _sweep(_context: click.Context, _option: click.Parameter, text: str) -> tupl
     return found
 
 
-def _told(command: Callable[[], None]) -> None:
-    """Run a command; what cannot be done is told in one line, with exit status 2."""
-    try:
-        command()
-    except (InputError, PlanningError) as problem:
-        click.echo(f"Error: {problem}", err=True)
-        sys.exit(UNREADABLE)
-
-
 @benchmark_command.command("run")
 @click.argument("name")
 @NAMESPACE
@@ -102,21 +93,8 @@ def _told(command: Callable[[], None]) -> None:
     help="Runs of each load: what an interval is made of.",
 )
 @click.option("--tokenizer", help="Where the server's cannot be read: its name on the Hub.")
-@click.option(
-    "--deadline-minutes",
-    type=click.IntRange(1, 1440),
-    default=DEADLINE_MINUTES,
-    show_default=True,
-    help="After which the Job is ended.",
-)
-@click.option(
-    "-o",
-    "--output",
-    type=click.Choice(["table", "json", "yaml"]),
-    default="table",
-    show_default=True,
-    help="yaml prints the Job and runs nothing.",
-)
+@deadline_option(1440, DEADLINE_MINUTES, says="After which the Job is ended.")
+@output_option("table", "json", "yaml", says="yaml prints the Job and runs nothing.")
 def run_benchmark(
     name: str,
     namespace: str,
@@ -175,7 +153,8 @@ def run_benchmark(
 
         asked(namespace, question)
 
-    _told(command)
+    with told():
+        command()
 
 
 def _job(
@@ -230,7 +209,7 @@ async def _measured(cluster: Cluster, body: dict[str, Any]) -> Result:
 @benchmark_command.command("list")
 @click.argument("name", required=False)
 @NAMESPACE
-@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table")
+@output_option("table", "json", says="How to print it.")
 def list_benchmarks(name: str | None, namespace: str, output: str) -> None:
     """List the results that are kept of the server NAME, or of all of the namespace."""
 
@@ -246,7 +225,8 @@ def list_benchmarks(name: str | None, namespace: str, output: str) -> None:
         else:
             click.echo(f"nothing was measured of {name or 'any server'} in {namespace}")
 
-    _told(command)
+    with told():
+        command()
 
 
 @benchmark_command.command("show")
@@ -259,7 +239,8 @@ def show_benchmark(result: str, namespace: str) -> None:
         (found,) = _results(namespace, [result])
         print_result(Console(highlight=False), found)
 
-    _told(command)
+    with told():
+        command()
 
 
 @benchmark_command.command("compare")
@@ -273,7 +254,7 @@ def show_benchmark(result: str, namespace: str) -> None:
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
     help="Also draw both as SVG.",
 )
-@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table")
+@output_option("table", "json", says="How to print it.")
 def compare_benchmarks(
     before: str, after: str, namespace: str, picture: Path | None, output: str
 ) -> None:
@@ -295,7 +276,8 @@ def compare_benchmarks(
             except OSError as problem:
                 raise InputError(f"{picture}: {problem.strerror or problem}") from problem
 
-    _told(command)
+    with told():
+        command()
 
 
 def _results(namespace: str, names: Sequence[str]) -> list[Result]:

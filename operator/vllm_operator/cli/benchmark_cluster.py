@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 from vllm_operator.api.plan import Plan
 from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.benchmark import kept
-from vllm_operator.benchmark.job import CONTAINER
+from vllm_operator.benchmark.jobs import CONTAINER
 from vllm_operator.benchmark.results import Progress, Result, read_log
 from vllm_operator.benchmark.steady import unsteady
 from vllm_operator.errors import ApiError, InputError, TemporaryFailure

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -16,7 +15,7 @@ from rich.table import Table
 
 from vllm_operator.api.conditions import timestamp
 from vllm_operator.benchmark.calibration import Calibrated, calibration_job, read_log
-from vllm_operator.benchmark.job import name_at
+from vllm_operator.benchmark.jobs import name_at
 from vllm_operator.engine.images import built_for, official_image
 from vllm_operator.engine.versions import DEFAULT_IMAGE, Version
 from vllm_operator.errors import ApiError, InputError, TemporaryFailure
@@ -29,8 +28,8 @@ from vllm_operator.lifecycle.kinds import CALIBRATION, CONFIG_MAPS, NODES
 
 from .benchmark_cluster import Cluster
 from .cluster import answer
+from .options import deadline_option, output_option, told
 
-UNMEASURED: Final = 2
 DEADLINE_MINUTES: Final = 20
 OPERATORS_NAMESPACE: Final = "vllm-operator"
 NEEDS: Final = (
@@ -95,20 +94,12 @@ class GPUCluster(Cluster):
     show_default=True,
     help="An image of vLLM; products of hardware that it is not built for are left out.",
 )
-@click.option(
-    "--deadline-minutes",
-    type=click.IntRange(1, 240),
-    default=DEADLINE_MINUTES,
-    show_default=True,
-    help="After which a Job is ended, also one that found no free GPU.",
+@deadline_option(
+    240, DEADLINE_MINUTES, says="After which a Job is ended, also one that found no free GPU."
 )
-@click.option(
-    "-o",
-    "--output",
-    type=click.Choice(["table", "json", "yaml"]),
-    default="table",
-    show_default=True,
-    help="json prints what --measured of plan and render reads; yaml the Jobs, and runs nothing.",
+@output_option(
+    *("table", "json", "yaml"),
+    says="json prints what --measured of plan and render reads; yaml the Jobs, and runs nothing.",
 )
 def calibrate_command(
     products: tuple[str, ...],
@@ -155,11 +146,8 @@ def calibrate_command(
         if failures:
             raise InputError("; ".join(failures))
 
-    try:
+    with told():
         answer(lambda client: GPUCluster(client, namespace), question)
-    except InputError as problem:
-        click.echo(f"Error: {problem}", err=True)
-        sys.exit(UNMEASURED)
 
 
 def named(offers: Sequence[GPUOffer], products: Sequence[str]) -> list[GPUOffer]:

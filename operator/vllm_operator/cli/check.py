@@ -24,12 +24,12 @@ from .checking import Asked, seen_of
 from .cluster import Reader, asked, here
 from .documents import STANDARD_INPUT
 from .live import read
+from .options import namespace_option, output_option, parted, surroundings_options, told
 from .plan import PLANNED_NODES, plan_manifests, surroundings
 from .sources import metrics_options, options_of
 from .table import table_of
 
 FAILED: Final = 1
-UNREADABLE: Final = 2
 STYLES: Final = {
     Outcome.PASS: "green",
     Outcome.SKIP: "dim",
@@ -50,12 +50,7 @@ class Checked:
 
 @click.command("check")
 @click.argument("name", metavar="FILE|NAME")
-@click.option(
-    "-n",
-    "--namespace",
-    default=None,
-    help="Namespace of the server; that of KUBECONFIG's context.",
-)
+@namespace_option("the server")
 @metrics_options
 @click.option(
     "--endpoint",
@@ -69,40 +64,18 @@ class Checked:
     help="File with the API key that the server asks for; with --endpoint.",
 )
 @click.option("--no-completion", is_flag=True, help="Ask the server for no completion.")
-@click.option("--nodes", metavar="FILE", help="For a FILE: Node objects to choose GPUs from.")
-@click.option("--gpu", metavar="PRODUCT", help="For a FILE: GPU to plan for, instead of spec.gpu.")
-@click.option(
-    "--gpus-per-node", type=click.IntRange(1, 64), metavar="N", help="For a FILE: GPUs in one node."
-)
-@click.option("--defaults", metavar="FILE", help="For a FILE: the chart's values.")
-@click.option(
-    "--measured", metavar="FILE", help="For a FILE: what vllm-operator calibrate measured."
-)
-@click.option("--offline", is_flag=True, help="For a FILE: do not ask the Hugging Face Hub.")
+@surroundings_options("For a FILE: ")
 @click.option("--strict", is_flag=True, help="A warning counts as a failure.")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="How to print the checks.",
-)
+@output_option("table", "json", says="How to print the checks.")
 def check_command(
     name: str,
     namespace: str | None,
     endpoint: str | None,
     api_key_file: Path | None,
     no_completion: bool,
-    nodes: str | None,
-    gpu: str | None,
-    gpus_per_node: int | None,
-    defaults: str | None,
-    measured: str | None,
-    offline: bool,
     strict: bool,
     output: str,
-    **metrics: Any,
+    **given: Any,
 ) -> None:
     """Check what a server needs before production: each check passes, warns or fails, and why.
 
@@ -110,19 +83,14 @@ def check_command(
     at in its cluster as well: health, metrics, the engine's log, a short completion.
     Exit status: 0, 1 if a check failed, 2 if it could not run.
     """
-    try:
+    around, metrics = parted(given)
+    with told():
         if _is_file(name):
-            around = surroundings(
-                nodes, gpu, gpus_per_node, offline, PLANNED_NODES, "Fixed", defaults, measured
-            )
-            found = _of_file(name, around)
+            found = _of_file(name, surroundings(**around, max_nodes=PLANNED_NODES))
         else:
             key = _key_of(api_key_file) if api_key_file else None
             question = Asked(options_of(**metrics), endpoint, key, not no_completion)
             found = [_of_cluster(here(namespace), name, question)]
-    except InputError as problem:
-        click.echo(f"Error: {problem}", err=True)
-        sys.exit(UNREADABLE)
     if output == "json":
         click.echo(json.dumps([_json(one) for one in found], indent=2, ensure_ascii=False))
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,20 +18,15 @@ from .curve import svg
 from .documents import read_manifests
 from .explain_view import picture_of, show
 from .live import Live, read, with_look, with_pods, with_revision
+from .options import namespace_option, told
 from .sources import MetricsOptions, metrics_options, options_of, source_of
 
-UNREADABLE: Final = 2
 REMEDY: Final = "set KUBECONFIG, or give the server with -f"
 
 
 @click.command("explain")
 @click.argument("name", required=False)
-@click.option(
-    "-n",
-    "--namespace",
-    default=None,
-    help="Namespace of the server; that of KUBECONFIG's context.",
-)
+@namespace_option("the server")
 @click.option(
     "-f",
     "--filename",
@@ -61,7 +55,7 @@ def explain_command(
     there is one; or with -f it is looked for in a file, and told by its status alone.
     Exit status: 0, or 2 for a server that cannot be read.
     """
-    try:
+    with told():
         options = options_of(**metrics)
         if filename is not None:
             found = [read(body) for body in _of_file(name, namespace, filename)]
@@ -76,9 +70,6 @@ def explain_command(
             show(console, one, Durations(options.interval))
             if picture is not None:
                 _draw(one, picture)
-    except InputError as problem:
-        click.echo(f"Error: {problem}", err=True)
-        sys.exit(UNREADABLE)
 
 
 def _of_file(name: str | None, namespace: str | None, filename: str) -> Sequence[Mapping[str, Any]]:

@@ -19,7 +19,7 @@ from vllm_operator.api.plan import PROBLEM_LIMIT, SCHEMA_VERSION, Plan, Problem,
 from vllm_operator.api.pod import Identity, KeyReference
 from vllm_operator.api.v1alpha1 import GPU, Model, VLLMServer
 from vllm_operator.engine.versions import DEFAULT_IMAGE
-from vllm_operator.errors import InputError, PlanningError, TemporaryFailure, UnknownModel
+from vllm_operator.errors import PlanningError, TemporaryFailure, UnknownModel
 from vllm_operator.hardware import nodes as node_inventory
 from vllm_operator.hardware.measured import MeasuredGPU
 from vllm_operator.hardware.prices import NO_PRICES, Prices
@@ -38,11 +38,11 @@ from .documents import (
     read_platform_defaults,
     read_price_list,
 )
+from .options import output_option, surroundings_options, told
 from .table import show_plans
 
 ALL_FEASIBLE: Final = 0
 SOME_INFEASIBLE: Final = 1
-UNREADABLE: Final = 2
 PLANNED_NODES: Final = 8
 """Nodes of one replica that are looked at unless ``--max-nodes`` says otherwise."""
 
@@ -212,19 +212,15 @@ def _refused(manifest: Mapping[str, Any], problems: Sequence[Problem]) -> Unplan
 
 
 def planned_or_exit(
-    filename: str, nodes: str | None, gpu: str | None, gpus_per_node: int | None, offline: bool,
-    max_nodes: int, identity: Identity = "Fixed", defaults: str | None = None,
-    measured: str | None = None, prices: str | None = None,
-) -> list[Planned | Unplanned]:  # fmt: skip
-    """What becomes of each server of a manifest; ends the process where the input is unreadable."""
-    try:
-        around = surroundings(
-            nodes, gpu, gpus_per_node, offline, max_nodes, identity, defaults, measured, prices
-        )
+    filename: str, max_nodes: int = PLANNED_NODES, identity: Identity = "Fixed", **given: Any
+) -> list[Planned | Unplanned]:
+    """What becomes of each server of a manifest; ends the process where the input is unreadable.
+
+    ``given`` are the options of ``surroundings_options``.
+    """
+    with told():
+        around = surroundings(**given, max_nodes=max_nodes, identity=identity)
         return plan_manifests(read_manifests(filename), around)
-    except InputError as problem:
-        click.echo(f"Error: {problem}", err=True)
-        sys.exit(UNREADABLE)
 
 
 def exit_status(plans: Sequence[Planned | Unplanned]) -> int:
@@ -241,26 +237,8 @@ def exit_status(plans: Sequence[Planned | Unplanned]) -> int:
     metavar="FILE",
     help="Manifest with one or more VLLMServers; - reads standard input.",
 )
-@click.option(
-    "-o",
-    "--output",
-    type=click.Choice(["table", "json", "yaml"]),
-    default="table",
-    show_default=True,
-    help="How to print the plans.",
-)
-@click.option(
-    "--nodes",
-    metavar="FILE",
-    help="Node objects to choose GPUs from, as kubectl get nodes -o json prints them.",
-)
-@click.option("--gpu", metavar="PRODUCT", help="GPU to plan for, instead of spec.gpu: H100.")
-@click.option(
-    "--gpus-per-node",
-    type=click.IntRange(1, 64),
-    metavar="N",
-    help="GPUs in one node, instead of spec.gpu.perNode.",
-)
+@output_option("table", "json", "yaml", says="How to print the plans.")
+@surroundings_options()
 @click.option(
     "--max-nodes",
     type=click.IntRange(1, 64),
@@ -269,49 +247,12 @@ def exit_status(plans: Sequence[Planned | Unplanned]) -> int:
     metavar="N",
     help="Nodes that one replica may have where one node is not enough.",
 )
-@click.option(
-    "--defaults",
-    metavar="FILE",
-    help="The chart's values, or their defaults: what servers get that do not say it.",
-)
-@click.option(
-    "--measured",
-    metavar="FILE",
-    help="GPUs that were measured, as `vllm-operator calibrate -o json` prints them.",
-)
-@click.option(
-    "--prices",
-    metavar="FILE",
-    help="What an hour of each GPU costs: the chart's values, or their prices.",
-)
-@click.option("--offline", is_flag=True, help="Do not ask the Hugging Face Hub.")
-def plan_command(
-    filename: str,
-    output: str,
-    nodes: str | None,
-    gpu: str | None,
-    gpus_per_node: int | None,
-    max_nodes: int,
-    defaults: str | None,
-    measured: str | None,
-    prices: str | None,
-    offline: bool,
-) -> None:
+def plan_command(filename: str, output: str, max_nodes: int, **around: Any) -> None:
     """Show what the operator would do with a manifest, and why.
 
     Exit status: 0 if every server can be planned, 1 if some cannot, 2 for unreadable input.
     """
-    found = planned_or_exit(
-        filename,
-        nodes,
-        gpu,
-        gpus_per_node,
-        offline,
-        max_nodes,
-        defaults=defaults,
-        measured=measured,
-        prices=prices,
-    )
+    found = planned_or_exit(filename, max_nodes, **around)
     plans = [one.plan if isinstance(one, Planned) else one for one in found]
     if output == "table":
         show_plans(Console(highlight=False), plans)

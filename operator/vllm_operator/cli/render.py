@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Final, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 import click
 import yaml
@@ -15,7 +15,8 @@ from vllm_operator.manifests.elsewhere.fields import Target
 from vllm_operator.manifests.elsewhere.targets import elsewhere
 from vllm_operator.manifests.planned import Planned
 
-from .plan import PLANNED_NODES, SOME_INFEASIBLE, UNREADABLE, exit_status, planned_or_exit
+from .options import UNREADABLE, surroundings_options
+from .plan import SOME_INFEASIBLE, exit_status, planned_or_exit
 
 KUBERNETES: Final = "kubernetes"
 TARGETS: Final = (KUBERNETES, *get_args(Target))
@@ -46,44 +47,20 @@ TARGETS: Final = (KUBERNETES, *get_args(Target))
     help="GPUs of the machine, numbers or UUIDs with commas between; the first ones by default. "
     "Not for kubernetes, where the device plugin chooses.",
 )
-@click.option("--nodes", metavar="FILE", help="Node objects to choose GPUs from.")
-@click.option("--gpu", metavar="PRODUCT", help="GPU to plan for, instead of spec.gpu.")
-@click.option("--gpus-per-node", type=click.IntRange(1, 64), metavar="N", help="GPUs in one node.")
+@surroundings_options()
 @click.option(
     "--pod-identity",
     type=click.Choice(["Fixed", "Platform"]),
     help="Who says the user and the groups of a server that does not: as of the operator, Fixed by "
     "default; Platform elsewhere than in Kubernetes, where the image or the unit does.",
 )
-@click.option(
-    "--defaults",
-    metavar="FILE",
-    help="The chart's values, or their defaults: what servers get that do not say it.",
-)
-@click.option(
-    "--measured",
-    metavar="FILE",
-    help="GPUs that were measured, as `vllm-operator calibrate -o json` prints them.",
-)
-@click.option(
-    "--prices",
-    metavar="FILE",
-    help="What an hour of each GPU costs, by which the profile Cost chooses.",
-)
-@click.option("--offline", is_flag=True, help="Do not ask the Hugging Face Hub.")
 def render_command(
     filename: str,
     target: Literal["kubernetes"] | Target,
     server: str | None,
     devices: str | None,
-    nodes: str | None,
-    gpu: str | None,
-    gpus_per_node: int | None,
     pod_identity: Identity | None,
-    defaults: str | None,
-    measured: str | None,
-    prices: str | None,
-    offline: bool,
+    **around: Any,
 ) -> None:
     """Print the objects that the operator would apply, as YAML, or the same for another target.
 
@@ -98,18 +75,7 @@ def render_command(
     if target == KUBERNETES and devices is not None:
         raise click.UsageError("--devices: in Kubernetes the device plugin chooses; leave it out")
     identity = pod_identity or ("Fixed" if target == KUBERNETES else "Platform")
-    every = planned_or_exit(
-        filename,
-        nodes,
-        gpu,
-        gpus_per_node,
-        offline,
-        PLANNED_NODES,
-        identity,
-        defaults,
-        measured,
-        prices,
-    )
+    every = planned_or_exit(filename, identity=identity, **around)
     found = _of(server, every)
     if target == KUBERNETES:
         _show_objects(found)

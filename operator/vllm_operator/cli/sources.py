@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -17,12 +17,12 @@ from vllm_operator.errors import ApiError, InputError, TemporaryFailure, Unanswe
 from vllm_operator.lifecycle.kinds import SERVICES
 
 from .cluster import Object, Reader, may
+from .options import Command, together
 
 if TYPE_CHECKING:
     from vllm_operator.controller.client import ServiceAddress
     from vllm_operator.controller.sources.prometheus import Prometheus
 
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 USUAL: Final = ("operated-prometheus=true", "app.kubernetes.io/name=prometheus")
 """Labels of Services of a Prometheus: of Prometheus Operator's, else of the usual chart's."""
@@ -47,32 +47,29 @@ class MetricsOptions:
 def metrics_options(command: Command) -> Command:
     """Options of a command that reads metrics; it gets them by the names of ``MetricsOptions``,
     ``prometheus_`` before those that are Prometheus'."""
-    for option in reversed(
-        (
-            click.option(
-                "--prometheus",
-                metavar="URL",
-                help="Prometheus with the engines' metrics, or NAMESPACE/SERVICE:PORT to ask it "
-                "through the API server; else one is looked for in the cluster.",
-            ),
-            click.option(
-                "--prometheus-secrets",
-                type=click.Path(exists=True, file_okay=False, path_type=Path),
-                help="Folder with bearer-token, username, password, ca.crt, tenant, as needed.",
-            ),
-            click.option("--prometheus-namespace-label", default="namespace", show_default=True),
-            click.option("--prometheus-pod-label", default="pod", show_default=True),
-            click.option(
-                "--interval",
-                type=click.FloatRange(0.1, 60),
-                default=15.0,
-                show_default=True,
-                help="Seconds between samples that are looked at, at least.",
-            ),
-        )
-    ):
-        command = option(command)
-    return command
+    return together(
+        command,
+        click.option(
+            "--prometheus",
+            metavar="URL",
+            help="Prometheus with the engines' metrics, or NAMESPACE/SERVICE:PORT to ask it "
+            "through the API server; else one is looked for in the cluster.",
+        ),
+        click.option(
+            "--prometheus-secrets",
+            type=click.Path(exists=True, file_okay=False, path_type=Path),
+            help="Folder with bearer-token, username, password, ca.crt, tenant, as needed.",
+        ),
+        click.option("--prometheus-namespace-label", default="namespace", show_default=True),
+        click.option("--prometheus-pod-label", default="pod", show_default=True),
+        click.option(
+            "--interval",
+            type=click.FloatRange(0.1, 60),
+            default=15.0,
+            show_default=True,
+            help="Seconds between samples that are looked at, at least.",
+        ),
+    )
 
 
 def options_of(

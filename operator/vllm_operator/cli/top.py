@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -27,13 +26,13 @@ from vllm_operator.tuning.quality import Hold
 
 from .cluster import Reader, asked, here
 from .live import LATELY, Live, read, with_look, with_pods
+from .options import namespace_option, output_option, told
 from .sources import MetricsOptions, metrics_options, options_of, source_of
 from .table import seconds_of
 
 if TYPE_CHECKING:
     from vllm_operator.controller.sources.prometheus import Prometheus
 
-UNREADABLE: Final = 2
 WIDE: Final = 132
 """Columns of what is no terminal, at least."""
 NONE: Final = "-"
@@ -43,12 +42,7 @@ CALM: Final = (Bound.LOAD, Bound.NOTHING)
 
 @click.command("top")
 @click.argument("name", nargs=-1)
-@click.option(
-    "-n",
-    "--namespace",
-    default=None,
-    help="Namespace of the servers; that of KUBECONFIG's context.",
-)
+@namespace_option("the servers")
 @click.option("-A", "--all-namespaces", is_flag=True, help="Servers of all namespaces.")
 @metrics_options
 @click.option(
@@ -59,14 +53,7 @@ CALM: Final = (Bound.LOAD, Bound.NOTHING)
     help="Seconds between two looks.",
 )
 @click.option("--once", is_flag=True, help="Look once; also where the output is no terminal.")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="json looks once.",
-)
+@output_option("table", "json", says="json looks once.")
 def top_command(
     name: tuple[str, ...],
     namespace: str | None,
@@ -84,7 +71,7 @@ def top_command(
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = max(console.width, WIDE)
-    try:
+    with told(), suppress(KeyboardInterrupt):
         glance = _Glance(None if all_namespaces else here(namespace), name, options_of(**metrics))
         if output == "json":
             seen = asked(glance.once)
@@ -93,11 +80,6 @@ def top_command(
             console.print(_shown(asked(glance.once), glance))
         else:
             asked(lambda reader: _watched(reader, glance, console, every))
-    except KeyboardInterrupt:
-        return
-    except InputError as problem:
-        click.echo(f"Error: {problem}", err=True)
-        sys.exit(UNREADABLE)
 
 
 class _Glance:
