@@ -183,7 +183,7 @@ def _job(
 async def _measured(cluster: Cluster, body: dict[str, Any]) -> Result:
     """Make the Job and wait for its result, with progress; an interrupt ends the Job too."""
     job_name = body["metadata"]["name"]
-    await cluster.create(body)
+    await cluster.begin(body)
     console = Console(stderr=True, highlight=False)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     told: list[str] = []

@@ -26,8 +26,8 @@ from vllm_operator.hardware.nodes import GPUOffer, inventory
 from vllm_operator.hardware.vendors import hardware_of
 from vllm_operator.lifecycle.kinds import CALIBRATION, CONFIG_MAPS, NODES
 
-from .benchmark_cluster import Cluster
 from .cluster import answer
+from .jobs import Jobs
 from .options import deadline_option, output_option, told
 
 DEADLINE_MINUTES: Final = 20
@@ -42,7 +42,7 @@ TROUBLE: Final = (InputError, ApiError, TemporaryFailure)
 Object = dict[str, Any]
 
 
-class GPUCluster(Cluster):
+class GPUs(Jobs):
     """A cluster whose GPUs are measured."""
 
     def __init__(self, client: Any, namespace: str) -> None:
@@ -50,26 +50,17 @@ class GPUCluster(Cluster):
 
     async def offers(self) -> tuple[GPUOffer, ...]:
         """What its nodes offer."""
-
-        try:
-            pages = self._client.pages(NODES, None)
-            return inventory([one async for page in pages for one in page])
-        except ApiError as error:
-            if error.code == 403:
-                raise InputError(f"you may not list nodes ({error.message}). {NEEDS}") from error
-            raise
+        return inventory(await self.listed(NODES, None))
 
     async def keep_gpu(self, found: MeasuredGPU) -> None:
         """Put a measurement where the operator reads it; one of the product before it goes."""
         data = {found.key: json.dumps(found.to_json_object(), sort_keys=True)}
-        if await self._get(CONFIG_MAPS, CALIBRATION) is None:
-            metadata = {"name": CALIBRATION, "namespace": self._namespace}
+        if await self.get(CONFIG_MAPS, self.namespace, CALIBRATION) is None:
+            metadata = {"name": CALIBRATION, "namespace": self.namespace}
             body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
-            made = self._client.create(CONFIG_MAPS, self._namespace, body)
-            await self._asked(made, "create", CONFIG_MAPS)
-            return
-        merged = self._client.merge(CONFIG_MAPS, self._namespace, CALIBRATION, {"data": data})
-        await self._asked(merged, "patch", CONFIG_MAPS)
+            await self.create(CONFIG_MAPS, body)
+        else:
+            await self.merge(CONFIG_MAPS, CALIBRATION, {"data": data})
 
 
 @click.command("calibrate")
@@ -116,7 +107,7 @@ def calibrate_command(
     datasheet's; running servers stay as they are. Exit status: 0, or 2 where one was not measured.
     """
 
-    async def question(cluster: GPUCluster) -> None:
+    async def question(cluster: GPUs) -> None:
         now = datetime.now(UTC)
         offers, left_out = runnable(named(await cluster.offers(), products), image)
         if left_out and (products or not offers):
@@ -147,7 +138,7 @@ def calibrate_command(
             raise InputError("; ".join(failures))
 
     with told():
-        answer(lambda client: GPUCluster(client, namespace), question)
+        answer(lambda client: GPUs(client, namespace), question)
 
 
 def named(offers: Sequence[GPUOffer], products: Sequence[str]) -> list[GPUOffer]:
@@ -187,7 +178,7 @@ def runnable(offers: Sequence[GPUOffer], image: str) -> tuple[list[GPUOffer], li
     return fitting, left_out
 
 
-async def kept(cluster: GPUCluster, found: Sequence[MeasuredGPU]) -> list[str]:
+async def kept(cluster: GPUs, found: Sequence[MeasuredGPU]) -> list[str]:
     """What went wrong with keeping each measurement; the others are kept."""
     failures = []
     for one in found:
@@ -201,7 +192,7 @@ async def kept(cluster: GPUCluster, found: Sequence[MeasuredGPU]) -> list[str]:
 
 
 async def _measured(
-    cluster: GPUCluster, offers: Sequence[GPUOffer], jobs: Sequence[Object], at: str, image: str
+    cluster: GPUs, offers: Sequence[GPUOffer], jobs: Sequence[Object], at: str, image: str
 ) -> tuple[list[MeasuredGPU], list[str]]:
     """What each Job measured, and what went wrong; an interrupt ends all of them."""
     console = Console(stderr=True, highlight=False)
@@ -215,7 +206,7 @@ async def _measured(
                 console.print(f"{offer.product}: {state}", soft_wrap=True)
                 told.append(state)
 
-        await cluster.create(job)
+        await cluster.begin(job)
         try:
             text = await cluster.ended(name, watcher)
         except asyncio.CancelledError:

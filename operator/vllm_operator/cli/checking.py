@@ -22,7 +22,7 @@ from vllm_operator.manifests import labels as names
 from vllm_operator.models.architecture import architecture_from_config
 from vllm_operator.tuning.durations import Durations
 
-from .cluster import Object, Reader, may, metadata_of
+from .cluster import Object, Reader, metadata_of
 from .live import Live, with_look, with_pods
 from .sources import MetricsOptions, source_of
 
@@ -112,7 +112,7 @@ async def _attention(reader: Reader, live: Live) -> tuple[str, str]:
         namespace, pod, ENGINE, limit=LOG_BYTES, seconds=LOG_SECONDS
     )
     try:
-        return await may(sent, "get", "pods/log", namespace), ""
+        return await reader.may(sent, "get", "pods/log", namespace), ""
     except (InputError, ApiError, TemporaryFailure) as problem:
         return "", str(problem)
 
@@ -200,7 +200,7 @@ async def _through(reader: Reader, live: Live, body: Object) -> bytes:
     sent = reader.client.through_service(
         service, "v1/completions", body=body, seconds=COMPLETION_SECONDS
     )
-    answer: bytes = await may(sent, "create", "services/proxy", metadata.namespace)
+    answer: bytes = await reader.may(sent, "create", "services/proxy", metadata.namespace)
     return answer
 
 

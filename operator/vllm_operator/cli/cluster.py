@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
 from vllm_operator.errors import ApiError, InputError, TemporaryFailure
-from vllm_operator.lifecycle.kinds import SERVERS, Resource
+from vllm_operator.lifecycle.kinds import NODES, SERVERS, Resource
 
 from .run import give_home
 
@@ -25,8 +25,10 @@ class Reader:
     """Reads one cluster. Every method raises ``InputError``, which names the right that is
     missing, and ``ApiError`` and ``TemporaryFailure`` for whatever else is in the way."""
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, rights: str = RIGHTS) -> None:
         self.client = client
+        self.rights = rights
+        """What is told beside a right that is missing."""
 
     async def server(self, namespace: str, name: str) -> Object:
         """A server that must be there."""
@@ -37,9 +39,8 @@ class Reader:
 
     async def get(self, resource: Resource, namespace: str | None, name: str) -> Object | None:
         """An object; None where there is none."""
-        found: Object | None = await may(
-            self.client.get(resource, namespace, name), "get", resource.plural, namespace
-        )
+        got = self.client.get(resource, namespace, name)
+        found: Object | None = await self.may(got, "get", resource.plural, namespace)
         return found
 
     async def listed(
@@ -51,19 +52,23 @@ class Reader:
             found = self.client.pages(resource, namespace, selector)
             return [one async for page in found for one in page]
 
-        objects: list[Object] = await may(pages(), "list", resource.plural, namespace)
+        objects: list[Object] = await self.may(pages(), "list", resource.plural, namespace)
         return objects
 
-
-async def may(request: Awaitable[Any], verb: str, what: str, namespace: str | None) -> Any:
-    """What a request answers. Raises ``InputError`` with the right that it lacks."""
-    try:
-        return await request
-    except ApiError as error:
-        if error.code == 403:
-            where = f"in namespace {namespace}" if namespace else "in all namespaces"
-            raise InputError(f"you may not {verb} {what} {where}; {RIGHTS}") from error
-        raise
+    async def may(
+        self, request: Awaitable[Any], verb: str, what: str, namespace: str | None
+    ) -> Any:
+        """What a request answers. Raises ``InputError`` with the right that it lacks."""
+        try:
+            return await request
+        except ApiError as error:
+            if error.code != 403:
+                raise
+            where = f" in namespace {namespace}" if namespace else " in all namespaces"
+            where = "" if what == NODES.plural else where
+            raise InputError(
+                f"you may not {verb} {what}{where} ({error.message}); {self.rights}"
+            ) from error
 
 
 @asynccontextmanager

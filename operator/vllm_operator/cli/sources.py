@@ -16,7 +16,7 @@ import click
 from vllm_operator.errors import ApiError, InputError, TemporaryFailure, Unanswered
 from vllm_operator.lifecycle.kinds import SERVICES
 
-from .cluster import Object, Reader, may
+from .cluster import Object, Reader
 from .options import Command, together
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def _through(
     async def queried(text: str) -> bytes:
         query = {"query": text, "timeout": f"{SECONDS:g}s"}
         sent = reader.client.through_service(service, "api/v1/query", query, seconds=SECONDS)
-        answer: bytes = await may(sent, "get", "services/proxy", service.namespace)
+        answer: bytes = await reader.may(sent, "get", "services/proxy", service.namespace)
         return answer
 
     def ask(text: str) -> Any:

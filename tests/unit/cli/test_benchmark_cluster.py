@@ -10,7 +10,7 @@ import pytest
 
 from unit.benchmark.support import measured, result
 from vllm_operator.benchmark.results import MARK, Progress
-from vllm_operator.cli import benchmark_cluster
+from vllm_operator.cli import jobs
 from vllm_operator.cli.benchmark_cluster import Cluster
 from vllm_operator.errors import ApiError, InputError, TemporaryFailure
 
@@ -49,7 +49,7 @@ class Answers:
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(benchmark_cluster, "POLL_SECONDS", 0.0)
+    monkeypatch.setattr(jobs, "POLL_SECONDS", 0.0)
 
 
 async def finished(answers: Answers) -> tuple[Any, list[Progress]]:

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from unit.sizing.examples import offer
 from vllm_operator.cli import cluster
-from vllm_operator.cli.calibrate import GPUCluster, named, runnable, table
+from vllm_operator.cli.calibrate import GPUs, named, runnable, table
 from vllm_operator.cli.documents import read_measured_gpus
 from vllm_operator.cli.main import main
 from vllm_operator.errors import ApiError, InputError, TemporaryFailure
@@ -98,11 +98,11 @@ def calibrate(
 ) -> Result:
     """Of a cluster whose nodes offer H100, L4 and MI300X, and whose Jobs end so by product."""
 
-    class Played(GPUCluster):
+    class Played(GPUs):
         async def offers(self) -> tuple[Any, ...]:
             return (H100, L4, MI300X)
 
-        async def create(self, job: dict[str, Any]) -> None:
+        async def begin(self, job: dict[str, Any]) -> None:
             (term, *_) = job["spec"]["template"]["spec"]["affinity"]["nodeAffinity"][
                 "requiredDuringSchedulingIgnoredDuringExecution"
             ]["nodeSelectorTerms"]
