@@ -74,11 +74,14 @@ def _namespace(cluster: Cluster, name: str) -> World:
 
 @pytest.fixture
 def world(cluster: Cluster) -> Iterator[World]:
-    """A namespace of the shared cluster; what its servers hold of the nodes is free afterwards."""
+    """A namespace of the shared cluster; what its pods hold of the nodes is free afterwards."""
     found = _namespace(cluster, next(NAMES))
     yield found
     for server in found.list("VLLMServer"):
         found.delete("VLLMServer", server["metadata"]["name"])
+    for pod in found.list("Pod"):
+        if not pod["metadata"].get("ownerReferences"):  # no server's end is that of its own
+            found.delete("Pod", pod["metadata"]["name"])
 
 
 @pytest.fixture

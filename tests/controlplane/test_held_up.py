@@ -458,6 +458,22 @@ def test_a_rollout_that_no_end_of_a_pod_helps_ends_none_says_the_way_out_and_is_
     world.wait(lambda: uids(world) == [old], "the old pod alone")
 
 
+def test_a_claim_that_no_node_with_room_can_serve_ends_no_pod_for_a_node_that_is_full(
+    world: World, node: Callable[..., dict[str, str]]
+) -> None:
+    node(count=8)
+    full = [{"op": "replace", "path": "/status/allocatable/nvidia.com~1gpu", "value": "0"}]
+    path = f"/api/v1/nodes/{world.namespace}-node/status"
+    world.cluster.api("PATCH", path, full, "application/json-patch+json")
+    class_without_volumes(world)
+    old = serve(world)
+    edit(world, **claiming("unmade"))
+    told = world.wait_condition("Progressing", "True", "Unschedulable")
+    assert "Insufficient nvidia.com/gpu" in told["message"]
+    assert "kubectl describe pvc" in told["message"]
+    assert old in uids(world)
+
+
 TAINT = [{"key": "maintenance", "value": "yes", "effect": "NoSchedule"}]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,24 +12,30 @@ GROUP: Final = "rbac.authorization.k8s.io"
 ROOT: Final = f"/apis/{GROUP}/v1"
 
 
-def user(world: World, folder: Path, rules: Sequence[Any], everywhere: Sequence[Any] = ()) -> Path:
-    """The kubeconfig of somebody with ``rules`` in the namespace and ``everywhere`` in all."""
+def user(
+    world: World,
+    folder: Path,
+    rules: Sequence[Any],
+    everywhere: Sequence[Any] = (),
+    elsewhere: Mapping[str, Sequence[Any]] | None = None,
+) -> Path:
+    """The kubeconfig of somebody with ``rules`` in the namespace, ``everywhere`` in all, and
+    ``elsewhere`` in others."""
     namespace, cluster = world.namespace, world.cluster
     accounts = f"/api/v1/namespaces/{namespace}/serviceaccounts"
     cluster.api("POST", accounts, {"metadata": {"name": "somebody"}})
     subjects = [{"kind": "ServiceAccount", "name": "somebody", "namespace": namespace}]
-    scopes = (("Role", f"{ROOT}/namespaces/{namespace}", rules), ("ClusterRole", ROOT, everywhere))
-    for kind, where, allowed in scopes:
+    scopes = [(namespace, rules), (None, everywhere), *(elsewhere or {}).items()]
+    for number, (space, allowed) in enumerate(scopes):
         if not allowed:
             continue
-        name = {"name": f"some-{namespace}"}
-        plural = f"{kind.lower()}s"
-        cluster.api("POST", f"{where}/{plural}", {"metadata": name, "rules": list(allowed)})
-        binding = {
-            "metadata": name,
-            "roleRef": {"apiGroup": GROUP, "kind": kind, **name},
-            "subjects": subjects,
-        }
+        kind = "Role" if space else "ClusterRole"
+        where = f"{ROOT}/namespaces/{space}" if space else ROOT
+        name = {"name": f"some-{namespace}-{number}"}
+        body = {"metadata": name, "rules": list(allowed)}
+        cluster.api("POST", f"{where}/{kind.lower()}s", body)
+        role = {"apiGroup": GROUP, "kind": kind, **name}
+        binding = {"metadata": name, "roleRef": role, "subjects": subjects}
         cluster.api("POST", f"{where}/{kind.lower()}bindings", binding)
     return cluster.service_account_kubeconfig(namespace, "somebody", folder / "somebody")
 

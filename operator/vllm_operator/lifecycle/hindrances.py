@@ -2,9 +2,10 @@
 
 Read from the words of the scheduler (the condition ``PodScheduled``) and of the API server (the
 condition ``ReplicaFailure`` of a Deployment whose pods it refuses). ``hindrances.csv`` says for
-each wording whether what is missing is freed when a pod of the server ends, and what to do where
-it is not. What other schedulers
-say in words of their own may be freed; what the API server refuses is not, unless it is a quota.
+each wording whether what is missing is freed when a pod of the server ends (``yes``; ``no``: not
+on that node; ``nowhere``: on no node, as one has room and the pod cannot run there), and what to do
+where it is not. What other schedulers say in words of their own may be freed; what the API server
+refuses is not, unless it is a quota.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Final, Literal
+from typing import Final, Literal, cast
 
 from vllm_operator import datafiles
 
 Seen = Literal["scheduling", "deployment"]
+Freed = Literal["yes", "no", "nowhere"]
 
 TABLE: Final = "hindrances.csv"
 
@@ -29,12 +31,14 @@ _AMOUNT = re.compile(r"([\w./-]+)=(\d+)(?=,|$|\s)")
 def is_freed(seen: Seen, message: str) -> bool:
     """Whether the end of a pod of the same server may free what another one waits for.
 
-    The scheduler names a reason for each node: one that is freed is enough. A quota that is smaller
-    than what is asked for has no room however much is freed.
+    The scheduler names a reason for each node: one that is freed is enough, unless another one
+    says that the pod would run on no node. A quota that is smaller than what is asked for has no
+    room however much is freed.
     """
     if seen == "deployment":
-        return _row_says(seen, message, unknown=False) and not _exceeds(message)
-    return any(_row_says(seen, reason, unknown=True) for reason in _reasons(message))
+        return _freed(seen, message, unknown="no") == "yes" and not _exceeds(message)
+    found = {_freed(seen, reason, unknown="yes") for reason in _reasons(message)}
+    return "yes" in found and "nowhere" not in found
 
 
 def way_out(message: str) -> str:
@@ -42,8 +46,12 @@ def way_out(message: str) -> str:
     if is_freed("scheduling", message):
         return ""
     reasons = _reasons(message)
-    found = [next(way for one, _, way in _rows("scheduling") if one.search(r)) for r in reasons]
+    found = [_way(reason) for reason in reasons]
     return ", or ".join(dict.fromkeys(filter(None, found)))
+
+
+def _way(reason: str) -> str:
+    return next((way for one, _, way in _rows("scheduling") if one.search(reason)), "")
 
 
 def _exceeds(message: str) -> bool:
@@ -69,12 +77,14 @@ def _reasons(message: str) -> list[str]:
     return [_COUNTED.sub("", reason) for reason in reasons]
 
 
-def _row_says(seen: Seen, text: str, *, unknown: bool) -> bool:
+def _freed(seen: Seen, text: str, *, unknown: Freed) -> Freed:
     found = (freed for fragment, freed, _ in _rows(seen) if fragment.search(text))
     return next(found, unknown)
 
 
 @lru_cache(maxsize=2)
-def _rows(seen: Seen) -> Sequence[tuple[re.Pattern[str], bool, str]]:
+def _rows(seen: Seen) -> Sequence[tuple[re.Pattern[str], Freed, str]]:
     rows = [row for row in datafiles.rows(__package__, TABLE) if row["seen"] == seen]
-    return [(re.compile(row["fragment"]), row["freed"] == "yes", row["way_out"]) for row in rows]
+    return [
+        (re.compile(row["fragment"]), cast(Freed, row["freed"]), row["way_out"]) for row in rows
+    ]

@@ -246,15 +246,15 @@ def _unschedulable(server: VLLMServer, observed: Observed, pod: PodRecord) -> tu
     # A node that does not match is one without the planned product, unless such a one is free and
     # the user wishes for another.
     no_match = bool(_NO_NODE_MATCHES.search(told)) and not (asked and free)
-    if _OF_GPUS.search(_TAINT.sub("", told)) or no_match or not told:
+    way = way_out(told)
+    if (_OF_GPUS.search(_TAINT.sub("", told)) and not way) or no_match or not told:
         need = f"{each} free {placement.gpu}"
         count = f" ({seen})" if seen is not None else ""
         where = "for a replica" if placement.nodes == 1 else f"for each of {placement.nodes} pods"
         label = _missing_label(placement.gpu) if no_match and seen and not seen.offered else ""
         said = f"the scheduler finds no node with {need} {where}{count}: {told}"
-        return "WaitingForGPU", _with(said, label or way_out(told))
+        return "WaitingForGPU", _with(said, label or way)
     disk = observed.plan.storage.disk_bytes
-    way = way_out(told)
     if disk and "ephemeral-storage" in told:
         way = (
             f"a pod asks for {disk // GIBIBYTE} GiB of the node's disk for what it downloads, and "

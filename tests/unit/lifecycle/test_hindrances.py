@@ -144,6 +144,25 @@ def test_a_taint_of_a_node_that_is_not_ready_or_about_to_go_is_not_to_be_tolerat
     assert "spec.pod.tolerations" not in told
 
 
+def test_the_end_of_a_pod_helps_nothing_where_a_node_with_room_has_no_volume_for_the_claim() -> (
+    None
+):
+    full = "9 Insufficient nvidia.com/gpu"
+    found = "1 node(s) didn't find available persistent volumes to bind"
+    told = SCHEDULER.format(f"{full}, {found}", VICTIMS)
+    assert not is_freed("scheduling", told)
+    assert "kubectl describe pvc" in way_out(told)
+    assert is_freed(
+        "scheduling",
+        SCHEDULER.format(f"{full}, 1 node(s) didn't match pod anti-affinity rules", VICTIMS),
+    )
+
+
+def test_a_volume_of_the_full_node_comes_within_reach_when_the_old_pod_there_ends() -> None:
+    told = "9 Insufficient nvidia.com/gpu, 1 node(s) had volume node affinity conflict"
+    assert is_freed("scheduling", SCHEDULER.format(told, VICTIMS))
+
+
 def test_of_nodes_that_lack_several_things_each_way_out_is_named_once() -> None:
     told = (
         "1 node(s) had untolerated taint {a: b}, 1 node(s) were unschedulable, 1 node(s) had taints"
