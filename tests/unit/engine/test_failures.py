@@ -6,6 +6,7 @@ from typing import NamedTuple
 import pytest
 
 from unit.engine.event_texts import EVENTS
+from unit.engine.launch_texts import LAUNCH, NODES
 from unit.engine.network_texts import NETWORK, UNREACHED
 from vllm_operator.api.conditions import START_FAILURES
 from vllm_operator.engine.failures import (
@@ -66,6 +67,10 @@ NCCL = (
     "torch.distributed.DistBackendError: NCCL error in: /pytorch/torch/csrc/distributed/c10d/"
     "NCCLUtils.cpp:77, remote process exited or there was a network error, NCCL version 2.27.3"
 )
+
+
+def repair_of(reason: str) -> str:
+    return "lowerUtilization" if reason == "GPUOutOfMemory" else "none"
 
 
 TEXTS = [
@@ -991,7 +996,11 @@ TEXTS = [
         Said("event", "0.30.0", f"{reason}: {note}", told, means)
         for reason, note, means, told in EVENTS
     ),
-    *(Said("log", "0.30.0", f"{TRACEBACK}{end}", reason, part) for end, reason, part in NETWORK),
+    *(
+        Said("log", "0.30.0", f"{TRACEBACK}{end}", reason, part, repair_of(reason))
+        for end, reason, part in (*NETWORK, *LAUNCH)
+    ),
+    *(Said(seen, "0.30.0", text, reason, part) for seen, text, reason, part in NODES),
     Said(
         "deployment",
         "0.30.0",
