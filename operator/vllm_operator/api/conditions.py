@@ -131,7 +131,7 @@ START_FAILURES: Final[Mapping[str, str]] = {
     "ModelAccessDenied": "The Hub does not show the model to this token, or without one; or the "
     "pod has no rights on the bucket of spec.model.id.",
     "ModelNotFound": "There is no such model, revision, bucket or folder with weights.",
-    "HubUnreachable": "The pod does not reach the Hugging Face Hub, or what else it downloads from.",
+    "HubUnreachable": "The pod does not reach the Hub, or another host that it downloads from.",
     "HubRateLimited": "The Hub answers 429: too many requests.",
     "HubCertificateUntrusted": "The pod does not trust the certificate that answers for the Hub.",
     "ProxyDenied": "The proxy on the way to the Hub does not let the pod through.",
@@ -145,7 +145,7 @@ START_FAILURES: Final[Mapping[str, str]] = {
     "DriverTooOld": "The node's GPU driver is older than the image's CUDA.",
     "GPUUnsupported": "The image has no code for this kind of GPU.",
     "GPUFailed": "The GPU is not there, or reports an error.",
-    "CommunicationFailed": "The ranks of a replica cannot work together over NCCL or the network.",
+    "CommunicationFailed": "The ranks of a replica cannot reach each other.",
     "SharedMemoryTooSmall": "/dev/shm is full.",
     "VolumeFull": "A volume is full.",
     "VolumeFailed": "A volume fails under the engine.",

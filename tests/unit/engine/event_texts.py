@@ -175,8 +175,8 @@ EVENTS: tuple[tuple[str, str, str, str], ...] = (
     ),
     (
         "FailedAttachVolume",
-        'AttachVolume.Attach failed for volume "pvc-1" : rpc error: code = ResourceExhausted desc = '
-        'Could not attach volume "vol-1" to node "i-1": attachment limit exceeded',
+        'AttachVolume.Attach failed for volume "pvc-1" : rpc error: code = ResourceExhausted desc '
+        '= Could not attach volume "vol-1" to node "i-1": attachment limit exceeded',
         "the node has as many as it may: ResourceExhausted desc = Could not attach",
         "VolumeNotMounted",
     ),
@@ -185,8 +185,9 @@ EVENTS: tuple[tuple[str, str, str, str], ...] = (
         setup_failed(
             "nfs",
             "mount failed: exit status 32\nMounting command: mount\nMounting arguments: -t nfs "
-            "nas:/m /var/lib/kubelet/pods/1\nOutput: mount: /var/lib/kubelet/pods/1: bad option; for "
-            "several filesystems (e.g. nfs, cifs) you might need a /sbin/mount.<type> helper program.",
+            "nas:/m /var/lib/kubelet/pods/1\nOutput: mount: /var/lib/kubelet/pods/1: bad option; "
+            "for several filesystems (e.g. nfs, cifs) you might need a /sbin/mount.<type> helper "
+            "program.",
         ),
         "the node has no program that mounts volume nfs; install it there (nfs-common",
         "VolumeNotMounted",
@@ -203,9 +204,10 @@ EVENTS: tuple[tuple[str, str, str, str], ...] = (
     ),
     (
         "FailedCreatePodSandBox",
-        "Failed to create pod sandbox: rpc error: code = Unknown desc = failed to create containerd "
-        "task: failed to create shim task: OCI runtime create failed: unable to retrieve OCI runtime "
-        'error: exec: "nvidia-container-runtime": executable file not found in $PATH: unknown',
+        "Failed to create pod sandbox: rpc error: code = Unknown desc = failed to create "
+        "containerd task: failed to create shim task: OCI runtime create failed: unable to "
+        'retrieve OCI runtime error: exec: "nvidia-container-runtime": executable file not found '
+        "in $PATH: unknown",
         "does not know the handler",
         "SandboxFailed",
     ),

@@ -91,8 +91,8 @@ LAUNCH: tuple[tuple[str, str, str], ...] = (
     ("RuntimeError: CUDA error: invalid device ordinal", "TooFewGPUs", "fewer GPUs"),
     ("RuntimeError: HIP error: invalid device function", "GPUUnsupported", "no code for this GPU"),
     (
-        "RuntimeError: `ptxas` failed with error code 255: \nptxas fatal   : Value 'sm_121a' is not "
-        "defined for option 'gpu-name'",
+        "RuntimeError: `ptxas` failed with error code 255: \nptxas fatal   : Value 'sm_121a' is "
+        "not defined for option 'gpu-name'",
         "GPUUnsupported",
         "no code for this GPU",
     ),
@@ -156,7 +156,7 @@ LAUNCH: tuple[tuple[str, str, str], ...] = (
         "no Python package flash_attn,",
     ),
     (
-        "ImportError: /usr/lib/python3/dist-packages/vllm/_C.abi3.so: undefined symbol: _ZN3c104cuda",
+        "ImportError: /usr/lib/python3/dist-packages/vllm/_C.abi3.so: undefined symbol: _ZN3c10",
         "ImageUnusable",
         "do not fit each other: /usr/lib/python3/dist-packages/vllm/_C.abi3.so;",
     ),
@@ -224,8 +224,8 @@ LAUNCH: tuple[tuple[str, str, str], ...] = (
         "correct spec.engine.reasoningParser",
     ),
     (
-        "ValueError: The supplied chat template string (/etc/chat/qwen.jinja) appears path-like, but "
-        "doesn't exist! Tried: /etc/chat/qwen.jinja and /usr/lib",
+        "ValueError: The supplied chat template string (/etc/chat/qwen.jinja) appears path-like, "
+        "but doesn't exist! Tried: /etc/chat/qwen.jinja and /usr/lib",
         "ArgumentRefused",
         "there is no file /etc/chat/qwen.jinja in the pod, which --chat-template names",
     ),
@@ -236,7 +236,8 @@ LAUNCH: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "ValueError: No valid attention backend found for cuda with AttentionSelectorConfig("
-        "head_size=128, kv_cache_dtype=fp8). Reasons: {FLASH_ATTN: [kv_cache_dtype not supported]}.",
+        "head_size=128, kv_cache_dtype=fp8). Reasons: {FLASH_ATTN: [kv_cache_dtype not "
+        "supported]}.",
         "EngineRefused",
         "FLASH_ATTN: [kv_cache_dtype not supported]; change what the reasons name",
     ),
@@ -253,8 +254,8 @@ LAUNCH: tuple[tuple[str, str, str], ...] = (
         "no 8-bit numbers of the kind fp8e4nv",
     ),
     (
-        "ValueError: Weight input_size_per_partition = 1728 is not divisible by min_thread_k = 128. "
-        "Consider reducing tensor_parallel_size or running with --quantization gptq.",
+        "ValueError: Weight input_size_per_partition = 1728 is not divisible by min_thread_k = "
+        "128. Consider reducing tensor_parallel_size or running with --quantization gptq.",
         "IllegalParallelism",
         "1728, is no multiple of the 128",
     ),
@@ -265,8 +266,8 @@ LAUNCH: tuple[tuple[str, str, str], ...] = (
         "lower spec.parallelism.tensor",
     ),
     (
-        "openai_harmony.HarmonyError: error downloading or loading vocab file: failed to download or "
-        "load vocab file",
+        "openai_harmony.HarmonyError: error downloading or loading vocab file: failed to download "
+        "or load vocab file",
         "HubUnreachable",
         "TIKTOKEN_ENCODINGS_BASE in spec.engine.env",
     ),
@@ -293,8 +294,8 @@ LAUNCH: tuple[tuple[str, str, str], ...] = (
     ),
     ("RuntimeError: can't start new thread", "NodeLimitReached", "podPidsLimit"),
     (
-        "OpenBLAS blas_thread_init: pthread_create failed for thread 63 of 64: Resource temporarily "
-        "unavailable",
+        "OpenBLAS blas_thread_init: pthread_create failed for thread 63 of 64: Resource "
+        "temporarily unavailable",
         "NodeLimitReached",
         "podPidsLimit",
     ),
