@@ -150,6 +150,12 @@ LAUNCH: tuple[tuple[str, str, str], ...] = (
         "no Python package vllm[audio],",
     ),
     (
+        "ImportError: FlashAttention on XPU needs vllm_xpu_kernels to be installed. Please install "
+        "vllm_xpu_kernels first.",
+        "ImageUnusable",
+        "no Python package vllm_xpu_kernels,",
+    ),
+    (
         "ImportError: This modeling file requires the following packages that were not found in "
         "your environment: flash_attn. Run `pip install flash_attn`",
         "ImageUnusable",

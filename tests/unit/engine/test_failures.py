@@ -1050,6 +1050,9 @@ def test_a_serving_log_is_no_failure() -> None:
     text = (
         "INFO 11-21 16:58:02 [gpu_worker.py:300] Available KV cache memory: 12.26 GiB\n"
         "WARNING Address already in use. Retrying with a new port.\n"
+        "WARNING 11-21 16:58:02 [system_utils.py:330] Found ulimit of 1024 and failed to "
+        "automatically increase with error current limit exceeds maximum limit. This can cause fd "
+        "limit errors like `OSError: [Errno 24] Too many open files`. Consider increasing\n"
         "INFO Application startup complete.\n"
         "INFO Engine 000: Avg prompt throughput: 1.0 tokens/s, GPU KV cache usage: 1.0%\n"
     )
