@@ -128,15 +128,22 @@ def test_a_resource_of_somebodys_own_is_left_to_them():
 A10G_SHARED = "NVIDIA-A10G-SHARED"
 
 
-@pytest.mark.parametrize("product", [A10G_SHARED, "A10G"])
+@pytest.mark.parametrize(
+    ("product", "had", "whole"),
+    [
+        (A10G_SHARED, A10G_SHARED, "spec.gpu.product to NVIDIA-A10G and spec.gpu.perNode"),
+        ("A10G", f"A10G only as {A10G_SHARED}", "spec.gpu.perNode"),
+    ],
+)
 def test_a_gpu_that_the_nodes_share_is_refused_with_the_true_reason_and_the_way_that_works(
-    product: str,
+    product: str, had: str, whole: str
 ):
     asked = server(QWEN_7B, gpu={"product": product})
     plan = make_plan(asked, inputs_for(asked, shared_products=(A10G_SHARED,), nodes_visible=True))
     field, reason, message = only_problem(plan)
     assert (reason, field) == ("UnknownGPU", "spec.gpu.product")
-    assert f"only as {A10G_SHARED}, which pods share by time-slicing or MPS" in message
+    assert message.startswith(f"the nodes have {had}, which pods share by time-slicing or MPS")
+    assert message.endswith(f"for whole GPUs of nodes to come, set {whole}")
     assert f"set spec.gpu.product to {A10G_SHARED}, spec.gpu.memoryGiB to the card's" in message
     assert "spec.engine.gpuMemoryUtilization to this server's share" in message
 

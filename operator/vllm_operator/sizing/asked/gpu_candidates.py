@@ -143,11 +143,14 @@ def _refuse_shared(gpu: GPU, name: str, inputs: PlanningInputs) -> None:
         is_named = shared.casefold() == name.casefold()
         is_of_card = shared.removesuffix(SHARED_SUFFIX).casefold() in values
         if is_named or (is_of_card and gpu.per_node is None):
+            whole = shared.removesuffix(SHARED_SUFFIX)
+            had = f"{shared}," if is_named else f"{name} only as {shared},"
+            named = f"{PRODUCT_FIELD} to {whole} and " if is_named else ""
             raise UnknownGPU(
                 PRODUCT_FIELD,
-                f"the nodes have {name} only as {shared}, which pods share by time-slicing or MPS: "
-                f"each sees the whole memory, and none has any for itself; {_share_of(shared)}; "
-                f"for whole GPUs of nodes to come, set {PER_NODE_FIELD}",
+                f"the nodes have {had} which pods share by time-slicing or MPS: each sees the "
+                f"whole memory, and none has any for itself; {_share_of(shared)}; for whole GPUs "
+                f"of nodes to come, set {named}{PER_NODE_FIELD}",
             )
 
 
