@@ -150,7 +150,7 @@ START_FAILURES: Final[Mapping[str, str]] = {
     "VolumeFull": "A volume is full.",
     "VolumeFailed": "A volume fails under the engine.",
     "PermissionDenied": "The engine may not read or write a path.",
-    "NodeLimitReached": "The pod may have no more processes, threads or open files on its node.",
+    "NodeLimitReached": "The pod may have no more processes, files or memory of its node.",
     "PortInUse": "Something else in the pod listens on the engine's port.",
     "StartedTooSlowly": "The engine was not ready within its startup budget.",
     "OOMKilled": "The container, or a process in it, took more memory than it may.",

@@ -306,6 +306,77 @@ LAUNCH: tuple[tuple[str, str, str], ...] = (
         "podPidsLimit",
     ),
     ("OSError: [Errno 24] Too many open files: '/cache/x'", "NodeLimitReached", "LimitNOFILE"),
+    (
+        "httpx.LocalProtocolError: Illegal header value b'Bearer hf_abcdefghijk\\n'",
+        "ModelAccessDenied",
+        "holds a line break or a blank",
+    ),
+    (
+        "OSError: Invalid user token. If you didn't pass a user token, make sure you are logged in",
+        "ModelAccessDenied",
+        "the Hub does not know the token",
+    ),
+    (
+        "huggingface_hub.errors.DisabledRepoError: 403 Client Error. Cannot access repository for "
+        "url https://huggingface.co/a/b. Access to this resource is disabled.",
+        "ModelNotFound",
+        "the Hub has switched the model off",
+    ),
+    (
+        "huggingface_hub.errors.EntryNotFoundError: 404 Client Error.\n\nEntry Not Found for url: "
+        "https://huggingface.co/a/b/resolve/main/config.json.",
+        "ModelNotFound",
+        "has no config.json (https://huggingface.co/a/b/resolve/main/config.json)",
+    ),
+    (
+        "botocore.exceptions.SSLError: SSL validation failed for https://minio.ai.svc:9000/ [SSL: "
+        "CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed certificate",
+        "HubCertificateUntrusted",
+        "AWS_CA_BUNDLE in spec.engine.env",
+    ),
+    (
+        "filelock._error.Timeout: The file lock '/cache/hub/.locks/a.lock' could not be acquired.",
+        "VolumeFailed",
+        "the lock /cache/hub/.locks/a.lock is held",
+    ),
+    (
+        "safetensors_rust.SafetensorError: Error while deserializing: No such device (os error 19)",
+        "VolumeFailed",
+        "does not let its files be mapped into memory",
+    ),
+    (
+        "OSError: [Errno 12] Cannot allocate memory",
+        "NodeLimitReached",
+        "raise spec.pod.resources.requests.memory",
+    ),
+    (
+        f"{NCCL}Call to ibv_reg_mr failed with error Cannot allocate memory",
+        "CommunicationFailed",
+        "LimitMEMLOCK",
+    ),
+    (
+        "AssertionError: Chunked MM input disabled but max_tokens_per_mm_item (16384) is larger "
+        "than max_num_batched_tokens (8192). Please increase max_num_batched_tokens.",
+        "ArgumentRefused",
+        "set spec.engine.maxNumBatchedTokens to at least 16384",
+    ),
+    (
+        "ValueError: Target and draft model should have the same vocabulary size. Target model "
+        "vocab_size=1",
+        "EngineRefused",
+        "spec.engine.speculative.model",
+    ),
+    (
+        "RuntimeError: Ninja build failed. Ninja output:\nnvcc fatal   : Unsupported gpu "
+        "architecture 'compute_120a'",
+        "GPUUnsupported",
+        "no code for this GPU",
+    ),
+    (
+        "ImportError: /lib/x86_64-linux-gnu/libc.so.6: version `GLIBC_2.38' not found",
+        "ImageUnusable",
+        "do not fit each other: /lib/x86_64-linux-gnu/libc.so.6;",
+    ),
 )
 
 PULL = 'ErrImagePull: failed to pull and unpack image "{0}": failed to resolve reference "{0}": {1}'
@@ -354,6 +425,13 @@ NODES: tuple[tuple[Seen, str, str, str], ...] = (
         'name "vllm/VLLM:1": invalid reference format: repository name must be lowercase',
         "ImagePullFailed",
         "the image's name is none: invalid reference format: repository name",
+    ),
+    (
+        "waiting",
+        "CreateContainerError: failed to create containerd container: get apparmor_parser version: "
+        'exec: "apparmor_parser": executable file not found in $PATH',
+        "ContainerNotStarted",
+        "failed to create containerd container: get apparmor_parser version: exec",
     ),
     ("termination", "exit code 132, reason Error", "ImageUnusable", "SIGILL"),
     (
