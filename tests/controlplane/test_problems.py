@@ -154,6 +154,33 @@ def test_somebody_else_s_service_of_that_name_stays_theirs(
     assert world.get("Service")["metadata"]["uid"] == theirs["metadata"]["uid"]
 
 
+def test_somebody_else_s_deployment_of_that_name_stays_theirs_and_no_service_is_made(
+    world: World, operator: OperatorProcess
+) -> None:
+    labels = {"app": "theirs"}
+    container = {"name": "web", "image": "example.com/web:1"}
+    theirs = world.create(
+        "Deployment",
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": "qwen"},
+            "spec": {
+                "replicas": 0,
+                "selector": {"matchLabels": labels},
+                "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
+            },
+        },
+    )
+    world.apply()
+    planned = world.wait_condition("Planned", "False", "NameConflict")
+    assert "Deployment qwen" in planned["message"]
+    live = world.get("Deployment")
+    assert (live["metadata"]["uid"], live["spec"]) == (theirs["metadata"]["uid"], theirs["spec"])
+    assert "ownerReferences" not in live["metadata"]
+    assert world.find("Service", "qwen") is None
+
+
 def test_a_config_map_that_comes_later_is_found(world: World, operator: OperatorProcess) -> None:
     world.apply(model={"id": "me/tiny", "configMapRef": {"name": "facts", "key": "config.json"}})
     world.wait_condition("Planned", "False", "UnknownModel")

@@ -95,6 +95,10 @@ class Applier:
         self._absent: dict[tuple[str, str, str], float] = {}
         """When a name was free, by kind, name and the uid of the server that asked."""
 
+    def knows(self, kind: str, key: Key) -> bool:
+        """Whether a watch has delivered an object of the server's name that carries our label."""
+        return self._store.child(kind, key, key[1]) is not None
+
     async def ensure_ours(self, kind: str, key: Key, name: str, uid: str) -> ChildRecord | None:
         """The record of our child; None where nothing of that name exists.
 

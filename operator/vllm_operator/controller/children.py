@@ -19,7 +19,7 @@ from vllm_operator.lifecycle.trial import Shape, forbids
 from vllm_operator.manifests import labels as names
 from vllm_operator.manifests.render import WORKLOADS, live_objects, with_live_fields
 
-from .apply import Applier, differs, is_refusal, with_applied_hash
+from .apply import Applier, controlled_by, differs, is_refusal, with_applied_hash
 from .client import Client
 from .metrics import Metrics
 from .planning import Proposal
@@ -121,7 +121,7 @@ class Children:
                     continue
                 if error.code != 409:
                     raise
-                await self._read_again(BY_KIND[kind], key)
+                await self._read_again(BY_KIND[kind], key, server.metadata.uid)
                 raise Stale(f"{kind} {key[1]} has changed since it was read") from error
             self._metrics.writes.labels(kind).inc()
             more = number + 1 < len(objects)
@@ -203,11 +203,14 @@ class Children:
             self._metrics.writes.labels(kind).inc()
         self._store.forget_child(kind, key, key[1])
 
-    async def _read_again(self, resource: Resource, key: Key) -> dict[str, Any] | None:
+    async def _read_again(
+        self, resource: Resource, key: Key, owner: str = ""
+    ) -> dict[str, Any] | None:
+        """Read an object live; what another than ``owner`` controls is not kept as ours."""
         body = await self._client.get(resource, key[0], key[1])
         if body is None:
             self._store.forget_child(resource.kind, key, key[1])
-        else:
+        elif not owner or controlled_by(body, owner):
             self._store.observe(resource.kind, body)
         return body
 

@@ -13,6 +13,7 @@ from vllm_operator.benchmark.kept import read as read_results
 from vllm_operator.benchmark.learned import speeds_of
 from vllm_operator.errors import LeaderWorkerSetMissing, NameConflict, TemporaryFailure
 from vllm_operator.hardware.measured import among
+from vllm_operator.lifecycle.kinds import DEPLOYMENTS
 from vllm_operator.lifecycle.learned import same_kind, taken_over
 from vllm_operator.lifecycle.objections import (
     Objection,
@@ -293,14 +294,21 @@ class Planner:
         return None
 
     async def _ensure_names(self, server: VLLMServer, kinds: Sequence[str]) -> frozenset[str]:
-        """The kinds of children that do not exist. Raises NameConflict for somebody else's."""
+        """The kinds of children that do not exist. Raises NameConflict for somebody else's.
+
+        A Deployment that nobody has told of is not looked for: one without our label has another
+        selector, which belongs to whoever made it, so that one applied without force is refused.
+        """
         key = (server.metadata.namespace, server.metadata.name)
         uid = server.metadata.uid
+        asked = [
+            kind for kind in kinds if kind != DEPLOYMENTS.kind or self._applier.knows(kind, key)
+        ]
         found = await asyncio.gather(
-            *(self._applier.ensure_ours(kind, key, key[1], uid) for kind in kinds)
+            *(self._applier.ensure_ours(kind, key, key[1], uid) for kind in asked)
         )
-        records = zip(kinds, found, strict=True)
-        return frozenset(kind for kind, record in records if record is None)
+        there = {kind for kind, record in zip(asked, found, strict=True) if record is not None}
+        return frozenset(kinds) - there
 
 
 def without_groups(server: VLLMServer, inputs: PlanningInputs, found: Unplanned) -> Unplanned:

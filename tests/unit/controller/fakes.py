@@ -27,6 +27,8 @@ class Memory:
         self.objects: dict[tuple[str, str], Object] = {}
         self.writes: list[tuple[str, str, str]] = []
         """Verb, plural and name."""
+        self.looks: list[tuple[str, str]] = []
+        """Plural and name of what was read by its name."""
         self.refuses: dict[tuple[str, str], ApiError] = {}
         """What answers a verb on a plural."""
         self.absent: set[str] = set()
@@ -66,6 +68,7 @@ class Memory:
         return resource.plural not in self.absent
 
     async def get(self, resource: Resource, namespace: str | None, name: str) -> Object | None:
+        self.looks.append((resource.plural, name))
         return self._found(resource, namespace, name)
 
     async def create(self, resource: Resource, namespace: str | None, body: Object) -> Object:

@@ -453,6 +453,27 @@ async def test_a_name_that_is_somebody_else_s_stays_untouched_and_is_asked_for_a
     assert world.memory.names("controllerrevisions") == []
 
 
+async def test_a_deployment_s_name_is_not_looked_for_where_no_watch_has_told_of_one() -> None:
+    world = World()
+    await world.visit()
+    assert world.memory.looks == [("services", "qwen")]
+
+
+async def test_a_deployment_that_is_somebody_else_s_stays_untouched_and_no_service_is_made() -> (
+    None
+):
+    world = World()
+    theirs = {"metadata": {"name": "qwen"}, "spec": {"replicas": 3}}
+    world.memory.keep("deployments", theirs)
+    world.memory.refuses["apply", "deployments"] = ApiError(409, "Conflict", "selector")
+    with pytest.raises(Stale):
+        await world.visit()
+    assert await world.visit() == 30.0
+    assert world.condition("Planned") == ("False", "NameConflict")
+    assert world.condition("Available")[0] == "False"
+    assert world.memory.names("services") == []
+
+
 async def test_an_object_that_changed_since_it_was_read_is_read_again_and_the_visit_repeated() -> (
     None
 ):
