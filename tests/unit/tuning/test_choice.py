@@ -282,7 +282,7 @@ LATE = clients(
 def bent(load=LATE, **given):
     """Steps of 250 sequences took twice what the hardware's figures say, and smaller ones are taken
     for as slow."""
-    slow = learned(batch=250.0, mean=Multipliers(0.7, 0.7, 0.7, 0.7))
+    slow = learned(batch=250.0, mean=Multipliers().shifted(0.7))
     asked = Objective(inter_token_latency=0.013)
     return chosen(
         load,
@@ -305,7 +305,7 @@ def test_where_the_curve_promises_nothing_the_hardwares_figures_are_tried_far_fr
     )
 
 
-FAST = learned(batch=250.0, mean=Multipliers(-0.3, -0.3, -0.3, -0.3))
+FAST = learned(batch=250.0, mean=Multipliers().shifted(-0.3))
 """Steps take three quarters of what the hardware's figures say."""
 
 
