@@ -18,8 +18,8 @@ from vllm_operator.tuning.candidates import (
     trusted,
 )
 from vllm_operator.tuning.choice import choose
-from vllm_operator.tuning.diagnosis import Bound, Diagnosis, Row, diagnose
 from vllm_operator.tuning.curve import assumed
+from vllm_operator.tuning.diagnosis import Bound, Diagnosis, Row, diagnose
 from vllm_operator.tuning.durations import Durations
 from vllm_operator.tuning.forecast import Forecasts
 from vllm_operator.tuning.intervals import Between
