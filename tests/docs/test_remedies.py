@@ -30,9 +30,12 @@ TABLES = sorted(SOURCE.rglob("*.csv"))
 CHART_VALUE = re.compile(r"chart(?:'s)? value (?!to )`?([a-zA-Z]+(?:\.[a-zA-Z]+)*)")
 KUBECTL = re.compile(r"kubectl (?:get|describe) ([a-z][a-z,]*)")
 KINDS = {
+    "clusterrolebindings",
     "csinodes",
     "limitranges",
     "mutatingwebhookconfigurations",
+    "namespace",
+    "networkpolicies",
     "node",
     "nodes",
     "pod",

@@ -32,6 +32,7 @@ from vllm_operator.lifecycle.diagnoses import (
     crashed,
     failure_beside,
     failure_of_objects,
+    failure_to_wait,
     is_news,
 )
 from vllm_operator.lifecycle.endings import Ending
@@ -128,7 +129,7 @@ class BootReader:
         found = [
             diagnosis
             for pod in [p for p in pods_of_plan(in_force, pods) if not p.ready][:PODS_READ]
-            if (diagnosis := await self._of_pod(key, pod, version, now)) is not None
+            if (diagnosis := await self._of_pod(key, pod, in_force, version, now)) is not None
         ]
         if not found:
             failure = failure_of_objects(in_force, deployment, pods, version)
@@ -154,14 +155,14 @@ class BootReader:
         return failure
 
     async def _of_pod(
-        self, key: Key, pod: PodRecord, version: Version, now: datetime
+        self, key: Key, pod: PodRecord, in_force: Pinned, version: Version, now: datetime
     ) -> Diagnosis | None:
         if pod.unschedulable_since and not pod.scheduled:
             failure = known_failure("scheduling", pod.unschedulable_message, version)
             return Diagnosis(failure) if failure else None
         if pod.waiting_reason and pod.waiting_reason != BACK_OFF:
             waits = f"{pod.waiting_reason}: {pod.waiting_message}"
-            failure = known_failure("waiting", waits, version)
+            failure = failure_to_wait(waits, in_force, version)
             if failure is not None:
                 return Diagnosis(failure, pod.ending.ends if pod.ending else 0)
         unprepared = await self._of_events(key, pod, version, now)

@@ -14,6 +14,7 @@ from .records import ChildRecord, PodRecord
 from .revisions import Pinned
 from .rollout import is_lagging, is_settled
 
+PULL: Final = "ImagePullFailed"
 OBJECTS: Final = ("name", "key", "volume")
 """What a failure's numbers call an object that it is of."""
 
@@ -29,6 +30,26 @@ def failure_of_objects(
     if found is None and not is_lagging(workload):
         found = known_failure("deployment", workload.message, version)
     return found
+
+
+def failure_to_wait(waits: str, in_force: Pinned, version: Version) -> Failure | None:
+    """What keeps the engine's container waiting, by its reason and message.
+
+    A kubelet tells a pull of the image that holds the model as one of the engine's own.
+    """
+    found = known_failure("waiting", waits, version)
+    storage = in_force.plan.storage if in_force.plan else None
+    if found is None or found.reason != PULL or storage is None or storage.kind != "Image":
+        return found
+    if not storage.source or storage.source not in waits:
+        return found
+    field = "spec.model.storage.image.reference"
+    return replace(
+        found,
+        field=field if found.field == "spec.engine.image" else found.field,
+        means=f"{storage.source}, which holds the model: {found.means}",
+        remedy=found.remedy.replace("spec.engine.image", field),
+    )
 
 
 def failure_beside(beside: Beside, version: Version) -> Failure:

@@ -25,6 +25,7 @@ TABLE: Final = "hindrances.csv"
 _BY_NODES = re.compile(r"(?:\d+/\d+|[Aa]ll) nodes are (?:un)?available: ")
 _NEXT = re.compile(r", |\. (?=\d+ )")
 _COUNTED = re.compile(r"^\d+ ")
+_SELECTION = re.compile(r"(?<!volume )(?<!PersistentVolume's )node affinity")
 _AMOUNT = re.compile(r"([\w./-]+)=(\d+)(?=,|$|\s)")
 
 
@@ -37,17 +38,24 @@ def is_freed(seen: Seen, message: str) -> bool:
     """
     if seen == "deployment":
         return _freed(seen, message, unknown="no") == "yes" and not _exceeds(message)
-    found = {_freed(seen, reason, unknown="yes") for reason in _reasons(message)}
+    found = {_freed(seen, reason, unknown="yes") for reason in reasons(message)}
     return "yes" in found and "nowhere" not in found
 
 
-def way_out(message: str) -> str:
-    """What leads out where a pod has no node and the end of no other one helps; else empty."""
+def way_out(message: str, *, selects: bool = True) -> str:
+    """What leads out where a pod has no node and the end of no other one helps; else empty.
+
+    ``selects``: whether the user chose nodes, so that what a pod selects is his to correct.
+    """
     if is_freed("scheduling", message):
         return ""
-    reasons = _reasons(message)
-    found = [_way(reason) for reason in reasons]
+    found = [_way(one) for one in reasons(message) if selects or not is_selection(one)]
     return ", or ".join(dict.fromkeys(filter(None, found)))
+
+
+def is_selection(reason: str) -> bool:
+    """Whether it is the pod's own affinity or selector; a volume's is told by the same words."""
+    return bool(_SELECTION.search(reason))
 
 
 def _way(reason: str) -> str:
@@ -65,16 +73,16 @@ def _amounts(message: str, word: str) -> dict[str, int]:
     return {name: int(amount) for name, amount in _AMOUNT.findall(said)}
 
 
-def _reasons(message: str) -> list[str]:
-    """The scheduler's reasons, without what it says of preemption.
+def reasons(message: str) -> list[str]:
+    """The scheduler's reasons, one for each kind of node, without what it says of preemption.
 
     Volcano and KAI say theirs in the same shape, of nodes that are unavailable.
     """
     said = message.partition("preemption:")[0].strip()
     if not _BY_NODES.match(said):
         return [said]
-    reasons = _NEXT.split(_BY_NODES.sub("", said).rstrip(" .,"))
-    return [_COUNTED.sub("", reason) for reason in reasons]
+    told = _NEXT.split(_BY_NODES.sub("", said).rstrip(" .,"))
+    return [_COUNTED.sub("", reason) for reason in told]
 
 
 def _freed(seen: Seen, text: str, *, unknown: Freed) -> Freed:

@@ -13,14 +13,16 @@ from vllm_operator.api.conditions import ConditionDraft, truncate
 from vllm_operator.api.counting import counted
 from vllm_operator.api.ledger import Tuning
 from vllm_operator.api.plan import Plan, Problem
+from vllm_operator.api.pod import PodSpec
 from vllm_operator.api.quantity import GIBIBYTE
 from vllm_operator.api.status import MeasuredCache
 from vllm_operator.api.v1alpha1 import VLLMServer
 from vllm_operator.hardware import catalogue
+from vllm_operator.manifests.pod import requests
 
 from .containers import ON_ITS_WAY
 from .gpus import GPUCount
-from .hindrances import way_out
+from .hindrances import is_selection, reasons, way_out
 from .records import ChildRecord, PodRecord
 from .recovery import Trouble
 from .remembered import Remembered
@@ -36,8 +38,6 @@ _OF_GPUS = re.compile(r"/gpu|nvidia\.com/|resources?: GPUs?\b")
 """GPUs that are missing, as Kubernetes' scheduler and Volcano name them, and in KAI's words."""
 _TAINT = re.compile(r"\{[^}]*\}")
 """Its key and value, which often name GPUs: no GPU is missing there."""
-_NO_NODE_MATCHES = re.compile(r"(?<!volume )(?<!PersistentVolume's )node affinity")
-"""Of the pod's own affinity and selector: a volume's is told by the same words."""
 
 
 @dataclass(frozen=True)
@@ -243,24 +243,37 @@ def _unschedulable(server: VLLMServer, observed: Observed, pod: PodRecord) -> tu
     given = (one.field for one in observed.plan.defaults or ())
     asked = asked or any(field.startswith("spec.pod.nodeSelector") for field in given)
     free = seen is not None and seen.offered - seen.held >= each
+    short = _short_of(pod_spec or PodSpec(), observed.plan, each, told)
     # A node that does not match is one without the planned product, unless such a one is free and
-    # the user wishes for another.
-    no_match = bool(_NO_NODE_MATCHES.search(told)) and not (asked and free)
-    way = way_out(told)
-    if (_OF_GPUS.search(_TAINT.sub("", told)) and not way) or no_match or not told:
+    # lacks something else, or the user wishes for another.
+    unmatched = [is_selection(one) for one in reasons(told)]
+    no_match = any(unmatched) and not (free and (asked or not all(unmatched)))
+    of_gpus = bool(_OF_GPUS.search(_TAINT.sub("", told))) and not (free and short)
+    way = way_out(told, selects=asked)
+    if (of_gpus and not way) or no_match or not told:
         need = f"{each} free {placement.gpu}"
         count = f" ({seen})" if seen is not None else ""
         where = "for a replica" if placement.nodes == 1 else f"for each of {placement.nodes} pods"
         label = _missing_label(placement.gpu) if no_match and seen and not seen.offered else ""
         said = f"the scheduler finds no node with {need} {where}{count}: {told}"
-        return "WaitingForGPU", _with(said, label or way)
+        return "WaitingForGPU", _with(said, label or way or short)
     disk = observed.plan.storage.disk_bytes
     if disk and "ephemeral-storage" in told:
         way = (
             f"a pod asks for {disk // GIBIBYTE} GiB of the node's disk for what it downloads, and "
             "for none where spec.model.storage names a volume"
         )
-    return "Unschedulable", _with(f"the scheduler finds no node for a replica: {told}", way)
+    said = f"the scheduler finds no node for a replica: {told}"
+    return "Unschedulable", _with(said, way or short)
+
+
+def _short_of(pod: PodSpec, plan: Plan, gpus: int, told: str) -> str:
+    """What a pod asks of a node beside its GPUs, where one has too little of it."""
+    asked = requests(pod, gpus, plan.storage)
+    short = [
+        f"{asked[name]} of {name}" for name in ("cpu", "memory") if f"Insufficient {name}" in told
+    ]
+    return f"a pod asks for {' and '.join(short)} (spec.pod.resources.requests)" if short else ""
 
 
 def _with(said: str, way: str) -> str:

@@ -231,7 +231,15 @@ def _environment(spec: VLLMServerSpec, plan: Plan) -> list[dict[str, Any]]:
 def _resources(
     pod: PodSpec, resource_name: str, gpus: int, storage: PlannedStorage
 ) -> dict[str, Any]:
-    """GPU limits, and requests of CPU and memory for one worker process a GPU, and of disk.
+    """GPU limits, and what the engine's container asks for."""
+    limits: dict[str, Any] = dict((pod.resources.limits if pod.resources else None) or {})
+    gpu = {resource_name: str(gpus)}
+    return {"requests": {**requests(pod, gpus, storage), **gpu}, "limits": {**limits, **gpu}}
+
+
+def requests(pod: PodSpec, gpus: int, storage: PlannedStorage) -> dict[str, Any]:
+    """What the engine's container asks for beside GPUs, as Kubernetes' quantities: CPU and memory
+    for one worker process a GPU, and disk.
 
     Two cores a GPU and two for the API server; 8 GiB a GPU and 8 for the server: weights are mapped
     from files, so the page cache holds them and not the container, unless they are streamed through
@@ -241,13 +249,11 @@ def _resources(
     disk = {} if bytes_of_disk is None else {DISK: f"{bytes_of_disk // GIBIBYTE}Gi"}
     buffers = math.ceil((storage.buffer_bytes or 0) / GIBIBYTE)
     given = pod.resources
-    limits: dict[str, Any] = dict((given.limits if given else None) or {})
-    requests: dict[str, Any] = {
+    return {
         "cpu": str(2 + 2 * gpus),
         "memory": f"{8 + 8 * gpus + buffers}Gi",
         **disk,
-        **limits,  # a request above its limit would be refused
+        # A request above its limit would be refused.
+        **((given.limits if given else None) or {}),
         **((given.requests if given else None) or {}),
     }
-    gpu = {resource_name: str(gpus)}
-    return {"requests": {**requests, **gpu}, "limits": {**limits, **gpu}}

@@ -166,4 +166,49 @@ EVENTS: tuple[tuple[str, str, str, str], ...] = (
         "the node has not mounted the pod's volumes in time",
         "VolumeNotMounted",
     ),
+    (
+        "FailedAttachVolume",
+        'AttachVolume.Attach failed for volume "pvc-1" : CSINode gpu-1 does not contain driver '
+        "ebs.csi.aws.com",
+        "does not run the CSI driver ebs.csi.aws.com, which volume pvc-1 needs",
+        "VolumeNotMounted",
+    ),
+    (
+        "FailedAttachVolume",
+        'AttachVolume.Attach failed for volume "pvc-1" : rpc error: code = ResourceExhausted desc '
+        '= Could not attach volume "vol-1" to node "i-1": attachment limit exceeded',
+        "the node has as many as it may: ResourceExhausted desc = Could not attach",
+        "VolumeNotMounted",
+    ),
+    (
+        "FailedMount",
+        setup_failed(
+            "nfs",
+            "mount failed: exit status 32\nMounting command: mount\nMounting arguments: -t nfs "
+            "nas:/m /var/lib/kubelet/pods/1\nOutput: mount: /var/lib/kubelet/pods/1: bad option; "
+            "for several filesystems (e.g. nfs, cifs) you might need a /sbin/mount.<type> helper "
+            "program.",
+        ),
+        "the node has no program that mounts volume nfs; install it there (nfs-common",
+        "VolumeNotMounted",
+    ),
+    (
+        "FailedMount",
+        setup_failed(
+            "bucket",
+            'rpc error: code = PermissionDenied desc = failed to get GCS bucket "w": googleapi: '
+            "Error 403: caller does not have storage.objects.list access",
+        ),
+        "give the account of spec.pod.serviceAccountName the right to read it",
+        "VolumeNotMounted",
+    ),
+    (
+        "FailedCreatePodSandBox",
+        "Failed to create pod sandbox: rpc error: code = Unknown desc = failed to create "
+        "containerd task: failed to create shim task: OCI runtime create failed: unable to "
+        'retrieve OCI runtime error: exec: "nvidia-container-runtime": executable file not found '
+        "in $PATH: unknown",
+        "does not know the handler",
+        "SandboxFailed",
+    ),
 )

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import pytest
 
 from unit.engine.event_texts import EVENTS
+from unit.engine.launch_texts import LAUNCH, NODES
 from unit.engine.network_texts import NETWORK, UNREACHED
 from vllm_operator.api.conditions import START_FAILURES
 from vllm_operator.engine.failures import (
@@ -66,6 +67,10 @@ NCCL = (
     "torch.distributed.DistBackendError: NCCL error in: /pytorch/torch/csrc/distributed/c10d/"
     "NCCLUtils.cpp:77, remote process exited or there was a network error, NCCL version 2.27.3"
 )
+
+
+def repair_of(reason: str) -> str:
+    return "lowerUtilization" if reason == "GPUOutOfMemory" else "none"
 
 
 TEXTS = [
@@ -991,7 +996,11 @@ TEXTS = [
         Said("event", "0.30.0", f"{reason}: {note}", told, means)
         for reason, note, means, told in EVENTS
     ),
-    *(Said("log", "0.30.0", f"{TRACEBACK}{end}", reason, part) for end, reason, part in NETWORK),
+    *(
+        Said("log", "0.30.0", f"{TRACEBACK}{end}", reason, part, repair_of(reason))
+        for end, reason, part in (*NETWORK, *LAUNCH)
+    ),
+    *(Said(seen, "0.30.0", text, reason, part) for seen, text, reason, part in NODES),
     Said(
         "deployment",
         "0.30.0",
@@ -1041,6 +1050,9 @@ def test_a_serving_log_is_no_failure() -> None:
     text = (
         "INFO 11-21 16:58:02 [gpu_worker.py:300] Available KV cache memory: 12.26 GiB\n"
         "WARNING Address already in use. Retrying with a new port.\n"
+        "WARNING 11-21 16:58:02 [system_utils.py:330] Found ulimit of 1024 and failed to "
+        "automatically increase with error current limit exceeds maximum limit. This can cause fd "
+        "limit errors like `OSError: [Errno 24] Too many open files`. Consider increasing\n"
         "INFO Application startup complete.\n"
         "INFO Engine 000: Avg prompt throughput: 1.0 tokens/s, GPU KV cache usage: 1.0%\n"
     )

@@ -6,10 +6,17 @@ from dataclasses import replace
 
 import pytest
 
+from support.builders import make_sized
 from support.observed import DEPLOYMENT, FAILED, PLAN
 from vllm_operator.engine.failures import Failure
 from vllm_operator.engine.versions import Version
-from vllm_operator.lifecycle.diagnoses import crashed, failure_of_objects, is_news, lost_pod
+from vllm_operator.lifecycle.diagnoses import (
+    crashed,
+    failure_of_objects,
+    failure_to_wait,
+    is_news,
+    lost_pod,
+)
 from vllm_operator.lifecycle.records import PodRecord
 
 RELEASE = Version.parse("0.30.0")
@@ -59,6 +66,30 @@ def test_a_deployment_that_has_not_seen_its_last_change_says_nothing_yet() -> No
 
 def test_a_lost_pod_tells_nothing_where_all_replicas_are_ready() -> None:
     assert failure_of_objects(PLAN, DEPLOYMENT, [LOST], RELEASE) is None
+
+
+OF_IMAGE = replace(
+    PLAN,
+    sized=make_sized(
+        storage={"kind": "Image", "source": "reg/qwen:1", "mode": "Model", "surge": True}
+    ),
+)
+
+
+def test_a_pull_of_the_image_that_holds_the_model_is_told_with_its_own_field() -> None:
+    found = failure_to_wait('ErrImagePull: image "reg/qwen:1": not found', OF_IMAGE, RELEASE)
+    assert found is not None
+    assert (found.field, found.message) == (
+        "spec.model.storage.image.reference",
+        "reg/qwen:1, which holds the model: the registry has no such image; correct "
+        "spec.model.storage.image.reference",
+    )
+
+
+def test_a_pull_of_the_engine_s_image_is_the_engine_s_beside_one_that_holds_the_model() -> None:
+    found = failure_to_wait('ErrImagePull: image "reg/vllm:1": not found', OF_IMAGE, RELEASE)
+    assert found is not None
+    assert found.field == "spec.engine.image"
 
 
 def test_an_engine_that_had_served_is_started_again_as_it_is() -> None:

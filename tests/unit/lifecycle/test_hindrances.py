@@ -56,6 +56,10 @@ NOT_THERE = [
     'persistentvolumeclaim "typo" not found',
     'persistentvolumeclaim "gone" is being deleted',
     'resourceclaim.resource.k8s.io "gpu" not found',
+    "0/2 nodes are available: 2 ResourceClaim not created yet.",
+    'waiting for dynamic resource controller to create the resourceclaim "qwen-gpu"',
+    'storageclass.storage.k8s.io "fast" not found',
+    'failed to find storage class "fast"',
 ]
 ANYBODY_S = [
     "Scheduling is blocked due to non-empty scheduling gates",
@@ -134,6 +138,9 @@ def test_a_volume_out_of_the_nodes_reach_is_told_as_one_and_not_as_the_pod_s_sel
         "node.cloudprovider.kubernetes.io/uninitialized: true",
         "karpenter.sh/disrupted: ",
         "ToBeDeletedByClusterAutoscaler: 1764547200",
+        "node.cilium.io/agent-not-ready: true",
+        "ebs.csi.aws.com/agent-not-ready: ",
+        "cloud.google.com/gke-quick-remove: true",
     ],
 )
 def test_a_taint_of_a_node_that_is_not_ready_or_about_to_go_is_not_to_be_tolerated(
@@ -182,6 +189,11 @@ def test_of_nodes_that_lack_several_things_each_way_out_is_named_once() -> None:
 @pytest.mark.parametrize("message", NOT_THERE)
 def test_what_does_not_exist_is_freed_by_no_pod(message: str) -> None:
     assert not is_freed("scheduling", message)
+
+
+@pytest.mark.parametrize("message", NOT_THERE[-4:])
+def test_what_does_not_exist_has_a_way_out(message: str) -> None:
+    assert way_out(message)
 
 
 @pytest.mark.parametrize("message", ANYBODY_S)

@@ -15,6 +15,7 @@ from vllm_operator.api.plan import Problem
 from vllm_operator.lifecycle.gpus import GPUCount
 from vllm_operator.lifecycle.notes import Note, event, steps, warnings
 from vllm_operator.lifecycle.progress import Observed
+from vllm_operator.lifecycle.records import PodRecord
 from vllm_operator.lifecycle.recovery import Trouble
 from vllm_operator.lifecycle.remembered import Remembered
 from vllm_operator.lifecycle.revisions import Abandoned
@@ -524,6 +525,55 @@ def test_a_pod_that_no_node_matches_by_the_user_s_own_selector_does_not_wait_for
     assert conditions(folded(default).status)["Progressing"] == ("True", "Unschedulable")
     taken = replace(observed, gpus=GPUCount(offered=16, nodes=2, held=15))
     assert conditions(folded(taken, pod=own).status)["Progressing"] == ("True", "WaitingForGPU")
+
+
+NO_PRODUCT = "2 node(s) didn't match Pod's node affinity/selector"
+
+
+def nowhere(told: str) -> PodRecord:
+    return replace(
+        POD,
+        scheduled=False,
+        unschedulable_since=NOW.isoformat(),
+        unschedulable_message=f"0/3 nodes are available: {told}.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("told", "way"),
+    [
+        (
+            f"1 Insufficient memory, {NO_PRODUCT}",
+            "a pod asks for 24Gi of memory (spec.pod.resources.requests)",
+        ),
+        (
+            "1 Insufficient cpu, 1 Insufficient memory, 2 Insufficient nvidia.com/gpu",
+            "a pod asks for 6 of cpu and 24Gi of memory (spec.pod.resources.requests)",
+        ),
+        (
+            f"1 node(s) had untolerated taint {{a: b}}, {NO_PRODUCT}",
+            "add the taint to spec.pod.tolerations, or take it off a node",
+        ),
+    ],
+)
+def test_a_pod_does_not_wait_for_gpus_where_their_nodes_are_free_and_lack_something_else(
+    told: str, way: str
+) -> None:
+    free = GPUCount(offered=16, nodes=1, held=0)
+    observed = replace(STARTING, pods=(nowhere(told),), gpus=free)
+    status = folded(observed).status
+    assert conditions(status)["Progressing"] == ("True", "Unschedulable")
+    assert said(status).endswith(f"; {way}")
+    taken = replace(observed, gpus=replace(free, held=15))
+    assert conditions(folded(taken).status)["Progressing"] == ("True", "WaitingForGPU")
+
+
+def test_a_pod_says_what_it_asks_for_where_no_node_has_as_much() -> None:
+    observed = replace(STARTING, pods=(nowhere("3 Insufficient memory"),))
+    own = {"resources": {"requests": {"memory": "900Gi"}}}
+    assert said(folded(observed, pod=own).status).endswith(
+        "; a pod asks for 900Gi of memory (spec.pod.resources.requests)"
+    )
 
 
 @pytest.mark.parametrize(
