@@ -68,7 +68,7 @@ engine: $(VENV)/.installed ## Install the real vLLM in its CPU build, once per u
 test-engine: $(VENV)/.installed tools prometheus engine ## What was computed, against the real vLLM
 	$(RUN) -m pytest -q --ignore $(TUNING) tests/engine
 
-test-tuning: $(VENV)/.installed tools prometheus engine ## Tuning's story with the real vLLM: a quiet machine, six minutes
+test-tuning: $(VENV)/.installed tools prometheus engine ## Tuning's story with the real vLLM: six minutes
 	$(RUN) -m pytest -q $(TUNING)
 
 bench: $(VENV)/.installed tools ## Benchmarks: tables on the terminal, JSON under build/

@@ -174,6 +174,6 @@ def test_every_make_target_that_a_workflow_runs_exists() -> None:
         for step in job["steps"]
         for target in re.findall(r"\bmake ([\w-]+)", step.get("run", ""))
     }
-    assert used == {"test", "test-engine", "image", "e2e", "release"}
+    assert used == {"test", "test-engine", "test-tuning", "image", "e2e", "release"}
     for target in used:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target

@@ -6,6 +6,7 @@ from vllm_operator.engine.versions import Version
 from vllm_operator.hardware import performance as gpus
 from vllm_operator.models import catalogue
 from vllm_operator.models.architecture import architecture_from_config
+from vllm_operator.sizing.performance.multipliers import Multipliers
 from vllm_operator.sizing.performance.server import Server, server
 from vllm_operator.sizing.performance.work import work_of
 from vllm_operator.tuning.curve import Posterior, assumed
@@ -37,10 +38,11 @@ def _served(model: str, seqs: int, tokens: int) -> Server:
 
 
 def learned(deviation: float = 0.01, batch: float = 64.0, **given: object) -> Posterior:
-    """The coefficients as they are shipped, each of its four known to ``deviation``."""
+    """The coefficients as they are shipped, each multiplier known to ``deviation``."""
     square = deviation * deviation
+    number = len(Multipliers._fields)
     covariance = tuple(
-        tuple(square if row == column else 0.0 for column in range(4)) for row in range(4)
+        tuple(square if row == column else 0.0 for column in range(number)) for row in range(number)
     )
     found = replace(
         assumed(batch=batch),
@@ -50,7 +52,7 @@ def learned(deviation: float = 0.01, batch: float = 64.0, **given: object) -> Po
         blocks=6,
         excitation=0.2,
         unsteadiness=0.02,
-        identified=("overheads", "bandwidth", "compute", "cache_bandwidth"),
+        identified=Multipliers._fields,
     )
     return replace(found, **given)
 

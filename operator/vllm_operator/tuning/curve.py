@@ -1,9 +1,9 @@
 """How long a step takes on this server: the performance model's own curve, fitted to intervals.
 
 The time between tokens is not regressed on the batch alone: when something slows the machine down,
-requests stay longer and the batch grows, so that slow minutes are large-batch minutes. Four
-multipliers of the model's parts are fitted instead, with an effect for each pod's ten minutes, so
-that the slope comes from within them. Times are in seconds, lengths in tokens.
+requests stay longer and the batch grows, so that slow minutes are large-batch minutes. Multipliers
+of the model's parts are fitted instead, with an effect for each pod's ten minutes, so that the
+slope comes from within them. Times are in seconds, lengths in tokens.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from vllm_operator.sizing.performance.server import Server
 
 from .blocks import Cells, excitation_of, rank_correlation, split_where_sides_hold
 from .durations import Durations
-from .intervals import Interval
+from .intervals import Interval, enough
 from .points import Clock, Point, lengths, point, seconds
 from .regression import (
     LEAST_NOISE,
@@ -67,7 +67,19 @@ class Prior(NamedTuple):
         return tuple(math.sqrt(row[place]) for place, row in enumerate(self.covariance))
 
 
-UNSEEN: Final = Prior(Multipliers(), diagonal((0.35, 0.35, 0.35, 0.5)))
+HOST: Final = 0.35
+"""Standard deviation of how fast a host is, for what it does in a step and for a sequence alike."""
+SEQUENCES: Final = 0.7
+"""Of how long it takes for a sequence, beside that: what its processors and samplers differ by."""
+
+
+def _unseen() -> Prior:
+    rows = [list(row) for row in diagonal((HOST, 0.35, 0.35, 0.5, math.hypot(HOST, SEQUENCES)))]
+    rows[0][4] = rows[4][0] = HOST**2
+    return Prior(Multipliers(), tuple(map(tuple, rows)))
+
+
+UNSEEN: Final = _unseen()
 """Around the fitted coefficients, as wide as those of different hardware differ."""
 
 
@@ -146,9 +158,13 @@ class Posterior:
             *("level", "level_deviation", "noise", "batch", "excitation"),
             *("correlation", "drift", "unsteadiness"),
         )
+        mean, rows = list(document["mean"]), list(document["covariance"])
+        lengths_of = {len(one) for one in (mean, rows, document["centre"], *rows)}
+        if lengths_of != {len(Multipliers._fields)}:
+            raise ValueError(f"of {len(mean)} multipliers, not of {', '.join(Multipliers._fields)}")
         return cls(
-            mean=Multipliers(*map(float, document["mean"])),
-            covariance=tuple(tuple(map(float, row)) for row in document["covariance"]),
+            mean=Multipliers(*map(float, mean)),
+            covariance=tuple(tuple(map(float, row)) for row in rows),
             centre=tuple(map(float, document["centre"])),
             intervals=int(document["intervals"]),
             blocks=int(document["blocks"]),
@@ -164,7 +180,7 @@ def assumed(prior: Prior = UNSEEN, *, batch: float) -> Posterior:
         covariance=prior.covariance,
         level=0.0,
         level_deviation=0.0,
-        centre=(0.0,) * 4,
+        centre=(0.0,) * len(prior.mean),
         noise=0.0,
         batch=batch,
         intervals=0,
@@ -224,11 +240,6 @@ class Curve:
         return values, self.gradients
 
 
-def usable(interval: Interval) -> bool:
-    """Whether an interval's mean says something of the curve."""
-    return interval.is_enough
-
-
 def fit(
     intervals: Iterable[Interval],
     server: Server,
@@ -237,11 +248,11 @@ def fit(
 ) -> Posterior | None:
     """The multipliers that explain ``intervals`` best, whatever their order; None without any.
 
-    Of one pod or of several, all with the knobs of ``server``. Intervals that ``usable`` refuses
-    are left out. ln of the mean time of a step is fitted, maximum a posteriori, with an effect
-    for each pod and block, N(0, 0.15^2) with a heavy tail, and by Huber's weights.
+    Of one pod or of several, all with the knobs of ``server``. Intervals that are not ``enough``
+    are joined or left out. ln of the mean time of a step is fitted, maximum a posteriori, with an
+    effect for each pod and block, N(0, 0.15^2) with a heavy tail, and by Huber's weights.
     """
-    ones = sorted(filter(usable, intervals), key=lambda one: (one.pod, one.end))
+    ones = enough(intervals)
     if not ones:
         return None
     block = (durations or Durations()).block
@@ -292,7 +303,9 @@ def _told(
     before = [effects[number] for (_, span), number in numbers.items() if span in earlier]
     level = median(effects[number] for number in today)
     count = len(today)
-    centre = tuple(sum(pulls[number][i] for number in today) / count for i in range(4))
+    centre = tuple(
+        sum(pulls[number][i] for number in today) / count for i in range(len(prior.mean))
+    )
     deviations = [math.sqrt(row[place]) for place, row in enumerate(found.covariance)]
     left = found.noise > LEAST_NOISE
     return Posterior(

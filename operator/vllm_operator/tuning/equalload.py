@@ -16,6 +16,8 @@ from .points import Point, lengths, piece, point, seconds, unseen_pieces
 from .regression import Groups, Linear, Solution, Vector, fitted
 from .trial import Compared, Row, Trial, usable_rows
 
+MULTIPLIERS: Final = len(Multipliers._fields)
+"""The candidate's distance comes after them."""
 MOMENT: Final = 0.3
 """Standard deviation of what a moment does to all pods alike."""
 LEAST_BLOCK: Final = 0.02
@@ -74,9 +76,9 @@ def slower(trial: Trial, seen: Compared, number: int, durations: Durations) -> S
         values = [0.0] * len(rows)
         gradients: list[Vector] = [()] * len(rows)
         for side in sides:
-            found = curves[side].linearised(parameters[:4])
+            found = curves[side].linearised(parameters[:MULTIPLIERS])
             for place, value, gradient in zip(places[side], *found, strict=True):
-                values[place] = value + parameters[4] * side
+                values[place] = value + parameters[MULTIPLIERS] * side
                 gradients[place] = (*gradient, float(side))
         return values, gradients
 
@@ -87,7 +89,7 @@ def slower(trial: Trial, seen: Compared, number: int, durations: Durations) -> S
     deviation = max(LEAST_BLOCK, posterior.unsteadiness) if trial.in_place else MOMENT
     covariance = (
         *((*row, 0.0) for row in posterior.covariance),
-        (0.0, 0.0, 0.0, 0.0, FLAT**2),
+        (*([0.0] * MULTIPLIERS), FLAT**2),
     )
     solution = fitted(
         curve,
@@ -96,19 +98,21 @@ def slower(trial: Trial, seen: Compared, number: int, durations: Durations) -> S
         ((*posterior.today, 0.0), covariance),
     )
     own, theirs = (_middle([points[place] for place in places[side]]) for side in (True, False))
-    found = Multipliers(*solution.mean[:4])
+    found = Multipliers(*solution.mean[:MULTIPLIERS])
     here, there = (
         math.log(seconds(sides[side].scaled(found), at))
         for side, at in ((True, own), (False, theirs))
     )
     left = [one for one, flag in zip(solution.residuals, flags, strict=True) if flag]
-    half = width(number, math.sqrt(solution.covariance[4][4]), correlated=inflation(left))
+    half = width(
+        number, math.sqrt(solution.covariance[MULTIPLIERS][MULTIPLIERS]), correlated=inflation(left)
+    )
     if trial.other_steps or (trial.other_places and own.batch > posterior.batch):
         known = posterior.deviation(trial.candidate.server, own)
         half += 2 * math.hypot(known, _unseen_pieces(trial, own))
     trusted = BLAME if posterior.shape_wrong else TRUST
     corrected = abs(here - there)
-    by = solution.mean[4]
+    by = solution.mean[MULTIPLIERS]
     return Slower(
         Estimate(by, half + BLAME * corrected),
         by + half + trusted * corrected,

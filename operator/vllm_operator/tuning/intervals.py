@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Final
 
 LEAST_STEPS: Final = 20
 LEAST_GAPS: Final = 50
 """Of an interval from which is learned, at least."""
+MOST_JOINED: Final = 8
+"""Intervals that are taken as one, where each alone has too few steps."""
+COUNTED: Final = (
+    *("seconds", "steps", "gaps", "gap_seconds", "first_tokens", "prompt_tokens"),
+    *("cached_tokens", "preemptions", "finished", "finished_output_tokens"),
+    "finished_output_squares",
+)
+"""What the curve is fitted to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,3 +128,48 @@ class Interval:
     def busy(self) -> float:
         """Share of the time in which the engine stepped; far from what it was means not steady."""
         return self.steps * self.latency / self.seconds
+
+
+def joined(intervals: Sequence[Interval]) -> Interval:
+    """One interval of several of a pod: what is counted is added, the rest is the last one's."""
+    last = max(intervals, key=lambda one: one.end)
+    if len(intervals) == 1:
+        return last
+    return replace(last, **{name: sum(getattr(one, name) for one in intervals) for name in COUNTED})
+
+
+def enough(intervals: Iterable[Interval]) -> list[Interval]:
+    """Those from which may be learned, by pod and in order of time.
+
+    Where steps are long for the interval, neighbours are joined until there is enough in them, up
+    to ``MOST_JOINED``: they follow one another without a gap.
+    """
+    found: list[Interval] = []
+    ordered = sorted(intervals, key=lambda one: (one.pod, one.end))
+    for _, ones in groupby(ordered, key=lambda one: one.pod):
+        waiting: list[Interval] = []
+        for one in ones:
+            if waiting and (
+                one.end - one.seconds > waiting[-1].end + one.seconds / 2
+                or len(waiting) == MOST_JOINED
+            ):
+                waiting = []
+            waiting.append(one)
+            whole = joined(waiting)
+            if whole.is_enough:
+                found.append(whole)
+                waiting = []
+    return found
+
+
+def together(intervals: Sequence[Interval]) -> int:
+    """Neighbours that are joined so that most of ``intervals`` have enough in them; at most
+    ``MOST_JOINED``."""
+    for number in range(1, MOST_JOINED):
+        many = sum(
+            number * one.steps >= LEAST_STEPS and number * one.gaps >= LEAST_GAPS
+            for one in intervals
+        )
+        if 2 * many >= len(intervals):
+            return number
+    return MOST_JOINED

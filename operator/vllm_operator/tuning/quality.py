@@ -10,7 +10,7 @@ from typing import Final
 from vllm_operator.api.counting import counted
 
 from .durations import Durations
-from .intervals import LEAST_GAPS, LEAST_STEPS, Interval
+from .intervals import LEAST_GAPS, LEAST_STEPS, MOST_JOINED, Interval, enough
 from .samples import Reading
 
 
@@ -81,15 +81,15 @@ def held(
             found = finding(reading, now, durations)
             if found is not None:
                 return Held(reason, f"{reason.sentence} {reading.pod}: {found}")
-    if not any(
-        interval.is_enough
+    if not enough(
+        interval
         for reading in readings
         for interval in reading.intervals
         if interval.end > now - durations.window
     ):
         minutes = counted(f"{durations.window / 60:.2g}", "minute")
         least = f"{LEAST_STEPS} steps and {LEAST_GAPS} tokens"
-        found = f"no interval of the last {minutes} has {least}"
+        found = f"no interval of the last {minutes} has {least}, nor have {MOST_JOINED} together"
         return Held(
             Hold.TOO_LITTLE_TRAFFIC, f"{Hold.TOO_LITTLE_TRAFFIC.sentence} All pods: {found}."
         )

@@ -14,9 +14,9 @@ from typing import Final
 
 from vllm_operator.sizing.performance.server import Server
 
-from .curve import Posterior, usable
+from .curve import Posterior
 from .durations import Durations
-from .intervals import Interval
+from .intervals import Interval, joined, together
 from .knobs import Knobs, Objective
 
 WARM_REQUESTS: Final = 50
@@ -30,11 +30,6 @@ FAIR: Final = 0.8
 STARVED: Final = 0.3
 MOST_SLOTS: Final = 120
 """Beyond which neighbouring slots are fitted together."""
-COUNTED: Final = (
-    *("seconds", "steps", "gaps", "gap_seconds", "first_tokens", "prompt_tokens"),
-    *("cached_tokens", "finished", "finished_output_tokens", "finished_output_squares"),
-)
-"""What the curve is fitted to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,30 +175,29 @@ Row = tuple[int, bool, Interval]
 def usable_rows(seen: Compared, *, in_place: bool) -> list[Row]:
     """Those that say something of the curve; beside another, of slots in which both were seen.
 
-    Of a long trial neighbouring slots go together, so that a look costs about as much in the second
-    hour as in the first half.
+    Neighbouring slots go together where steps are long for an interval, and in a long trial, so
+    that a look costs about as much in the second hour as in the first half.
     """
     paired = None if in_place else set(seen.paired)
+    sides = {
+        candidate: {slot: ones for slot, ones in of.items() if paired is None or slot in paired}
+        for candidate, of in ((True, seen.own), (False, seen.stable))
+    }
     longest = max(len(seen.candidate), len(seen.stable))
-    together = max(1, math.ceil(longest / MOST_SLOTS))
+    number = max(
+        math.ceil(longest / MOST_SLOTS),
+        *(together([one for ones in of.values() for one in ones]) for of in sides.values()),
+    )
     merged: dict[tuple[int, bool, str], list[Interval]] = defaultdict(list)
-    for candidate, sides in ((True, seen.own), (False, seen.stable)):
-        for slot, ones in sides.items():
-            if paired is None or slot in paired:
-                for one in filter(usable, ones):
-                    merged[slot // together, candidate, one.pod].append(one)
-    return [
-        (slot * together, candidate, _together(ones))
+    for candidate, of in sides.items():
+        for slot, ones in of.items():
+            for one in ones:
+                merged[slot // number, candidate, one.pod].append(one)
+    rows = (
+        (slot * number, candidate, joined(ones))
         for (slot, candidate, _), ones in sorted(merged.items())
-    ]
-
-
-def _together(intervals: Sequence[Interval]) -> Interval:
-    """One interval of several: what was counted is added, gauges are the last ones'."""
-    last = max(intervals, key=lambda one: one.end)
-    if len(intervals) == 1:
-        return last
-    return replace(last, **{name: sum(getattr(one, name) for one in intervals) for name in COUNTED})
+    )
+    return [row for row in rows if row[2].is_enough]
 
 
 def offered(intervals: Sequence[Interval]) -> float:

@@ -13,15 +13,17 @@ from .rating import Rating
 
 UNLIKE: Final = 2.0
 """Times smaller than those seen a batch is of which a curve that promises nothing may be wrong."""
-SPARE: Final = 0.5
-"""Of what may be late, what may be by the hardware's own figures."""
+SPARE: Final = (0.5, 1.0)
+"""Of what may be late, what may be by the hardware's own figures; the latter where no setting has
+as little as the former."""
 
 
 def unseen(
     rating: Rating, kv_tokens: float | None, plan_at: PlanAt
 ) -> tuple[Knobs, Planned] | None:
     """Where the gaps between tokens surely are too long and nothing is expected to mend them: the
-    most places with which the hardware's own figures say that half of what may be late would be.
+    most places with which the hardware's own figures say that half of what may be late would be,
+    or, with none, that the objective would be kept.
 
     What was seen are large batches only, and a curve that bends between is taken for slow hardware
     throughout. An eighth of those batches is the least, half of them, or of what was tried in vain,
@@ -36,14 +38,16 @@ def unseen(
     vain = (one.cap for one, under in rules.rejected if under.like(load.fingerprint))
     most = min([batch, *vain]) / UNLIKE
     found = candidates(rating.now, rules, ceiling=None, tokens=False, most=int(most))
-    for knobs in sorted(found, key=lambda one: one.cap, reverse=True):
-        if not batch / FURTHEST <= knobs.cap <= most:
-            continue
-        then, share = shipped.at(knobs, kv_tokens), rating.objective.share
-        enough = 1.0 - (then.inter_token_share or 0.0) <= SPARE * (1.0 - share)
-        if rating.first_tokens_kept and (then.time_to_first_share or 0.0) < share:
-            enough = False
-        planned = plan_at(knobs) if enough else None
-        if isinstance(planned, Planned):
-            return knobs, planned
+    near = [knobs for knobs in found if batch / FURTHEST <= knobs.cap <= most]
+    near.sort(key=lambda one: one.cap, reverse=True)
+    shown = [(knobs, shipped.at(knobs, kv_tokens)) for knobs in near]
+    share = rating.objective.share
+    for spare in SPARE:
+        for knobs, then in shown:
+            enough = 1.0 - (then.inter_token_share or 0.0) <= spare * (1.0 - share)
+            if rating.first_tokens_kept and (then.time_to_first_share or 0.0) < share:
+                enough = False
+            planned = plan_at(knobs) if enough else None
+            if isinstance(planned, Planned):
+                return knobs, planned
     return None

@@ -151,18 +151,24 @@ def test_a_taint_of_a_node_that_is_not_ready_or_about_to_go_is_not_to_be_tolerat
     assert "spec.pod.tolerations" not in told
 
 
-def test_the_end_of_a_pod_helps_nothing_where_a_node_with_room_has_no_volume_for_the_claim() -> (
-    None
-):
-    full = "9 Insufficient nvidia.com/gpu"
-    found = "1 node(s) didn't find available persistent volumes to bind"
-    told = SCHEDULER.format(f"{full}, {found}", VICTIMS)
+@pytest.mark.parametrize(
+    "said",
+    [
+        "1 node(s) didn't find available persistent volumes to bind",
+        "1 node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)",
+    ],
+)
+def test_the_end_of_a_pod_helps_nothing_where_a_node_with_room_has_no_volume_for_the_claim(
+    said: str,
+) -> None:
+    told = SCHEDULER.format(f"9 Insufficient nvidia.com/gpu, {said}", VICTIMS)
     assert not is_freed("scheduling", told)
     assert "kubectl describe pvc" in way_out(told)
-    assert is_freed(
-        "scheduling",
-        SCHEDULER.format(f"{full}, 1 node(s) didn't match pod anti-affinity rules", VICTIMS),
-    )
+
+
+def test_a_full_node_gets_room_where_another_has_what_its_own_pod_is_in_the_way_of() -> None:
+    told = "9 Insufficient nvidia.com/gpu, 1 node(s) didn't match pod anti-affinity rules"
+    assert is_freed("scheduling", SCHEDULER.format(told, VICTIMS))
 
 
 def test_a_volume_of_the_full_node_comes_within_reach_when_the_old_pod_there_ends() -> None:

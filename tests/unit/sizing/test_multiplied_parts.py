@@ -10,7 +10,13 @@ from unit.sizing.test_multipliers import ready
 from vllm_operator.sizing.performance.multipliers import Multipliers, scaled
 from vllm_operator.sizing.performance.step import StageTimes, Times
 
-FACTORS = {"overheads": 2.0, "bandwidth": 3.0, "compute": 5.0, "cache_bandwidth": 7.0}
+FACTORS = {
+    "overheads": 2.0,
+    "bandwidth": 3.0,
+    "compute": 5.0,
+    "cache_bandwidth": 7.0,
+    "sequences": 11.0,
+}
 MULTIPLIERS = Multipliers(**{name: math.log(one) for name, one in FACTORS.items()})
 PARTS = {
     "fixed_seconds": "overheads",
@@ -35,9 +41,14 @@ def test_a_part_of_a_stage_goes_with_its_own_multiplier(part: str, factor: str) 
     assert getattr(after, part) == pytest.approx(FACTORS[factor] * getattr(before, part))
 
 
-def test_the_host_s_seconds_are_overheads() -> None:
-    assert scaled(times(), MULTIPLIERS).host_seconds == pytest.approx(2.0 * times().host_seconds)
-    assert times().host_seconds > 0
+@pytest.mark.parametrize(
+    ("part", "factor"),
+    [("host_seconds", 11.0), ("host_step_seconds", 2.0), ("answer_seconds", 2.0)],
+)
+def test_on_the_host_a_step_and_a_sequence_of_it_go_apart(part: str, factor: float) -> None:
+    before, after = getattr(times(), part), getattr(scaled(times(), MULTIPLIERS), part)
+    assert after == pytest.approx(factor * before)
+    assert before > 0
 
 
 def test_a_head_computes_and_reads() -> None:

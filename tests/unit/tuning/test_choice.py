@@ -1,6 +1,7 @@
 """Which setting is tried, and why none."""
 
 from dataclasses import replace
+from typing import Final
 
 import pytest
 
@@ -17,8 +18,10 @@ from vllm_operator.tuning.candidates import (
     trusted,
 )
 from vllm_operator.tuning.choice import choose
+from vllm_operator.tuning.curve import assumed
 from vllm_operator.tuning.diagnosis import Bound, Diagnosis, Row, diagnose
 from vllm_operator.tuning.durations import Durations
+from vllm_operator.tuning.forecast import Forecasts
 from vllm_operator.tuning.intervals import Between
 from vllm_operator.tuning.knobs import Knobs, Objective
 from vllm_operator.tuning.proposals import Planned, Proposal, Reason, Refused, Rest
@@ -279,16 +282,18 @@ LATE = clients(
 """Hardly any prompts, and all gaps late."""
 
 
+ASKED: Final = Objective(inter_token_latency=0.013)
+
+
 def bent(load=LATE, **given):
     """Steps of 250 sequences took twice what the hardware's figures say, and smaller ones are taken
     for as slow."""
-    slow = learned(batch=250.0, mean=Multipliers(0.7, 0.7, 0.7, 0.7))
-    asked = Objective(inter_token_latency=0.013)
+    slow = learned(batch=250.0, mean=Multipliers().shifted(0.7))
     return chosen(
         load,
         None,
         Bound.DECODE_LATENCY,
-        **{"posterior": slow, "objective": asked, "rules": Rules(active_seqs=True)} | given,
+        **{"posterior": slow, "objective": ASKED, "rules": Rules(active_seqs=True)} | given,
     )
 
 
@@ -305,7 +310,7 @@ def test_where_the_curve_promises_nothing_the_hardwares_figures_are_tried_far_fr
     )
 
 
-FAST = learned(batch=250.0, mean=Multipliers(-0.3, -0.3, -0.3, -0.3))
+FAST = learned(batch=250.0, mean=Multipliers().shifted(-0.3))
 """Steps take three quarters of what the hardware's figures say."""
 
 
@@ -338,6 +343,23 @@ def test_tokens_are_not_given_up_for_an_objective_that_is_broken_all_the_same():
         rules=Rules(pinned_tokens=True),
     )
     assert isinstance(found, Rest)
+
+
+SPOTTED: Final = clients(
+    250.0, prompt=300.0, output=300.0, output_square=1.26e5, held=450.0, late_gaps=Between(1, 1)
+)
+"""Steps with a piece of a prompt are late whatever the number of requests."""
+
+
+def test_where_the_hardware_leaves_little_to_spare_what_it_just_keeps_is_tried():
+    found = bent(load=SPOTTED)
+    assert isinstance(found, Proposal)
+    by_hardware = Forecasts(llama(), assumed(batch=250.0), SPOTTED, ASKED).at(found.knobs)
+    assert 0.025 < 1.0 - by_hardware.inter_token_share <= 0.05
+    # With a little more time half of what may be late is left, and that is preferred.
+    easier = bent(load=SPOTTED, objective=Objective(inter_token_latency=0.020))
+    assert isinstance(easier, Proposal)
+    assert easier.knobs.cap <= found.knobs.cap
 
 
 def test_after_a_try_in_vain_the_next_one_is_at_most_half():

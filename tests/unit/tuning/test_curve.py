@@ -9,18 +9,17 @@ from statistics import median
 import pytest
 
 from unit.tuning.examples import hour, interval, load, shipped, wave
+from vllm_operator.engine.versions import NEWEST_KNOWN
+from vllm_operator.hardware.performance import find
+from vllm_operator.models.architecture import architecture_from_config
 from vllm_operator.sizing.performance.multipliers import Multipliers
-from vllm_operator.tuning.curve import (
-    Posterior,
-    fit,
-    key,
-    quantile,
-    usable,
-)
+from vllm_operator.sizing.performance.server import Server, server
+from vllm_operator.sizing.performance.work import work_of
+from vllm_operator.tuning.curve import UNSEEN, Posterior, fit, key, quantile
 from vllm_operator.tuning.durations import Durations
 from vllm_operator.tuning.points import lengths, point, seconds, spread
 
-TRUTH = Multipliers(0.2, -0.15, 0.1, 0.3)
+TRUTH = Multipliers(0.2, -0.15, 0.1, 0.3, 0.2)
 SHIFT = 1_000_000.0
 
 
@@ -34,6 +33,32 @@ def error(found: Posterior, batch: float, truth: Multipliers = TRUTH) -> float:
     """ln of predicted over true seconds."""
     true = seconds(shipped().scaled(truth), load(batch))
     return math.log(found.latency(shipped(), load(batch)) / true)
+
+
+TINY = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 256,
+    "intermediate_size": 512,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "head_dim": 32,
+    "vocab_size": 2048,
+    "max_position_embeddings": 8192,
+    "tie_word_embeddings": False,
+    "torch_dtype": "bfloat16",
+}
+
+
+def waiting_for_its_host(sequences: int) -> Server:
+    """A model whose steps no GPU has anything to do for."""
+    gpu = find("NVIDIA-L4")
+    assert gpu is not None
+    work = work_of(architecture_from_config(TINY))
+    return server(
+        work, gpu, version=NEWEST_KNOWN, max_num_batched_tokens=512, max_num_seqs=sequences
+    )
 
 
 def disturbed(number: int) -> float:
@@ -195,9 +220,39 @@ def test_nothing_is_learned_from_nothing() -> None:
 
 
 @pytest.mark.parametrize("given", [{"steps": 19.0}, {"gaps": 49.0}])
-def test_intervals_that_say_little_are_left_out(given) -> None:
-    assert usable(interval(15, 16, 0.01))
-    assert not usable(interval(15, 16, 0.01, **given))
+def test_one_interval_that_says_little_is_left_out(given) -> None:
+    assert fit([interval(15, 16, 0.01)], shipped())
+    assert fit([interval(15, 16, 0.01, **given)], shipped()) is None
+
+
+def test_short_intervals_are_learned_from_together() -> None:
+    # Eleven steps each: two of them have enough.
+    short = [interval(0.3 * n, 16.0, 0.3 / 11, seconds=0.3) for n in range(1, 101)]
+    found = learned(short)
+    assert found.intervals == 50
+    assert found.latency(shipped(), load(16)._replace(batch=16.9375)) == pytest.approx(
+        0.3 / 11, rel=0.01
+    )
+
+
+def test_what_is_learned_of_two_sizes_tells_a_sequence_s_work_from_that_of_a_step() -> None:
+    """A host of which a step takes 20 ms and a sequence half of one, seen at 4 and at 16."""
+    shorter = Durations(1.0)
+    prior = UNSEEN
+    for size in (4, 16):
+        batches = [size * (1 - 0.01 * (n % 5)) for n in range(1, 61)]
+        seen = [
+            interval(float(n), batch, 0.020 + 0.0005 * batch, seconds=1.0)
+            for n, batch in enumerate(batches, 1)
+        ]
+        found = fit(seen, waiting_for_its_host(size), prior, shorter)
+        assert found is not None
+        prior = found.prior()
+    for size in (24, 32, 56):
+        at = load(size)._replace(context=50.0)
+        said = math.log(found.latency(waiting_for_its_host(size), at))
+        wrong = abs(said - math.log(0.020 + 0.0005 * size))
+        assert wrong < 1.3 * found.deviation(waiting_for_its_host(size), at)
 
 
 def test_the_wait_of_preempted_requests_is_no_part_of_a_step() -> None:
@@ -251,3 +306,10 @@ def test_a_key_is_one_of_a_config_map_and_differs_with_what_it_holds_for() -> No
 def test_a_quantile_lies_between_neighbours() -> None:
     assert quantile([1, 2, 3, 4], 0.5) == median([1, 2, 3, 4])
     assert quantile([0.0, 10.0], 0.95) == 9.5
+
+
+@pytest.mark.parametrize("name", ["mean", "covariance", "centre"])
+def test_a_curve_of_other_multipliers_is_not_read(name) -> None:
+    document = learned(hour(TRUTH, wave, number=40)).to_json_object()
+    with pytest.raises(ValueError, match="multipliers, not of overheads, bandwidth"):
+        Posterior.from_json_object({**document, name: document[name][:-1]})

@@ -117,7 +117,7 @@ def test_what_is_assumed_knows_nothing_but_the_prior() -> None:
     told = asdict(found)
     numbers = {key: one for key, one in told.items() if isinstance(one, int | float)}
     assert {one for key, one in numbers.items() if key != "batch"} == {0}
-    assert (found.centre, found.identified) == ((0.0, 0.0, 0.0, 0.0), ())
+    assert (found.centre, found.identified) == ((0.0,) * 5, ())
 
 
 @pytest.mark.parametrize("requests", [1, 8, 100])

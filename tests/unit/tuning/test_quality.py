@@ -86,7 +86,8 @@ def test_too_little_traffic_is_told_of_all_pods_with_what_would_be_enough() -> N
     found = held([sound(work=0)], NOW, DURATIONS)
     assert found is not None
     assert found.message.endswith(
-        "All pods: no interval of the last 30 minutes has 20 steps and 50 tokens."
+        "All pods: no interval of the last 30 minutes has 20 steps and 50 tokens, nor "
+        "have 8 together."
     )
 
 

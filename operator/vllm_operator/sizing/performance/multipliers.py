@@ -1,4 +1,4 @@
-"""How much longer the parts of a step take than the coefficients say: four factors on time."""
+"""How much longer the parts of a step take than the coefficients say: five factors on time."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ class Multipliers(NamedTuple):
     """Natural logarithms of factors on the *time* of each part of a step: 0 as the coefficients
     say, 0.1 about a tenth longer.
 
-    Together they are all of a step: the same number in all four makes every step longer by it.
+    Together they are all of a step: the same number in all makes every step longer by it.
     """
 
     overheads: float = 0.0
-    """Launches, latencies of links, and the host's work for each sequence: what no size shortens.
-    """
+    """Launches, latencies of links, and the host's work for a step, which no size shortens; and the
+    API server's answers."""
     bandwidth: float = 0.0
     """Reading weights, reading and writing activations and logits, and traffic between GPUs."""
     compute: float = 0.0
     """Arithmetic of matrices and of attention."""
     cache_bandwidth: float = 0.0
     """Reading the KV cache, and the state of recurrent layers."""
+    sequences: float = 0.0
+    """The engine's work on the host for each sequence of a step."""
 
     def shifted(self, by: float) -> Multipliers:
         """All parts longer alike: a step takes exp(``by``) times as long."""
@@ -42,7 +44,7 @@ def scaled(times: Times, multipliers: Multipliers) -> Times:
     return replace(
         times,
         stages=tuple((_stage(stage, factors), count) for stage, count in times.stages),
-        host_seconds=times.host_seconds * factors.overheads,
+        host_seconds=times.host_seconds * factors.sequences,
         host_step_seconds=times.host_step_seconds * factors.overheads,
         answer_seconds=times.answer_seconds * factors.overheads,
     )
