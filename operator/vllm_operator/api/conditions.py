@@ -39,7 +39,7 @@ REASONS: Final[Mapping[str, Mapping[str, str]]] = {
         "WaitingForGPU": "The scheduler finds no node for a pod.",
         "Unschedulable": "The scheduler finds no node for a pod, for want of something else.",
         "SchedulingGated": "A pod is held by scheduling gates, which something else removes.",
-        "Preparing": "Pods wait for something else than their engine.",
+        "Preparing": "Pods wait for something else than the loading of their model.",
         "Loading": "Engines run and load the model.",
         "Settled": "Nothing is under way.",
         "Paused": "spec.paused is true: nothing is rolled, scaled or repaired.",

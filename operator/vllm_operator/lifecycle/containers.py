@@ -64,8 +64,10 @@ def waits_for(body: Mapping[str, Any]) -> str:
     if waiting:
         return "its engine's container"
     if engine.get("ready"):
-        return _beside_a_ready_engine(spec, status, conditions)
-    return ""
+        # Where nothing else is missing, somebody has said so for a kubelet that is silent.
+        silent = f"node {spec['nodeName']}, whose kubelet does not report (kubectl describe node)"
+        return _beside_a_ready_engine(spec, status, conditions) or silent
+    return "its engine, which has loaded, to answer its probe" if engine.get("started") else ""
 
 
 def is_unprepared(body: Mapping[str, Any]) -> bool:

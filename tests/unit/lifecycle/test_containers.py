@@ -104,6 +104,15 @@ NO_CLAIM = {
         ),
         (pod(container(state={"waiting": {"reason": "Odd"}})), "its engine's container"),
         (pod(container(state=RUNNING)), ""),
+        (pod(container(state=RUNNING, started=False)), ""),
+        (
+            pod(container(state=RUNNING, started=True)),
+            "its engine, which has loaded, to answer its probe",
+        ),
+        (
+            pod(container(state=RUNNING, started=True, ready=True)),
+            "node gpu-1, whose kubelet does not report (kubectl describe node)",
+        ),
         (pod(container(ready=True), container("proxy")), "container proxy"),
         (
             pod(
