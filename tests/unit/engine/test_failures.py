@@ -1140,6 +1140,24 @@ def test_a_warning_before_an_error_that_nobody_knows_is_no_cause() -> None:
     assert last_error(f"{AUTOTUNER}{TRACEBACK}{NCCL}\n") == NCCL
 
 
+@pytest.mark.parametrize(
+    "survived",
+    [
+        "ModuleNotFoundError: No module named 'optional'",
+        "ImportError: libnvshmem_host.so.3: cannot open shared object file: No such file",
+        "FileNotFoundError: [Errno 2] No such file or directory: '/etc/plugin.json'",
+    ],
+)
+def test_what_is_missing_is_the_cause_only_where_no_other_error_comes_after_it(
+    survived: str,
+) -> None:
+    log = (
+        f"{TRACEBACK}{survived}\n{TRACEBACK}{{}}\nRuntimeError: Engine core initialization failed."
+    )
+    assert reason_of(log.format("ValueError: nobody knows this")) is None
+    assert reason_of(log.format(survived)) in ("ImageUnusable", "ArgumentRefused")
+
+
 def test_a_weak_text_counts_where_it_stands_in_the_traceback() -> None:
     assert reason_of(f"{HUB_RETRY}{TRACEBACK}{HUB_RETRY}") == "HubUnreachable"
 
