@@ -418,6 +418,12 @@ HELD: dict[str, Case] = {
         "PodRefused",
         "kubectl get validatingwebhookconfigurations",
     ),
+    "more memory than any node has": (
+        nothing,
+        {"pod": {"resources": {"requests": {"memory": "900Ti"}}}},
+        "Unschedulable",
+        "a pod asks for 900Ti of memory (spec.pod.resources.requests), and no node has as much",
+    ),
     "a missing service account": (
         nothing,
         {"pod": {"serviceAccountName": "typo"}},

@@ -21,10 +21,12 @@ Seen = Literal["scheduling", "deployment"]
 Freed = Literal["yes", "no", "nowhere"]
 
 TABLE: Final = "hindrances.csv"
+TOO_LITTLE: Final = "Insufficient "
 
 _BY_NODES = re.compile(r"(?:\d+/\d+|[Aa]ll) nodes are (?:un)?available: ")
 _NEXT = re.compile(r", |\. (?=\d+ )")
 _COUNTED = re.compile(r"^\d+ ")
+_HELPLESS = re.compile(r"\b0/(\d+) nodes are available: \1 Preemption is not helpful")
 _SELECTION = re.compile(r"(?<!volume )(?<!PersistentVolume's )node affinity")
 _AMOUNT = re.compile(r"([\w./-]+)=(\d+)(?=,|$|\s)")
 
@@ -33,13 +35,26 @@ def is_freed(seen: Seen, message: str) -> bool:
     """Whether the end of a pod of the same server may free what another one waits for.
 
     The scheduler names a reason for each node: one that is freed is enough, unless another one
-    says that the pod would run on no node. A quota that is smaller than what is asked for has no
-    room however much is freed.
+    says that the pod would run on no node. What no node has in all is not freed, and a quota that
+    is smaller than what is asked for has no room, however many pods end.
     """
     if seen == "deployment":
         return _freed(seen, message, unknown="no") == "yes" and not _exceeds(message)
-    found = {_freed(seen, reason, unknown="yes") for reason in reasons(message)}
+    told = reasons(message)
+    if fits_no_node(message):
+        told = [reason for reason in told if not reason.startswith(TOO_LITTLE)]
+    found = {_freed(seen, reason, unknown="yes") for reason in told}
     return "yes" in found and "nowhere" not in found
+
+
+def fits_no_node(message: str) -> bool:
+    """Whether, where nodes have too little of something, none of them has as much in all.
+
+    The scheduler says then of every node that ending pods there would not help: kube-scheduler 1.36
+    noderesources/fit.go and framework/preemption/preemption.go. It says so of devices that a claim
+    lacks too, which it does not count.
+    """
+    return bool(_HELPLESS.search(message.partition("preemption:")[2]))
 
 
 def way_out(message: str, *, selects: bool = True) -> str:

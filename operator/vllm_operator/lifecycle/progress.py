@@ -22,7 +22,7 @@ from vllm_operator.manifests.pod import requests
 
 from .containers import ON_ITS_WAY
 from .gpus import GPUCount
-from .hindrances import is_selection, reasons, way_out
+from .hindrances import fits_no_node, is_selection, reasons, way_out
 from .records import ChildRecord, PodRecord
 from .recovery import Trouble
 from .remembered import Remembered
@@ -270,10 +270,12 @@ def _unschedulable(server: VLLMServer, observed: Observed, pod: PodRecord) -> tu
 def _short_of(pod: PodSpec, plan: Plan, gpus: int, told: str) -> str:
     """What a pod asks of a node beside its GPUs, where one has too little of it."""
     asked = requests(pod, gpus, plan.storage)
-    short = [
-        f"{asked[name]} of {name}" for name in ("cpu", "memory") if f"Insufficient {name}" in told
-    ]
-    return f"a pod asks for {' and '.join(short)} (spec.pod.resources.requests)" if short else ""
+    names = [name for name in ("cpu", "memory") if f"Insufficient {name}" in told]
+    if not names:
+        return ""
+    figures = " and ".join(f"{asked[name]} of {name}" for name in names)
+    said = f"a pod asks for {figures} (spec.pod.resources.requests)"
+    return f"{said}, and no node has as much" if fits_no_node(told) else said
 
 
 def _with(said: str, way: str) -> str:

@@ -151,6 +151,18 @@ def test_a_taint_of_a_node_that_is_not_ready_or_about_to_go_is_not_to_be_tolerat
     assert "spec.pod.tolerations" not in told
 
 
+def test_no_pod_is_ended_for_one_that_is_larger_than_every_node() -> None:
+    told = "1 Insufficient memory, 2 Insufficient nvidia.com/gpu"
+    assert not is_freed("scheduling", SCHEDULER.format(told, "3 Preemption is not helpful."))
+    one = "1 No preemption victims found for incoming pod, 2 Preemption is not helpful."
+    assert is_freed("scheduling", SCHEDULER.format(told, one))
+
+
+def test_devices_that_another_pod_claims_are_freed_though_the_scheduler_sees_no_help() -> None:
+    told = "1 cannot allocate all claims, 2 Insufficient nvidia.com/gpu"
+    assert is_freed("scheduling", SCHEDULER.format(told, "3 Preemption is not helpful."))
+
+
 @pytest.mark.parametrize(
     "said",
     [
