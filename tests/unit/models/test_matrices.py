@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from vllm_operator.models.architecture import Architecture, architecture_from_config
-from vllm_operator.models.matrices import Matrix, Split
+from vllm_operator.models.matrices import Matrix, Shard, Split
 
 ENTRIES = json.loads(files("vllm_operator.models").joinpath("catalogue.json").read_text("utf-8"))[
     "models"
@@ -120,3 +120,54 @@ def test_words_are_divided_in_whole_blocks_of_the_vocabulary(family: str) -> Non
     model = architecture_from_config(CONFIGS[family])
     assert model.embedding.split is Split.VOCABULARY
     assert model.head is None or model.head.split is Split.VOCABULARY
+
+
+RANKS: dict[str, tuple[Matrix, dict[str, Any], Shard]] = {
+    "outputs and their bias, the last rank padded": (
+        Matrix("q", 10, 7, Split.OUTPUTS, bias=True), {"tensor": 4}, Shard(10, 2, 2, 1)
+    ),
+    "inputs, the last rank padded, and the whole bias": (
+        Matrix("o", 10, 7, Split.INPUTS, bias=True), {"tensor": 4}, Shard(3, 7, 7, 1)
+    ),
+    "heads": (Matrix("k", 10, 8, Split.HEADS, 4, bias=True), {"tensor": 2}, Shard(10, 4, 4, 1)),
+    "fewer heads than ranks": (
+        Matrix("k", 10, 8, Split.HEADS, 4, bias=True), {"tensor": 8}, Shard(10, 2, 2, 1)
+    ),
+    "words, in blocks of 64": (
+        Matrix("e", 10, 100, Split.VOCABULARY, bias=True), {"tensor": 2}, Shard(10, 64, 64, 1)
+    ),
+    "nothing": (Matrix("g", 10, 7, Split.WHOLE, bias=True), {"tensor": 4}, Shard(10, 7, 7, 1)),
+    "an encoder whose heads are not divided evenly": (
+        Matrix("o", 10, 8, Split.INPUTS, 3), {"tensor": 2}, Shard(10, 8, 0, 1)
+    ),
+    "an encoder whose heads are divided evenly": (
+        Matrix("o", 10, 8, Split.INPUTS, 4), {"tensor": 2}, Shard(5, 8, 0, 1)
+    ),
+    "each expert over the experts' ranks": (
+        Matrix("w", 10, 8, Split.OUTPUTS, experts=5),
+        {"tensor": 2, "expert_ranks": 4},
+        Shard(10, 2, 0, 5),
+    ),
+    "an expert's narrow part, padded": (
+        Matrix("w", 10, 8, Split.OUTPUTS, experts=5, smallest=4),
+        {"tensor": 2, "expert_ranks": 4},
+        Shard(10, 4, 0, 5),
+    ),
+    "an expert's narrow inputs, padded": (
+        Matrix("w", 10, 8, Split.INPUTS, experts=5, smallest=6),
+        {"tensor": 2, "expert_ranks": 4},
+        Shard(6, 8, 0, 5),
+    ),
+    "whole experts, the most of them": (
+        Matrix("w", 10, 8, Split.OUTPUTS, experts=5, copies=3),
+        {"tensor": 2, "expert_ranks": 4, "whole_experts": True},
+        Shard(10, 8, 0, 6),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("matrix", "ranks", "expected"), RANKS.values(), ids=RANKS)
+def test_the_fullest_rank_holds_this_part(
+    matrix: Matrix, ranks: dict[str, Any], expected: Shard
+) -> None:
+    assert matrix.on_rank(**ranks) == expected

@@ -295,6 +295,17 @@ def test_groups_that_name_modules_go_before_the_group_of_all() -> None:
     assert name_of(read(settings), "mlp.down_proj") == "int8"
 
 
+def test_a_group_of_attention_modules_alone_is_about_the_cache() -> None:
+    settings = compressed(INT4)
+    settings["config_groups"]["group_1"] = {"weights": FP8, "targets": ["LlamaAttention"]}
+    assert {name_of(read(settings), f"self_attn.{one}_proj") for one in "qkvo"} == {"int4"}
+
+
+def test_attention_beside_other_modules_of_a_group_is_not_understood() -> None:
+    with pytest.raises(UnknownModel, match="'LlamaAttention' is not understood"):
+        read(compressed(INT4, targets=("LlamaAttention", "Linear")))
+
+
 def test_a_group_of_named_modules_leaves_others_in_full() -> None:
     quantization = read(compressed(INT4, targets=("re:.*mlp.*",)))
     assert name_of(quantization, "self_attn.q_proj") is None

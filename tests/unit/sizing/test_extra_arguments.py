@@ -143,6 +143,12 @@ def test_every_wrong_word_is_told():
     ]
 
 
+def test_a_whole_value_and_a_key_of_it_are_given_twice():
+    where, message = refused('--compilation-config={"mode": 3}', "--compilation-config.mode=3")
+    assert where == "spec.engine.extraArgs[1]"
+    assert "--compilation-config is given more than once" in message
+
+
 def test_a_flag_that_is_given_twice_is_refused():
     where, message = refused("--seed=1", "--no-async-scheduling", "--seed=2")
     assert where == "spec.engine.extraArgs[2]"

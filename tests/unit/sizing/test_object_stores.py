@@ -116,6 +116,13 @@ def test_the_streamer_s_buffers_are_counted_in_each_process_of_a_pod(
     assert plan_at(f"s3://models/{model}", **spec).storage.buffer_bytes == held
 
 
+def test_a_limit_that_a_secret_holds_is_taken_for_the_streamer_s_own() -> None:
+    secret = {"secretKeyRef": {"name": "streamer", "key": "limit"}}
+    env = [{"name": "RUNAI_STREAMER_MEMORY_LIMIT", **secret}]
+    plan = plan_at(f"s3://models/{LLAMA_70B}", **FOUR, engine={"env": env})
+    assert plan.storage.buffer_bytes == 4 * 40_000_000_000
+
+
 def test_weights_of_a_volume_take_buffers_where_they_are_streamed_and_else_none() -> None:
     assert plan_at(LLAMA_8B).storage.buffer_bytes is None
     streamed = {"extraArgs": ["--load-format=runai_streamer"]}

@@ -7,8 +7,10 @@ import pytest
 from vllm_operator.engine.versions import Version
 from vllm_operator.models import catalogue
 from vllm_operator.models.architecture import Architecture, architecture_from_config
+from vllm_operator.models.shapes import Pictures
 from vllm_operator.sizing.asked.features import with_whole_encoder
 from vllm_operator.sizing.memory import accounting, peak
+from vllm_operator.sizing.memory.coefficients import Coefficient
 from vllm_operator.sizing.memory.device import ANY_DEVICE, Device
 from vllm_operator.sizing.memory.load import Load
 from vllm_operator.sizing.split.parallelism import SINGLE, Parallelism
@@ -217,3 +219,20 @@ def test_data_parallel_ranks_gather_each_others_tokens_before_the_experts():
     alone = peak.forward_bytes(model, version, Parallelism(1), load)
     four = peak.forward_bytes(model, version, Parallelism(1, 1, 4, True), load)
     assert four == 4 * alone
+
+
+def test_what_latent_attention_made_stands_beside_its_context():
+    # 2 bytes of 2,048 tokens: of two hidden states of 7,168 and of 128 heads' queries and answers
+    # of 192 + 128; and 4 GiB of context.
+    model, load = architecture("deepseek-ai/DeepSeek-R1"), Load(64, 2048, 2, 163840)
+    found = peak.forward_bytes(model, Version((0, 30, 0)), SINGLE, load)
+    assert found == 58_720_256 + 167_772_160 + 4 * GIBIBYTE
+
+
+def test_ranks_that_encode_items_of_their_own_hold_those_of_all_of_them():
+    # One item of four tokens a rank, of 1,000 elements of two bytes, and those of all eight.
+    pictures = Pictures(16, 4, 8, 8, 1000, 1, rotary=True, spread=True)
+    model = replace(architecture(QWEN_7B), pictures=pictures)
+    load, none = Load(1, 2048, 2, 4), Coefficient(0.0, 0.0)
+    found = peak.tower_bytes(model, Version((0, 33, 0)), load, none, 8)
+    assert found == (72_000, 72_000)
