@@ -82,6 +82,7 @@ generate: $(VENV)/.installed ## Write the generated files
 	@mkdir -p crds docs/reference charts/vllm-operator/files
 	$(RUN) -m vllm_operator crd > build.crd.tmp && mv build.crd.tmp crds/vllmservers.vllm-operator.io.yaml
 	cp crds/vllmservers.vllm-operator.io.yaml charts/vllm-operator/files/
+	cp charts/vllm-operator/values.yaml charts/vllm-operator/files/
 	$(RUN) -m vllm_operator crd --reference > build.crd.tmp && mv build.crd.tmp docs/reference/vllmserver.md
 	$(RUN) -m realengine.served > build.crd.tmp && mv build.crd.tmp docs/models.md
 	$(RUN) -m watching

@@ -442,3 +442,59 @@ def test_the_versions_of_chart_and_operator_agree() -> None:
 
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
     assert chart["appVersion"] == __version__
+
+
+ON: dict[str, Any] = {
+    "metrics": {"podMonitor": {"enabled": True}},
+    "networkPolicy": {"enabled": True},
+    "prometheus": {"url": "http://prometheus:9090", "podMonitor": {"enabled": True}},
+    "watching": {"rules": {"enabled": True}, "dashboards": {"enabled": True}},
+}
+ABSENT = ("resources",)
+"""Values whose absence says something."""
+
+
+def without(defaults: dict[str, Any], given: dict[str, Any], depth: int) -> dict[str, Any]:
+    """What is given, with no other value at all: missing from its section, which is missing itself
+    from the ``depth``-th on."""
+    missing: dict[str, Any] = {}
+    for name, default in defaults.items():
+        if isinstance(given.get(name), dict):
+            missing[name] = without(default, given[name], depth - 1)
+        elif name in given:
+            missing[name] = given[name]
+        elif isinstance(default, dict) and default and depth > 1:
+            missing[name] = without(default, {}, depth - 1)
+        else:
+            missing[name] = None
+    return missing
+
+
+@pytest.mark.parametrize("given", [{}, ON], ids=["nothing on", "all on"])
+@pytest.mark.parametrize("depth", [1, 2, 3], ids=["sections", "their sections", "single values"])
+def test_values_that_a_release_before_did_not_have_are_the_defaults(
+    given: dict[str, Any], depth: int
+) -> None:
+    known = {name: one for name, one in default_values().items() if name not in ABSENT}
+    missing = without(known, given, depth)
+    # Null says there that the platform chooses, and that the label is not wanted.
+    if depth > 1:
+        missing["securityContext"] = known["securityContext"]
+    if depth > 2:
+        boards = missing["watching"]["dashboards"]
+        boards["labels"] = known["watching"]["dashboards"]["labels"]
+    assert render(missing) == render(given)
+
+
+def test_the_defaults_that_are_filled_in_are_the_chart_s_values() -> None:
+    assert (CHART / "files" / "values.yaml").read_bytes() == (CHART / "values.yaml").read_bytes()
+
+
+def test_every_template_fills_in_what_is_missing() -> None:
+    filled = '{{- include "vllm-operator.fill" .'
+    first = {
+        path.name: path.read_text().splitlines()[0].startswith(filled)
+        for path in (CHART / "templates").iterdir()
+        if path.name != "_helpers.tpl"
+    }
+    assert first == dict.fromkeys(first, True)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from localcluster import Cluster
 from localcluster.chart import install_chart
@@ -24,6 +25,7 @@ from scriptedengine.images import real
 from support.operating import OperatorProcess
 from support.pods import PodPlace, pod_place
 from support.world import World, flag
+from vllm_operator.cli.main import main
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -154,6 +156,16 @@ def running_at_most(url: str) -> int:
     return max(seen)
 
 
+def checked(world: World) -> dict[str, str]:
+    """The outcome of each check of ``vllm-operator check``, which finds nothing that fails."""
+    command = ["check", "tiny", "-n", world.namespace, "-o", "json"]
+    environment = {"KUBECONFIG": str(world.cluster.kubeconfig)}
+    found = CliRunner().invoke(main, command, env=environment)
+    assert found.exit_code == 0, found.output
+    (one,) = json.loads(found.output)
+    return {check["check"]: check["outcome"] for check in one["checks"]}
+
+
 def test_a_server_starts_answers_changes_and_fails_as_its_conditions_say(
     world: World, models: Path
 ) -> None:
@@ -167,6 +179,11 @@ def test_a_server_starts_answers_changes_and_fails_as_its_conditions_say(
     chat = {"model": "tiny", "messages": [message], "max_tokens": 8, "ignore_eos": True}
     assert json.loads(ask(url, "/v1/chat/completions", chat))["usage"]["completion_tokens"] == 8
     assert running_at_most(url) == FEW
+    outcomes = checked(world)
+    # No backend is in the log of vLLM's CPU build.
+    assert outcomes["attention backend"] == "skip"
+    for name in ("plan", "health", "completion"):
+        assert outcomes[name] == "pass", outcomes
 
     apply(world, manifest(config, maxNumSeqs=FEWER))
     world.wait_ready("tiny", timeout=START)

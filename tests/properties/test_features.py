@@ -93,7 +93,7 @@ def test_any_words_are_arguments_or_refused_at_their_place(given_: list[str], te
         assert 0 <= int(place) < len(given_)
         assert problem.message
     for name in extras.names:
-        assert rules()[name].verdict in ("free", "modelled")
+        assert rules()[name].verdict in ("free", "modelled", "bounded")
 
 
 def test_no_planned_command_is_one_that_the_version_refuses():

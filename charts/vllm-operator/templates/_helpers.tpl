@@ -1,3 +1,28 @@
+{{/*
+The defaults of values that are missing: of a release that was upgraded with --reuse-values, whose
+chart did not have them yet. Every template begins with it, as none may be the first to read them.
+Null says something in what is not filled: no user, no limits, not the label that is the default.
+*/}}
+{{- define "vllm-operator.fill" -}}
+{{- $defaults := .Files.Get "files/values.yaml" | fromYaml -}}
+{{- include "vllm-operator.filled" (dict "into" .Values "from" (omit $defaults "resources") "path" "") -}}
+{{- end -}}
+
+{{- define "vllm-operator.filled" -}}
+{{- $into := .into -}}
+{{- $path := .path -}}
+{{- $whole := list ".securityContext" ".watching.dashboards.labels" -}}
+{{- range $key, $value := .from -}}
+{{- $here := printf "%s.%s" $path $key -}}
+{{- $given := get $into $key -}}
+{{- if or (not (hasKey $into $key)) (kindIs "invalid" $given) -}}
+{{- $_ := set $into $key $value -}}
+{{- else if and (kindIs "map" $value) (kindIs "map" $given) (not (has $here $whole)) -}}
+{{- include "vllm-operator.filled" (dict "into" $given "from" $value "path" $here) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "vllm-operator.name" -}}
 {{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" -}}
 {{- end -}}

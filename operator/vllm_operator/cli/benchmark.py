@@ -28,12 +28,11 @@ from vllm_operator.sizing.plan.difference import plan_difference
 
 from .benchmark_cluster import Cluster, Served, asked
 from .benchmark_view import print_comparison, print_list, print_result, svg
-from .options import deadline_option, output_option, told
+from .cluster import here
+from .options import deadline_option, namespace_option, output_option, told
 
 DEADLINE_MINUTES: Final = 60
-NAMESPACE: Final = click.option(
-    "-n", "--namespace", default="default", show_default=True, help="Namespace of the server."
-)
+NAMESPACE: Final = namespace_option("the server")
 
 
 class _OrServer(click.Group):
@@ -97,7 +96,7 @@ def _sweep(_context: click.Context, _option: click.Parameter, text: str) -> tupl
 @output_option("table", "json", "yaml", says="yaml prints the Job and runs nothing.")
 def run_benchmark(
     name: str,
-    namespace: str,
+    namespace: str | None,
     prompt_tokens: int | None,
     output_tokens: int | None,
     shared_prefix: int | None,
@@ -136,7 +135,7 @@ def run_benchmark(
                 click.echo(yaml.safe_dump(body, sort_keys=False, width=100), nl=False)
                 return
             if served.unsteady is not None:
-                raise InputError(f"{namespace}/{name}: {served.unsteady}")
+                raise InputError(f"{cluster.namespace}/{name}: {served.unsteady}")
             # What was asked is known here; the log is asked for what was measured.
             result = replace(begun, points=(await _measured(cluster, body)).points)
             if output == "json":
@@ -151,7 +150,7 @@ def run_benchmark(
                 )
             await cluster.keep(served.server.metadata.uid or "", result)
 
-        asked(namespace, question)
+        asked(here(namespace), question)
 
     with told():
         command()
@@ -210,20 +209,21 @@ async def _measured(cluster: Cluster, body: dict[str, Any]) -> Result:
 @click.argument("name", required=False)
 @NAMESPACE
 @output_option("table", "json", says="How to print it.")
-def list_benchmarks(name: str | None, namespace: str, output: str) -> None:
+def list_benchmarks(name: str | None, namespace: str | None, output: str) -> None:
     """List the results that are kept of the server NAME, or of all of the namespace."""
 
     def command() -> None:
         async def question(cluster: Cluster) -> list[Result]:
             return await cluster.results(name)
 
-        found = asked(namespace, question)
+        place = here(namespace)
+        found = asked(place, question)
         if output == "json":
             click.echo(json.dumps([one.to_json_object() for one in found], indent=2))
         elif found:
             print_list(Console(highlight=False), found)
         else:
-            click.echo(f"nothing was measured of {name or 'any server'} in {namespace}")
+            click.echo(f"nothing was measured of {name or 'any server'} in {place}")
 
     with told():
         command()
@@ -232,7 +232,7 @@ def list_benchmarks(name: str | None, namespace: str, output: str) -> None:
 @benchmark_command.command("show")
 @click.argument("result")
 @NAMESPACE
-def show_benchmark(result: str, namespace: str) -> None:
+def show_benchmark(result: str, namespace: str | None) -> None:
     """Print a RESULT again: SERVER/NAME, SERVER for its newest, or a file."""
 
     def command() -> None:
@@ -256,7 +256,7 @@ def show_benchmark(result: str, namespace: str) -> None:
 )
 @output_option("table", "json", says="How to print it.")
 def compare_benchmarks(
-    before: str, after: str, namespace: str, picture: Path | None, output: str
+    before: str, after: str, namespace: str | None, picture: Path | None, output: str
 ) -> None:
     """Say what changed between two results in plan and figures, and what of it is noise.
 
@@ -280,16 +280,19 @@ def compare_benchmarks(
         command()
 
 
-def _results(namespace: str, names: Sequence[str]) -> list[Result]:
-    """Each by its name: of files, and of the cluster where one is no file."""
+def _results(namespace: str | None, names: Sequence[str]) -> list[Result]:
+    """Each by its name: of files, and of the cluster, which is asked where one is no file."""
     files = {name: _of_file(Path(name)) for name in names if Path(name).is_file()}
     servers = {name.partition("/")[0] for name in names if name not in files}
 
     async def question(cluster: Cluster) -> dict[str, list[Result]]:
         return {server: await cluster.results(server) for server in sorted(servers)}
 
-    kept = asked(namespace, question) if servers else {}
-    return [files[name] if name in files else _of(name, kept, namespace) for name in names]
+    if not servers:
+        return [files[name] for name in names]
+    place = here(namespace)
+    kept = asked(place, question)
+    return [files[name] if name in files else _of(name, kept, place) for name in names]
 
 
 def _of(name: str, kept: dict[str, list[Result]], namespace: str) -> Result:

@@ -82,19 +82,29 @@ def latent_block_size(
     return pinned or DEFAULT_BLOCK_SIZE
 
 
-def accepted_block_sizes(version: Version) -> str:
-    """The block sizes that both a version's parser and V1's kernels take, for a message."""
-    listed = [size for size in accepted_values("--block-size", version) if int(size) % 16 == 0]
-    return "the multiples of 16" if does("takes-blocks-of-any-16", version) else ", ".join(listed)
+def accepted_block_sizes(
+    version: Version, *, first_engine: bool = False, xformers: bool = False
+) -> str:
+    """The block sizes that both a version's parser and the kernels take, for a message: V1's, or
+    those of ``runs_block_size``."""
+    if does("takes-blocks-of-any-16", version):
+        return "the multiples of 16"
+    listed = map(int, accepted_values("--block-size", version))
+    return ", ".join(
+        str(one)
+        for one in listed
+        if runs_block_size(one, first_engine=first_engine, xformers=xformers)
+    )
 
 
-def runs_block_size(size: int, *, first_engine: bool = False, old_gpu: bool = False) -> bool:
+def runs_block_size(size: int, *, first_engine: bool = False, xformers: bool = False) -> bool:
     """Whether the attention kernels take blocks of ``size`` tokens.
 
     V1's take multiples of 16 alone (``v1/attention/backends/flash_attn.py`` and the others beside
-    it, 0.8.0 to 0.33.0). The ``first_engine`` serves others with xFormers, and GPUs before compute
-    capability 8.0 with nothing else (0.8.5 ``platforms/cuda.py``).
+    it, 0.8.0 to 0.33.0). The ``first_engine`` serves others with xFormers, and with nothing else
+    what FlashAttention does not take (``xformers``: see ``only_xformers``; 0.8.5
+    ``platforms/cuda.py``).
     """
-    if first_engine and (old_gpu or size % DEFAULT_BLOCK_SIZE):
+    if first_engine and (xformers or size % DEFAULT_BLOCK_SIZE):
         return size in FIRST_ENGINE_SIZES
     return size % DEFAULT_BLOCK_SIZE == 0

@@ -103,6 +103,21 @@ def _because(version: Version, setup: Setup) -> str | None:
     return None
 
 
+def only_xformers(setup: Setup) -> bool:
+    """Whether the engine before V1 has no kernels but xFormers' for a setup, whatever its blocks:
+    old GPUs, float32, and an 8-bit cache without FlashAttention 3 (0.8.0 to 0.10.2
+    ``platforms/cuda.py``, ``get_attn_backend_cls``; latent attention has kernels of its own)."""
+    if FACTS["old_gpu"](setup):
+        return True
+    eight_bits = FACTS["small_cache"](setup) and not FACTS["hopper"](setup)
+    return (setup.float32 or eight_bits) and not (setup.latent or setup.rocm)
+
+
+def serves_old_gpus_first(version: Version) -> bool:
+    """Whether the engine before V1 serves GPUs before compute capability 8.0."""
+    return first_engine_because(version, Setup("", capability=(7, 5))) is not None
+
+
 def prefills_whole_prompts(setup: Setup, max_model_len: int) -> bool:
     """Whether the engine before V1 leaves chunked prefill off unless it is told to chunk.
 

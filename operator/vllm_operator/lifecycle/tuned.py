@@ -132,6 +132,7 @@ def _rules(server: VLLMServer, plan: Plan, found: Described) -> Rules:
         tokens=Range(tokens.min, tokens.max) if tokens else Range(),
         utilization=Range(utilization.min, utilization.max) if utilization else Range(),
         largest_graph=found.largest_graph,
+        graphs_stated=found.graphs_stated,
         cold_seconds=plan.startup.seconds,
         warm_seconds=plan.startup.seconds,
     )

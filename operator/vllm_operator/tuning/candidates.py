@@ -84,7 +84,9 @@ class Rules:
     rejected: tuple[tuple[Knobs, Fingerprint], ...] = ()
     """Settings that were taken back, and under which load."""
     largest_graph: int = LARGEST
-    """Tokens of the largest CUDA graph that vLLM captures by itself."""
+    """Tokens of the largest CUDA graph that vLLM captures, by itself or as it is told."""
+    graphs_stated: bool = False
+    """Whether it is told: ``spec.engine.extraArgs`` says how large, and sequences ask for none."""
     cold_seconds: float = 0.0
     """Of a start whose compile cache does not fit: other sequences or tokens of a step."""
     warm_seconds: float = 0.0
@@ -179,9 +181,10 @@ def has_graphs(knobs: Knobs, largest: int) -> bool:
     return knobs.max_num_batched_tokens <= captured_tokens(knobs, largest)
 
 
-def captured_tokens(knobs: Knobs, largest: int) -> int:
-    """Tokens of the largest CUDA graph of a setting, ``largest`` being the most of any."""
-    return min(GRAPHS * knobs.max_num_seqs, largest)
+def captured_tokens(knobs: Knobs, largest: int, *, stated: bool = False) -> int:
+    """Tokens of the largest CUDA graph of a setting, ``largest`` being the most of any; as many
+    whatever the setting where the command states them."""
+    return largest if stated else min(GRAPHS * knobs.max_num_seqs, largest)
 
 
 def _graphed(knobs: Knobs, rules: Rules) -> Knobs:
@@ -189,7 +192,8 @@ def _graphed(knobs: Knobs, rules: Rules) -> Knobs:
     where steps are small enough for that, and the version can."""
     tokens = knobs.max_num_batched_tokens
     seqs = next((size for size in captured_sizes() if GRAPHS * size >= tokens), MOST_SEQS)
-    free = rules.active_seqs and not rules.pinned_seqs and seqs in rules.seqs
+    free = rules.active_seqs and not (rules.pinned_seqs or rules.graphs_stated)
+    free = free and seqs in rules.seqs
     more = replace(knobs, max_num_seqs=seqs, max_num_active_seqs=knobs.cap)
     if not free or seqs <= knobs.max_num_seqs or not has_graphs(more, rules.largest_graph):
         return knobs

@@ -224,7 +224,8 @@ class Forecasts:
         held, places = self.held(kv_tokens), knobs.cap
         scale = 1.0 if pods is None else self.load.pods / pods
         ranks = self.steps.ranks
-        graphs = captured_tokens(knobs, self.server.largest_graph) if self.steps.captured else 0
+        largest, stated = self.server.largest_graph, self.server.graphs_stated
+        graphs = captured_tokens(knobs, largest, stated=stated) if self.steps.captured else 0
         kind = _Kind(knobs.max_num_batched_tokens, bound=False, graphs=graphs)
 
         def outcome(z: float, bound: bool) -> Outcome:

@@ -39,7 +39,8 @@ class Facts:
         """As ``server_at``, with the CUDA graphs that ``--max-num-seqs`` asks for, however few
         requests ``--max-num-active-seqs`` admits."""
         server = self.server_at(knobs)
-        return with_graphs(server, captured_tokens(knobs, server.largest_graph))
+        tokens = captured_tokens(knobs, server.largest_graph, stated=server.graphs_stated)
+        return with_graphs(server, tokens)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 from dataclasses import replace
 from io import StringIO
+from pathlib import Path
 
 import performance_accuracy as accuracy
 import pytest
+from click.testing import CliRunner
 from rich.console import Console
 
 from fitting import fit_intervals, fit_performance, performance_rows
@@ -62,6 +65,17 @@ def test_a_model_is_held_out_with_its_quantised_siblings(monkeypatch: pytest.Mon
     assert sorted(model for models in unseen for model in models) == sorted(
         {run.model for run in RUNS}
     )
+
+
+def test_with_nothing_held_out_the_coefficients_are_those_that_ship(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.setattr(accuracy, "read_runs", lambda _path: ([ONE], []))
+    monkeypatch.setattr(accuracy, "held_out", None)
+    written = tmp_path / "found.json"
+    CliRunner().invoke(accuracy.main, ["--hold-out", "nothing", "--output", str(written)])
+    (found,) = json.loads(written.read_text())["runs"]
+    assert found["predictedSecondsPerToken"] == round(ONE.predict().inter_token_latency, 6)
 
 
 def test_what_is_predicted_exactly_has_no_error():

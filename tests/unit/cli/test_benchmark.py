@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
+from click import Command, Group
 from click.testing import CliRunner
 from click.testing import Result as Ran
 from rich.console import Console
@@ -17,6 +19,7 @@ from unit.benchmark.support import measured, result
 from vllm_operator.benchmark.results import MARK, Result
 from vllm_operator.cli.benchmark_view import print_list
 from vllm_operator.cli.main import main
+from vllm_operator.errors import InputError
 
 
 def ran(*arguments: str) -> Ran:
@@ -40,6 +43,58 @@ def test_results_in_files_are_compared_without_a_cluster(files: tuple[str, str])
     assert found.exit_code == 0, found.output
     assert "qwen/fast is better: output tokens/s +30.0%" in found.output
     assert "plan: no difference" in found.output
+
+
+@pytest.mark.parametrize(
+    "words", [("run", "qwen"), ("qwen",), ("list",), ("show", "qwen"), ("compare", "qwen", "b/2")]
+)
+@pytest.mark.parametrize(("named", "asked"), [((), "models"), (("-n", "team"), "team")])
+def test_the_namespace_is_that_of_the_current_context_unless_one_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    words: tuple[str, ...],
+    named: tuple[str, ...],
+    asked: str,
+) -> None:
+    context = {"name": "here", "context": {"cluster": "c", "user": "u", "namespace": "models"}}
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "here",
+        "contexts": [context],
+        "clusters": [{"name": "c", "cluster": {}}],
+        "users": [{"name": "u", "user": {}}],
+    }
+    (tmp_path / "config").write_text(json.dumps(config))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+
+    def nothing(namespace: str, _question: object) -> None:
+        raise InputError(f"of {namespace}")
+
+    monkeypatch.setattr("vllm_operator.cli.benchmark.asked", nothing)
+    found = ran(*words, *named)
+    assert (found.exit_code, found.output) == (2, f"Error: of {asked}\n")
+
+
+def commands(group: Group, *before: str) -> Iterator[tuple[str, Command]]:
+    for name, one in group.commands.items():
+        if isinstance(one, Group):
+            yield from commands(one, *before, name)
+        else:
+            yield " ".join((*before, name)), one
+
+
+def test_what_asks_of_a_server_has_no_namespace_of_its_own() -> None:
+    defaults = {
+        name: one.default
+        for name, command in commands(main)
+        for one in command.params
+        if one.name == "namespace"
+    }
+    assert {"benchmark run", "check", "explain", "top"} <= set(defaults)
+    own = {name: default for name, default in defaults.items() if default is not None}
+    # Where the operator runs, as it reads there what was measured.
+    assert own == {"calibrate": "vllm-operator"}
 
 
 def test_a_comparison_is_json_for_scripts(files: tuple[str, str]) -> None:

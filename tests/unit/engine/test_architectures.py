@@ -118,7 +118,7 @@ def test_latent_attention_has_the_block_size_of_its_kernels(
 
 
 @pytest.mark.parametrize(
-    ("size", "first", "old", "runs"),
+    ("size", "first", "xformers", "runs"),
     [
         (16, False, False, True),
         (48, False, False, True),
@@ -131,9 +131,15 @@ def test_latent_attention_has_the_block_size_of_its_kernels(
     ],
 )
 def test_kernels_take_multiples_of_16_and_those_before_v1_some_others(
-    size: int, first: bool, old: bool, runs: bool
+    size: int, first: bool, xformers: bool, runs: bool
 ):
-    assert runs_block_size(size, first_engine=first, old_gpu=old) is runs
+    assert runs_block_size(size, first_engine=first, xformers=xformers) is runs
+
+
+def test_the_engine_before_v1_takes_8_beside_them_and_xformers_alone_none_above_32():
+    assert accepted_block_sizes(version("0.8.5"), first_engine=True) == "8, 16, 32, 64, 128"
+    old = accepted_block_sizes(version("0.8.5"), first_engine=True, xformers=True)
+    assert old == "8, 16, 32"
 
 
 def test_accepted_block_sizes_are_those_that_also_run():

@@ -37,6 +37,7 @@ from vllm_operator.sizing.asked.tuned import Tuned
 from vllm_operator.sizing.plan.planner import Sized
 from vllm_operator.sizing.plan.planner import make_plan as make_plan_of
 from vllm_operator.tuning.candidates import Range, Rules
+from vllm_operator.tuning.graphs import captured
 from vllm_operator.tuning.knobs import Knobs, Objective
 from vllm_operator.tuning.proposals import Planned, Refused
 from vllm_operator.tuning.scene import Facts, Scene
@@ -660,6 +661,15 @@ def test_the_largest_graph_is_that_of_the_gpu_and_the_release(
 ) -> None:
     found = facts(gpu={"product": product}, engine={"version": version})
     assert found.rules.largest_graph == largest
+
+
+@pytest.mark.parametrize("seqs", [8, 24, 256])
+@pytest.mark.parametrize("tokens", [64, 400])
+def test_a_largest_graph_that_is_asked_for_is_that_of_every_setting(seqs: int, tokens: int) -> None:
+    words = [f"--max-cudagraph-capture-size={tokens}"]
+    found = facts(engine={"version": "0.32.0", "extraArgs": words})
+    assert (found.rules.largest_graph, found.rules.graphs_stated) == (tokens, True)
+    assert captured(found.server(Knobs(seqs, 8192, 0.9))) == tokens
 
 
 def test_a_plan_that_takes_several_nodes_or_cannot_be_read_is_not_described() -> None:

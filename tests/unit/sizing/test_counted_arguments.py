@@ -37,6 +37,24 @@ def test_graphs_are_captured_unless_they_are_switched_off(
 
 
 @pytest.mark.parametrize(
+    ("version", "words", "tokens"),
+    [
+        ("0.30.0", ["--seed=1"], None),
+        ("0.30.0", ["--max-cudagraph-capture-size=48"], 48),
+        ("0.30.0", ["-cc.max_cudagraph_capture_size=48"], 48),
+        ("0.30.0", ["--cudagraph-capture-sizes", "1", "96", "8"], 96),
+        ("0.30.0", ['--compilation-config={"cudagraph_capture_sizes":[1,96,8]}'], 96),
+        ("0.10.0", ["--cuda-graph-sizes", "200"], 200),
+        ("0.10.0", ["--cuda-graph-sizes", "4", "24"], 24),
+    ],
+)
+def test_the_largest_graph_that_is_asked_for_is_read_in_each_spelling(
+    version: str, words: list[str], tokens: int | None
+) -> None:
+    assert read(version, *words).largest_graph == tokens
+
+
+@pytest.mark.parametrize(
     ("words", "taken"),
     [
         ([], True),

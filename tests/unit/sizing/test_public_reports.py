@@ -112,3 +112,78 @@ def test_steps_smaller_than_those_of_a_report_leave_room_for_more_cache() -> Non
     freed = reported.memory.activation_peak - own.memory.activation_peak
     # 9.15 GiB are sure with steps of 4,096 tokens, of the 10.3 that 9.01 with 8,192 would be then.
     assert own.memory.kv_cache.low <= report["kvGiB"] * GIBIBYTE + freed
+
+
+RTX = "RTX PRO 6000"
+
+
+def asked(
+    model: str, gpu: str, gpus: int, config: dict[str, Any] | None = None, **engine: Any
+) -> Plan | Unplanned:
+    """The plan of a case whose report prints no KV cache."""
+    facts = {"id": model} if config is None else {"id": model, "config": config}
+    spec = {"model": facts, "gpu": {"product": gpu, "perNode": gpus}, "engine": engine}
+    return planned({"id": "case", "spec": spec})
+
+
+def refusal(found: Plan | Unplanned) -> tuple[str, str]:
+    assert isinstance(found, Unplanned)
+    return found.problems[0].field, found.problems[0].message
+
+
+def test_a05_drafts_that_the_checkpoint_does_not_hold_are_refused() -> None:
+    """A KeyError there: DSpark's stages under mtp.* (Kempner hpc-agentic-recipes, rtx-8)."""
+    drafts = {"method": "mtp", "tokens": 1}
+    model = "deepseek-ai/DeepSeek-V4-Flash-0731"
+    field, message = refusal(asked(model, RTX, 8, version="0.28.0", speculative=drafts))
+    assert field == "spec.engine.speculative.method"
+    assert "vLLM finds no weights of 'mtp' in it" in message
+
+
+def test_a09_the_fp8_cache_that_a_layout_asserts_is_passed_and_its_absence_refused() -> None:
+    """An assertion there, as no --kv-cache-dtype was given (vllm-project/vllm#47174)."""
+    case = "deepseek-ai/DeepSeek-V4-Flash", RTX, 2
+    found = asked(*case, version="0.24.0", maxModelLen=8192)
+    assert isinstance(found, Plan)
+    command = found.engine.command
+    assert command[command.index("--kv-cache-dtype") + 1] == "fp8"
+    auto = asked(*case, version="0.24.0", maxModelLen=8192, kvCacheDtype="auto")
+    assert refusal(auto)[0] == "spec.engine.kvCacheDtype"
+
+
+@pytest.mark.parametrize(("version", "starts"), [("0.15.0", False), ("0.16.0", True)])
+def test_a16_experts_in_nvfp4_without_a_kernel_for_the_gpu_are_refused(
+    version: str, starts: bool
+) -> None:
+    """MiniMax-M2.1-NVFP4 on SM120 (vllm-project/vllm#33416), with the shape of MiniMax-M2.5."""
+    facts = catalogue.find("MiniMaxAI/MiniMax-M2.5")
+    assert facts is not None
+    quantized = {"quant_method": "modelopt", "quant_algo": "NVFP4"}
+    config = {**facts.config, "quantization_config": quantized}
+    found = asked("report/MiniMax-M2.1", RTX, 8, config, version=version, maxModelLen=8192)
+    if starts:
+        assert isinstance(found, Plan)
+    else:
+        field, message = refusal(found)
+        assert field == "spec.gpu.product"
+        assert "no kernel of NVFP4 experts" in message
+
+
+def test_a17_a_gemma_with_its_own_drafter_starts_with_less_cache() -> None:
+    """6 % less there, of Gemma 4 31B with three tokens; on which GPU is not said."""
+    case = "cyankiwi/gemma-4-31B-it-AWQ-4bit", "H100", 1
+    drafts = {"method": "mtp", "model": "google/gemma-4-31B-it-assistant", "tokens": 3}
+    alone = asked(*case, version="0.30.0", maxModelLen=8192)
+    drafted = asked(*case, version="0.30.0", maxModelLen=8192, speculative=drafts)
+    assert isinstance(alone, Plan)
+    assert isinstance(drafted, Plan)
+    ratio = drafted.memory.kv_cache.expected / alone.memory.kv_cache.expected
+    assert ratio == pytest.approx(0.94, abs=0.04)
+
+
+def test_a_model_that_one_card_does_not_hold_is_refused_and_not_planned_on_nodes() -> None:
+    """No start there, on one RTX 5090; the plan was of two nodes, with exit status 0."""
+    field, message = refusal(asked("meta-llama/Llama-3.1-70B-Instruct", "RTX 5090", 1))
+    assert field == "spec.gpu"
+    assert "do not fit into 31.34 GiB" in message
+    assert "one node is looked at" in message

@@ -79,6 +79,42 @@ def test_the_engine_before_v1_takes_blocks_of_8():
     assert plan.feasible
 
 
+OLD = {"product": "V100", "memoryGiB": 31.7, "perNode": 1}
+
+
+@pytest.mark.parametrize("size", [1, 7, 48, 64, 128, 256])
+def test_a_gpu_before_8_0_is_told_the_block_sizes_that_its_kernels_take(size: int):
+    engine = {"version": "0.8.5", "blockSize": size, "maxModelLen": 2048}
+    field, message = problem("Qwen/Qwen3-0.6B", gpu=OLD, engine=engine)
+    assert field == "spec.engine.blockSize"
+    old_gpus = "; on GPUs before compute capability 8.0 it takes 8, 16, 32"
+    assert message.endswith(("kernels of vLLM 0.8.5 take 8, 16, 32", old_gpus))
+
+
+@pytest.mark.parametrize("pin", [{"kvCacheDtype": "fp8"}, {"dtype": "float32"}])
+@pytest.mark.parametrize("size", [8, 16, 32, 64, 128])
+def test_what_only_xformers_serves_takes_blocks_up_to_32(pin: dict[str, str], size: int):
+    engine = {"version": "0.8.5", "blockSize": size, "maxModelLen": 2048, **pin}
+    asked = {"gpu": ONE_L4, "engine": engine}
+    if size <= 32:
+        assert plan_of("Qwen/Qwen3-0.6B", **asked).feasible
+    else:
+        _, message = problem("Qwen/Qwen3-0.6B", **asked)
+        assert message.endswith(
+            f"is {size}, and the attention kernels of vLLM 0.8.5 take 8, 16, 32"
+        )
+
+
+def test_an_8_bit_cache_on_hopper_is_no_reason_for_small_blocks():
+    engine = {"version": "0.8.5", "blockSize": 64, "maxModelLen": 2048, "kvCacheDtype": "fp8"}
+    assert plan_of("Qwen/Qwen3-0.6B", gpu={"product": "H100", "perNode": 1}, engine=engine).feasible
+
+
+def test_a_version_without_the_engine_before_v1_says_nothing_of_old_gpus():
+    _, message = problem(engine={"version": "0.12.0", "blockSize": 7})
+    assert message == "7 is none of 16, 32, 64, 128, 256, which vLLM 0.12.0 accepts"
+
+
 def test_a_newer_version_takes_every_multiple_of_16_and_says_so():
     field, message = problem(engine={"blockSize": 7})
     assert field == "spec.engine.blockSize"

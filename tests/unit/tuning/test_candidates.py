@@ -96,6 +96,7 @@ def test_steps_that_may_all_have_graphs_get_the_sequences_for_it_and_admit_no_mo
         pytest.param({"active_seqs": True, "pinned_seqs": True}, id="that are pinned"),
         pytest.param({"active_seqs": True, "seqs": Range(None, 255)}, id="beyond a bound"),
         pytest.param({"active_seqs": True, "largest_graph": 256}, id="without larger graphs"),
+        pytest.param({"active_seqs": True, "graphs_stated": True}, id="that the command states"),
     ],
 )
 def test_sequences_are_not_raised_for_graphs(rules):

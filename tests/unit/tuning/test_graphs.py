@@ -121,6 +121,17 @@ def test_admission_alone_leaves_the_graphs_of_a_server() -> None:
     assert captured(facts.server(knobs(24))) == 48
 
 
+@pytest.mark.parametrize("seqs", [16, 64, 256])
+def test_where_the_command_states_the_largest_graph_a_forecast_has_it_whatever_the_sequences(
+    seqs: int,
+) -> None:
+    load = clients(12, prompt=200.0)
+    stated = replace(llama(256, 2048), largest_graph=512, graphs_stated=True)
+    own = Forecasts(stated, learned(), load).at(knobs(seqs, 2048))
+    most = Forecasts(llama(256, 2048), learned(), load).at(knobs(256, 2048))
+    assert own.latency == pytest.approx(most.latency, rel=0.01)
+
+
 def test_graphs_are_given_to_no_eager_server() -> None:
     assert captured(with_graphs(eager(llama()), 64)) == 0
     assert captured(with_graphs(llama(), 64)) == 64

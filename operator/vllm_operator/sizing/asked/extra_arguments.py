@@ -66,6 +66,9 @@ class ExtraArguments:
     """Whether requests may carry pictures."""
     asynchronous: bool = False
     """Whether they ask for ``--async-scheduling``."""
+    largest_graph: int | None = None
+    """Tokens of the largest CUDA graph that they ask for, whatever ``--max-num-seqs`` is; None
+    where they leave it to vLLM."""
     share: float = 0.0
     """Which part of a GPU's memory the kernels that they choose may take beyond the plan's."""
 
@@ -118,6 +121,7 @@ def read_extra_arguments(
         _graphs(groups, values),
         _pictures(groups, values),
         _on(groups.get(ASYNC, ())),
+        _largest_graph(groups, values),
         _share(groups),
     )
     return (ExtraArguments(), problems) if problems else (added, [])
@@ -320,6 +324,18 @@ def _given_sizes(
     if isinstance(settings, dict) and key in settings:
         sizes = settings[key] if isinstance(settings[key], list) else [settings[key]]
         yield _at(groups[COMPILATION][-1].index), f"{COMPILATION} {key}", sizes
+
+
+def _largest_graph(
+    groups: Mapping[str, Sequence[Argument]], values: Mapping[str, Any]
+) -> int | None:
+    """Tokens of the largest graph that is asked for. Both keys name the same one, or are refused
+    (``_graph_size_problems``); before they were compared, the list was what counted."""
+    for key in SIZE_FLAGS:
+        for _, _, sizes in _given_sizes(key, groups, values):
+            if sizes:
+                return max(sizes)
+    return None
 
 
 def _unknown_key(key: str, version: Version) -> str:

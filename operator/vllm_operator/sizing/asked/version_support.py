@@ -10,6 +10,7 @@ from vllm_operator.api.v1alpha1 import Engine
 from vllm_operator.engine import defaults
 from vllm_operator.engine.architectures import unserved_because
 from vllm_operator.engine.devices import accepted_block_sizes
+from vllm_operator.engine.first_engine import serves_old_gpus_first
 from vllm_operator.engine.refusals import Case, refused
 from vllm_operator.engine.tables import does
 from vllm_operator.engine.versions import IMAGE_FIELD, VERSION_FIELD, Version
@@ -70,7 +71,11 @@ def value_problems(
     size = engine.block_size
     if size is not None and not defaults.accepts_block_size(size, version):
         accepted = accepted_block_sizes(version)
-        yield IllegalPin(BLOCK_FIELD, f"{size} is none of {accepted}, which vLLM {version} accepts")
+        text = f"{size} is none of {accepted}, which vLLM {version} accepts"
+        if serves_old_gpus_first(version):
+            few = accepted_block_sizes(version, first_engine=True, xformers=True)
+            text += f"; on GPUs before compute capability 8.0 it takes {few}"
+        yield IllegalPin(BLOCK_FIELD, text)
     kind = engine.kv_cache_dtype
     accepted_kinds = defaults.accepted_values("--kv-cache-dtype", version)
     if kind is not None and kind not in ("auto", *accepted_kinds):

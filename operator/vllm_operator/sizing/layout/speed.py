@@ -67,6 +67,7 @@ def served(
         enforce_eager=not asked.captures_graphs,
         async_scheduling=ahead,
         drafted=drafts,
+        stated_graph=asked.features.extra_arguments.largest_graph,
     )
 
 

@@ -6,7 +6,6 @@ from typing import Final
 
 from vllm_operator.engine import defaults
 from vllm_operator.engine.devices import (
-    FIRST_ENGINE_SIZES,
     Capability,
     accepted_block_sizes,
     first_version_for,
@@ -16,7 +15,7 @@ from vllm_operator.engine.devices import (
     runs_block_size,
     sparse_capabilities,
 )
-from vllm_operator.engine.first_engine import first_engine_because
+from vllm_operator.engine.first_engine import first_engine_because, only_xformers
 from vllm_operator.engine.versions import NEWEST_KNOWN, Version
 from vllm_operator.errors import IllegalPin, Infeasible, PlanningError
 from vllm_operator.hardware import catalogue
@@ -148,18 +147,15 @@ def _constraint_refused(asked: Asked, gpu: GPUCandidate) -> PlanningError | None
 
 def _block_size_refused(asked: Asked, gpu: GPUCandidate) -> PlanningError | None:
     """Why the kernels do not take a pinned block size that the parser takes."""
-    capability = gpu.offer.compute_capability
     size, version = asked.engine.block_size, asked.version
     if size is None:
         return None
     setup = setup_of(asked, gpu, SINGLE, element_bytes(asked, gpu)[0])
     first = first_engine_because(version, setup) is not None
-    old = capability is not None and capability < BFLOAT16_CAPABILITY
-    if runs_block_size(size, first_engine=first, old_gpu=old):
+    xformers = only_xformers(setup)
+    if runs_block_size(size, first_engine=first, xformers=xformers):
         return None
-    works = accepted_block_sizes(version)
-    if first:
-        works = ", ".join(map(str, FIRST_ENGINE_SIZES)) if old else f"8, {works}"
+    works = accepted_block_sizes(version, first_engine=first, xformers=xformers)
     return IllegalPin(
         "spec.engine.blockSize",
         f"is {size}, and the attention kernels of vLLM {version} take {works}",

@@ -28,12 +28,13 @@ def server_of(
     async_scheduling: bool | None = None,
     kv_concurrency: float | None = None,
     drafted: Drafted | None = None,
+    stated_graph: int | None = None,
 ) -> Server:
     """A server that is divided by ``split`` over ``nodes`` nodes, ready to be asked.
 
     ``max_num_batched_tokens``, ``max_num_seqs`` and ``kv_concurrency`` (how many requests the KV
     cache holds, None for all) are those of one data-parallel rank. ``element_bytes`` are those of
-    matrices that no quantisation covers.
+    matrices that no quantisation covers. ``stated_graph``: see ``server``.
     """
     work = work_of(
         architecture, split, element_bytes=element_bytes, kv_element_bytes=kv_element_bytes
@@ -49,6 +50,7 @@ def server_of(
         async_scheduling=async_scheduling,
         nodes=nodes,
         drafted=drafted,
+        stated_graph=stated_graph,
     )
 
 

@@ -42,6 +42,8 @@ class Server:
     bandwidth: float
     largest_graph: int
     """Tokens of the largest CUDA graph, where ``--max-num-seqs`` asks for as many."""
+    graphs_stated: bool = False
+    """Whether the command says how large it is: ``--max-num-seqs`` then asks for none."""
     drafting: Drafting | None = None
     """How tokens are drafted; None where each step makes one token of a request."""
 
@@ -336,18 +338,20 @@ def server(
     nodes: int = 1,
     found: Coefficients | None = None,
     drafted: Drafted | None = None,
+    stated_graph: int | None = None,
 ) -> Server:
     """A server ready to be asked.
 
     Limits are those of one engine (one data-parallel rank), and so is ``kv_concurrency``, how many
     requests its KV cache holds. ``nodes`` are the nodes that its ranks fill evenly. ``found``
     replaces the fitted coefficients (for fitting them). ``drafted`` says how tokens are drafted.
+    ``stated_graph``: tokens of the largest CUDA graph where the command says it.
     """
     found = found or coefficients(version, gpu.generation, gpu.link)
     alone = work.split.pipeline == 1
     ahead = does("schedules-ahead" if alone else "schedules-ahead-in-pipelines", version)
     ahead = ahead if async_scheduling is None else async_scheduling
-    largest = largest_graph(version, gpu.compute_capability)
+    by_itself = largest_graph(version, gpu.compute_capability)
     sequences = float(max_num_seqs)
     bound = kv_concurrency is not None and kv_concurrency < sequences
     if kv_concurrency is not None:
@@ -356,6 +360,7 @@ def server(
     captured = 2 * max_num_seqs
     if drafting is not None and does("captures-drafts", version):
         captured *= int(drafting.width)
+    captured = min(by_itself, captured) if stated_graph is None else stated_graph
     return Server(
         work=work,
         times=times_of(
@@ -365,12 +370,13 @@ def server(
             nodes=nodes,
             eager=enforce_eager,
             ahead=ahead,
-            captured=min(largest, captured),
+            captured=captured,
             padded=pads_sparse_attention(version, gpu),
         ),
         found=found,
         limits=Limits(max_num_batched_tokens, sequences, bound),
         bandwidth=gpu.memory_bandwidth,
-        largest_graph=largest,
+        largest_graph=by_itself if stated_graph is None else stated_graph,
+        graphs_stated=stated_graph is not None,
         drafting=drafting,
     )

@@ -24,7 +24,9 @@ class Described:
     at: Callable[[int, int], Server]
     """With so many sequences at once and so many tokens in a step, of one engine."""
     largest_graph: int
-    """Tokens of the largest CUDA graph that vLLM captures there by itself."""
+    """Tokens of the largest CUDA graph: what vLLM captures there by itself, or is told to."""
+    graphs_stated: bool
+    """Whether it is told to, whatever ``--max-num-seqs`` is."""
     safe_utilization: float
     """The largest that leaves room for what the profiling run does not count."""
 
@@ -57,6 +59,8 @@ def described(spec: VLLMServer, inputs: PlanningInputs) -> Described | None:
         kv_element_bytes=layout.kv_element_bits / 8,
     )
 
+    stated = asked.features.extra_arguments.largest_graph
+
     def at(seqs: int, tokens: int) -> Server:
         return server(
             work,
@@ -65,7 +69,8 @@ def described(spec: VLLMServer, inputs: PlanningInputs) -> Described | None:
             max_num_batched_tokens=tokens,
             max_num_seqs=seqs,
             enforce_eager=not asked.captures_graphs,
+            stated_graph=stated,
         )
 
-    largest = largest_graph(asked.version, gpu.compute_capability)
-    return Described(at, largest, layout.safe_utilization)
+    largest = largest_graph(asked.version, gpu.compute_capability) if stated is None else stated
+    return Described(at, largest, stated is not None, layout.safe_utilization)

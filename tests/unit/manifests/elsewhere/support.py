@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, get_args
@@ -20,7 +22,7 @@ from vllm_operator.manifests.planned import Planned, planned
 
 TARGETS: tuple[Target, ...] = get_args(Target)
 ROOT = Path(__file__).resolve().parents[4]
-EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
+FOLDER = ROOT / "examples"
 DATA = Path(__file__).parent / "data"
 H100 = {"product": "NVIDIA-H100-80GB-HBM3", "perNode": 8}
 
@@ -51,16 +53,40 @@ def refused(
     return problem.field, problem.message
 
 
-@lru_cache(maxsize=64)
-def example_planned(example: Path) -> Planned:
-    """The server of an example, on a node of eight H100."""
-    around = Surroundings(gpu="H100", gpus_per_node=8, offline=True, identity="Platform")
-    (found,) = plan_manifests(read_manifests(str(example)), around)
+@dataclass(frozen=True)
+class Example:
+    """A server of a file of examples."""
+
+    path: Path
+    name: str
+    stem: str
+
+
+def _examples() -> Iterator[Example]:
+    """The servers of all files, the guides' recipes included; files of none are passed over."""
+    for path in (*sorted(FOLDER.glob("*.yaml")), *sorted(FOLDER.glob("*/*.yaml"))):
+        documents = [one for one in yaml.safe_load_all(path.read_text()) if one]
+        names = [one["metadata"]["name"] for one in documents if one.get("kind") == "VLLMServer"]
+        for name in names:
+            yield Example(path, name, path.stem if len(names) == 1 else f"{path.stem}-{name}")
+
+
+EXAMPLES = tuple(_examples())
+
+
+@lru_cache(maxsize=128)
+def example_planned(example: Example) -> Planned:
+    """The server of an example, on a node of eight H100 unless its file names GPUs."""
+    named = "product:" in example.path.read_text()
+    gpu, count = (None, None) if named else ("H100", 8)
+    around = Surroundings(gpu=gpu, gpus_per_node=count, offline=True, identity="Platform")
+    plans = plan_manifests(read_manifests(str(example.path)), around)
+    (found,) = [one for one in plans if one.server.metadata.name == example.name]
     assert isinstance(found, Planned)
     return found
 
 
-def example_rendered(example: Path, target: Target) -> str:
+def example_rendered(example: Example, target: Target) -> str:
     """An example for a target."""
     text = elsewhere(example_planned(example), target)
     assert isinstance(text, str), text

@@ -18,7 +18,9 @@ import yaml
 from unit.manifests.elsewhere.support import (
     DATA,
     EXAMPLES,
+    FOLDER,
     TARGETS,
+    Example,
     entries,
     example_planned,
     example_rendered,
@@ -29,7 +31,7 @@ from unit.manifests.elsewhere.support import (
 )
 from vllm_operator.manifests.elsewhere.fields import Target
 
-EACH = pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+EACH = pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.stem)
 SHELLCHECK = Path(sys.executable).with_name("shellcheck")
 GENERATORS = ("/usr/libexec/podman/quadlet", "/usr/lib/podman/quadlet")
 
@@ -39,8 +41,14 @@ def compose_schema() -> Any:
     return fastjsonschema.compile(json.loads((DATA / "compose-spec.json").read_text()))
 
 
+def test_every_server_of_the_examples_is_read_the_guides_recipes_among_them() -> None:
+    files = {path for path in FOLDER.rglob("*.yaml") if "kind: VLLMServer" in path.read_text()}
+    assert {one.path for one in EXAMPLES} == files
+    assert sum("guides" in one.path.parts for one in EXAMPLES) >= 13
+
+
 @EACH
-def test_a_compose_file_is_one_by_the_specification_s_schema(example: Path) -> None:
+def test_a_compose_file_is_one_by_the_specification_s_schema(example: Example) -> None:
     compose_schema()(yaml.safe_load(example_rendered(example, "compose")))
 
 
@@ -65,7 +73,7 @@ def test_docker_compose_reads_them(tmp_path: Path) -> None:
 
 
 @EACH
-def test_systemd_finds_nothing_wrong_with_a_unit(example: Path, tmp_path: Path) -> None:
+def test_systemd_finds_nothing_wrong_with_a_unit(example: Example, tmp_path: Path) -> None:
     analyze = shutil.which("systemd-analyze")
     if analyze is None:
         pytest.skip("systemd is not on this machine")
@@ -79,7 +87,7 @@ def test_systemd_finds_nothing_wrong_with_a_unit(example: Path, tmp_path: Path) 
 
 @EACH
 def test_bash_and_shellcheck_find_nothing_wrong_with_a_script(
-    example: Path, tmp_path: Path
+    example: Example, tmp_path: Path
 ) -> None:
     script = tmp_path / "serve.sh"
     script.write_text(example_rendered(example, "shell"))
@@ -89,7 +97,7 @@ def test_bash_and_shellcheck_find_nothing_wrong_with_a_script(
 
 
 @EACH
-def test_a_quadlet_has_podman_s_keys_alone(example: Path) -> None:
+def test_a_quadlet_has_podman_s_keys_alone(example: Example) -> None:
     with (DATA / "quadlet_keys.csv").open() as file:
         known = {row["key"] for row in csv.DictReader(file)}
     assert {
@@ -116,7 +124,7 @@ def test_podman_s_generator_takes_quadlets(tmp_path: Path) -> None:
 
 
 @EACH
-def test_every_target_runs_the_command_of_the_pods(example: Path) -> None:
+def test_every_target_runs_the_command_of_the_pods(example: Example) -> None:
     command = example_planned(example).plan.engine.command
     found = service(example_rendered(example, "compose"))
     assert [*found["entrypoint"], *found["command"]] == command
@@ -131,13 +139,15 @@ def test_every_target_runs_the_command_of_the_pods(example: Path) -> None:
 
 @pytest.mark.parametrize("target", TARGETS)
 @EACH
-def test_the_same_comes_out_each_time(example: Path, target: Target) -> None:
+def test_the_same_comes_out_each_time(example: Example, target: Target) -> None:
     assert example_rendered(example, target) == example_rendered(example, target)
 
 
 @pytest.mark.parametrize("target", TARGETS)
 @EACH
-def test_comments_are_of_a_page_s_width_and_end_with_a_stop(example: Path, target: Target) -> None:
+def test_comments_are_of_a_page_s_width_and_end_with_a_stop(
+    example: Example, target: Target
+) -> None:
     head = [
         line
         for line in example_rendered(example, target).splitlines()
