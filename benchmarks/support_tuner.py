@@ -8,6 +8,7 @@ from typing import Any, Final
 from enginesimulator.planned import Server as Simulated
 from enginesimulator.session import Look, Observed, PodReading, Wanted
 from vllm_operator.api.ledger import Tuning
+from vllm_operator.engine.graphs import Graphs
 from vllm_operator.engine.metrics import metrics
 from vllm_operator.sizing.performance.server import Server
 from vllm_operator.tuning.candidates import Rules, has_active_seqs
@@ -135,7 +136,7 @@ class Driven:
             plan_at=self._plan,
             rules=Rules(
                 active_seqs=has_active_seqs(self.simulated.version),
-                largest_graph=self.simulated.hardware.largest_graph,
+                graphs=Graphs(self.simulated.hardware.largest_graph),
                 cold_seconds=planned.cold,
                 warm_seconds=planned.warm,
             ),

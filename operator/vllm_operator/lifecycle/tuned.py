@@ -131,8 +131,7 @@ def _rules(server: VLLMServer, plan: Plan, found: Described) -> Rules:
         seqs=Range(seqs.min, seqs.max) if seqs else Range(),
         tokens=Range(tokens.min, tokens.max) if tokens else Range(),
         utilization=Range(utilization.min, utilization.max) if utilization else Range(),
-        largest_graph=found.largest_graph,
-        graphs_stated=found.graphs_stated,
+        graphs=found.graphs,
         cold_seconds=plan.startup.seconds,
         warm_seconds=plan.startup.seconds,
     )

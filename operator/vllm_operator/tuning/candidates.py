@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from vllm_operator.engine.flags import serve_flags
-from vllm_operator.engine.graphs import LARGEST
+from vllm_operator.engine.graphs import PER_SEQUENCE, USUAL, Graphs
 from vllm_operator.engine.versions import Version
 
 from .curve import Posterior
@@ -16,8 +16,6 @@ from .knobs import Knobs
 from .load import Fingerprint
 
 MOST_SEQS: Final = 1024
-GRAPHS: Final = 2
-"""Times ``--max-num-seqs``, up to which steps have CUDA graphs."""
 FINE: Final = 1.08
 """Between two caps that are tried: nearer ones are hardly another setting."""
 COARSE: Final = 1.2
@@ -83,10 +81,7 @@ class Rules:
     utilization: Range = Range()
     rejected: tuple[tuple[Knobs, Fingerprint], ...] = ()
     """Settings that were taken back, and under which load."""
-    largest_graph: int = LARGEST
-    """Tokens of the largest CUDA graph that vLLM captures, by itself or as it is told."""
-    graphs_stated: bool = False
-    """Whether it is told: ``spec.engine.extraArgs`` says how large, and sequences ask for none."""
+    graphs: Graphs = USUAL
     cold_seconds: float = 0.0
     """Of a start whose compile cache does not fit: other sequences or tokens of a step."""
     warm_seconds: float = 0.0
@@ -175,27 +170,20 @@ def candidates(
                     yield knobs
 
 
-def has_graphs(knobs: Knobs, largest: int) -> bool:
-    """Whether steps have CUDA graphs whatever they carry: vLLM captures them for up to twice
-    ``--max-num-seqs`` tokens (0.32.0 ``config/vllm.py``, ``_set_cudagraph_sizes``)."""
-    return knobs.max_num_batched_tokens <= captured_tokens(knobs, largest)
-
-
-def captured_tokens(knobs: Knobs, largest: int, *, stated: bool = False) -> int:
-    """Tokens of the largest CUDA graph of a setting, ``largest`` being the most of any; as many
-    whatever the setting where the command states them."""
-    return largest if stated else min(GRAPHS * knobs.max_num_seqs, largest)
+def has_graphs(knobs: Knobs, graphs: Graphs) -> bool:
+    """Whether steps have CUDA graphs whatever they carry."""
+    return knobs.max_num_batched_tokens <= graphs.captured(knobs.max_num_seqs)
 
 
 def _graphed(knobs: Knobs, rules: Rules) -> Knobs:
     """``knobs`` with as many sequences as give each step a CUDA graph, admitting no more requests:
     where steps are small enough for that, and the version can."""
     tokens = knobs.max_num_batched_tokens
-    seqs = next((size for size in captured_sizes() if GRAPHS * size >= tokens), MOST_SEQS)
-    free = rules.active_seqs and not (rules.pinned_seqs or rules.graphs_stated)
+    seqs = next((size for size in captured_sizes() if PER_SEQUENCE * size >= tokens), MOST_SEQS)
+    free = rules.active_seqs and not (rules.pinned_seqs or rules.graphs.stated)
     free = free and seqs in rules.seqs
     more = replace(knobs, max_num_seqs=seqs, max_num_active_seqs=knobs.cap)
-    if not free or seqs <= knobs.max_num_seqs or not has_graphs(more, rules.largest_graph):
+    if not free or seqs <= knobs.max_num_seqs or not has_graphs(more, rules.graphs):
         return knobs
     return more
 
@@ -236,7 +224,7 @@ def trusted(
         return False
     if then.cap > now.cap:
         more = max(1.0, batch / max(1.0, posterior.batch))
-        beyond = batch > rules.largest_graph >= posterior.batch
+        beyond = batch > rules.graphs.largest >= posterior.batch
         if more > NEAR_ENOUGH * wide or beyond or deviation > TOO_UNSURE:
             return False
     tokens = then.max_num_batched_tokens / now.max_num_batched_tokens

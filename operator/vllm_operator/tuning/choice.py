@@ -167,7 +167,7 @@ class _Choice:
         tokens = self.lacking is None and self.rating.asked
         # Requests that wait for their prompt run too, so that more places than batches are of use.
         seen = 2.0 * TRUSTED * self.forecasts.posterior.batch
-        most = seen if seen > self.rules.largest_graph else min(seen, self.rules.largest_graph)
+        most = seen if seen > self.rules.graphs.largest else min(seen, self.rules.graphs.largest)
         found = []
         for knobs in candidates(self.now, self.rules, ceiling=ceiling, tokens=tokens, most=most):
             if rejected(knobs, self.rules, self.rating.load.fingerprint):

@@ -74,8 +74,11 @@ SEQUENCES: Final = 0.7
 
 
 def _unseen() -> Prior:
-    rows = [list(row) for row in diagonal((HOST, 0.35, 0.35, 0.5, math.hypot(HOST, SEQUENCES)))]
-    rows[0][4] = rows[4][0] = HOST**2
+    """Independent, but for what the host does: of a slow one, both of its parts are slow."""
+    deviations = Multipliers(HOST, 0.35, 0.35, 0.5, math.hypot(HOST, SEQUENCES))
+    step, sequence = map(Multipliers._fields.index, ("overheads", "sequences"))
+    rows = [list(row) for row in diagonal(deviations)]
+    rows[step][sequence] = rows[sequence][step] = HOST**2
     return Prior(Multipliers(), tuple(map(tuple, rows)))
 
 

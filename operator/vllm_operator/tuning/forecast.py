@@ -9,7 +9,6 @@ from typing import Final, NamedTuple
 
 from vllm_operator.sizing.performance.server import Server
 
-from .candidates import captured_tokens
 from .chain import Chain, Outcome, Track
 from .curve import Posterior
 from .intervals import Between
@@ -224,8 +223,7 @@ class Forecasts:
         held, places = self.held(kv_tokens), knobs.cap
         scale = 1.0 if pods is None else self.load.pods / pods
         ranks = self.steps.ranks
-        largest, stated = self.server.largest_graph, self.server.graphs_stated
-        graphs = captured_tokens(knobs, largest, stated=stated) if self.steps.captured else 0
+        graphs = self.server.graphs.captured(knobs.max_num_seqs) if self.steps.captured else 0
         kind = _Kind(knobs.max_num_batched_tokens, bound=False, graphs=graphs)
 
         def outcome(z: float, bound: bool) -> Outcome:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from vllm_operator.api.ledger import Tuning
 from vllm_operator.sizing.performance.server import Server
 
-from .candidates import Rules, captured_tokens
+from .candidates import Rules
 from .diagnosis import Diagnosis
 from .graphs import with_graphs
 from .judge import Judgement
@@ -39,8 +39,7 @@ class Facts:
         """As ``server_at``, with the CUDA graphs that ``--max-num-seqs`` asks for, however few
         requests ``--max-num-active-seqs`` admits."""
         server = self.server_at(knobs)
-        tokens = captured_tokens(knobs, server.largest_graph, stated=server.graphs_stated)
-        return with_graphs(server, tokens)
+        return with_graphs(server, server.graphs.captured(knobs.max_num_seqs))
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,14 +40,16 @@ def unseen(
     found = candidates(rating.now, rules, ceiling=None, tokens=False, most=int(most))
     near = [knobs for knobs in found if batch / FURTHEST <= knobs.cap <= most]
     near.sort(key=lambda one: one.cap, reverse=True)
-    shown = [(knobs, shipped.at(knobs, kv_tokens)) for knobs in near]
-    share = rating.objective.share
+    allowed = 1.0 - rating.objective.share
+    late: dict[Knobs, float] = {}
+    for knobs in near:
+        then = shipped.at(knobs, kv_tokens)
+        first_kept = (then.time_to_first_share or 0.0) >= rating.objective.share
+        if first_kept or not rating.first_tokens_kept:
+            late[knobs] = 1.0 - (then.inter_token_share or 0.0)
     for spare in SPARE:
-        for knobs, then in shown:
-            enough = 1.0 - (then.inter_token_share or 0.0) <= spare * (1.0 - share)
-            if rating.first_tokens_kept and (then.time_to_first_share or 0.0) < share:
-                enough = False
-            planned = plan_at(knobs) if enough else None
+        for knobs, share in late.items():
+            planned = plan_at(knobs) if share <= spare * allowed else None
             if isinstance(planned, Planned):
                 return knobs, planned
     return None

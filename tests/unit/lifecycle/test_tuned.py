@@ -14,6 +14,7 @@ from support.observed import ENDING, NOW
 from unit.sizing.examples import inputs_for
 from vllm_operator.api.ledger import Tuning
 from vllm_operator.api.v1alpha1 import VLLMServer
+from vllm_operator.engine.graphs import Graphs
 from vllm_operator.lifecycle.intent import World
 from vllm_operator.lifecycle.kept import Revisions
 from vllm_operator.lifecycle.records import ChildRecord, PodRecord
@@ -660,7 +661,7 @@ def test_the_largest_graph_is_that_of_the_gpu_and_the_release(
     product: str, version: str, largest: int
 ) -> None:
     found = facts(gpu={"product": product}, engine={"version": version})
-    assert found.rules.largest_graph == largest
+    assert found.rules.graphs == (largest, False)
 
 
 @pytest.mark.parametrize("seqs", [8, 24, 256])
@@ -668,7 +669,7 @@ def test_the_largest_graph_is_that_of_the_gpu_and_the_release(
 def test_a_largest_graph_that_is_asked_for_is_that_of_every_setting(seqs: int, tokens: int) -> None:
     words = [f"--max-cudagraph-capture-size={tokens}"]
     found = facts(engine={"version": "0.32.0", "extraArgs": words})
-    assert (found.rules.largest_graph, found.rules.graphs_stated) == (tokens, True)
+    assert found.rules.graphs == (tokens, True)
     assert captured(found.server(Knobs(seqs, 8192, 0.9))) == tokens
 
 
@@ -683,7 +684,7 @@ def test_without_pins_and_bounds_each_flag_may_be_tuned() -> None:
     found = facts(engine={"version": "0.30.0"})
     assert found.rules == Rules(
         active_seqs=False,
-        largest_graph=512,
+        graphs=Graphs(512),
         cold_seconds=found.rules.cold_seconds,
         warm_seconds=found.rules.cold_seconds,
     )

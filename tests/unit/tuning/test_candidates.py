@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from support.served import CHAT, offered
+from vllm_operator.engine.graphs import Graphs
 from vllm_operator.tuning.candidates import (
     Range,
     Rules,
@@ -95,8 +96,10 @@ def test_steps_that_may_all_have_graphs_get_the_sequences_for_it_and_admit_no_mo
         pytest.param({}, id="in a version that cannot admit fewer"),
         pytest.param({"active_seqs": True, "pinned_seqs": True}, id="that are pinned"),
         pytest.param({"active_seqs": True, "seqs": Range(None, 255)}, id="beyond a bound"),
-        pytest.param({"active_seqs": True, "largest_graph": 256}, id="without larger graphs"),
-        pytest.param({"active_seqs": True, "graphs_stated": True}, id="that the command states"),
+        pytest.param({"active_seqs": True, "graphs": Graphs(256)}, id="without larger graphs"),
+        pytest.param(
+            {"active_seqs": True, "graphs": Graphs(512, stated=True)}, id="that the command states"
+        ),
     ],
 )
 def test_sequences_are_not_raised_for_graphs(rules):

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from support.served import CHAT, clients, learned, llama, offered
+from vllm_operator.engine.graphs import Graphs
 from vllm_operator.tuning.chain import Chain
 from vllm_operator.tuning.forecast import Forecasts, forecast
 from vllm_operator.tuning.intervals import Between
@@ -261,6 +262,6 @@ def test_a_cache_that_is_never_full_costs_nothing():
 def test_steps_of_1024_tokens_are_surer_where_the_gpu_has_a_graph_of_as_many():
     unsure, surer = (
         forecast(one, learned(), CHAT, knobs(seqs=512, tokens=1024)).deviation
-        for one in (llama(), replace(llama(), largest_graph=1024))
+        for one in (llama(), replace(llama(), graphs=Graphs(1024)))
     )
     assert surer < 0.9 * unsure

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from support.served import CHAT, clients, experts, learned, llama
+from vllm_operator.engine.graphs import Graphs
 from vllm_operator.sizing.performance.server import Server
 from vllm_operator.tuning.candidates import Rules
 from vllm_operator.tuning.forecast import Forecasts
@@ -126,7 +127,7 @@ def test_where_the_command_states_the_largest_graph_a_forecast_has_it_whatever_t
     seqs: int,
 ) -> None:
     load = clients(12, prompt=200.0)
-    stated = replace(llama(256, 2048), largest_graph=512, graphs_stated=True)
+    stated = replace(llama(256, 2048), graphs=Graphs(512, stated=True))
     own = Forecasts(stated, learned(), load).at(knobs(seqs, 2048))
     most = Forecasts(llama(256, 2048), learned(), load).at(knobs(256, 2048))
     assert own.latency == pytest.approx(most.latency, rel=0.01)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from vllm_operator.engine.graphs import largest_graph
+from vllm_operator.engine.graphs import Graphs, graphs
 from vllm_operator.engine.tables import does
 from vllm_operator.engine.versions import Version
 from vllm_operator.hardware.performance import GPUPerformance
@@ -40,10 +40,7 @@ class Server:
     found: Coefficients
     limits: Limits
     bandwidth: float
-    largest_graph: int
-    """Tokens of the largest CUDA graph, where ``--max-num-seqs`` asks for as many."""
-    graphs_stated: bool = False
-    """Whether the command says how large it is: ``--max-num-seqs`` then asks for none."""
+    graphs: Graphs
     drafting: Drafting | None = None
     """How tokens are drafted; None where each step makes one token of a request."""
 
@@ -351,16 +348,13 @@ def server(
     alone = work.split.pipeline == 1
     ahead = does("schedules-ahead" if alone else "schedules-ahead-in-pipelines", version)
     ahead = ahead if async_scheduling is None else async_scheduling
-    by_itself = largest_graph(version, gpu.compute_capability)
+    largest = graphs(version, gpu.compute_capability, stated_graph)
     sequences = float(max_num_seqs)
     bound = kv_concurrency is not None and kv_concurrency < sequences
     if kv_concurrency is not None:
         sequences = max(1.0, min(sequences, kv_concurrency))
     drafting = None if drafted is None else drafted.on(gpu, found, eager=enforce_eager)
-    captured = 2 * max_num_seqs
-    if drafting is not None and does("captures-drafts", version):
-        captured *= int(drafting.width)
-    captured = min(by_itself, captured) if stated_graph is None else stated_graph
+    width = drafting.width if drafting is not None and does("captures-drafts", version) else 1
     return Server(
         work=work,
         times=times_of(
@@ -370,13 +364,12 @@ def server(
             nodes=nodes,
             eager=enforce_eager,
             ahead=ahead,
-            captured=captured,
+            captured=largest.captured(max_num_seqs, int(width)),
             padded=pads_sparse_attention(version, gpu),
         ),
         found=found,
         limits=Limits(max_num_batched_tokens, sequences, bound),
         bandwidth=gpu.memory_bandwidth,
-        largest_graph=by_itself if stated_graph is None else stated_graph,
-        graphs_stated=stated_graph is not None,
+        graphs=largest,
         drafting=drafting,
     )

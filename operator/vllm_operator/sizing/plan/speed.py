@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from vllm_operator.api.v1alpha1 import VLLMServer
-from vllm_operator.engine.graphs import largest_graph
+from vllm_operator.engine.graphs import Graphs, graphs
 from vllm_operator.sizing.asked.gpu_candidates import gpu_candidates
 from vllm_operator.sizing.asked.inputs import PlanningInputs
 from vllm_operator.sizing.asked.specification import read_specification
@@ -23,10 +23,7 @@ class Described:
 
     at: Callable[[int, int], Server]
     """With so many sequences at once and so many tokens in a step, of one engine."""
-    largest_graph: int
-    """Tokens of the largest CUDA graph: what vLLM captures there by itself, or is told to."""
-    graphs_stated: bool
-    """Whether it is told to, whatever ``--max-num-seqs`` is."""
+    graphs: Graphs
     safe_utilization: float
     """The largest that leaves room for what the profiling run does not count."""
 
@@ -72,5 +69,5 @@ def described(spec: VLLMServer, inputs: PlanningInputs) -> Described | None:
             stated_graph=stated,
         )
 
-    largest = largest_graph(asked.version, gpu.compute_capability) if stated is None else stated
-    return Described(at, largest, stated is not None, layout.safe_utilization)
+    own = graphs(asked.version, gpu.compute_capability, stated)
+    return Described(at, own, layout.safe_utilization)
