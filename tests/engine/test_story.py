@@ -23,7 +23,7 @@ from localcluster.waiting import wait_until
 from realengine.environments import SERVING_VERSION, Environment
 from scriptedengine.images import real
 from support.operating import OperatorProcess
-from support.pods import PodPlace, pod_place
+from support.pods import PodPlace, pod_place, reached_by_services
 from support.world import World, flag
 from vllm_operator.cli.main import main
 
@@ -103,11 +103,7 @@ def endpoints(world: World) -> list[str]:
 def endpoint(world: World) -> str:
     """The one endpoint of the Service: its ready pod's."""
     (pod,) = [pod for pod in world.list("Pod") if is_ready(pod)]
-    address = pod["status"]["podIP"]
-    if address.startswith("127."):
-        # Without the right to give the machine an address, pods have some that the API server
-        # takes into no EndpointSlice, so that a Service cannot lead to them.
-        pytest.skip("pods have loopback addresses here, see localcluster.agent.addresses")
+    address = reached_by_services(pod["status"]["podIP"])
     url = f"http://{address}:8000"
     wait_until(lambda: endpoints(world) == [url], f"{url} to be the only endpoint", 60)
     return url

@@ -13,6 +13,7 @@ import pytest
 
 from localcluster.tampering import kill, slow
 
+# The real engine, which alone is slowed and killed in this way, is built for Linux alone.
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 

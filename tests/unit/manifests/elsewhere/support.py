@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, get_args
 
+import pytest
 import yaml
 
 from unit.sizing.examples import inputs_for, server
@@ -51,6 +52,14 @@ def refused(
     assert isinstance(found, tuple), found
     (problem,) = found
     return problem.field, problem.message
+
+
+def needed(program: str | Path | None, name: str, instead: str) -> str:
+    """The program; without it the test is skipped, and the reason says what holds the same for
+    everybody: `make test` wants nothing of a machine but Python, make and git."""
+    if program is None:
+        pytest.skip(f"{name} is not on this machine; {instead} is asked everywhere")
+    return str(program)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from unit.manifests.elsewhere.support import (
     entries,
     example_planned,
     example_rendered,
+    needed,
     service,
     shell_command,
     unit_words,
@@ -59,11 +60,16 @@ def test_the_schema_refuses_what_it_does_not_know() -> None:
         compose_schema()(document)
 
 
-def test_docker_compose_reads_them(tmp_path: Path) -> None:
+def docker_with_compose() -> str | None:
     docker = shutil.which("docker")
     version = [docker or "", "compose", "version"]
     if docker is None or subprocess.run(version, capture_output=True, check=False).returncode:
-        pytest.skip("docker compose is not on this machine")
+        return None
+    return docker
+
+
+def test_docker_compose_reads_them(tmp_path: Path) -> None:
+    docker = needed(docker_with_compose(), "docker compose", "the specification's schema")
     for example in EXAMPLES:
         text = example_rendered(example, "compose")
         (tmp_path / "compose.yaml").write_text(text)
@@ -74,9 +80,7 @@ def test_docker_compose_reads_them(tmp_path: Path) -> None:
 
 @EACH
 def test_systemd_finds_nothing_wrong_with_a_unit(example: Example, tmp_path: Path) -> None:
-    analyze = shutil.which("systemd-analyze")
-    if analyze is None:
-        pytest.skip("systemd is not on this machine")
+    analyze = needed(shutil.which("systemd-analyze"), "systemd", "that a unit reads back the same")
     unit = tmp_path / "vllm-x.service"
     unit.write_text(example_rendered(example, "systemd"))
     ended = subprocess.run(
@@ -106,9 +110,8 @@ def test_a_quadlet_has_podman_s_keys_alone(example: Example) -> None:
 
 
 def test_podman_s_generator_takes_quadlets(tmp_path: Path) -> None:
-    generator = next((path for path in GENERATORS if Path(path).exists()), None)
-    if generator is None:
-        pytest.skip("podman is not on this machine")
+    found = next((path for path in GENERATORS if Path(path).exists()), None)
+    generator = needed(found, "podman", "the list of its keys")
     for example in EXAMPLES:
         text = example_rendered(example, "podman-quadlet")
         (tmp_path / f"{example.stem}.container").write_text(text)

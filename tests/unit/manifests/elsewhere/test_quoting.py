@@ -14,7 +14,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unit.manifests.elsewhere.support import unit_words
+from unit.manifests.elsewhere.support import needed, unit_words
 from vllm_operator.cli.documents import _Loader
 from vllm_operator.manifests.elsewhere.quoting import (
     as_yaml,
@@ -56,9 +56,12 @@ def systemd_version(analyze: str) -> int:
 
 
 def test_systemd_itself_reads_the_same(tmp_path: Path) -> None:
-    analyze = shutil.which("systemd-analyze")
-    if analyze is None or systemd_version(analyze) < PRINTS_FOR_A_SHELL:
-        pytest.skip(f"no systemd {PRINTS_FOR_A_SHELL} or newer is on this machine")
+    found = shutil.which("systemd-analyze")
+    old = found is None or systemd_version(found) < PRINTS_FOR_A_SHELL
+    name = f"systemd {PRINTS_FOR_A_SHELL} or newer"
+    analyze = needed(
+        None if old else found, name, "that a reader of its documented rules gives them back"
+    )
     candidates = [*SIMPLE, *NO_TEXT, """{"a": "$x%y 'z'"}"""]
     # It prints these two as they are, and a shell would not read them so.
     words = [word for word in candidates if word.isprintable() and word not in ("#", "~")]
